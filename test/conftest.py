@@ -1,0 +1,112 @@
+"""Fixtures: a private ROS graph for each test, and processes that end with it."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from subprocess import Popen
+
+import hypothesis
+import pytest
+import torch
+
+# Examples follow from the tests alone, so that a run on one machine means the same as on another.
+hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("project")
+# Two threads, whatever the machine has: results then do not depend on it.
+torch.set_num_threads(2)
+
+# Fast DDS accepts ids up to 232; those below 10 are what people use by hand.
+DOMAINS = range(10, 230)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the ROS wheels restart Python now: once output is captured, the restarted process would have none."""
+    if importlib.util.find_spec("ros_wheels_bootstrapper") and not os.environ.get("_ROS_WHEELS_BOOTSTRAP_COMPLETE"):
+        config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
+        import ros_wheels_bootstrapper  # noqa: F401
+
+
+@pytest.fixture
+def domain_id() -> Iterator[int]:
+    """A DDS domain that no other test on this machine uses now, whichever process runs it."""
+    folder = Path("/tmp/mirage_ros_test_domains")
+    folder.mkdir(exist_ok=True)
+    for domain in DOMAINS:
+        with open(folder / str(domain), "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            yield domain
+            return
+    raise RuntimeError("every DDS domain is taken by a running test")
+
+
+class Ros:
+    """One test's ROS graph: nodes here, executables of the package as processes, a log folder."""
+
+    def __init__(self, domain: int, logs: Path, stack: ExitStack) -> None:
+        from rclpy.context import Context
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.environment = {"ROS_DOMAIN_ID": str(domain), "ROS_LOG_DIR": str(logs)}
+        self.logs = logs
+        self.context = Context()
+        self.context.init(domain_id=domain)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self._stack = stack
+        stack.callback(self.context.try_shutdown)
+        stack.callback(self.executor.shutdown)
+
+    def node(self, name: str, **arguments):
+        """A node that spins in this graph's executor."""
+        import rclpy
+
+        node = rclpy.create_node(name, context=self.context, **arguments)
+        self.executor.add_node(node)
+        self._stack.callback(node.destroy_node)
+        return node
+
+    def start(self, executable: str, parameters: Mapping[str, object] | None = None, *arguments: str) -> Popen[bytes]:
+        """An executable of the package as a process, ended with the test."""
+        from mirage_ros.ros.processes import parameter_arguments, running
+
+        command = parameter_arguments(parameters or {}) + list(arguments)
+        log = self.logs / f"{executable}.log"
+        return self._stack.enter_context(running(executable, command, self.environment, log))
+
+    def start_script(self, path: Path, *arguments: str) -> Popen[bytes]:
+        """A Python script as a process, ended with the test."""
+        from mirage_ros.ros.processes import running_command
+
+        command = [sys.executable, str(path), *arguments]
+        log = self.logs / f"{path.stem}.log"
+        return self._stack.enter_context(running_command(command, self.environment, log))
+
+    def spin_until(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
+        """Spin until the condition holds; fail with the logs of the started processes otherwise."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in self.logs.glob("*.log"))
+                pytest.fail(f"condition not met within {timeout:g} s\n{logs}")
+            self.executor.spin_once(timeout_sec=0.05)
+
+
+@pytest.fixture
+def ros(domain_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ros]:
+    """A private ROS graph under the shipped DDS profile."""
+    from mirage_ros.ros.dds import use_default_profile
+
+    monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path))
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain_id))
+    use_default_profile()
+    with ExitStack() as stack:
+        yield Ros(domain_id, tmp_path, stack)
