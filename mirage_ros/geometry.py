@@ -1,0 +1,345 @@
+"""Pinhole cameras, poses and axis conventions, in plain torch.
+
+Conventions, everywhere in this package:
+
+- Right-handed frames, metres, radians. A camera frame is optical: x right, y down, z forward (REP-103 suffix
+  ``_optical``). A body frame is x forward, y left, z up.
+- Pixel (i, j) covers the square [j, j+1) x [i, i+1), so its centre is (j + 0.5, i + 0.5) and intrinsics scale exactly
+  with the size of the image. ROS puts centres at integers: see `intrinsics_from_ros` and `intrinsics_to_ros`.
+- Depth is measured along the optical axis, in metres. Zero, negative, infinite and NaN depths are invalid.
+- Quaternions are ``xyzw`` and appear only at the borders (ROS messages, trajectory files).
+
+Every function takes any number of leading batch dimensions, written ``...`` below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+# Columns: the optical axes seen from the body (REP-103). Optical x is body -y, y is body -z, z is body x.
+_BODY_FROM_OPTICAL = ((0.0, 0.0, 1.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+
+# How far a rotation block may be from orthonormal before a pose is refused: float32 products of many poses stay inside.
+ROTATION_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """One pinhole camera, or a batch of them, without distortion.
+
+    Attributes:
+        intrinsics: (..., 3, 3) pixels, centre convention (pixel centres at +0.5).
+        cam2world: (..., 4, 4) rigid transform from the optical frame to the world, metres.
+        height: image height in pixels, shared by the batch.
+        width: image width in pixels.
+
+    Raises:
+        ValueError: a shape, a size or a value is not usable; the message names the field.
+    """
+
+    intrinsics: Tensor
+    cam2world: Tensor
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        check_intrinsics(self.intrinsics)
+        check_pose(self.cam2world, name="cam2world")
+        _check_size(self.height, self.width)
+        if self.intrinsics.device != self.cam2world.device:
+            raise ValueError(
+                f"cam2world: expected on {self.intrinsics.device} like intrinsics, got {self.cam2world.device}"
+            )
+        try:
+            torch.broadcast_shapes(self.intrinsics.shape[:-2], self.cam2world.shape[:-2])
+        except RuntimeError:
+            raise ValueError(
+                f"cam2world: batch {tuple(self.cam2world.shape[:-2])} does not broadcast with "
+                f"intrinsics' {tuple(self.intrinsics.shape[:-2])}"
+            ) from None
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Leading dimensions of the batch; empty for a single camera."""
+        return torch.broadcast_shapes(self.intrinsics.shape[:-2], self.cam2world.shape[:-2])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.cam2world.device
+
+    @property
+    def world2cam(self) -> Tensor:
+        """(..., 4, 4) inverse of cam2world."""
+        return invert(self.cam2world)
+
+    def __len__(self) -> int:
+        if not self.batch_shape:
+            raise TypeError("a single camera has no length; index a batch")
+        return self.batch_shape[0]
+
+    def __getitem__(self, index: int | slice | Tensor) -> Camera:
+        """Select along the first batch dimension."""
+        shape = self.batch_shape
+        if not shape:
+            raise IndexError("a single camera cannot be indexed")
+        return self._with(
+            intrinsics=self.intrinsics.expand(*shape, 3, 3)[index],
+            cam2world=self.cam2world.expand(*shape, 4, 4)[index],
+        )
+
+    def __iter__(self) -> Iterator[Camera]:
+        return (self[i] for i in range(len(self)))
+
+    def _with(self, **changes: Tensor | int) -> Camera:
+        """A copy with trusted changes: the checks of the constructor would make a CUDA device wait for the host."""
+        copy = object.__new__(Camera)
+        copy.__dict__.update(self.__dict__, **changes)
+        return copy
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Camera:
+        """The same camera on another device or in another floating-point type."""
+        return self._with(
+            intrinsics=self.intrinsics.to(device=device, dtype=dtype),
+            cam2world=self.cam2world.to(device=device, dtype=dtype),
+        )
+
+    def at(self, cam2world: Tensor) -> Camera:
+        """The same optics at other poses, (..., 4, 4)."""
+        return replace(self, cam2world=cam2world)
+
+    def resized(self, height: int, width: int) -> Camera:
+        """The same view sampled at another resolution; exact under the centre convention."""
+        _check_size(height, width)
+        intrinsics = self.intrinsics.clone()
+        intrinsics[..., 0, :] *= width / self.width
+        intrinsics[..., 1, :] *= height / self.height
+        return self._with(intrinsics=intrinsics, height=height, width=width)
+
+    def cropped(self, top: int, left: int, height: int, width: int) -> Camera:
+        """The window of height x width pixels whose first pixel is (top, left); it may reach outside."""
+        _check_size(height, width)
+        intrinsics = self.intrinsics.clone()
+        intrinsics[..., 0, 2] -= left
+        intrinsics[..., 1, 2] -= top
+        return self._with(intrinsics=intrinsics, height=height, width=width)
+
+    def pixel_centres(self) -> Tensor:
+        """(H, W, 2) pixel coordinates (x, y) of the centres."""
+        ys = torch.arange(self.height, device=self.device, dtype=self.intrinsics.dtype) + 0.5
+        xs = torch.arange(self.width, device=self.device, dtype=self.intrinsics.dtype) + 0.5
+        return torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1)
+
+    def rays(self) -> Tensor:
+        """(..., H, W, 3) directions through the pixel centres, in world axes, one metre along the optical axis."""
+        local = self._unproject(self.pixel_centres())
+        return _rotate(self.cam2world, local)
+
+    def lift(self, depth: Tensor) -> Tensor:
+        """Back-project a depth image.
+
+        Args:
+            depth: (..., H, W) metres along the optical axis.
+
+        Returns:
+            (..., H, W, 3) world points; NaN where the depth is invalid.
+
+        Raises:
+            ValueError: the depth is not the size of this camera's image.
+        """
+        if depth.shape[-2:] != (self.height, self.width):
+            raise ValueError(f"depth: expected (..., {self.height}, {self.width}), got {tuple(depth.shape)}")
+        valid = valid_depth(depth)
+        metres = torch.where(valid, depth, torch.nan).to(self.cam2world.dtype)
+        local = self._unproject(self.pixel_centres()) * metres.unsqueeze(-1)
+        return transform(self.cam2world, local, grid=True)
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Project world points.
+
+        Args:
+            points: (..., N, 3) metres, world axes.
+
+        Returns:
+            pixels (..., N, 2) as (x, y), and depth (..., N). Pixels of points at or behind the optical centre
+            (depth <= 0) are NaN.
+        """
+        local = transform(self.world2cam, points)
+        depth = local[..., 2]
+        front = torch.where(depth > 0, depth, torch.nan)
+        normalised = local / front.unsqueeze(-1)
+        pixels = (self.intrinsics[..., None, :2, :] @ normalised.unsqueeze(-1)).squeeze(-1)
+        return pixels, depth
+
+    def _unproject(self, pixels: Tensor) -> Tensor:
+        """(..., H, W, 3) camera-frame directions with z = 1 through (H, W, 2) pixels."""
+        fx, skew, cx, fy, cy = (
+            self.intrinsics[..., row, column, None, None] for row, column in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2))
+        )
+        y = (pixels[..., 1] - cy) / fy
+        x = (pixels[..., 0] - cx - skew * y) / fx
+        return torch.stack([x, y, torch.ones_like(x)], dim=-1)
+
+
+def pinhole(
+    height: int,
+    width: int,
+    *,
+    vertical_fov: float | None = None,
+    focal: float | None = None,
+    cam2world: Tensor | None = None,
+) -> Camera:
+    """A camera with square pixels and a centred principal point.
+
+    Args:
+        height, width: pixels.
+        vertical_fov: radians; give this or `focal`.
+        focal: pixels.
+        cam2world: (..., 4, 4); the identity by default.
+    """
+    if (vertical_fov is None) == (focal is None):
+        raise ValueError(f"expected one of vertical_fov and focal, got vertical_fov={vertical_fov}, focal={focal}")
+    if vertical_fov is not None:
+        if not 0 < vertical_fov < np.pi:
+            raise ValueError(f"vertical_fov: expected radians between 0 and pi, got {vertical_fov}")
+        focal = height / 2 / float(np.tan(vertical_fov / 2))
+    pose = torch.eye(4) if cam2world is None else cam2world
+    intrinsics = pose.new_tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return Camera(intrinsics, pose, height, width)
+
+
+def _check_size(height: int, width: int) -> None:
+    for name, value in (("height", height), ("width", width)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name}: expected a positive whole number of pixels, got {value!r}")
+
+
+def valid_depth(depth: Tensor) -> Tensor:
+    """(...) bool: where a depth is finite and positive."""
+    return torch.isfinite(depth) & (depth > 0)
+
+
+def check_intrinsics(intrinsics: Tensor, name: str = "intrinsics") -> None:
+    """Refuse anything but finite, invertible (..., 3, 3) pinhole matrices without a mirrored axis."""
+    if not isinstance(intrinsics, Tensor) or intrinsics.shape[-2:] != (3, 3) or not intrinsics.is_floating_point():
+        got = f"{tuple(intrinsics.shape)} {intrinsics.dtype}" if isinstance(intrinsics, Tensor) else type(intrinsics)
+        raise ValueError(f"{name}: expected a floating-point tensor (..., 3, 3), got {got}")
+    if not torch.isfinite(intrinsics).all():
+        raise ValueError(f"{name}: expected finite values, got {intrinsics.tolist()}")
+    focal = torch.stack([intrinsics[..., 0, 0], intrinsics[..., 1, 1]])
+    if not (focal > 0).all():
+        raise ValueError(f"{name}: expected positive focal lengths fx, fy in pixels, got {focal.tolist()}")
+    if not (intrinsics[..., 2, :] == intrinsics.new_tensor([0, 0, 1])).all() or (intrinsics[..., 1, 0] != 0).any():
+        raise ValueError(f"{name}: expected [[fx, s, cx], [0, fy, cy], [0, 0, 1]], got {intrinsics.tolist()}")
+
+
+def check_pose(pose: Tensor, name: str = "pose") -> None:
+    """Refuse anything but finite rigid (..., 4, 4) transforms."""
+    if not isinstance(pose, Tensor) or pose.shape[-2:] != (4, 4) or not pose.is_floating_point():
+        got = f"{tuple(pose.shape)} {pose.dtype}" if isinstance(pose, Tensor) else type(pose)
+        raise ValueError(f"{name}: expected a floating-point tensor (..., 4, 4), got {got}")
+    if not torch.isfinite(pose).all():
+        raise ValueError(f"{name}: expected finite values, got {pose.tolist()}")
+    if not (pose[..., 3, :] == pose.new_tensor([0, 0, 0, 1])).all():
+        raise ValueError(f"{name}: expected a last row of 0 0 0 1, got {pose[..., 3, :].tolist()}")
+    rotation = pose[..., :3, :3].double()
+    error = (rotation @ rotation.mT - torch.eye(3, dtype=torch.float64, device=pose.device)).abs()
+    if error.numel() and (error.max() > ROTATION_TOLERANCE or (torch.linalg.det(rotation) < 0).any()):
+        raise ValueError(f"{name}: expected a rotation in the upper left 3x3 block, got {pose[..., :3, :3].tolist()}")
+
+
+def transform(pose: Tensor, points: Tensor, *, grid: bool = False) -> Tensor:
+    """Apply poses (..., 4, 4) to points (..., N, 3), or to (..., H, W, 3) with `grid`."""
+    translation = pose[..., None, None, :3, 3] if grid else pose[..., None, :3, 3]
+    return _rotate(pose, points, grid=grid) + translation
+
+
+def _rotate(pose: Tensor, vectors: Tensor, *, grid: bool = True) -> Tensor:
+    rotation = pose[..., None, None, :3, :3] if grid else pose[..., None, :3, :3]
+    return (rotation @ vectors.unsqueeze(-1)).squeeze(-1)
+
+
+def compose(*poses: Tensor) -> Tensor:
+    """Chain rigid transforms left to right: compose(a_from_b, b_from_c) is a_from_c, (..., 4, 4)."""
+    if not poses:
+        raise ValueError("poses: expected at least one, got none")
+    product = poses[0]
+    for pose in poses[1:]:
+        product = product @ pose
+    return product
+
+
+def invert(pose: Tensor) -> Tensor:
+    """Inverse of rigid transforms (..., 4, 4), by transposing the rotation."""
+    inverse = torch.zeros_like(pose)
+    rotation = pose[..., :3, :3].mT
+    inverse[..., :3, :3] = rotation
+    inverse[..., :3, 3] = -(rotation @ pose[..., :3, 3:]).squeeze(-1)
+    inverse[..., 3, 3] = 1
+    return inverse
+
+
+def body_to_optical(world_from_body: Tensor) -> Tensor:
+    """Pose (..., 4, 4) of the optical frame of a camera whose body (x forward, y left, z up) has this one; REP-103."""
+    return world_from_body @ world_from_body.new_tensor(_BODY_FROM_OPTICAL)
+
+
+def optical_to_body(world_from_optical: Tensor) -> Tensor:
+    """Pose (..., 4, 4) of the body frame of a camera whose optical frame has this one; REP-103."""
+    return world_from_optical @ world_from_optical.new_tensor(_BODY_FROM_OPTICAL).mT
+
+
+def intrinsics_from_ros(intrinsics: Tensor) -> Tensor:
+    """Centre convention from ROS's integer one: the principal point moves by +0.5 px, (..., 3, 3)."""
+    return _shift_principal_point(intrinsics, 0.5)
+
+
+def intrinsics_to_ros(intrinsics: Tensor) -> Tensor:
+    """ROS's integer convention (image_geometry, OpenCV) from the centre one: -0.5 px, (..., 3, 3)."""
+    return _shift_principal_point(intrinsics, -0.5)
+
+
+def _shift_principal_point(intrinsics: Tensor, pixels: float) -> Tensor:
+    check_intrinsics(intrinsics)
+    shifted = intrinsics.clone()
+    shifted[..., :2, 2] += pixels
+    return shifted
+
+
+def pose_from_quaternion(translation: Tensor, quaternion: Tensor) -> Tensor:
+    """Poses from translations (..., 3) and quaternions (..., 4) xyzw of any length but zero.
+
+    Returns:
+        (..., 4, 4) in the translation's type and device.
+
+    Raises:
+        ValueError: wrong shapes, non-finite values or a quaternion shorter than 1e-6.
+    """
+    if translation.shape[-1:] != (3,) or not torch.isfinite(translation).all():
+        raise ValueError(f"translation: expected finite (..., 3) metres, got {translation.tolist()}")
+    if quaternion.shape[-1:] != (4,) or not torch.isfinite(quaternion).all():
+        raise ValueError(f"quaternion: expected finite (..., 4) xyzw, got {quaternion.tolist()}")
+    if (quaternion.norm(dim=-1) < 1e-6).any():
+        raise ValueError(f"quaternion: expected unit length, got {quaternion.tolist()}, which is no rotation")
+    shape = torch.broadcast_shapes(translation.shape[:-1], quaternion.shape[:-1])
+    xyzw = quaternion.expand(*shape, 4).reshape(-1, 4).double().cpu().numpy()
+    rotation = torch.from_numpy(Rotation.from_quat(xyzw).as_matrix()).reshape(*shape, 3, 3)
+    pose = torch.zeros(*shape, 4, 4, dtype=translation.dtype, device=translation.device)
+    pose[..., :3, :3] = rotation.to(pose)
+    pose[..., :3, 3] = translation
+    pose[..., 3, 3] = 1
+    return pose
+
+
+def quaternion_from_pose(pose: Tensor) -> Tensor:
+    """Unit quaternions (..., 4) xyzw with w >= 0 of poses (..., 4, 4)."""
+    check_pose(pose)
+    matrices = pose[..., :3, :3].reshape(-1, 3, 3).double().cpu().numpy()
+    xyzw = Rotation.from_matrix(matrices).as_quat(canonical=True)
+    return torch.from_numpy(xyzw).reshape(*pose.shape[:-2], 4).to(pose)

@@ -1,0 +1,170 @@
+"""Trajectories: poses in order, between given ones and around given places.
+
+A trajectory is a (T, 4, 4) tensor of cam2world poses in optical axes, or a batched `Camera`. Builders start at a given
+pose and move relative to it, so they work in any world frame.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation, Slerp
+from torch import Tensor
+
+from mirage_ros.geometry import check_pose
+
+
+def interpolate(poses: Tensor, times: Tensor, queries: Tensor) -> Tensor:
+    """Poses between poses: rotation by slerp, translation linearly.
+
+    Args:
+        poses: (T, 4, 4) rigid transforms.
+        times: (T,) strictly increasing, any unit.
+        queries: (Q,) in the same unit, within the first and the last time.
+
+    Returns:
+        (Q, 4, 4) in the type and on the device of `poses`.
+
+    Raises:
+        ValueError: shapes differ, times do not increase or a query lies outside them.
+    """
+    check_trajectory(poses)
+    knots = times.double().cpu().numpy()
+    wanted = queries.double().cpu().numpy()
+    if knots.shape != (len(poses),):
+        raise ValueError(f"times: expected ({len(poses)},), one for each pose, got {knots.shape}")
+    if not np.isfinite(knots).all() or (np.diff(knots) <= 0).any():
+        raise ValueError(f"times: expected strictly increasing numbers, got {knots.tolist()}")
+    if wanted.ndim != 1 or not ((wanted >= knots[0]) & (wanted <= knots[-1])).all():
+        raise ValueError(f"queries: expected (Q,) within {knots[0]:g}..{knots[-1]:g}, got {wanted.tolist()}")
+    if len(poses) == 1:
+        return poses.expand(len(wanted), 4, 4).clone()
+    matrices = poses.double().cpu().numpy()
+    result = np.tile(np.eye(4), (len(wanted), 1, 1))
+    result[:, :3, :3] = Slerp(knots, Rotation.from_matrix(matrices[:, :3, :3]))(wanted).as_matrix()
+    for axis in range(3):
+        result[:, axis, 3] = np.interp(wanted, knots, matrices[:, axis, 3])
+    return torch.from_numpy(result).to(poses)
+
+
+def resample(poses: Tensor, count: int) -> Tensor:
+    """`count` poses evenly spaced in time along the poses (T, 4, 4), ends included."""
+    check_trajectory(poses)
+    _check_count(count)
+    times = torch.arange(len(poses), dtype=torch.float64)
+    return interpolate(poses, times, torch.linspace(0, len(poses) - 1, count, dtype=torch.float64))
+
+
+def dolly(start: Tensor, distance: float, count: int, *, direction: tuple[float, float, float] = (0, 0, 1)) -> Tensor:
+    """Move in a straight line without turning.
+
+    Args:
+        start: (4, 4) first pose.
+        distance: metres, negative moves back.
+        count: number of poses, the first is `start`.
+        direction: in the start's optical axes; forward by default, (1, 0, 0) trucks to the right.
+    """
+    check_pose(start, name="start")
+    _check_count(count)
+    axis = np.asarray(direction, dtype=np.float64)
+    length = float(np.linalg.norm(axis))
+    if axis.shape != (3,) or not math.isfinite(length) or length == 0:
+        raise ValueError(f"direction: expected three numbers, not all zero, got {direction}")
+    steps = np.tile(np.eye(4), (count, 1, 1))
+    steps[:, :3, 3] = np.linspace(0, distance, count)[:, None] * axis / length
+    return _relative(start, steps)
+
+
+def pan(start: Tensor, angle: float, count: int, *, axis: tuple[float, float, float] = (0, 1, 0)) -> Tensor:
+    """Turn on the spot.
+
+    Args:
+        start: (4, 4) first pose.
+        angle: radians about `axis` by the right-hand rule; positive looks to the right with the default axis.
+        count: number of poses.
+        axis: in the start's optical axes; (0, 1, 0) points down.
+    """
+    check_pose(start, name="start")
+    _check_count(count)
+    return _relative(start, _turns(axis, angle, count))
+
+
+def orbit(start: Tensor, radius: float, angle: float, count: int) -> Tensor:
+    """Circle around the point `radius` metres ahead, always facing it.
+
+    Args:
+        start: (4, 4) first pose.
+        radius: metres from the camera to the centre of the circle.
+        angle: radians; positive moves the camera to the left, so that the view turns to the right.
+        count: number of poses.
+    """
+    check_pose(start, name="start")
+    _check_count(count)
+    if not (math.isfinite(radius) and radius > 0):
+        raise ValueError(f"radius: expected a positive number of metres, got {radius}")
+    ahead, back = np.eye(4), np.eye(4)
+    ahead[2, 3], back[2, 3] = radius, -radius
+    return _relative(start, ahead @ _turns((0, 1, 0), angle, count) @ back)
+
+
+def out_and_back(poses: Tensor) -> Tensor:
+    """(T, 4, 4) poses and the same way back: (2T - 1, 4, 4), ending where it began."""
+    check_trajectory(poses)
+    return torch.cat([poses, poses.flip(0)[1:]])
+
+
+def look_at(eye: Tensor, target: Tensor, up: tuple[float, float, float] = (0, 0, 1)) -> Tensor:
+    """Optical poses (..., 4, 4) at `eye` (..., 3) that face `target` (..., 3), upright with respect to `up`.
+
+    Raises:
+        ValueError: the view direction vanishes or is parallel to `up`.
+    """
+    forward = target - eye
+    forward, height = torch.broadcast_tensors(forward, forward.new_tensor(up))
+    right = torch.linalg.cross(forward, height)
+    if (forward.norm(dim=-1) < 1e-9).any() or (right.norm(dim=-1) < 1e-6 * forward.norm(dim=-1)).any():
+        raise ValueError(f"target: expected away from eye and not along up={up}, got eye={eye} target={target}")
+    forward, right = (torch.nn.functional.normalize(v, dim=-1) for v in (forward, right))
+    pose = torch.zeros(*forward.shape[:-1], 4, 4, dtype=forward.dtype, device=forward.device)
+    pose[..., :3, 0] = right
+    pose[..., :3, 1] = torch.linalg.cross(forward, right)
+    pose[..., :3, 2] = forward
+    pose[..., :3, 3] = eye
+    pose[..., 3, 3] = 1
+    return pose
+
+
+def check_trajectory(poses: Tensor, name: str = "poses") -> None:
+    """Refuse anything but (T, 4, 4) rigid transforms with T >= 1."""
+    check_pose(poses, name=name)
+    if poses.ndim != 3 or len(poses) == 0:
+        raise ValueError(f"{name}: expected (T, 4, 4) with at least one pose, got {tuple(poses.shape)}")
+
+
+def _check_count(count: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"count: expected a positive whole number of poses, got {count!r}")
+
+
+def _turns(axis: tuple[float, float, float], angle: float, count: int) -> np.ndarray:
+    vector = np.asarray(axis, dtype=np.float64)
+    length = float(np.linalg.norm(vector))
+    if vector.shape != (3,) or not math.isfinite(length) or length == 0:
+        raise ValueError(f"axis: expected three numbers, not all zero, got {axis}")
+    if not math.isfinite(angle):
+        raise ValueError(f"angle: expected a finite number of radians, got {angle}")
+    matrices = np.tile(np.eye(4), (count, 1, 1))
+    turns = np.linspace(0, angle, count)[:, None] * vector / length
+    matrices[:, :3, :3] = Rotation.from_rotvec(turns).as_matrix()
+    return matrices
+
+
+def _relative(start: Tensor, steps: np.ndarray) -> Tensor:
+    """(T, 4, 4) float64 steps, each from the start's own axes."""
+    if start.ndim != 2:
+        raise ValueError(f"start: expected one pose (4, 4), got {tuple(start.shape)}")
+    if not np.isfinite(steps).all():
+        raise ValueError("distance: expected a finite number of metres")
+    return (start.double().cpu() @ torch.from_numpy(steps)).to(start)
