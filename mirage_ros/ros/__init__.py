@@ -1,0 +1,1 @@
+"""The only part that knows ROS: conversions, quality of service, parameters, nodes."""

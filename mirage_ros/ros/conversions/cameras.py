@@ -1,0 +1,92 @@
+"""sensor_msgs/CameraInfo <-> Camera."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+from torch import Tensor
+
+from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros, intrinsics_to_ros
+from mirage_ros.ros.conversions.checks import check_finite, check_message
+from mirage_ros.ros.conversions.images import MAX_SIDE
+
+
+def camera_from_info(message: CameraInfo, cam2world: Tensor) -> Camera:
+    """Camera of a rectified stream.
+
+    `p` (the projection of the rectified image) is used where the publisher filled it, else `k`. Both have pixel centres
+    at integers; the camera's are at +0.5. Binning and region of interest are applied.
+
+    Args:
+        message: of a pinhole camera without distortion, or of the rectified image of one (`p` filled).
+        cam2world: (4, 4) pose of the optical frame.
+
+    Raises:
+        ValueError: uncalibrated (zeros), distorted with `p` missing, or contradicting itself; names the field.
+    """
+    check_message(message, CameraInfo, "camera_info")
+    for field in ("height", "width"):
+        value = getattr(message, field)
+        if not 0 < value <= MAX_SIDE:
+            raise ValueError(f"camera_info.{field}: expected 1 to {MAX_SIDE} pixels, got {value}")
+    k, p, d = np.array(message.k), np.array(message.p), np.array(message.d, dtype=np.float64)
+    check_finite(k.tolist(), "camera_info.k")
+    check_finite(p.tolist(), "camera_info.p")
+    check_finite(d.tolist(), "camera_info.d")
+    if p[0] != 0:
+        field, matrix = "camera_info.p", p.reshape(3, 4)[:, :3]
+    elif k[0] == 0:
+        raise ValueError("camera_info.k: expected a calibrated camera, got focal length 0 in both k and p")
+    elif d.any():
+        raise ValueError(
+            f"camera_info.d: expected a rectified stream (p filled, or d all 0), got {d.tolist()} without p"
+        )
+    else:
+        field, matrix = "camera_info.k", k.reshape(3, 3)
+    intrinsics = torch.from_numpy(np.array(matrix))
+    check_intrinsics(intrinsics, name=field)
+    camera = Camera(intrinsics_from_ros(intrinsics), cam2world.double(), message.height, message.width)
+    return _binned(message, _cropped(message, camera))
+
+
+def _cropped(message: CameraInfo, camera: Camera) -> Camera:
+    roi = message.roi
+    # All zeros means the full image (CameraInfo.msg).
+    if not (roi.x_offset or roi.y_offset or roi.height or roi.width):
+        return camera
+    inside = roi.x_offset + roi.width <= camera.width and roi.y_offset + roi.height <= camera.height
+    if not (inside and roi.height and roi.width):
+        raise ValueError(
+            f"camera_info.roi: expected a window inside {camera.width}x{camera.height}, "
+            f"got {roi.width}x{roi.height} at ({roi.x_offset}, {roi.y_offset})"
+        )
+    return camera.cropped(roi.y_offset, roi.x_offset, roi.height, roi.width)
+
+
+def _binned(message: CameraInfo, camera: Camera) -> Camera:
+    across, down = max(message.binning_x, 1), max(message.binning_y, 1)
+    if camera.width % across or camera.height % down:
+        raise ValueError(
+            f"camera_info.binning: expected divisors of {camera.width}x{camera.height}, got {across} and {down}"
+        )
+    return camera.resized(camera.height // down, camera.width // across)
+
+
+def camera_to_info(camera: Camera, header: Header | None = None) -> CameraInfo:
+    """CameraInfo of one camera: no distortion, k = p, pixel centres at integers.
+
+    Raises:
+        ValueError: a batch of cameras.
+    """
+    if camera.batch_shape:
+        raise ValueError(f"camera: expected a single one, got a batch {tuple(camera.batch_shape)}")
+    matrix = intrinsics_to_ros(camera.intrinsics.double()).cpu().numpy()
+    message = CameraInfo(header=header or Header(), height=camera.height, width=camera.width)
+    message.distortion_model = "plumb_bob"
+    message.d = [0.0] * 5
+    message.k = matrix.ravel()
+    message.r = np.eye(3).ravel()
+    message.p = np.pad(matrix, ((0, 0), (0, 1))).ravel()
+    return message

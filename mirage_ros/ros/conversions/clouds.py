@@ -1,0 +1,136 @@
+"""sensor_msgs/PointCloud2 with x y z rgb confidence <-> numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from mirage_ros.ros.conversions.checks import check_message
+
+# PCL and RViz read `rgb` as a float32 whose bits are 0x00RRGGBB.
+POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("confidence", "<f4")])
+_TYPES = {
+    PointField.INT8: "i1",
+    PointField.UINT8: "u1",
+    PointField.INT16: "i2",
+    PointField.UINT16: "u2",
+    PointField.INT32: "i4",
+    PointField.UINT32: "u4",
+    PointField.FLOAT32: "f4",
+    PointField.FLOAT64: "f8",
+}
+
+
+def points_to_cloud(
+    points: NDArray[np.floating],
+    colours: NDArray[np.uint8],
+    confidence: NDArray[np.floating],
+    header: Header | None = None,
+) -> PointCloud2:
+    """Cloud message.
+
+    Args:
+        points: (N, 3) metres in the header's frame.
+        colours: (N, 3) rgb.
+        confidence: (N,) 0 to 1.
+        header: stamp and frame.
+
+    Returns:
+        Unordered cloud (height 1) with fields x y z rgb confidence, 20 bytes a point.
+
+    Raises:
+        ValueError: sizes differ or colours are not bytes; names the argument.
+    """
+    points, colours, confidence = np.asarray(points), np.asarray(colours), np.asarray(confidence)
+    if points.ndim != 2 or points.shape[1] != 3 or not np.issubdtype(points.dtype, np.floating):
+        raise ValueError(f"points: expected (N, 3) floating point, got {points.shape} {points.dtype}")
+    count = len(points)
+    if colours.shape != (count, 3) or colours.dtype != np.uint8:
+        raise ValueError(f"colours: expected ({count}, 3) uint8, got {colours.shape} {colours.dtype}")
+    if confidence.shape != (count,):
+        raise ValueError(f"confidence: expected ({count},), got {confidence.shape}")
+    packed = np.empty(count, POINT)
+    packed["x"], packed["y"], packed["z"] = points.T
+    red, green, blue = colours.T.astype(np.uint32)
+    packed["rgb"] = red << 16 | green << 8 | blue
+    packed["confidence"] = confidence
+    message = PointCloud2(header=header or Header(), height=1, width=count, is_bigendian=False)
+    message.point_step = POINT.itemsize
+    message.row_step = count * POINT.itemsize
+    message.is_dense = bool(np.isfinite(points).all())
+    message.fields = [
+        PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
+        for index, name in enumerate(POINT.names or ())
+    ]
+    message.data.frombytes(packed.tobytes())
+    return message
+
+
+def cloud_to_points(message: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
+    """Points of a cloud message: fields in any order, with any padding, either byte order.
+
+    Args:
+        message: with x, y, z; `rgb` or `rgba` packed as PCL does (float32 or uint32) and `confidence` are optional.
+
+    Returns:
+        points (N, 3) float32 metres, colours (N, 3) uint8 (white where the cloud has none), confidence (N,) float32
+        (one where it has none).
+
+    Raises:
+        ValueError: a field is missing, has an unusable type or lies outside the data.
+    """
+    check_message(message, PointCloud2, "cloud")
+    fields = {field.name: field for field in message.fields}
+    for name in "xyz":
+        if name not in fields:
+            raise ValueError(f"cloud.fields: expected x, y and z, got {sorted(fields)}")
+    count = message.height * message.width
+    step, row = message.point_step, message.row_step
+    if count and (row < message.width * step or len(message.data) < row * (message.height - 1) + message.width * step):
+        raise ValueError(
+            f"cloud.data: expected {message.height} rows of {row} bytes with {message.width} points of {step}, "
+            f"got {len(message.data)} bytes"
+        )
+    colour_name = next((name for name in ("rgb", "rgba") if name in fields), None)
+    points = np.empty((count, 3), np.float32)
+    for axis, name in enumerate("xyz"):
+        points[:, axis] = _column(message, fields[name], count)
+    colours = np.full((count, 3), 255, np.uint8)
+    if colour_name is not None:
+        field = fields[colour_name]
+        if field.datatype not in (PointField.FLOAT32, PointField.UINT32):
+            raise ValueError(f"cloud.fields.{colour_name}: expected float32 or uint32, got datatype {field.datatype}")
+        bits = _column(message, field, count, "u4").astype(np.uint32)
+        colours = np.stack([bits >> 16 & 255, bits >> 8 & 255, bits & 255], axis=-1).astype(np.uint8)
+    confidence = np.ones(count, np.float32)
+    if "confidence" in fields:
+        confidence[:] = _column(message, fields["confidence"], count)
+    return points, colours, confidence
+
+
+def _column(message: PointCloud2, field: PointField, count: int, kind: str | None = None) -> NDArray[Any]:
+    """(N,) values of one field."""
+    if field.datatype not in _TYPES or field.count not in (0, 1):
+        raise ValueError(
+            f"cloud.fields.{field.name}: expected one number of a PointField type, "
+            f"got datatype {field.datatype} x {field.count}"
+        )
+    order = ">" if message.is_bigendian else "<"
+    dtype = np.dtype(order + (kind or _TYPES[field.datatype]))
+    if field.offset + dtype.itemsize > message.point_step:
+        raise ValueError(
+            f"cloud.fields.{field.name}: expected inside a point of {message.point_step} bytes, "
+            f"got offset {field.offset}"
+        )
+    if not count:
+        return np.empty(0, dtype)
+    buffer = np.frombuffer(message.data, np.uint8)
+    strides = (message.row_step, message.point_step)
+    shape = (message.height, message.width)
+    with np.errstate(over="ignore"):
+        values = np.ndarray(shape, dtype, buffer.data, field.offset, strides).reshape(-1)
+    return values.astype(values.dtype.newbyteorder("="))

@@ -1,0 +1,144 @@
+"""geometry_msgs poses and nav_msgs paths <-> matrices, and stamps <-> nanoseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
+from nav_msgs.msg import Path
+from std_msgs.msg import Header
+from torch import Tensor
+
+from mirage_ros.geometry import check_pose, pose_from_quaternion, quaternion_from_pose
+from mirage_ros.ros.conversions.checks import check_finite, check_message
+from mirage_ros.trajectory import check_trajectory
+
+NANOSECONDS = 1_000_000_000
+# Quaternions this far from unit length are rounded ones; further off, the sender made a mistake.
+LENGTH_TOLERANCE = 0.01
+
+
+def pose_from_msg(message: Pose, name: str = "pose") -> Tensor:
+    """(4, 4) float64 transform of a pose.
+
+    Args:
+        message: position in metres, orientation as a quaternion of unit length (within 1 %).
+        name: of the field, for errors.
+
+    Raises:
+        ValueError: a number is not finite or the quaternion is not a rotation.
+    """
+    check_message(message, Pose, name)
+    p, q = message.position, message.orientation
+    position, orientation = (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)
+    check_finite(position, f"{name}.position")
+    check_finite(orientation, f"{name}.orientation")
+    xyzw = torch.tensor(orientation, dtype=torch.float64)
+    if abs(xyzw.norm().item() - 1) > LENGTH_TOLERANCE:
+        raise ValueError(f"{name}.orientation: expected a quaternion of unit length, got {list(orientation)}")
+    return pose_from_quaternion(torch.tensor(position, dtype=torch.float64), xyzw)
+
+
+def pose_to_msg(pose: Tensor) -> Pose:
+    """Pose message of a (4, 4) rigid transform, with w >= 0.
+
+    Raises:
+        ValueError: not one rigid transform.
+    """
+    check_pose(pose)
+    if pose.ndim != 2:
+        raise ValueError(f"pose: expected (4, 4), got {tuple(pose.shape)}")
+    x, y, z, w = quaternion_from_pose(pose.double()).tolist()
+    px, py, pz = pose[:3, 3].tolist()
+    return Pose(position=Point(x=px, y=py, z=pz), orientation=Quaternion(x=x, y=y, z=z, w=w))
+
+
+def pose_from_stamped(message: PoseStamped, name: str = "pose") -> tuple[Tensor, str, int]:
+    """Transform (4, 4) float64, frame_id and stamp in nanoseconds of a stamped pose.
+
+    Raises:
+        ValueError: as `pose_from_msg`.
+    """
+    check_message(message, PoseStamped, name)
+    pose = pose_from_msg(message.pose, f"{name}.pose")
+    return pose, message.header.frame_id, ns_from_stamp(message.header.stamp, f"{name}.header.stamp")
+
+
+def pose_to_stamped(pose: Tensor, header: Header) -> PoseStamped:
+    """Stamped pose of a (4, 4) transform."""
+    return PoseStamped(header=header, pose=pose_to_msg(pose))
+
+
+def path_to_poses(message: Path) -> tuple[Tensor, str, list[int]]:
+    """Poses of a path.
+
+    Args:
+        message: at least one pose; a pose's own frame_id may be empty, and must be the path's otherwise.
+
+    Returns:
+        (T, 4, 4) float64, the frame_id, and the poses' stamps in nanoseconds.
+
+    Raises:
+        ValueError: an empty path, mixed frames, or a bad pose, named by its index.
+    """
+    check_message(message, Path, "path")
+    if not message.poses:
+        raise ValueError("path.poses: expected at least one pose, got none")
+    frames = {message.header.frame_id, *(pose.header.frame_id for pose in message.poses)} - {""}
+    if len(frames) > 1:
+        raise ValueError(f"path.poses: expected one frame_id, got {sorted(frames)}")
+    poses, stamps = [], []
+    for index, stamped in enumerate(message.poses):
+        pose, _, stamp = pose_from_stamped(stamped, f"path.poses[{index}]")
+        poses.append(pose)
+        stamps.append(stamp)
+    return torch.stack(poses), next(iter(frames), ""), stamps
+
+
+def poses_to_path(poses: Tensor, header: Header, stamps: Sequence[int] | None = None) -> Path:
+    """Path of (T, 4, 4) transforms.
+
+    Args:
+        poses: in order.
+        header: of the path; its frame_id is every pose's.
+        stamps: (T,) nanoseconds, one for each pose; the header's by default.
+
+    Raises:
+        ValueError: not a trajectory, or not one stamp for each pose.
+    """
+    check_trajectory(poses)
+    times = [header.stamp] * len(poses) if stamps is None else [stamp_from_ns(stamp) for stamp in stamps]
+    if len(times) != len(poses):
+        raise ValueError(f"stamps: expected {len(poses)}, one for each pose, got {len(times)}")
+    path = Path(header=header)
+    path.poses = [
+        pose_to_stamped(pose, Header(stamp=time, frame_id=header.frame_id))
+        for pose, time in zip(poses, times, strict=True)
+    ]
+    return path
+
+
+def ns_from_stamp(stamp: Time, name: str = "stamp") -> int:
+    """Nanoseconds of a stamp.
+
+    Raises:
+        ValueError: a negative time or nanoseconds of a second or more.
+    """
+    check_message(stamp, Time, name)
+    if stamp.sec < 0 or stamp.nanosec >= NANOSECONDS:
+        raise ValueError(f"{name}: expected sec >= 0 and nanosec < 1e9, got {stamp.sec} and {stamp.nanosec}")
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+
+
+def stamp_from_ns(nanoseconds: int) -> Time:
+    """Stamp of nanoseconds since the epoch.
+
+    Raises:
+        ValueError: negative, or beyond what 32 bits of seconds hold (the year 2038).
+    """
+    seconds, rest = divmod(int(nanoseconds), NANOSECONDS)
+    if not 0 <= seconds < 1 << 31:
+        raise ValueError(f"nanoseconds: expected 0 to {(1 << 31) * NANOSECONDS - 1}, got {nanoseconds}")
+    return Time(sec=seconds, nanosec=rest)

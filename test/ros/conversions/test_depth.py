@@ -1,0 +1,68 @@
+"""Depth messages follow REP-118; invalid never becomes a number."""
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import Image
+
+from mirage_ros.ros.conversions import (
+    compressed_depth_from_metres,
+    compressed_depth_to_metres,
+    depth_from_metres,
+    depth_to_metres,
+    numpy_to_compressed,
+    numpy_to_image,
+)
+
+METRES = np.array([[0.5, 1.2345, 65.534], [0.0, 3.0, 0.001]], np.float32)
+
+
+def test_millimetres_and_metres():
+    millimetres = np.array([[500, 0, 65535, 65534]], np.uint16)
+    for encoding in ("16UC1", "mono16"):
+        np.testing.assert_allclose(depth_to_metres(numpy_to_image(millimetres, encoding)), [[0.5, 0, 0, 65.534]])
+    metres = np.array([[0.5, np.nan, np.inf, -np.inf, -1, 0]], np.float32)
+    np.testing.assert_array_equal(depth_to_metres(numpy_to_image(metres, "32FC1")), [[0.5, 0, 0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize(("encoding", "tolerance"), [("32FC1", 0), ("16UC1", 0.00051)])
+def test_round_trip(encoding, tolerance):
+    message = depth_from_metres(METRES, encoding)
+    assert message.encoding == encoding
+    np.testing.assert_allclose(depth_to_metres(message), METRES, rtol=0, atol=tolerance)
+
+
+def test_what_millimetres_cannot_hold_becomes_invalid():
+    far = np.array([[70.0, np.nan, -1.0, 0.0004]])
+    np.testing.assert_array_equal(depth_to_metres(depth_from_metres(far, "16UC1")), np.zeros((1, 4)))
+
+
+def test_compressed_depth_round_trip_and_layout():
+    message = compressed_depth_from_metres(METRES)
+    assert message.format == "16UC1; compressedDepth png"
+    assert bytes(message.data[:12]) == bytes(12)
+    assert bytes(message.data[12:16]) == b"\x89PNG"
+    np.testing.assert_allclose(compressed_depth_to_metres(message), METRES, rtol=0, atol=0.00051)
+    # The same PNG without the header of image_transport.
+    message.format, message.data = "16UC1; png compressed", message.data[12:]
+    np.testing.assert_allclose(compressed_depth_to_metres(message), METRES, rtol=0, atol=0.00051)
+
+
+def test_refusals_name_the_field():
+    with pytest.raises(ValueError, match="depth.encoding: expected one of 32FC1"):
+        depth_to_metres(numpy_to_image(np.zeros((1, 1, 3), np.uint8), "rgb8"))
+    with pytest.raises(TypeError, match="depth: expected sensor_msgs/Image"):
+        depth_to_metres(Image)
+    with pytest.raises(ValueError, match="encoding: expected 32FC1 or 16UC1"):
+        depth_from_metres(METRES, "8UC1")
+    with pytest.raises(ValueError, match="metres: expected"):
+        depth_from_metres(np.zeros((2, 2), np.uint16))
+    message = compressed_depth_from_metres(METRES)
+    message.format = "32FC1; compressedDepth png"
+    with pytest.raises(ValueError, match="compressed depth.format: expected"):
+        compressed_depth_to_metres(message)
+    message.format, message.data = "16UC1; compressedDepth png", message.data[:5]
+    with pytest.raises(ValueError, match="header of 12 bytes, got 5"):
+        compressed_depth_to_metres(message)
+    colour = numpy_to_compressed(np.zeros((2, 2, 3), np.uint8), codec="png")
+    with pytest.raises(ValueError, match="one channel of 16 bits"):
+        compressed_depth_to_metres(colour)
