@@ -1,0 +1,72 @@
+"""Recording rclpy messages to a rosbag2 bag (MCAP) without a ROS distribution."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from rclpy.serialization import serialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.writer import Connection
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from mirage_ros.resources import PACKAGE, share_directory
+
+# The newest layout of metadata.yaml that rosbags writes.
+_BAG_VERSION: Final = 9
+
+
+def bag_types() -> Typestore:
+    """Message definitions of ROS 2 Kilted and of this package, for writing and reading bags."""
+    store = get_typestore(Stores.ROS2_KILTED)
+    types = {}
+    for path in sorted((share_directory() / "msg").glob("*.msg")):
+        types.update(get_types_from_msg(path.read_text(), f"{PACKAGE}/msg/{path.stem}"))
+    store.register(types)
+    return store
+
+
+class BagWriter:
+    """A bag folder that any rosbag2 player reads; messages are stored bit for bit as DDS carries them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start a bag.
+
+        Args:
+            folder: of the bag; an existing bag there is replaced.
+
+        Raises:
+            FileExistsError: the folder exists and holds something else.
+        """
+        if folder.exists():
+            if not (folder / "metadata.yaml").exists():
+                raise FileExistsError(f"bag: {folder} exists and is not a bag")
+            shutil.rmtree(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._types = bag_types()
+        self._writer = Writer(folder, version=_BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+        self._writer.open()
+        self._connections: dict[str, Connection] = {}
+
+    def write(self, topic: str, message: Any, stamp: int) -> None:
+        """Append one rclpy message that was received at `stamp` nanoseconds."""
+        if topic not in self._connections:
+            package, _, _ = type(message).__module__.partition(".")
+            name = f"{package}/msg/{type(message).__name__}"
+            self._connections[topic] = self._writer.add_connection(topic, name, typestore=self._types)
+        self._writer.write(self._connections[topic], stamp, serialize_message(message))
+
+    def close(self) -> None:
+        """Finish the bag."""
+        self._writer.close()
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

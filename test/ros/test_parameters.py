@@ -1,0 +1,50 @@
+"""Parameter tables: what is declared is enforced and explained."""
+
+import pytest
+from rclpy.parameter import Parameter as RosParameter
+
+from mirage_ros.ros.parameters import Parameter, declare
+
+TABLE = (
+    Parameter("width", 192, "Image width, pixels.", 16, 4096),
+    Parameter("rate", 10.0, "Frames per second.", 0.1, 120.0, runtime=True),
+    Parameter("family", "rooms", "Kind of scene.", choices=("rooms", "halls")),
+    Parameter("enabled", True, "Whether it runs."),
+)
+
+
+def node_with(ros, **values):
+    overrides = [RosParameter(name, value=value) for name, value in values.items()]
+    return ros.node("tester", parameter_overrides=overrides)
+
+
+def test_defaults_and_overrides(ros):
+    node = node_with(ros, width=64)
+    assert declare(node, TABLE) == {"width": 64, "rate": 10.0, "family": "rooms", "enabled": True}
+    descriptor = node.describe_parameter("width")
+    assert descriptor.description == "Image width, pixels."
+    assert descriptor.read_only
+    assert (descriptor.integer_range[0].from_value, descriptor.integer_range[0].to_value) == (16, 4096)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width": 8}, "parameter width: expected int from 16 to 4096, got 8"),
+        ({"width": "wide"}, "parameter width: expected int from 16 to 4096, got 'wide'"),
+        ({"rate": 1e9}, "parameter rate: expected float from 0.1 to 120, got 1000000000.0"),
+        ({"family": "caves"}, "parameter family: expected one of rooms, halls, got 'caves'"),
+        ({"enabled": 3}, "parameter enabled: expected bool, got 3"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(ros, values, message):
+    with pytest.raises(ValueError, match=message):
+        declare(node_with(ros, **values), TABLE)
+
+
+def test_only_runtime_parameters_change_later(ros):
+    node = node_with(ros)
+    declare(node, TABLE)
+    assert node.set_parameters([RosParameter("rate", value=20.0)])[0].successful
+    assert not node.set_parameters([RosParameter("rate", value=1000.0)])[0].successful
+    assert not node.set_parameters([RosParameter("width", value=64)])[0].successful
