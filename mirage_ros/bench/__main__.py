@@ -1,0 +1,28 @@
+"""`mirage bench PART`: measurements that anyone can repeat; each prints its device, threads and number of runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+PARTS = {
+    # name: (module whose main() measures it, what it measures)
+    "conversions": ("mirage_ros.bench.conversions", "ROS images to arrays and back"),
+    "sim": ("mirage_ros.bench.sim", "frames per second of the simulator"),
+}
+
+
+def main() -> None:
+    """Run the measurement named on the command line."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help") or sys.argv[1] not in PARTS:
+        rows = "\n".join(f"  {name:<12} {what}" for name, (_, what) in PARTS.items())
+        print(f"usage: mirage bench PART [options]\n\n{rows}")
+        sys.exit(0 if sys.argv[1:2] in (["-h"], ["--help"]) else 2)
+    name = sys.argv[1]
+    module = importlib.import_module(PARTS[name][0])
+    sys.argv = [f"mirage bench {name}", *sys.argv[2:]]
+    module.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Where things stand: footprints, finding room for them, and whether a robot fits between them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """An upright box that something occupies.
+
+    Attributes:
+        x, y: centre, metres.
+        length, width: full sides along its own axes, metres.
+        yaw: of the length's axis, radians.
+        bottom, top: heights, metres.
+    """
+
+    x: float
+    y: float
+    length: float
+    width: float
+    yaw: float = 0.0
+    bottom: float = 0.0
+    top: float = 1.0
+
+    def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(...) horizontal metres from (..., 2) points to the box, 0 inside."""
+        local = self._local(points)
+        outside = np.maximum(np.abs(local) - np.array([self.length, self.width]) / 2, 0)
+        return np.hypot(outside[..., 0], outside[..., 1])
+
+    def corners(self, margin: float = 0.0) -> NDArray[np.float64]:
+        """(9, 2) corners, middles of the sides and centre, grown by a margin."""
+        a, b = self.length / 2 + margin, self.width / 2 + margin
+        local = np.array([[i * a, j * b] for i in (-1, 0, 1) for j in (-1, 0, 1)])
+        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
+        return local @ np.array([[cos, sin], [-sin, cos]]) + [self.x, self.y]
+
+    def place(self, along: float, across: float) -> tuple[float, float]:
+        """World x, y of a point given along the footprint's own axes from its centre."""
+        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
+        return self.x + cos * along - sin * across, self.y + sin * along + cos * across
+
+    def overlaps(self, other: Footprint, margin: float = 0.0) -> bool:
+        """Whether two boxes come closer than a margin, seen from above; by the separating axis theorem."""
+        a, b = self.corners(margin), other.corners()
+        for yaw in (self.yaw, self.yaw + math.pi / 2, other.yaw, other.yaw + math.pi / 2):
+            axis = np.array([math.cos(yaw), math.sin(yaw)])
+            p, q = a @ axis, b @ axis
+            if p.max() < q.min() or q.max() < p.min():
+                return False
+        return True
+
+    def _local(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
+        offset = points - np.array([self.x, self.y])
+        return offset @ np.array([[cos, -sin], [sin, cos]])
+
+
+@dataclass
+class Floor:
+    """A rectangular floor centred at the origin, and what stands on it.
+
+    Attributes:
+        length, width: full sides along x and y, metres.
+        occupied: what is in the way.
+    """
+
+    length: float
+    width: float
+    occupied: list[Footprint]
+
+    def fits(self, footprint: Footprint, margin: float) -> bool:
+        """Whether a footprint lies inside and keeps `margin` from everything."""
+        inside = (np.abs(footprint.corners()) <= [self.length / 2, self.width / 2]).all()
+        return bool(inside) and not any(footprint.overlaps(other, margin) for other in self.occupied)
+
+    def stand(
+        self, rng: Generator, length: float, width: float, height: float, margin: float = 0.35
+    ) -> Footprint | None:
+        """Find a free place anywhere and take it; None if there is none after some tries."""
+        for _ in range(40):
+            x = rng.uniform(-0.5, 0.5) * (self.length - length)
+            y = rng.uniform(-0.5, 0.5) * (self.width - width)
+            footprint = Footprint(x, y, length, width, rng.uniform(-math.pi, math.pi), 0.0, height)
+            if self.fits(footprint, margin):
+                self.occupied.append(footprint)
+                return footprint
+        return None
+
+    def lean(
+        self, rng: Generator, length: float, width: float, height: float, margin: float = 0.25
+    ) -> Footprint | None:
+        """Find a free place with its back to a wall and take it; its own y axis points into the room."""
+        for _ in range(40):
+            side = int(rng.integers(4))
+            yaw = (0.0, math.pi / 2, math.pi, -math.pi / 2)[side]
+            reach, depth = (self.length, self.width) if side % 2 == 0 else (self.width, self.length)
+            along = rng.uniform(-0.5, 0.5) * (reach - length)
+            # The back keeps 2 cm from the wall, clear of the skirting board.
+            x, y = along, -depth / 2 + width / 2 + 0.02
+            cos, sin = math.cos(yaw), math.sin(yaw)
+            footprint = Footprint(cos * x - sin * y, sin * x + cos * y, length, width, yaw, 0.0, height)
+            if self.fits(footprint, margin):
+                self.occupied.append(footprint)
+                return footprint
+        return None

@@ -1,0 +1,228 @@
+"""Drawing a scene without a screen: colour, metric depth and classes from any pose."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mirage_ros.geometry import Camera, check_pose, pinhole
+from mirage_ros.sim.mjcf import Label
+from mirage_ros.sim.scene import Scene
+
+if TYPE_CHECKING:
+    pass
+
+# Metres. The depth buffer is reversed (far is 0), so its resolution hardly depends on these: 1 mm at 20 m.
+NEAR, FAR = 0.03, 100.0
+# MuJoCo draws the sky as a cube of half side FAR / 2 around the camera, and into the depth buffer. Scenes are smaller,
+# so whatever is further away than this, measured along its ray, is sky.
+SKY_DISTANCE = 0.45 * FAR
+DEFAULT_VERTICAL_FOV = 1.0
+BACKENDS = ("egl", "osmesa")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the camera sees.
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        depth: (H, W) float32 metres along the optical axis, 0 where there is nothing but sky.
+        labels: (H, W) uint8, values of Label.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+
+def import_mujoco() -> Any:
+    """MuJoCo with an OpenGL that needs no screen.
+
+    MUJOCO_GL is obeyed where it is set (egl, osmesa or glfw); otherwise EGL is taken, then OSMesa.
+
+    Raises:
+        RuntimeError: no OpenGL can be loaded; names the Debian packages.
+    """
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen is None:
+        os.environ["MUJOCO_GL"] = _loadable_backend()
+    try:
+        import mujoco
+    except (ImportError, AttributeError, RuntimeError, OSError) as error:
+        raise RuntimeError(f"MUJOCO_GL: {os.environ['MUJOCO_GL']!r} does not load ({error}). {_ADVICE}") from error
+    return mujoco
+
+
+_ADVICE = "Install it with: apt-get install libegl1 libgl1-mesa-dri (or libosmesa6 and MUJOCO_GL=osmesa)"
+
+
+def _loadable_backend() -> str:
+    import ctypes
+
+    for backend, library in zip(BACKENDS, ("libEGL.so.1", "libOSMesa.so"), strict=True):
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return backend
+    raise RuntimeError(f"MUJOCO_GL: neither EGL nor OSMesa is installed. {_ADVICE}")
+
+
+class Renderer:
+    """Draws one scene at one size. It belongs to the thread that made it, as OpenGL contexts do.
+
+    With software rendering, LP_NUM_THREADS=1 in the environment is fastest where several processes draw at once.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        height: int = 128,
+        width: int = 192,
+        *,
+        vertical_fov: float = DEFAULT_VERTICAL_FOV,
+        shadows: bool = True,
+        samples: int = 4,
+    ) -> None:
+        """Compile the scene and open an OpenGL context.
+
+        Args:
+            scene: what to draw.
+            height, width: pixels.
+            vertical_fov: radians.
+            shadows: whether lamps throw them; they take about half of the time.
+            samples: of antialiasing for each pixel; 0 for none.
+
+        Raises:
+            RuntimeError: OpenGL is not available.
+            ValueError: a size or angle is not usable.
+        """
+        self._optics = pinhole(height, width, vertical_fov=vertical_fov)
+        self._scene = scene
+        self._mujoco = mujoco = import_mujoco()
+        self._model = mujoco.MjModel.from_xml_string(scene.mjcf, dict(scene.assets))
+        self._model.vis.global_.offheight, self._model.vis.global_.offwidth = height, width
+        self._model.vis.quality.offsamples = samples
+        self._data = mujoco.MjData(self._model)
+        self._context = mujoco.GLContext(width, height)
+        self._context.make_current()
+        self._gl = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._gl)
+        # Zero far away: a float buffer then has its resolution where perspective needs it.
+        self._gl.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        self._view = mujoco.MjvScene(self._model, self._model.ngeom + 10)
+        self._view.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
+        self._view.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        self._viewport = mujoco.MjrRect(0, 0, width, height)
+        self._options, self._perturb, self._free = mujoco.MjvOption(), mujoco.MjvPerturb(), mujoco.MjvCamera()
+        # What moves is drawn a second time by itself: where that is what the first drawing shows, the pixel is moving.
+        self._model.geom_group[:] = self._model.geom_bodyid > 0
+        self._moving_view = mujoco.MjvScene(self._model, self._model.ngeom + 10)
+        self._moving_options = mujoco.MjvOption()
+        self._moving_options.geomgroup[0] = 0
+        self._ray_length = self._optics.rays().norm(dim=-1).numpy()
+
+    def camera(self, cam2world: Tensor) -> Camera:
+        """The camera at a pose or poses (..., 4, 4)."""
+        return self._optics.to(cam2world.device, cam2world.dtype).at(cam2world)
+
+    def render(self, cam2world: Tensor, time: float = 0.0) -> Frame:
+        """Draw.
+
+        Args:
+            cam2world: (4, 4) optical pose.
+            time: seconds, for what moves.
+
+        Raises:
+            ValueError: not one rigid pose.
+        """
+        if self._context is None:
+            raise ValueError("renderer: expected an open one, got one after close()")
+        check_pose(cam2world, name="cam2world")
+        if cam2world.ndim != 2:
+            raise ValueError(f"cam2world: expected (4, 4), got {tuple(cam2world.shape)}")
+        self._context.make_current()
+        self._move(time)
+        self._aim(cam2world.detach().double().cpu().numpy())
+        rgb, depth = self._draw()
+        labels = np.full(depth.shape, Label.STATIC, np.uint8)
+        if self._scene.movers:
+            alone = self._draw_moving()
+            labels[(alone > 0) & (np.abs(alone - depth) < 1e-4 * depth)] = Label.MOVING
+        labels[depth == 0] = Label.SKY
+        return Frame(rgb, depth, labels)
+
+    def close(self) -> None:
+        """Release the OpenGL context."""
+        if self._context is not None:
+            self._gl.free()
+            self._context.free()
+            self._context = None
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _move(self, time: float) -> None:
+        for mover in self._scene.movers:
+            body = self._mujoco.mj_name2id(self._model, self._mujoco.mjtObj.mjOBJ_BODY, mover.name)
+            index = self._model.body_mocapid[body]
+            self._data.mocap_pos[index], self._data.mocap_quat[index] = mover.pose(time)
+        self._mujoco.mj_kinematics(self._model, self._data)
+        self._mujoco.mj_comPos(self._model, self._data)
+        self._mujoco.mj_camlight(self._model, self._data)
+        views = [(self._options, self._view)]
+        if self._scene.movers:
+            views.append((self._moving_options, self._moving_view))
+        every = int(self._mujoco.mjtCatBit.mjCAT_ALL)
+        for options, view in views:
+            self._mujoco.mjv_updateScene(self._model, self._data, options, self._perturb, self._free, every, view)
+
+    def _aim(self, pose: NDArray[np.float64]) -> None:
+        top = NEAR * self._optics.height / 2 / float(self._optics.intrinsics[1, 1])
+        for eye in (*self._view.camera, *self._moving_view.camera):
+            eye.pos = pose[:3, 3]
+            eye.forward = pose[:3, 2]
+            eye.up = -pose[:3, 1]
+            eye.frustum_center = 0
+            eye.frustum_bottom, eye.frustum_top = -top, top
+            eye.frustum_near, eye.frustum_far = NEAR, FAR
+
+    def _draw(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        rgb = np.empty((self._viewport.height, self._viewport.width, 3), np.uint8)
+        buffer = np.empty(rgb.shape[:2], np.float32)
+        self._mujoco.mjr_render(self._viewport, self._view, self._gl)
+        self._mujoco.mjr_readPixels(rgb, buffer, self._viewport, self._gl)
+        return np.ascontiguousarray(rgb[::-1]), self._metres(buffer)
+
+    def _draw_moving(self) -> NDArray[np.float32]:
+        """(H, W) depth of what moves, as if nothing else were there; 0 elsewhere."""
+        for flag in ("SHADOW", "SKYBOX", "REFLECTION"):
+            self._moving_view.flags[getattr(self._mujoco.mjtRndFlag, f"mjRND_{flag}")] = False
+        buffer = np.empty((self._viewport.height, self._viewport.width), np.float32)
+        self._mujoco.mjr_render(self._viewport, self._moving_view, self._gl)
+        self._mujoco.mjr_readPixels(None, buffer, self._viewport, self._gl)
+        return self._metres(buffer)
+
+    def _metres(self, buffer: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(H, W) depth; the buffer is upside down and holds (1 / depth - 1 / FAR) / (1 / NEAR - 1 / FAR)."""
+        depth = 1 / (buffer[::-1] * (1 / NEAR - 1 / FAR) + 1 / FAR)
+        return np.where(depth * self._ray_length < SKY_DISTANCE, depth, 0).astype(np.float32)
+
+
+def as_tensors(frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
+    """rgb (3, H, W) float32 in 0..1, depth (H, W) float32 and labels (H, W) uint8 of a frame, as torch tensors."""
+    rgb = torch.from_numpy(frame.rgb).permute(2, 0, 1).float() / 255
+    return rgb, torch.from_numpy(frame.depth), torch.from_numpy(frame.labels)

@@ -1,0 +1,95 @@
+"""A camera that moves through a scene without going through things."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from mirage_ros.geometry import body_to_optical, check_pose, optical_to_body
+from mirage_ros.sim.paths import collides
+from mirage_ros.sim.scene import Scene
+from mirage_ros.trajectory import check_trajectory
+
+# Half the width of a small mobile robot, metres.
+RADIUS = 0.15
+# The camera may look this far up or down, radians; beyond it a yaw about the vertical would no longer steer the view.
+MAX_PITCH = math.radians(80)
+
+
+class CameraRobot:
+    """Pose of the simulated camera and the ways to move it.
+
+    Attributes:
+        pose: (4, 4) float64 cam2world, optical axes, metres.
+        collided: the last motion was refused because something was in the way.
+    """
+
+    def __init__(self, scene: Scene, start: Tensor) -> None:
+        check_pose(start, name="start")
+        self._scene = scene
+        self.pose = start.double()
+        self.collided = False
+        self._path: Tensor | None = None
+        self._index = 0
+
+    def drive(self, linear: tuple[float, float, float], angular: tuple[float, float, float], duration: float) -> bool:
+        """Move with a body twist, as geometry_msgs/Twist means it.
+
+        Args:
+            linear: metres per second along body x (forward), y (left), z (up), level with the floor.
+            angular: radians per second; y pitches (positive looks down), z yaws (positive turns left), x is ignored:
+                the camera stays upright.
+            duration: seconds.
+
+        Returns:
+            Whether the camera moved; it still turns when something blocks its way.
+        """
+        if not all(map(math.isfinite, (*linear, *angular, duration))):
+            raise ValueError(f"twist: expected finite numbers, got linear={linear}, angular={angular}, {duration} s")
+        self._path = None
+        body = optical_to_body(self.pose)
+        yaw, pitch, _ = Rotation.from_matrix(body[:3, :3].numpy()).as_euler("ZYX")
+        heading = Rotation.from_euler("z", yaw).as_matrix()
+        position = body[:3, 3] + torch.from_numpy(heading) @ torch.tensor(linear, dtype=torch.float64) * duration
+        pitch = min(max(pitch + angular[1] * duration, -MAX_PITCH), MAX_PITCH)
+        turned = torch.eye(4, dtype=torch.float64)
+        turned[:3, :3] = torch.from_numpy(
+            Rotation.from_euler("ZYX", [yaw + angular[2] * duration, pitch, 0]).as_matrix()
+        )
+        self.collided = bool(any(linear)) and collides(self._scene, position, RADIUS)
+        turned[:3, 3] = body[:3, 3] if self.collided else position
+        self.pose = body_to_optical(turned)
+        return not self.collided
+
+    def jump(self, pose: Tensor) -> bool:
+        """Go to a pose (4, 4) at once, unless that place is occupied.
+
+        Returns:
+            Whether the camera is there now.
+
+        Raises:
+            ValueError: the pose is not a rigid transform.
+        """
+        check_pose(pose, name="pose")
+        self._path = None
+        self.collided = collides(self._scene, pose[:3, 3].double(), RADIUS)
+        if not self.collided:
+            self.pose = pose.double()
+        return not self.collided
+
+    def follow(self, path: Tensor) -> None:
+        """From the next `step` on, go through the poses (T, 4, 4), then back and forth along them."""
+        check_trajectory(path, name="path")
+        self._path, self._index = path.double(), 0
+
+    def step(self) -> None:
+        """Go to the next pose of the path, if one is being followed."""
+        if self._path is None:
+            return
+        count = len(self._path)
+        turn = self._index % max(2 * count - 2, 1)
+        self.pose = self._path[turn if turn < count else 2 * count - 2 - turn]
+        self._index += 1

@@ -1,0 +1,138 @@
+"""Scene family `rooms`: furnished living rooms, studies and bedrooms without windows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.random import Generator
+
+from mirage_ros.sim import furniture, textures
+from mirage_ros.sim.furniture import WOODS, pick
+from mirage_ros.sim.mjcf import Mjcf
+from mirage_ros.sim.placement import Floor, Footprint
+from mirage_ros.sim.shell import (
+    close_ceiling,
+    four_walls,
+    hang_door,
+    hang_pictures,
+    jitter,
+    lay_floor,
+    raise_wall,
+    skirting,
+)
+from mirage_ros.sim.textures import Colour
+
+WALLS: tuple[Colour, ...] = (
+    (0.82, 0.79, 0.72),
+    (0.74, 0.78, 0.76),
+    (0.8, 0.72, 0.62),
+    (0.66, 0.72, 0.78),
+    (0.7, 0.74, 0.62),
+    (0.78, 0.66, 0.6),
+    (0.86, 0.85, 0.82),
+)
+# Maker, (length, width, height) from and to, and whether it leans on a wall.
+PIECES = (
+    (furniture.shelf, (0.8, 0.3, 1.5), (1.6, 0.36, 2.1), True),
+    (furniture.sofa, (1.5, 0.85, 0.75), (2.2, 0.95, 0.85), True),
+    (furniture.cabinet, (0.8, 0.42, 0.7), (1.5, 0.5, 1.1), True),
+    (furniture.bed, (1.0, 2.0, 0.9), (1.6, 2.05, 1.1), True),
+    (furniture.plant, (0.45, 0.45, 0.9), (0.6, 0.6, 1.5), True),
+    (furniture.floor_lamp, (0.4, 0.4, 1.5), (0.4, 0.4, 1.75), True),
+    (furniture.boxes, (0.45, 0.45, 0.4), (0.6, 0.6, 0.9), True),
+    (furniture.round_table, (0.6, 0.6, 0.5), (1.0, 1.0, 0.75), False),
+    (furniture.boxes, (0.4, 0.4, 0.3), (0.6, 0.6, 0.7), False),
+)
+
+
+def build_room(mjcf: Mjcf, rng: Generator) -> tuple[Floor, float]:
+    """Add a room; returns its floor and its height."""
+    length, width, height = (float(v) for v in rng.uniform([4.2, 3.8, 2.45], [6.8, 5.8, 2.9]))
+    _enclose(mjcf, rng, length, width, height)
+    floor = Floor(length, width, [])
+    # The doorway stays free.
+    door = four_walls(length, width, height)[1]
+    x, y, _ = door.point(_door_along(door.length), 0, 0.5)
+    floor.occupied.append(Footprint(x, y, 1.0, 1.0, 0.0, 0.0, 0.01))
+    _lay_rug(mjcf, rng, floor)
+    _dining_corner(mjcf, rng, floor)
+    for index in rng.permutation(len(PIECES)).tolist() + rng.integers(0, len(PIECES), 3).tolist():
+        maker, low, high, leans = PIECES[index]
+        size = [float(v) for v in rng.uniform(low, high)]
+        place = floor.lean(rng, *size) if leans else floor.stand(rng, *size)
+        if place is not None:
+            maker(mjcf, rng, place)
+    del floor.occupied[0]
+    mjcf.cylinder((0, 0, height - 0.05), 0.22, 0.1, mjcf.paint((0.97, 0.95, 0.88), glow=0.7))
+    mjcf.lamp((0.3, 0.2, height - 0.15), 0.7, shadow=True)
+    mjcf.lamp((-length / 3, width / 4, height - 0.4), 0.3, shadow=False)
+    return floor, height
+
+
+def _door_along(wall_length: float) -> float:
+    return wall_length / 2 - 0.9
+
+
+def _enclose(mjcf: Mjcf, rng: Generator, length: float, width: float, height: float) -> None:
+    base = pick(rng, WALLS)
+    plain = mjcf.sheet(textures.plaster(rng, base), metres=1.6)
+    feature = plain
+    style = rng.integers(4)
+    if style == 0:
+        feature = mjcf.sheet(textures.wallpaper(rng, jitter(rng, base), pick(rng, WALLS)), metres=1.1)
+    elif style == 1:
+        feature = mjcf.sheet(textures.bricks(rng, jitter(rng, (0.6, 0.36, 0.28)), (0.72, 0.7, 0.66)), metres=0.9)
+    elif style == 2:
+        feature = mjcf.sheet(
+            textures.plaster(rng, jitter(rng, (base[0] * 0.65, base[1] * 0.65, base[2] * 0.65))), metres=1.6
+        )
+    board = mjcf.paint(jitter(rng, (0.9, 0.89, 0.86), 0.02))
+    walls = four_walls(length, width, height)
+    for index, wall in enumerate(walls):
+        raise_wall(mjcf, wall, feature if index == 0 else plain)
+        skirting(mjcf, wall, board)
+        blocked = []
+        if index == 1:
+            along = _door_along(wall.length)
+            hang_door(mjcf, wall, along, furniture.some_wood(mjcf, rng), board, mjcf.paint(furniture.METAL, shine=0.8))
+            blocked.append((along - 0.6, along + 0.6))
+        hang_pictures(mjcf, rng, wall, int(rng.integers(1, 4)), blocked)
+    floors = (
+        lambda: (textures.planks(rng, pick(rng, WOODS)), 1.2),
+        lambda: (textures.planks(rng, pick(rng, WOODS), rows=8), 1.1),
+        lambda: (textures.tiles(rng, jitter(rng, (0.72, 0.7, 0.66)), jitter(rng, (0.45, 0.44, 0.42))), 1.6),
+        lambda: (textures.carpet(rng, pick(rng, furniture.CLOTHS)), 1.5),
+    )
+    pixels, metres = floors[rng.integers(len(floors))]()
+    lay_floor(mjcf, length, width, mjcf.sheet(pixels, metres=metres, shine=0.15))
+    white = jitter(rng, (0.9, 0.9, 0.88), 0.015)
+    close_ceiling(mjcf, length, width, height, mjcf.sheet(textures.plaster(rng, white), metres=2.0))
+
+
+def _lay_rug(mjcf: Mjcf, rng: Generator, floor: Floor) -> None:
+    if rng.random() < 0.75:
+        size = rng.uniform([1.4, 1.0], [2.4, 1.7])
+        x, y = rng.uniform(-0.2, 0.2, 2) * [floor.length, floor.width]
+        pixels = textures.rug(rng, pick(rng, furniture.CLOTHS), pick(rng, WALLS))
+        mjcf.box((x, y, 0.006), (size[0], size[1], 0.012), mjcf.sheet(pixels), yaw=float(rng.uniform(-0.3, 0.3)))
+
+
+def _dining_corner(mjcf: Mjcf, rng: Generator, floor: Floor) -> None:
+    """A table with chairs on its long sides."""
+    length, width, height = (float(v) for v in rng.uniform([1.0, 0.65, 0.7], [1.6, 0.85, 0.76]))
+    group = floor.stand(rng, length + 0.2, width + 1.1, height)
+    if group is None:
+        return
+    floor.occupied.remove(group)
+    place = Footprint(group.x, group.y, length, width, group.yaw, 0.0, height)
+    floor.occupied.append(place)
+    furniture.table(mjcf, rng, place)
+    for side in (-1, 1):
+        for along in np.linspace(-0.28, 0.28, 2) * length:
+            if rng.random() < 0.8:
+                x, y = place.place(float(along), side * (width / 2 + 0.22))
+                yaw = place.yaw + (0 if side < 0 else math.pi) + float(rng.normal(0, 0.15))
+                chair = Footprint(x, y, 0.4, 0.4, yaw, 0.0, 0.9)
+                floor.occupied.append(chair)
+                furniture.chair(mjcf, rng, chair)

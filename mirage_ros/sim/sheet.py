@@ -1,0 +1,57 @@
+"""`mirage sheet`: simulated scenes on a contact sheet."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from mirage_ros.media import Pixels, colour_depth, colour_labels, contact_sheet, save_png
+from mirage_ros.sim.paths import plan_path
+from mirage_ros.sim.renderer import Renderer
+from mirage_ros.sim.scene import FAMILIES, build_scene
+
+
+def seed_range(text: str) -> list[int]:
+    """`3` or `0-11`."""
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last or first) + 1))
+
+
+def draw(
+    family: str, seeds: list[int], views: int, layers: bool, height: int, width: int
+) -> list[tuple[str, list[Pixels]]]:
+    """One row of views for each scene, or three with depth and classes."""
+    rows = []
+    for seed in seeds:
+        scene = build_scene(seed, family)
+        path = plan_path(scene, 80, seed)
+        with Renderer(scene, height, width) as renderer:
+            picks = np.linspace(0, len(path) - 1, views).round().astype(int)
+            frames = [renderer.render(path[i], i / 10) for i in picks]
+        rows.append((f"{family} {seed}", [frame.rgb for frame in frames]))
+        if layers:
+            rows.append(("depth, yellow is near", [colour_depth(frame.depth, far=8.0) for frame in frames]))
+            rows.append(("grey static, orange moving, blue sky", [colour_labels(frame.labels) for frame in frames]))
+    return rows
+
+
+def main() -> None:
+    """Draw the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--family", choices=FAMILIES, default="rooms")
+    parser.add_argument("--seeds", type=seed_range, default=seed_range("0-5"), help="3, or 0-11")
+    parser.add_argument("--views", type=int, default=4, help="views of each scene, along a path")
+    parser.add_argument("--layers", action="store_true", help="depth and classes below each row")
+    parser.add_argument("--size", type=int, nargs=2, default=(128, 192), metavar=("HEIGHT", "WIDTH"), help="pixels")
+    parser.add_argument("--out", type=Path, default=Path("out/sheet.png"))
+    options = parser.parse_args()
+    rows = draw(options.family, options.seeds, options.views, options.layers, *options.size)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    save_png(options.out, contact_sheet(rows))
+    print(options.out)
+
+
+if __name__ == "__main__":
+    main()
