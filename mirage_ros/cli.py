@@ -1,0 +1,44 @@
+"""The `mirage` command. Each subcommand imports what it needs when it is called, so that none pays for the others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (module whose main() runs it, what it does)
+    "demo": ("mirage_ros.demo", "run the demo and leave pictures, a film and a bag"),
+    "sheet": ("mirage_ros.sim.sheet", "draw simulated scenes on a contact sheet"),
+    "bench": ("mirage_ros.bench.__main__", "measure a part: conversions, sim, ..."),
+}
+
+
+def usage() -> str:
+    """What `mirage --help` prints."""
+    rows = "\n".join(f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items())
+    return f"usage: mirage COMMAND [options]\n\n{rows}\n\nmirage COMMAND --help shows the options of a command."
+
+
+def main() -> None:
+    """Run a subcommand as if its module had been started."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(usage())
+        sys.exit(0 if len(sys.argv) > 1 else 2)
+    name = sys.argv[1]
+    if name not in COMMANDS:
+        sys.exit(f"mirage: unknown command {name!r}, expected one of {', '.join(COMMANDS)}")
+    load(name)()
+
+
+def load(name: str) -> Callable[[], None]:
+    """The main function of a command, with sys.argv changed to what it expects."""
+    import importlib
+
+    module = importlib.import_module(COMMANDS[name][0])
+    sys.argv = [f"mirage {name}", *sys.argv[2:]]
+    main: Callable[[], None] = module.main
+    return main
+
+
+if __name__ == "__main__":
+    main()
