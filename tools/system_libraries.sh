@@ -8,6 +8,7 @@ python=${1:-python3}
 missing=""
 need() { missing="$missing $1"; }
 has_library() { "$python" -c "import ctypes; ctypes.CDLL('$1')" 2>/dev/null; }
+has_file() { [ -e "$1" ]; }
 
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 case "$version" in
@@ -22,8 +23,9 @@ command -v g++ >/dev/null || need build-essential
 has_library libEGL.so.1 || need libegl1
 has_library libGL.so.1 || need libgl1
 has_library libgthread-2.0.so.0 || need libglib2.0-0
-ls /usr/lib/*/dri/swrast_dri.so /usr/lib/*/libgallium*.so >/dev/null 2>&1 || need libgl1-mesa-dri
-ls /usr/lib/*/libEGL_mesa.so.0 >/dev/null 2>&1 || need libegl-mesa0
+# Mesa's software renderer is one file or the other, by version.
+has_file /usr/lib/*/dri/swrast_dri.so || has_file /usr/lib/*/libgallium*.so || need libgl1-mesa-dri
+has_file /usr/lib/*/libEGL_mesa.so.0 || need libegl-mesa0
 [ -z "$missing" ] && exit 0
 
 if ! command -v apt-get >/dev/null; then
