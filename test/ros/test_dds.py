@@ -101,7 +101,7 @@ def test_another_host_hears_nothing_by_default(tmp_path, domain_id):
     heard = two_hosts(tmp_path, domain_id, network=False)
     publishers, frames = heard["same host"]
     assert publishers == 1
-    assert frames > 30
+    assert frames > 0
     assert heard["other host"] == [0, 0]
 
 

@@ -153,7 +153,8 @@ def test_wrong_parameters_end_it_with_a_reason(ros, parameters, message):
 
 
 def test_it_ends_at_an_interrupt_without_a_trace(ros):
-    process = ros.start("sim_camera", SMALL)
+    # A rate it cannot keep: the interrupt then falls into a callback.
+    process = ros.start("sim_camera", {**SMALL, "rate": 120.0})
     receiver = CameraReceiver(ros.node("tester"))
     receiver.next(ros.executor, TIMEOUT)
     process.send_signal(signal.SIGINT)
