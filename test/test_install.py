@@ -88,6 +88,28 @@ def test_executables_are_where_ros2_run_looks(prefix):
     assert all(os.access(path, os.X_OK) for path in folder.iterdir())
 
 
+def test_executables_find_their_python(prefix):
+    """Also where the environment is not active, as under ros2 launch."""
+    environment = {name: value for name, value in os.environ.items() if name != "PATH"}
+    if not (prefix / "bin" / "python3").exists():
+        # A colcon workspace has no Python of its own: the caller's is used, with the workspace sourced.
+        (site_packages,) = prefix.glob("lib/python3*/site-packages")
+        environment["PYTHONPATH"] = str(site_packages)
+        environment["LD_LIBRARY_PATH"] = f"{prefix}/lib:{os.environ.get('LD_LIBRARY_PATH', '')}"
+        environment["PATH"] = str(Path(sys.executable).parent)
+    environment["PATH"] = f"{environment.get('PATH', '')}:/usr/bin:/bin"
+    result = subprocess.run(
+        [prefix / "lib" / "mirage_ros" / "sim_camera", "--ros-args", "-p", "family:=caves"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "parameter family: expected one of rooms, halls, got 'caves'" in result.stderr
+
+
 def test_launch_files_start_installed_executables(prefix, share):
     assert {path.name for path in (share / "launch").iterdir() if path.suffix == ".py"} == LAUNCH_FILES
     for path in (share / "launch").glob("*.launch.py"):
