@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,13 +35,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def domain_id() -> Iterator[int]:
-    """A DDS domain that no other test on this machine uses now, whichever process runs it."""
-    folder = Path("/tmp/mirage_ros_test_domains")
-    folder.mkdir(exist_ok=True)
+    """A DDS domain that no other test uses now, whichever process runs it.
+
+    The claim is an abstract socket: it reaches exactly as far as DDS does (the network namespace, not the file system),
+    and ends with the process that holds it.
+    """
     for domain in DOMAINS:
-        with open(folder / str(domain), "w") as lock:
+        with socket.socket(socket.AF_UNIX) as claim:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                claim.bind(f"\0mirage_ros_test_domain_{domain}")
             except OSError:
                 continue
             yield domain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +16,8 @@ from mirage_ros.geometry import Camera, check_pose, pinhole
 from mirage_ros.sim.mjcf import Label
 from mirage_ros.sim.scene import Scene
 
-if TYPE_CHECKING:
-    pass
-
 # Metres. The depth buffer is reversed (far is 0), so its resolution hardly depends on these: 1 mm at 20 m.
 NEAR, FAR = 0.03, 100.0
-# MuJoCo draws the sky as a cube of half side FAR / 2 around the camera, and into the depth buffer. Scenes are smaller,
-# so whatever is further away than this, measured along its ray, is sky.
-SKY_DISTANCE = 0.45 * FAR
 DEFAULT_VERTICAL_FOV = 1.0
 BACKENDS = ("egl", "osmesa")
 
@@ -114,7 +108,15 @@ class Renderer:
         self._data = mujoco.MjData(self._model)
         self._context = mujoco.GLContext(width, height)
         self._context.make_current()
-        self._gl = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        try:
+            self._gl = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        except mujoco.FatalError as error:
+            # Most often mujoco was imported before MUJOCO_GL was set, and chose an OpenGL that needs a screen.
+            self._context.free()
+            raise RuntimeError(
+                f"MUJOCO_GL: {os.environ.get('MUJOCO_GL')!r} gives no context ({error}). Set MUJOCO_GL=egl before "
+                f"anything imports mujoco. {_ADVICE}"
+            ) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._gl)
         # Zero far away: a float buffer then has its resolution where perspective needs it.
         self._gl.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
@@ -123,12 +125,7 @@ class Renderer:
         self._view.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         self._viewport = mujoco.MjrRect(0, 0, width, height)
         self._options, self._perturb, self._free = mujoco.MjvOption(), mujoco.MjvPerturb(), mujoco.MjvCamera()
-        # What moves is drawn a second time by itself: where that is what the first drawing shows, the pixel is moving.
-        self._model.geom_group[:] = self._model.geom_bodyid > 0
-        self._moving_view = mujoco.MjvScene(self._model, self._model.ngeom + 10)
-        self._moving_options = mujoco.MjvOption()
-        self._moving_options.geomgroup[0] = 0
-        self._ray_length = self._optics.rays().norm(dim=-1).numpy()
+        self._moving_geoms = np.flatnonzero(self._model.geom_bodyid > 0)
 
     def camera(self, cam2world: Tensor) -> Camera:
         """The camera at a pose or poses (..., 4, 4)."""
@@ -152,11 +149,10 @@ class Renderer:
         self._context.make_current()
         self._move(time)
         self._aim(cam2world.detach().double().cpu().numpy())
-        rgb, depth = self._draw()
+        rgb = self._draw()
+        geoms, depth = self._measure()
         labels = np.full(depth.shape, Label.STATIC, np.uint8)
-        if self._scene.movers:
-            alone = self._draw_moving()
-            labels[(alone > 0) & (np.abs(alone - depth) < 1e-4 * depth)] = Label.MOVING
+        labels[np.isin(geoms, self._moving_geoms)] = Label.MOVING
         labels[depth == 0] = Label.SKY
         return Frame(rgb, depth, labels)
 
@@ -183,16 +179,14 @@ class Renderer:
         self._mujoco.mj_kinematics(self._model, self._data)
         self._mujoco.mj_comPos(self._model, self._data)
         self._mujoco.mj_camlight(self._model, self._data)
-        views = [(self._options, self._view)]
-        if self._scene.movers:
-            views.append((self._moving_options, self._moving_view))
         every = int(self._mujoco.mjtCatBit.mjCAT_ALL)
-        for options, view in views:
-            self._mujoco.mjv_updateScene(self._model, self._data, options, self._perturb, self._free, every, view)
+        self._mujoco.mjv_updateScene(
+            self._model, self._data, self._options, self._perturb, self._free, every, self._view
+        )
 
     def _aim(self, pose: NDArray[np.float64]) -> None:
         top = NEAR * self._optics.height / 2 / float(self._optics.intrinsics[1, 1])
-        for eye in (*self._view.camera, *self._moving_view.camera):
+        for eye in self._view.camera:
             eye.pos = pose[:3, 3]
             eye.forward = pose[:3, 2]
             eye.up = -pose[:3, 1]
@@ -200,26 +194,39 @@ class Renderer:
             eye.frustum_bottom, eye.frustum_top = -top, top
             eye.frustum_near, eye.frustum_far = NEAR, FAR
 
-    def _draw(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def _draw(self) -> NDArray[np.uint8]:
         rgb = np.empty((self._viewport.height, self._viewport.width, 3), np.uint8)
-        buffer = np.empty(rgb.shape[:2], np.float32)
         self._mujoco.mjr_render(self._viewport, self._view, self._gl)
-        self._mujoco.mjr_readPixels(rgb, buffer, self._viewport, self._gl)
-        return np.ascontiguousarray(rgb[::-1]), self._metres(buffer)
+        self._mujoco.mjr_readPixels(rgb, None, self._viewport, self._gl)
+        return np.ascontiguousarray(rgb[::-1])
 
-    def _draw_moving(self) -> NDArray[np.float32]:
-        """(H, W) depth of what moves, as if nothing else were there; 0 elsewhere."""
-        for flag in ("SHADOW", "SKYBOX", "REFLECTION"):
-            self._moving_view.flags[getattr(self._mujoco.mjtRndFlag, f"mjRND_{flag}")] = False
-        buffer = np.empty((self._viewport.height, self._viewport.width), np.float32)
-        self._mujoco.mjr_render(self._viewport, self._moving_view, self._gl)
-        self._mujoco.mjr_readPixels(None, buffer, self._viewport, self._gl)
-        return self._metres(buffer)
+    def _measure(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """(H, W) index of the geom in each pixel, -1 for none, and (H, W) depth in metres, 0 for none.
 
-    def _metres(self, buffer: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(H, W) depth; the buffer is upside down and holds (1 / depth - 1 / FAR) / (1 / NEAR - 1 / FAR)."""
-        depth = 1 / (buffer[::-1] * (1 / NEAR - 1 / FAR) + 1 / FAR)
-        return np.where(depth * self._ray_length < SKY_DISTANCE, depth, 0).astype(np.float32)
+        Depth comes from this pass because it is drawn at pixel centres. The colour pass would give the depth of one
+        antialiasing sample, up to half a pixel beside the centre, and that of MuJoCo's sky, a box half way to FAR.
+        """
+        flags = self._view.flags
+        saved = flags.copy()
+        flags[self._mujoco.mjtRndFlag.mjRND_SEGMENT] = True
+        flags[self._mujoco.mjtRndFlag.mjRND_IDCOLOR] = True
+        flags[self._mujoco.mjtRndFlag.mjRND_SHADOW] = False
+        flags[self._mujoco.mjtRndFlag.mjRND_SKYBOX] = False
+        coded = np.empty((self._viewport.height, self._viewport.width, 3), np.uint8)
+        buffer = np.empty(coded.shape[:2], np.float32)
+        self._mujoco.mjr_render(self._viewport, self._view, self._gl)
+        self._mujoco.mjr_readPixels(coded, buffer, self._viewport, self._gl)
+        flags[:] = saved
+        # The reversed buffer holds (1 / depth - 1 / FAR) / (1 / NEAR - 1 / FAR).
+        inverse = buffer[::-1] * (1 / NEAR - 1 / FAR) + 1 / FAR
+        depth = np.where(buffer[::-1] > 0, 1 / inverse, 0).astype(np.float32)
+        bits = coded[::-1].astype(np.int32)
+        segment = bits[..., 0] + (bits[..., 1] << 8) + (bits[..., 2] << 16) - 1
+        geoms = np.full(self._view.ngeom + 1, -1, np.int32)
+        for geom in self._view.geoms[: self._view.ngeom]:
+            if geom.objtype == self._mujoco.mjtObj.mjOBJ_GEOM and 0 <= geom.segid < self._view.ngeom:
+                geoms[geom.segid] = geom.objid
+        return geoms[np.where((segment >= 0) & (segment < self._view.ngeom), segment, -1)], depth
 
 
 def as_tensors(frame: Frame) -> tuple[Tensor, Tensor, Tensor]:

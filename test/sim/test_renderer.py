@@ -1,6 +1,9 @@
 """Drawing: colour, depth, classes and camera agree with each other and with geometry."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -62,6 +65,55 @@ def test_depth_is_along_the_axis_and_exact():
         np.testing.assert_allclose(frame.depth, 3.0, atol=1e-3)
         np.testing.assert_allclose(renderer.render(facing_x(-12.0)).depth[20:40, 30:60], 15.0, atol=5e-3)
         np.testing.assert_allclose(renderer.render(facing_x(2.9)).depth, 0.1, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_depth_and_classes_are_those_of_the_pixel_centres(family):
+    # Antialiasing smooths colours only: its samples lie up to half a pixel beside the centre, which moves edges.
+    scene = build_scene(1, family, moving=2)
+    path = plan_path(scene, 20, 0)
+    with Renderer(scene, samples=4) as smooth, Renderer(scene, samples=0) as plain:
+        for index in (0, 10, 19):
+            a, b = smooth.render(path[index], index / 10), plain.render(path[index], index / 10)
+            assert (a.rgb != b.rgb).any()
+            np.testing.assert_allclose(a.depth, b.depth, rtol=1e-4)
+            np.testing.assert_array_equal(a.labels, b.labels)
+
+
+def test_depth_of_a_slanted_plane_is_exact():
+    # The floor, one metre below: each row's depth follows from its ray alone, so half a pixel of error shows.
+    mjcf = Mjcf()
+    mjcf.box((0, 0, -0.05), (30, 30, 0.1), mjcf.paint((0.5, 0.5, 0.5)))
+    with Renderer(scene_of(mjcf), 64, 96) as renderer:
+        depth = renderer.render(facing_x()).depth
+        focal = renderer.camera(facing_x()).intrinsics[1, 1].item()
+    rows = np.arange(45, 64)
+    expected = np.broadcast_to(focal / (rows + 0.5 - 32)[:, None], (19, 96))
+    np.testing.assert_allclose(depth[rows], expected, rtol=1e-3)
+
+
+def test_what_is_before_the_sky_is_not_sky():
+    # A far wall that covers the left half; MuJoCo's own sky writes depth, and must not count as a surface.
+    mjcf = Mjcf()
+    mjcf.sky([np.full((16, 16, 3), 200, np.uint8)] * 6)
+    mjcf.box((20, 20, 1), (1, 40, 60), mjcf.paint((0.5, 0.5, 0.5)))
+    with Renderer(scene_of(mjcf), 64, 96) as renderer:
+        frame = renderer.render(facing_x())
+    assert (frame.labels[:, :46] == Label.STATIC).all()
+    np.testing.assert_allclose(frame.depth[:, :46], 19.5, rtol=1e-3)
+    assert (frame.labels[:, 50:] == Label.SKY).all()
+    assert (frame.depth[:, 50:] == 0).all()
+
+
+def test_an_opengl_that_needs_a_screen_is_refused_with_advice():
+    code = (
+        "import mujoco; from mirage_ros.sim.renderer import Renderer; from mirage_ros.sim.scene import build_scene\n"
+        "try: Renderer(build_scene(0))\nexcept RuntimeError as error: print(error)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY")}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "Set MUJOCO_GL=egl before" in result.stdout
 
 
 def test_pixel_centres_are_where_the_camera_says():
