@@ -53,14 +53,19 @@ class CMakeBuild(build_ext):
         self._collect(install)
 
     def _collect(self, install: Path) -> None:
-        (built,) = install.glob(f"lib/python3*/site-packages/{PACKAGE}")
+        # Debian's own Python installs to local/lib/python3.x/dist-packages.
+        (built,) = install.glob(f"**/lib/python3*/*-packages/{PACKAGE}")
         target = Path(self.build_lib).resolve() / PACKAGE
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(built, target)
         data: dict[str, list[str]] = {}
         for path in sorted(install.rglob("*")):
             relative = path.relative_to(install)
-            if path.is_dir() or relative.parts[0] in UNWANTED or "site-packages" in relative.parts:
+            if (
+                path.is_dir()
+                or relative.parts[0] in UNWANTED
+                or {"site-packages", "dist-packages"} & set(relative.parts)
+            ):
                 continue
             data.setdefault(str(relative.parent), []).append(os.path.relpath(path, SOURCE))
         self.distribution.data_files = list(data.items())

@@ -9,7 +9,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module whose main() runs it, what it does)
     "demo": ("mirage_ros.demo", "run the demo and leave pictures, a film and a bag"),
     "sheet": ("mirage_ros.sim.sheet", "draw simulated scenes on a contact sheet"),
-    "bench": ("mirage_ros.bench.__main__", "measure a part: conversions, sim, ..."),
+    "bench": ("mirage_ros.bench.__main__", "measure a part: conversions, sim"),
 }
 
 
@@ -27,7 +27,11 @@ def main() -> None:
     name = sys.argv[1]
     if name not in COMMANDS:
         sys.exit(f"mirage: unknown command {name!r}, expected one of {', '.join(COMMANDS)}")
-    load(name)()
+    try:
+        load(name)()
+    except (ValueError, OSError, RuntimeError) as error:
+        # What a user gave or lacks; anything else is a fault of ours and keeps its trace.
+        sys.exit(f"mirage {name}: {error}")
 
 
 def load(name: str) -> Callable[[], None]:

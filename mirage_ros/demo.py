@@ -20,7 +20,7 @@ from tqdm import tqdm  # noqa: E402
 from mirage_ros.media import VideoWriter, colour_depth, colour_labels, contact_sheet, save_png  # noqa: E402
 from mirage_ros.ros.bag import BagWriter  # noqa: E402
 from mirage_ros.ros.processes import parameter_arguments, running  # noqa: E402
-from mirage_ros.ros.receiver import CameraFrame, CameraReceiver  # noqa: E402
+from mirage_ros.ros.receiver import CameraFrame, SimCameraReceiver  # noqa: E402
 
 SCENES = (("rooms", 3), ("rooms", 9), ("halls", 0))
 RATE = 10.0
@@ -40,7 +40,9 @@ def record(family: str, seed: int, frames: int, bag: BagWriter, log: Path) -> li
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     try:
-        receiver = CameraReceiver(node, on_message=lambda name, message: bag.write(f"/{name}", message, time.time_ns()))
+        receiver = SimCameraReceiver(
+            node, on_message=lambda name, message: bag.write(f"/{name}", message, time.time_ns())
+        )
         with running("sim_camera", arguments, log=log) as camera:
             received = []
             for _ in tqdm(range(frames), desc=f"{family} {seed}", unit="frame"):
@@ -82,7 +84,7 @@ def main() -> None:
         parser.error(f"--frames: expected at least 2, got {options.frames}")
     options.out.mkdir(parents=True, exist_ok=True)
     # A domain of its own, so that the demo neither hears nor disturbs other ROS programs on this machine.
-    os.environ.setdefault("ROS_DOMAIN_ID", str(100 + os.getpid() % 100))
+    os.environ.setdefault("ROS_DOMAIN_ID", str(10 + os.getpid() % 90))
     log = options.out / "sim_camera.log"
     log.write_bytes(b"")
     try:

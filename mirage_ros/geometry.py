@@ -52,6 +52,8 @@ class Camera:
         check_intrinsics(self.intrinsics)
         check_pose(self.cam2world, name="cam2world")
         _check_size(self.height, self.width)
+        if self.intrinsics.dtype != self.cam2world.dtype:
+            raise ValueError(f"cam2world: expected {self.intrinsics.dtype} like intrinsics, got {self.cam2world.dtype}")
         if self.intrinsics.device != self.cam2world.device:
             raise ValueError(
                 f"cam2world: expected on {self.intrinsics.device} like intrinsics, got {self.cam2world.device}"
@@ -170,7 +172,7 @@ class Camera:
             pixels (..., N, 2) as (x, y), and depth (..., N). Pixels of points at or behind the optical centre
             (depth <= 0) are NaN.
         """
-        local = transform(self.world2cam, points)
+        local = transform(self.world2cam, points.to(self.cam2world.dtype))
         depth = local[..., 2]
         front = torch.where(depth > 0, depth, torch.nan)
         normalised = local / front.unsqueeze(-1)
@@ -328,7 +330,7 @@ def pose_from_quaternion(translation: Tensor, quaternion: Tensor) -> Tensor:
     if (quaternion.norm(dim=-1) < 1e-6).any():
         raise ValueError(f"quaternion: expected unit length, got {quaternion.tolist()}, which is no rotation")
     shape = torch.broadcast_shapes(translation.shape[:-1], quaternion.shape[:-1])
-    xyzw = quaternion.expand(*shape, 4).reshape(-1, 4).double().cpu().numpy()
+    xyzw = quaternion.detach().expand(*shape, 4).reshape(-1, 4).double().cpu().numpy()
     rotation = torch.from_numpy(Rotation.from_quat(xyzw).as_matrix()).reshape(*shape, 3, 3)
     pose = torch.zeros(*shape, 4, 4, dtype=translation.dtype, device=translation.device)
     pose[..., :3, :3] = rotation.to(pose)
@@ -340,6 +342,6 @@ def pose_from_quaternion(translation: Tensor, quaternion: Tensor) -> Tensor:
 def quaternion_from_pose(pose: Tensor) -> Tensor:
     """Unit quaternions (..., 4) xyzw with w >= 0 of poses (..., 4, 4)."""
     check_pose(pose)
-    matrices = pose[..., :3, :3].reshape(-1, 3, 3).double().cpu().numpy()
+    matrices = pose[..., :3, :3].detach().reshape(-1, 3, 3).double().cpu().numpy()
     xyzw = Rotation.from_matrix(matrices).as_quat(canonical=True)
     return torch.from_numpy(xyzw).reshape(*pose.shape[:-2], 4).to(pose)

@@ -91,7 +91,10 @@ def save_png(path: str | os.PathLike[str], rgb: Pixels) -> None:
 
     Raises:
         OSError: the file cannot be written.
+        ValueError: not an rgb picture, or the name does not end in .png.
     """
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"path: expected a name that ends in .png, got {os.fspath(path)!r}")
     done, encoded = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))
     if not done:
         raise ValueError(f"rgb: expected (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")

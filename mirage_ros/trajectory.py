@@ -41,7 +41,7 @@ def interpolate(poses: Tensor, times: Tensor, queries: Tensor) -> Tensor:
         raise ValueError(f"queries: expected (Q,) within {knots[0]:g}..{knots[-1]:g}, got {wanted.tolist()}")
     if len(poses) == 1:
         return poses.expand(len(wanted), 4, 4).clone()
-    matrices = poses.double().cpu().numpy()
+    matrices = poses.detach().double().cpu().numpy()
     result = np.tile(np.eye(4), (len(wanted), 1, 1))
     result[:, :3, :3] = Slerp(knots, Rotation.from_matrix(matrices[:, :3, :3]))(wanted).as_matrix()
     for axis in range(3):
@@ -121,6 +121,8 @@ def look_at(eye: Tensor, target: Tensor, up: tuple[float, float, float] = (0, 0,
     Raises:
         ValueError: the view direction vanishes or is parallel to `up`.
     """
+    if not (torch.isfinite(eye).all() and torch.isfinite(target).all()):
+        raise ValueError(f"eye, target: expected finite metres, got {eye.tolist()} and {target.tolist()}")
     forward = target - eye
     forward, height = torch.broadcast_tensors(forward, forward.new_tensor(up))
     right = torch.linalg.cross(forward, height)

@@ -33,6 +33,8 @@ def test_a_sheet_shows_every_picture_once(tmp_path):
         assert (sheet == picture[0, 0]).all(axis=-1).sum() >= 16 * 24
     save_png(tmp_path / "sheet.png", sheet)
     assert (cv2.imread(str(tmp_path / "sheet.png"))[..., ::-1] == sheet).all()
+    with pytest.raises(ValueError, match="ends in .png"):
+        save_png(tmp_path / "sheet.jpg", sheet)
     with pytest.raises(ValueError, match="one size"):
         contact_sheet([("", [pictures[0], pictures[0][:4]])])
     with pytest.raises(ValueError, match="at least one"):

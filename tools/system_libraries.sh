@@ -23,9 +23,10 @@ command -v g++ >/dev/null || need build-essential
 has_library libEGL.so.1 || need libegl1
 has_library libGL.so.1 || need libgl1
 has_library libgthread-2.0.so.0 || need libglib2.0-0
-# Mesa's software renderer is one file or the other, by version.
-has_file /usr/lib/*/dri/swrast_dri.so || has_file /usr/lib/*/libgallium*.so || need libgl1-mesa-dri
-has_file /usr/lib/*/libEGL_mesa.so.0 || need libegl-mesa0
+# Mesa's software renderer is one file or another, by version and distribution.
+has_file /usr/lib*/*/dri/swrast_dri.so || has_file /usr/lib*/dri/swrast_dri.so || has_file /usr/lib*/*/libgallium*.so \
+  || has_file /usr/lib*/libgallium*.so || need libgl1-mesa-dri
+has_library libEGL_mesa.so.0 || need libegl-mesa0
 [ -z "$missing" ] && exit 0
 
 if ! command -v apt-get >/dev/null; then

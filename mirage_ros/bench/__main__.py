@@ -16,6 +16,8 @@ def main() -> None:
     """Run the measurement named on the command line."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help") or sys.argv[1] not in PARTS:
         rows = "\n".join(f"  {name:<12} {what}" for name, (_, what) in PARTS.items())
+        if sys.argv[1:] and not sys.argv[1].startswith("-"):
+            print(f"mirage bench: unknown part {sys.argv[1]!r}\n")
         print(f"usage: mirage bench PART [options]\n\n{rows}")
         sys.exit(0 if sys.argv[1:2] in (["-h"], ["--help"]) else 2)
     name = sys.argv[1]

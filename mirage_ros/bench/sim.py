@@ -11,6 +11,7 @@ import time
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import FAMILIES, build_scene
+from mirage_ros.sim.sheet import positive
 
 # Name: shadows, samples for antialiasing.
 VARIANTS = {
@@ -38,9 +39,9 @@ def measure(family: str, seed: int, frames: int, height: int, width: int, shadow
 def main() -> None:
     """Print a table and, with --json, the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, nargs=2, default=(128, 192), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--frames", type=int, default=60, help="frames of each scene")
-    parser.add_argument("--seeds", type=int, default=3, help="scenes of each family")
+    parser.add_argument("--size", type=positive, nargs=2, default=(128, 192), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--frames", type=positive, default=60, help="frames of each scene")
+    parser.add_argument("--seeds", type=positive, default=3, help="scenes of each family")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     threads = os.environ.setdefault("LP_NUM_THREADS", "1")

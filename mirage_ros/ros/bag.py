@@ -42,8 +42,9 @@ class BagWriter:
             FileExistsError: the folder exists and holds something else.
         """
         if folder.exists():
-            if not (folder / "metadata.yaml").exists():
-                raise FileExistsError(f"bag: {folder} exists and is not a bag")
+            others = [path.name for path in folder.iterdir() if path.suffix != ".mcap" and path.name != "metadata.yaml"]
+            if others or not (folder / "metadata.yaml").exists():
+                raise FileExistsError(f"bag: {folder} exists and is not just a bag; it holds {sorted(others)}")
             shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         self._types = bag_types()

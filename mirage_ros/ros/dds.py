@@ -7,34 +7,42 @@ import os
 from mirage_ros.resources import share_directory
 
 PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
+# Its name up to Fast DDS 2, as in ROS 2 Jazzy and before; Fast DDS 3 ignores it.
+OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 NETWORK_VARIABLE = "MIRAGE_ROS_NETWORK"
+RMW_IMPLEMENTATIONS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp")
 
 
-def use_default_profile() -> str | None:
-    """Keep DDS on this machine, with room for images, unless the environment says otherwise.
+def default_environment() -> dict[str, str]:
+    """Environment variables that keep a node's DDS on this machine, with room for images.
 
-    Sets FASTDDS_DEFAULT_PROFILES_FILE to the shipped config/fastdds.xml (shared memory and loopback only). Left alone:
-    a profile that is already set, MIRAGE_ROS_NETWORK=1 (talk to other hosts), and RMW implementations other than
-    Fast DDS.
+    They name the shipped config/fastdds.xml (shared memory and loopback only) by FASTDDS_DEFAULT_PROFILES_FILE, and by
+    FASTRTPS_DEFAULT_PROFILES_FILE, its name in ROS 2 Jazzy and before.
 
     Returns:
-        The profile in force, or None where Fast DDS's own defaults (all network interfaces) hold.
+        The variables to set; none where a profile is already set by either name, with MIRAGE_ROS_NETWORK=1 (talk to
+        other hosts), and with an RMW implementation other than Fast DDS.
 
     Raises:
         ValueError: MIRAGE_ROS_NETWORK is neither 0 nor 1.
     """
-    chosen = os.environ.get(PROFILE_VARIABLE)
-    if chosen:
-        return chosen
+    if any(os.environ.get(name) for name in (PROFILE_VARIABLE, OLD_PROFILE_VARIABLE)):
+        return {}
     network = os.environ.get(NETWORK_VARIABLE, "0")
     if network not in ("0", "1"):
         raise ValueError(f"{NETWORK_VARIABLE}: expected 0 (this machine only) or 1 (all networks), got {network!r}")
-    other_rmw = os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp") not in (
-        "rmw_fastrtps_cpp",
-        "rmw_fastrtps_dynamic_cpp",
-    )
-    if network == "1" or other_rmw:
-        return None
+    fast_dds = os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp") in RMW_IMPLEMENTATIONS
+    if network == "1" or not fast_dds:
+        return {}
     profile = str(share_directory() / "config" / "fastdds.xml")
-    os.environ[PROFILE_VARIABLE] = profile
-    return profile
+    return {PROFILE_VARIABLE: profile, OLD_PROFILE_VARIABLE: profile}
+
+
+def use_default_profile() -> str | None:
+    """Put `default_environment` in force in this process, before rclpy is imported.
+
+    Returns:
+        The profile in force, or None where Fast DDS's own defaults (all network interfaces) hold.
+    """
+    os.environ.update(default_environment())
+    return os.environ.get(PROFILE_VARIABLE) or os.environ.get(OLD_PROFILE_VARIABLE) or None

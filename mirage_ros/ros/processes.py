@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -32,7 +33,13 @@ def parameter_arguments(parameters: Mapping[str, object]) -> list[str]:
     """`--ros-args -p name:=value ...`; strings are quoted so that YAML keeps them strings."""
     arguments = ["--ros-args"]
     for name, value in parameters.items():
-        text = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+        text = (
+            str(value).lower()
+            if isinstance(value, bool)
+            else json.dumps(value)
+            if isinstance(value, str)
+            else str(value)
+        )
         arguments += ["-p", f"{name}:={text}"]
     return arguments
 
@@ -68,10 +75,10 @@ def running_command(
         try:
             yield process
         finally:
-            end(process)
+            stop(process)
 
 
-def end(process: subprocess.Popen[bytes]) -> int:
+def stop(process: subprocess.Popen[bytes]) -> int:
     """Interrupt a process and wait for it; kill it if it does not listen. Returns its exit status."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)

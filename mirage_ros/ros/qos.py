@@ -7,7 +7,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 RELIABILITIES = ("reliable", "best_effort")
 
 
-def sensor_qos(reliability: str = "reliable", depth: int = 10) -> QoSProfile:
+def image_qos(reliability: str = "reliable", depth: int = 10) -> QoSProfile:
     """For images and what travels with them.
 
     Reliable by default although sensors often are not: RViz and most subscribers ask for reliable, and a reliable

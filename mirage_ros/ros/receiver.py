@@ -21,7 +21,7 @@ from mirage_ros.ros.conversions import (
     image_to_numpy,
     pose_from_stamped,
 )
-from mirage_ros.ros.qos import sensor_qos
+from mirage_ros.ros.qos import image_qos
 from mirage_ros.ros.synchroniser import StampSynchroniser
 
 CAMERA_TOPICS = {"image": Image, "depth": Image, "labels": Image, "camera_info": CameraInfo, "true_pose": PoseStamped}
@@ -46,7 +46,7 @@ class CameraFrame:
     camera: Camera
 
 
-class CameraReceiver:
+class SimCameraReceiver:
     """Subscribes to a simulated camera on a node of the caller's."""
 
     def __init__(self, node: Node, namespace: str = "", on_message: Callable[[str, Any], None] | None = None) -> None:
@@ -61,16 +61,24 @@ class CameraReceiver:
         self._on_message = on_message
         self._synchroniser = StampSynchroniser(CAMERA_TOPICS)
         self._ready: list[dict[str, Any]] = []
-        prefix = f"{namespace.rstrip('/')}/" if namespace else ""
+        self._prefix = f"{namespace.rstrip('/')}/" if namespace else ""
         for name, kind in CAMERA_TOPICS.items():
+            # Best effort hears both kinds of publisher.
             node.create_subscription(
-                kind, prefix + name, lambda message, name=name: self._receive(name, message), sensor_qos()
+                kind,
+                self._prefix + name,
+                lambda message, name=name: self._receive(name, message),
+                image_qos("best_effort" if kind is Image else "reliable"),
             )
 
     def _receive(self, name: str, message: Any) -> None:
         if self._on_message is not None:
             self._on_message(name, message)
-        complete = self._synchroniser.add(name, message)
+        try:
+            complete = self._synchroniser.add(name, message)
+        except ValueError as error:
+            self._node.get_logger().warning(f"{name}: {error}; ignored", throttle_duration_sec=2.0)
+            return
         if complete is not None:
             self._ready.append(complete)
 
@@ -88,7 +96,7 @@ class CameraReceiver:
         while not self._ready:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                silent = [name for name in CAMERA_TOPICS if not self._node.count_publishers(name)]
+                silent = [name for name in CAMERA_TOPICS if not self._node.count_publishers(self._prefix + name)]
                 raise TimeoutError(f"no complete frame within {timeout:g} s; topics without a publisher: {silent}")
             executor.spin_once(timeout_sec=remaining)
         messages = self._ready.pop(0)

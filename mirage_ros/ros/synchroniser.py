@@ -53,6 +53,7 @@ class StampSynchroniser:
             self.dropped += len(stale)
             return self._waiting.pop(stamp)
         if len(self._waiting) > self._size:
-            del self._waiting[min(self._waiting)]
+            # The one that came first, not the earliest stamp: after a clock jumps back, new stamps are the earliest.
+            del self._waiting[next(iter(self._waiting))]
             self.dropped += 1
         return None

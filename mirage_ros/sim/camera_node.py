@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 
 from mirage_ros.ros.dds import use_default_profile
 
@@ -16,8 +17,11 @@ use_default_profile()
 import rclpy  # noqa: E402  (the DDS profile must be chosen first)
 from builtin_interfaces.msg import Time  # noqa: E402
 from geometry_msgs.msg import PoseStamped, Twist  # noqa: E402
+from rclpy.clock import Clock as TimerClock  # noqa: E402
+from rclpy.clock import ClockType  # noqa: E402
 from rclpy.executors import ExternalShutdownException  # noqa: E402
 from rclpy.node import Node  # noqa: E402
+from rclpy.utilities import remove_ros_args  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
@@ -30,30 +34,18 @@ from mirage_ros.ros.conversions import (  # noqa: E402
     pose_to_msg,
     stamp_from_ns,
 )
-from mirage_ros.ros.parameters import Parameter, declare  # noqa: E402
-from mirage_ros.ros.qos import RELIABILITIES, sensor_qos  # noqa: E402
+from mirage_ros.ros.parameters import declare  # noqa: E402
+from mirage_ros.ros.qos import image_qos  # noqa: E402
+from mirage_ros.sim.camera_parameters import PARAMETERS  # noqa: E402
 from mirage_ros.sim.paths import plan_path  # noqa: E402
 from mirage_ros.sim.renderer import Renderer  # noqa: E402
 from mirage_ros.sim.robot import CameraRobot  # noqa: E402
-from mirage_ros.sim.scene import FAMILIES, build_scene  # noqa: E402
+from mirage_ros.sim.scene import build_scene  # noqa: E402
 
-PARAMETERS = (
-    Parameter("seed", 0, "Integer that the whole scene grows from.", 0, 2**31 - 1),
-    Parameter("family", "rooms", "Kind of scene.", choices=FAMILIES),
-    Parameter("moving", -1, "Number of moving objects; -1 lets the seed decide.", -1, 3),
-    Parameter("width", 192, "Image width, pixels.", 16, 4096),
-    Parameter("height", 128, "Image height, pixels.", 16, 4096),
-    Parameter("vertical_fov", 1.0, "Vertical field of view, radians.", 0.1, 2.5),
-    Parameter("rate", 10.0, "Frames per second.", 0.1, 120.0),
-    Parameter("motion", "path", "What the camera does before the first command.", choices=("path", "hold")),
-    Parameter("path_length", 60, "Poses of the path that is walked back and forth.", 2, 10000),
-    Parameter("command_timeout", 0.5, "A velocity command holds for this many seconds.", 0.01, 60.0),
-    Parameter("depth_encoding", "32FC1", "Encoding of `depth`: metres or millimetres.", choices=("32FC1", "16UC1")),
-    Parameter("reliability", "reliable", "Quality of service of the images.", choices=RELIABILITIES),
-    Parameter("publish_clock", False, "Publish /clock and stamp with simulated time, which starts at zero."),
-    Parameter("world_frame", "map", "Frame that poses refer to."),
-    Parameter("camera_frame", "camera_optical_frame", "Optical frame of the images."),
-)
+# The camera moves by the time that passed, but never by more than this at once: after a stall it must not leap.
+MAX_STEP = 0.5
+# Metres or radians per second: faster is a mistake.
+MAX_COMMAND = 100.0
 
 
 class SimCamera(Node):
@@ -72,20 +64,22 @@ class SimCamera(Node):
         if get("motion") == "path":
             self._robot.follow(path)
         self._period = 1.0 / get("rate")
-        self._frames = 0
+        self._seconds = 0.0
+        self._last: float | None = None
         self._twist: Twist | None = None
-        self._twist_age = 0.0
+        self._twist_left = 0.0
 
-        qos = sensor_qos(get("reliability"))
+        qos, reliable = image_qos(get("reliability")), image_qos()
         self._image = self.create_publisher(Image, "image", qos)
         self._depth = self.create_publisher(Image, "depth", qos)
         self._labels = self.create_publisher(Image, "labels", qos)
-        self._info = self.create_publisher(CameraInfo, "camera_info", qos)
-        self._pose = self.create_publisher(PoseStamped, "true_pose", qos)
+        self._info = self.create_publisher(CameraInfo, "camera_info", reliable)
+        self._pose = self.create_publisher(PoseStamped, "true_pose", reliable)
         self._clock_publisher = self.create_publisher(Clock, "/clock", 10) if get("publish_clock") else None
         self.create_subscription(Twist, "cmd_vel", self._on_twist, 10)
         self.create_subscription(PoseStamped, "cmd_pose", self._on_pose, 10)
-        self.create_timer(self._period, self._on_timer)
+        # A steady clock: with use_sim_time the ROS clock may be the very one that this node drives.
+        self.create_timer(self._period, self._on_timer, clock=TimerClock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(
             f"{get('family')} {get('seed')}: {get('width')}x{get('height')} at {get('rate'):g} Hz "
             f"on {self._image.topic_name}, frame {get('camera_frame')} in {get('world_frame')}"
@@ -100,9 +94,17 @@ class SimCamera(Node):
     def _on_twist(self, twist: Twist) -> None:
         numbers = [getattr(part, axis) for part in (twist.linear, twist.angular) for axis in "xyz"]
         if not all(map(math.isfinite, numbers)):
-            self.get_logger().warning(f"cmd_vel: expected finite numbers, got {numbers}; ignored")
+            self.get_logger().warning(
+                f"cmd_vel: expected finite numbers, got {numbers}; ignored", throttle_duration_sec=2.0
+            )
             return
-        self._twist, self._twist_age = twist, 0.0
+        if max(map(abs, numbers)) > MAX_COMMAND:
+            self.get_logger().warning(
+                f"cmd_vel: expected at most {MAX_COMMAND:g} m/s or rad/s, got {numbers}; ignored",
+                throttle_duration_sec=2.0,
+            )
+            return
+        self._twist, self._twist_left = twist, self._settings["command_timeout"]
 
     def _on_pose(self, message: PoseStamped) -> None:
         try:
@@ -112,31 +114,48 @@ class SimCamera(Node):
         except ValueError as error:
             self.get_logger().warning(f"cmd_pose: {error}; ignored")
             return
-        self._twist = None
-        if not self._robot.jump(pose):
-            self.get_logger().warning(f"cmd_pose: {pose[:3, 3].tolist()} is inside or beside something; ignored")
+        if self._robot.jump(pose):
+            self._twist = None
+        else:
+            place = [round(value, 3) for value in pose[:3, 3].tolist()]
+            self.get_logger().warning(f"cmd_pose: {place} is outside the scene or too close to something; ignored")
 
     def _on_timer(self) -> None:
-        self._move()
-        seconds = self._frames * self._period
+        duration = self._elapsed()
+        self._move(duration)
+        self._seconds += duration
         if self._clock_publisher is not None:
-            stamp = stamp_from_ns(round(seconds * 1e9))
+            stamp = stamp_from_ns(round(self._seconds * 1e9))
             self._clock_publisher.publish(Clock(clock=stamp))
         else:
             stamp = self.get_clock().now().to_msg()
-        self._publish(stamp, seconds)
-        self._frames += 1
+        self._publish(stamp, self._seconds)
 
-    def _move(self) -> None:
+    def _elapsed(self) -> float:
+        """Seconds since the last frame: real ones, or the period where this node makes the time."""
+        now = time.monotonic()
+        before, self._last = self._last, now
+        if before is None:
+            # Not zero: that stamp means "unset" or "the latest" to other nodes.
+            return self._period
+        if now - before > 1.5 * self._period:
+            self.get_logger().warning(
+                f"drawing takes {now - before:.3f} s a frame, more than the {self._period:.3f} s of the rate",
+                throttle_duration_sec=10.0,
+            )
+        return self._period if self._clock_publisher is not None else min(now - before, MAX_STEP)
+
+    def _move(self, duration: float) -> None:
         if self._twist is None:
             self._robot.step()
             return
-        if self._twist_age < self._settings["command_timeout"]:
+        duration = min(duration, self._twist_left)
+        self._twist_left -= duration
+        if duration > 0:
             linear, angular = self._twist.linear, self._twist.angular
-            self._robot.drive((linear.x, linear.y, linear.z), (angular.x, angular.y, angular.z), self._period)
+            self._robot.drive((linear.x, linear.y, linear.z), (angular.x, angular.y, angular.z), duration)
             if self._robot.collided:
                 self.get_logger().warning("cmd_vel: something is in the way", throttle_duration_sec=2.0)
-        self._twist_age += self._period
 
     def _publish(self, stamp: Time, seconds: float) -> None:
         assert self._renderer is not None
@@ -154,8 +173,11 @@ class SimCamera(Node):
 
 def main() -> None:
     """Run the node until it is interrupted."""
-    rclpy.init()
     try:
+        rclpy.init()
+        unknown = remove_ros_args(sys.argv)[1:]
+        if unknown:
+            raise ValueError(f"arguments: expected --ros-args -p name:=value, got {' '.join(unknown)}")
         node = SimCamera()
     except (ValueError, RuntimeError) as error:
         rclpy.try_shutdown()

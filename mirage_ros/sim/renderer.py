@@ -59,14 +59,11 @@ _ADVICE = "Install it with: apt-get install libegl1 libgl1-mesa-dri (or libosmes
 
 
 def _loadable_backend() -> str:
-    import ctypes
+    from ctypes.util import find_library
 
-    for backend, library in zip(BACKENDS, ("libEGL.so.1", "libOSMesa.so"), strict=True):
-        try:
-            ctypes.CDLL(library)
-        except OSError:
-            continue
-        return backend
+    for backend, library in zip(BACKENDS, ("EGL", "OSMesa"), strict=True):
+        if find_library(library):
+            return backend
     raise RuntimeError(f"MUJOCO_GL: neither EGL nor OSMesa is installed. {_ADVICE}")
 
 
@@ -159,6 +156,8 @@ class Renderer:
     def close(self) -> None:
         """Release the OpenGL context."""
         if self._context is not None:
+            # Freeing deletes objects of whichever context is current; another renderer's must not be.
+            self._context.make_current()
             self._gl.free()
             self._context.free()
             self._context = None

@@ -15,6 +15,8 @@ from mirage_ros.trajectory import check_trajectory
 
 # Half the width of a small mobile robot, metres.
 RADIUS = 0.15
+# Checked on the way of one motion: a hundred metres.
+MAX_STEPS = 1334
 # The camera may look this far up or down, radians; beyond it a yaw about the vertical would no longer steer the view.
 MAX_PITCH = math.radians(80)
 
@@ -59,7 +61,14 @@ class CameraRobot:
         turned[:3, :3] = torch.from_numpy(
             Rotation.from_euler("ZYX", [yaw + angular[2] * duration, pitch, 0]).as_matrix()
         )
-        self.collided = bool(any(linear)) and collides(self._scene, position, RADIUS)
+        steps = 1 + int(torch.linalg.norm(position - body[:3, 3]).item() / (RADIUS / 2))
+        if steps > MAX_STEPS:
+            raise ValueError(
+                f"twist: expected at most {MAX_STEPS * RADIUS / 2:g} m at once, got {linear} for {duration} s"
+            )
+        # All of the way, or a fast robot would pass through thin things.
+        way = body[:3, 3] + torch.linspace(0, 1, steps + 1).double()[1:, None] * (position - body[:3, 3])
+        self.collided = bool(any(linear)) and collides(self._scene, way, RADIUS)
         turned[:3, 3] = body[:3, 3] if self.collided else position
         self.pose = body_to_optical(turned)
         return not self.collided
@@ -74,10 +83,9 @@ class CameraRobot:
             ValueError: the pose is not a rigid transform.
         """
         check_pose(pose, name="pose")
-        self._path = None
         self.collided = collides(self._scene, pose[:3, 3].double(), RADIUS)
         if not self.collided:
-            self.pose = pose.double()
+            self.pose, self._path = pose.double(), None
         return not self.collided
 
     def follow(self, path: Tensor) -> None:

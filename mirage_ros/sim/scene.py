@@ -16,7 +16,7 @@ from mirage_ros.sim.movers import Mover, add_mover
 from mirage_ros.sim.placement import Floor, Footprint
 from mirage_ros.sim.rooms import build_room
 
-__all__ = ["FAMILIES", "MAX_MOVING", "Label", "Scene", "build_scene"]
+__all__ = ["FAMILIES", "MAX_MOVING", "MAX_SEED", "Label", "Scene", "build_scene"]
 
 _BUILDERS: dict[str, tuple[Callable[[Mjcf, Generator], tuple[Floor, float]], float]] = {
     # Builder and ambient light. Their order is part of the seed: append, never insert.
@@ -25,6 +25,8 @@ _BUILDERS: dict[str, tuple[Callable[[Mjcf, Generator], tuple[Floor, float]], flo
 }
 FAMILIES = tuple(_BUILDERS)
 MAX_MOVING = 3
+# What a ROS parameter and every random generator hold alike.
+MAX_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,15 @@ def build_scene(seed: int, family: str = "rooms", moving: int | None = None) -> 
     """Grow a scene; the same arguments give the same one on every machine.
 
     Args:
-        seed: any integer from 0.
+        seed: an integer from 0 to MAX_SEED.
         family: one of FAMILIES.
         moving: number of moving things, 0 to 3; the seed draws it by default. A full room may hold fewer.
 
     Raises:
         ValueError: an argument is out of range; names it.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed: expected an integer from 0, got {seed!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed: expected an integer from 0 to {MAX_SEED}, got {seed!r}")
     if family not in _BUILDERS:
         raise ValueError(f"family: expected one of {', '.join(FAMILIES)}, got {family!r}")
     if moving is not None and not 0 <= moving <= MAX_MOVING:

@@ -15,8 +15,17 @@ from mirage_ros.sim.scene import FAMILIES, build_scene
 
 def seed_range(text: str) -> list[int]:
     """`3` or `0-11`."""
-    first, _, last = text.partition("-")
+    first, dash, last = text.partition("-")
+    if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+        raise argparse.ArgumentTypeError(f"expected a seed (3) or a range of seeds (0-11), got {text!r}")
     return list(range(int(first), int(last or first) + 1))
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
 
 
 def draw(
@@ -42,10 +51,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--family", choices=FAMILIES, default="rooms")
     parser.add_argument("--seeds", type=seed_range, default=seed_range("0-5"), help="3, or 0-11")
-    parser.add_argument("--views", type=int, default=4, help="views of each scene, along a path")
+    parser.add_argument("--views", type=positive, default=4, help="views of each scene, along a path")
     parser.add_argument("--layers", action="store_true", help="depth and classes below each row")
-    parser.add_argument("--size", type=int, nargs=2, default=(128, 192), metavar=("HEIGHT", "WIDTH"), help="pixels")
-    parser.add_argument("--out", type=Path, default=Path("out/sheet.png"))
+    parser.add_argument(
+        "--size", type=positive, nargs=2, default=(128, 192), metavar=("HEIGHT", "WIDTH"), help="pixels"
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/sheet.png"), help="PNG file (%(default)s)")
     options = parser.parse_args()
     rows = draw(options.family, options.seeds, options.views, options.layers, *options.size)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,9 @@ def test_an_old_bag_is_replaced_but_nothing_else(tmp_path):
             bag.write("/status", MemoryStatus(), 0)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "keep.txt").touch()
-    with pytest.raises(FileExistsError, match="not a bag"):
+    with pytest.raises(FileExistsError, match="not just a bag"):
+        BagWriter(tmp_path / "notes")
+    (tmp_path / "notes" / "metadata.yaml").touch()
+    with pytest.raises(FileExistsError, match="keep.txt"):
         BagWriter(tmp_path / "notes")
     assert (tmp_path / "notes" / "keep.txt").exists()

@@ -10,18 +10,19 @@ import pytest
 
 SOURCE = Path(__file__).with_name("image_source.py")
 COUNT, RATE = 300, 30.0
+PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
 @pytest.mark.parametrize("reliability", ["reliable", "best_effort"])
 def test_720p_at_30_hz_for_10_seconds_loses_nothing(ros, reliability):
     from sensor_msgs.msg import Image
 
-    from mirage_ros.ros.qos import sensor_qos
+    from mirage_ros.ros.qos import image_qos
 
     node = ros.node("listener")
     received = []
     node.create_subscription(
-        Image, "image", lambda m: received.append((m.header.frame_id, len(m.data))), sensor_qos(reliability)
+        Image, "image", lambda m: received.append((m.header.frame_id, len(m.data))), image_qos(reliability)
     )
     source = ros.start_script(
         SOURCE, "--reliability", reliability, "--count", str(COUNT), "--rate", str(RATE), "--wait"
@@ -37,11 +38,11 @@ from mirage_ros.ros.dds import use_default_profile
 use_default_profile()
 import rclpy
 from sensor_msgs.msg import Image
-from mirage_ros.ros.qos import sensor_qos
+from mirage_ros.ros.qos import image_qos
 rclpy.init()
 node = rclpy.create_node("listener")
 heard = []
-node.create_subscription(Image, "image", lambda m: heard.append(1), sensor_qos("best_effort"))
+node.create_subscription(Image, "image", lambda m: heard.append(1), image_qos("best_effort"))
 end = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < end:
     rclpy.spin_once(node, timeout_sec=0.1)
@@ -82,7 +83,8 @@ def two_hosts(tmp_path, domain_id, network):
         "ROS_LOG_DIR": str(tmp_path),
         "MIRAGE_ROS_NETWORK": "1" if network else "0",
     }
-    environment.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
+    for name in PROFILES:
+        environment.pop(name, None)
     result = subprocess.run(
         ["unshare", "--net", "--mount", "sh", "-c", TWO_HOSTS],
         env=environment,
@@ -113,8 +115,10 @@ def test_another_host_hears_once_it_is_allowed(tmp_path, domain_id):
 class TestChoice:
     @pytest.fixture(autouse=True)
     def clean(self, monkeypatch):
-        for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "MIRAGE_ROS_NETWORK", "RMW_IMPLEMENTATION"):
-            monkeypatch.delenv(name, raising=False)
+        for name in (*PROFILES, "MIRAGE_ROS_NETWORK", "RMW_IMPLEMENTATION"):
+            # Set first, so that what the function itself sets is undone too.
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
 
     def test_the_shipped_profile_is_the_default(self):
         from mirage_ros.ros.dds import use_default_profile
@@ -122,12 +126,13 @@ class TestChoice:
         profile = use_default_profile()
         assert Path(profile).name == "fastdds.xml"
         assert Path(profile).is_file()
-        assert os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] == profile
+        assert [os.environ[name] for name in PROFILES] == [profile, profile]
 
-    def test_a_chosen_profile_stays(self, monkeypatch):
+    @pytest.mark.parametrize("name", PROFILES)
+    def test_a_chosen_profile_stays(self, monkeypatch, name):
         from mirage_ros.ros.dds import use_default_profile
 
-        monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/mine.xml")
+        monkeypatch.setenv(name, "/mine.xml")
         assert use_default_profile() == "/mine.xml"
 
     @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ TABLE = (
     Parameter("rate", 10.0, "Frames per second.", 0.1, 120.0, runtime=True),
     Parameter("family", "rooms", "Kind of scene.", choices=("rooms", "halls")),
     Parameter("enabled", True, "Whether it runs."),
+    Parameter("mode", "fast", "How it runs.", choices=("fast", "slow"), runtime=True),
 )
 
 
@@ -20,7 +21,7 @@ def node_with(ros, **values):
 
 def test_defaults_and_overrides(ros):
     node = node_with(ros, width=64)
-    assert declare(node, TABLE) == {"width": 64, "rate": 10.0, "family": "rooms", "enabled": True}
+    assert declare(node, TABLE) == {"width": 64, "rate": 10.0, "family": "rooms", "enabled": True, "mode": "fast"}
     descriptor = node.describe_parameter("width")
     assert descriptor.description == "Image width, pixels."
     assert descriptor.read_only
@@ -32,9 +33,10 @@ def test_defaults_and_overrides(ros):
     [
         ({"width": 8}, "parameter width: expected int from 16 to 4096, got 8"),
         ({"width": "wide"}, "parameter width: expected int from 16 to 4096, got 'wide'"),
-        ({"rate": 1e9}, "parameter rate: expected float from 0.1 to 120, got 1000000000.0"),
+        ({"rate": 1e9}, "parameter rate: expected float from 0.1 to 120.0, got 1000000000.0"),
         ({"family": "caves"}, "parameter family: expected one of rooms, halls, got 'caves'"),
         ({"enabled": 3}, "parameter enabled: expected bool, got 3"),
+        ({"widht": 64}, "parameter widht: expected one of enabled, family, mode, rate, width"),
     ],
 )
 def test_wrong_values_are_refused_by_name(ros, values, message):
@@ -42,9 +44,16 @@ def test_wrong_values_are_refused_by_name(ros, values, message):
         declare(node_with(ros, **values), TABLE)
 
 
+def test_a_whole_number_is_taken_for_a_float(ros):
+    assert declare(node_with(ros, rate=20, use_sim_time=False), TABLE)["rate"] == 20.0
+
+
 def test_only_runtime_parameters_change_later(ros):
     node = node_with(ros)
     declare(node, TABLE)
     assert node.set_parameters([RosParameter("rate", value=20.0)])[0].successful
     assert not node.set_parameters([RosParameter("rate", value=1000.0)])[0].successful
+    assert node.set_parameters([RosParameter("mode", value="slow")])[0].successful
+    refusal = node.set_parameters([RosParameter("mode", value="odd")])[0]
+    assert (refusal.successful, refusal.reason) == (False, "parameter mode: expected one of fast, slow, got 'odd'")
     assert not node.set_parameters([RosParameter("width", value=64)])[0].successful

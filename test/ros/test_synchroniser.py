@@ -39,6 +39,14 @@ def test_the_queue_is_bounded():
     assert synchroniser.add("depth", Message(9)) is not None
 
 
+def test_a_clock_that_jumps_back_does_not_block_it():
+    synchroniser = StampSynchroniser(["image", "depth"], size=3)
+    for second in range(100, 110):
+        synchroniser.add("image", Message(second))
+    synchroniser.add("image", Message(1))
+    assert synchroniser.add("depth", Message(1)) is not None
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="topics: expected"):
         StampSynchroniser([])

@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 from mirage_ros.geometry import optical_to_body
 from mirage_ros.ros.conversions import pose_to_msg
 from mirage_ros.ros.processes import executable, parameter_arguments
-from mirage_ros.ros.receiver import CameraReceiver
+from mirage_ros.ros.receiver import SimCameraReceiver
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
@@ -32,7 +32,7 @@ def camera(ros):
     def start(namespace="", **parameters):
         arguments = ["-r", f"__ns:={namespace}"] if namespace else []
         ros.start("sim_camera", {**SMALL, **parameters}, *arguments)
-        receiver = CameraReceiver(ros.node("tester"), namespace)
+        receiver = SimCameraReceiver(ros.node("tester"), namespace)
         return lambda: receiver.next(ros.executor, TIMEOUT)
 
     return start
@@ -60,11 +60,42 @@ def test_stamps_follow_the_rate_and_the_clock(ros):
     node = ros.node("tester")
     clocks = []
     node.create_subscription(Clock, "/clock", lambda m: clocks.append(m.clock.sec * 10**9 + m.clock.nanosec), 10)
-    receiver = CameraReceiver(node)
+    receiver = SimCameraReceiver(node)
     stamps = [receiver.next(ros.executor, TIMEOUT).stamp for _ in range(4)]
     assert set(np.diff(stamps)) == {100_000_000}
     ros.spin_until(lambda: stamps[-1] in clocks)
     assert max(stamps) < 60 * 10**9
+
+
+@pytest.mark.parametrize("publish_clock", [False, True])
+def test_it_lives_on_with_use_sim_time(camera, publish_clock):
+    """Many launch files set use_sim_time for every node, also for the one that makes the time."""
+    next_frame = camera(use_sim_time=True, publish_clock=publish_clock)
+    assert [next_frame().rgb.shape for _ in range(2)] == [(64, 96, 3)] * 2
+
+
+def test_best_effort_images_arrive_complete(camera):
+    next_frame = camera(reliability="best_effort")
+    assert [next_frame().depth.shape for _ in range(3)] == [(64, 96)] * 3
+
+
+def test_a_rate_beyond_its_powers_is_said_and_does_not_slow_it_down(ros, camera):
+    next_frame = camera(motion="hold", width=640, height=480, rate=120.0, command_timeout=5.0, seed=2)
+    node = ros.node("driver")
+    publisher = node.create_publisher(Twist, "cmd_vel", 10)
+    ros.spin_until(publisher.get_subscription_count)
+    next_frame()
+    twist = Twist()
+    twist.angular.z = 0.5
+    publisher.publish(twist)
+    frames = [next_frame()]
+    while frames[-1].stamp - frames[0].stamp < 2 * 10**9:
+        frames.append(next_frame())
+    headings = [optical_to_body(frame.camera.cam2world) for frame in frames]
+    yaws = np.unwrap([math.atan2(body[1, 0], body[0, 0]) for body in headings])
+    seconds = (frames[-1].stamp - frames[0].stamp) / 1e9
+    assert (yaws[-1] - yaws[0]) / seconds == pytest.approx(0.5, rel=0.25)
+    assert "more than the 0.008 s of the rate" in (ros.logs / "sim_camera.log").read_text()
 
 
 def test_it_obeys_velocity_commands_and_stops_without_them(ros, camera):
@@ -106,7 +137,7 @@ def test_it_obeys_pose_commands_and_refuses_bad_ones(ros, camera):
         assert torch.equal(next_frame().camera.cam2world, start)
     log = ros.logs / "sim_camera.log"
     ros.spin_until(lambda: log.read_text().count("ignored") == 3)
-    for text in ("expected 'map', got 'odom'", "is inside or beside something", "unit length"):
+    for text in ("expected 'map', got 'odom'", "is outside the scene or too close to something", "unit length"):
         assert text in log.read_text()
     publisher.publish(good)
     ros.spin_until(lambda: (next_frame().camera.cam2world - target).abs().max() < 1e-6)
@@ -139,7 +170,8 @@ def test_depth_in_millimetres(camera):
     [
         ({"family": "caves"}, "parameter family: expected one of rooms, halls, got 'caves'"),
         ({"width": 3}, "parameter width: expected int from 16 to 4096, got 3"),
-        ({"rate": "fast"}, "parameter rate: expected float from 0.1 to 120, got 'fast'"),
+        ({"sed": 3}, "parameter sed: expected one of camera_frame, "),
+        ({"rate": "fast"}, "parameter rate: expected float from 0.1 to 120.0, got 'fast'"),
     ],
 )
 def test_wrong_parameters_end_it_with_a_reason(ros, parameters, message):
@@ -155,7 +187,7 @@ def test_wrong_parameters_end_it_with_a_reason(ros, parameters, message):
 def test_it_ends_at_an_interrupt_without_a_trace(ros):
     # A rate it cannot keep: the interrupt then falls into a callback.
     process = ros.start("sim_camera", {**SMALL, "rate": 120.0})
-    receiver = CameraReceiver(ros.node("tester"))
+    receiver = SimCameraReceiver(ros.node("tester"))
     receiver.next(ros.executor, TIMEOUT)
     process.send_signal(signal.SIGINT)
     status = process.wait(20)

@@ -187,6 +187,17 @@ def test_the_same_view_is_drawn_the_same_twice():
         np.testing.assert_array_equal(getattr(frames[0], name), getattr(frames[1], name))
 
 
+def test_closing_one_renderer_leaves_another_alone():
+    first, second = Renderer(build_scene(1, moving=0), 64, 96), Renderer(build_scene(2, moving=0), 64, 96)
+    pose = plan_path(build_scene(2, moving=0), 2, 0)[0]
+    before = second.render(pose)
+    first.close()
+    after = second.render(pose)
+    second.close()
+    np.testing.assert_array_equal(before.rgb, after.rgb)
+    np.testing.assert_array_equal(before.depth, after.depth)
+
+
 def test_refusals_name_the_argument():
     scene = build_scene(0)
     renderer = Renderer(scene, 32, 48)

@@ -54,6 +54,15 @@ def test_walls_stop_it_but_it_still_turns():
     assert not torch.equal(stuck.pose, turned)
 
 
+def test_speed_does_not_carry_it_through_things():
+    for seed in range(20):
+        carrier = CameraRobot(SCENE, plan_path(SCENE, 2, seed)[0])
+        before = carrier.pose.clone()
+        slow = CameraRobot(SCENE, before)
+        reached = all(slow.drive((0.5, 0, 0), (0, 0, 0), 0.1) for _ in range(40))
+        assert carrier.drive((20.0, 0, 0), (0, 0, 0), 0.1) == reached
+
+
 def test_jumping_into_something_is_refused():
     carrier = robot()
     before = carrier.pose.clone()

@@ -55,7 +55,7 @@ def test_movers_go_round():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((-1,), "seed: expected an integer from 0, got -1"),
+        ((-1,), "seed: expected an integer from 0 to 2147483647, got -1"),
         ((1.5,), "seed: expected"),
         ((0, "caves"), "family: expected one of rooms, halls, got 'caves'"),
         ((0, "rooms", 4), "moving: expected 0 to 3, got 4"),
