@@ -21,11 +21,11 @@ def main():
     from std_msgs.msg import Header
 
     from mirage_ros.ros.conversions import numpy_to_image
-    from mirage_ros.ros.qos import sensor_qos
+    from mirage_ros.ros.qos import image_qos
 
     rclpy.init()
     node = rclpy.create_node("image_source")
-    publisher = node.create_publisher(Image, "image", sensor_qos(options.reliability))
+    publisher = node.create_publisher(Image, "image", image_qos(options.reliability))
     pixels = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), dtype=np.uint8)
     while options.wait and not publisher.get_subscription_count():
         time.sleep(0.01)

@@ -8,25 +8,34 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from torch import Tensor
 
-from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros, intrinsics_to_ros
-from mirage_ros.ros.conversions.checks import check_finite, check_message
+from mirage_ros.geometry import Camera, check_intrinsics, check_pose, intrinsics_from_ros, intrinsics_to_ros
+from mirage_ros.ros.conversions.checks import check_finite, check_message, header_or_empty
 from mirage_ros.ros.conversions.images import MAX_SIDE
 
 
-def camera_from_info(message: CameraInfo, cam2world: Tensor) -> Camera:
-    """Camera of a rectified stream.
+def camera_from_info(message: CameraInfo, cam2world: Tensor, rectified: bool = True) -> Camera:
+    """Camera of a stream without distortion.
 
-    `p` (the projection of the rectified image) is used where the publisher filled it, else `k`. Both have pixel centres
-    at integers; the camera's are at +0.5. Binning and region of interest are applied.
+    A CameraInfo describes two streams, the driver's (`k` and `d`) and the rectified one (`p`), and does not say beside
+    which of them it was published; the reader must. Both matrices have pixel centres at integers; the camera's are at
+    +0.5. Region of interest and binning are applied, in this order.
 
     Args:
-        message: of a pinhole camera without distortion, or of the rectified image of one (`p` filled).
+        message: of a pinhole camera.
         cam2world: (4, 4) pose of the optical frame.
+        rectified: the images are rectified (image_proc's `image_rect`): `p` is used, whatever `d` is, and `k` where the
+            publisher left `p` empty. False for a driver's own images: `k` is used. Where `k` is used, `d` must be zero.
+
+    Returns:
+        The camera in float64, on the pose's device. The fourth column of `p`, a stereo pair's baseline, is left to
+        the pose.
 
     Raises:
-        ValueError: uncalibrated (zeros), distorted with `p` missing, or contradicting itself; names the field.
+        TypeError: not a CameraInfo.
+        ValueError: uncalibrated (zeros), distorted where it must not be, or contradicting itself; names the field.
     """
     check_message(message, CameraInfo, "camera_info")
+    check_pose(cam2world, name="cam2world")
     for field in ("height", "width"):
         value = getattr(message, field)
         if not 0 < value <= MAX_SIDE:
@@ -35,17 +44,17 @@ def camera_from_info(message: CameraInfo, cam2world: Tensor) -> Camera:
     check_finite(k.tolist(), "camera_info.k")
     check_finite(p.tolist(), "camera_info.p")
     check_finite(d.tolist(), "camera_info.d")
-    if p[0] != 0:
+    if rectified and p[0] != 0:
         field, matrix = "camera_info.p", p.reshape(3, 4)[:, :3]
     elif k[0] == 0:
-        raise ValueError("camera_info.k: expected a calibrated camera, got focal length 0 in both k and p")
+        raise ValueError("camera_info.k: expected a calibrated camera, got focal length 0")
     elif d.any():
         raise ValueError(
-            f"camera_info.d: expected a rectified stream (p filled, or d all 0), got {d.tolist()} without p"
+            f"camera_info.d: expected zeros, got {d.tolist()}; rectify the images first (image_proc) and read p"
         )
     else:
         field, matrix = "camera_info.k", k.reshape(3, 3)
-    intrinsics = torch.from_numpy(np.array(matrix))
+    intrinsics = torch.from_numpy(np.array(matrix)).to(cam2world.device)
     check_intrinsics(intrinsics, name=field)
     camera = Camera(intrinsics_from_ros(intrinsics), cam2world.double(), message.height, message.width)
     return _binned(message, _cropped(message, camera))
@@ -78,12 +87,15 @@ def camera_to_info(camera: Camera, header: Header | None = None) -> CameraInfo:
     """CameraInfo of one camera: no distortion, k = p, pixel centres at integers.
 
     Raises:
+        TypeError: not a Camera, or the header is no Header.
         ValueError: a batch of cameras.
     """
+    if not isinstance(camera, Camera):
+        raise TypeError(f"camera: expected a Camera, got {type(camera).__name__}")
     if camera.batch_shape:
         raise ValueError(f"camera: expected a single one, got a batch {tuple(camera.batch_shape)}")
     matrix = intrinsics_to_ros(camera.intrinsics.double()).cpu().numpy()
-    message = CameraInfo(header=header or Header(), height=camera.height, width=camera.width)
+    message = CameraInfo(header=header_or_empty(header), height=camera.height, width=camera.width)
     message.distortion_model = "plumb_bob"
     message.d = [0.0] * 5
     message.k = matrix.ravel()

@@ -6,6 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from std_msgs.msg import Header
+
 
 def check_message(message: Any, kind: type, name: str) -> None:
     """Refuse an object of another class.
@@ -27,3 +31,21 @@ def check_finite(values: Sequence[float], name: str) -> None:
     """
     if not all(math.isfinite(value) for value in values):
         raise ValueError(f"{name}: expected finite numbers, got {list(values)}")
+
+
+def header_or_empty(header: Header | None) -> Header:
+    """The header, or an empty one for None.
+
+    Raises:
+        TypeError: it is something else, such as a frame's name.
+    """
+    if header is None:
+        return Header()
+    check_message(header, Header, "header")
+    return header
+
+
+def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Numbers as float32; what is too large for it becomes infinite, silently."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)

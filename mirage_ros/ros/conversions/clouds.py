@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from mirage_ros.ros.conversions.checks import check_message
+from mirage_ros.ros.conversions.checks import as_float32, check_message, header_or_empty
 
 # PCL and RViz read `rgb` as a float32 whose bits are 0x00RRGGBB.
 POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("confidence", "<f4")])
+OPTIONAL = ("rgb", "rgba", "confidence")
 _TYPES = {
     PointField.INT8: "i1",
     PointField.UINT8: "u1",
@@ -51,17 +52,17 @@ def points_to_cloud(
     count = len(points)
     if colours.shape != (count, 3) or colours.dtype != np.uint8:
         raise ValueError(f"colours: expected ({count}, 3) uint8, got {colours.shape} {colours.dtype}")
-    if confidence.shape != (count,):
-        raise ValueError(f"confidence: expected ({count},), got {confidence.shape}")
+    if confidence.shape != (count,) or not np.issubdtype(confidence.dtype, np.floating):
+        raise ValueError(f"confidence: expected ({count},) floating point, got {confidence.shape} {confidence.dtype}")
     packed = np.empty(count, POINT)
-    packed["x"], packed["y"], packed["z"] = points.T
+    packed["x"], packed["y"], packed["z"] = as_float32(points).T
     red, green, blue = colours.T.astype(np.uint32)
     packed["rgb"] = red << 16 | green << 8 | blue
-    packed["confidence"] = confidence
-    message = PointCloud2(header=header or Header(), height=1, width=count, is_bigendian=False)
+    packed["confidence"] = as_float32(confidence)
+    message = PointCloud2(header=header_or_empty(header), height=1, width=count, is_bigendian=False)
     message.point_step = POINT.itemsize
     message.row_step = count * POINT.itemsize
-    message.is_dense = bool(np.isfinite(points).all())
+    message.is_dense = all(bool(np.isfinite(packed[axis]).all()) for axis in "xyz")
     message.fields = [
         PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
         for index, name in enumerate(POINT.names or ())
@@ -74,22 +75,28 @@ def cloud_to_points(message: PointCloud2) -> tuple[NDArray[np.float32], NDArray[
     """Points of a cloud message: fields in any order, with any padding, either byte order.
 
     Args:
-        message: with x, y, z; `rgb` or `rgba` packed as PCL does (float32 or uint32) and `confidence` are optional.
+        message: with x, y, z of any PointField type; `rgb` or `rgba` packed as PCL does (float32 or uint32) and
+            `confidence` are optional.
 
     Returns:
         points (N, 3) float32 metres, colours (N, 3) uint8 (white where the cloud has none), confidence (N,) float32
         (one where it has none).
 
     Raises:
-        ValueError: a field is missing, has an unusable type or lies outside the data.
+        TypeError: not a PointCloud2.
+        ValueError: a field is missing, comes twice, has an unusable type or lies outside the data.
     """
     check_message(message, PointCloud2, "cloud")
-    fields = {field.name: field for field in message.fields}
-    for name in "xyz":
-        if name not in fields:
-            raise ValueError(f"cloud.fields: expected x, y and z, got {sorted(fields)}")
+    names = [field.name for field in message.fields]
+    # Only names that are read must be unique: padding is often declared as several fields called "_".
+    if any(names.count(name) != 1 for name in "xyz") or any(names.count(name) > 1 for name in OPTIONAL):
+        raise ValueError(f"cloud.fields: expected x, y, z and none of {', '.join(OPTIONAL)} twice, got {names}")
+    fields = dict(zip(names, message.fields, strict=True))
     count = message.height * message.width
     step, row = message.point_step, message.row_step
+    # A step of 0 would let any number of points share the same bytes.
+    if count and step < 1:
+        raise ValueError(f"cloud.point_step: expected at least the size of x, y and z, got {step}")
     if count and (row < message.width * step or len(message.data) < row * (message.height - 1) + message.width * step):
         raise ValueError(
             f"cloud.data: expected {message.height} rows of {row} bytes with {message.width} points of {step}, "
@@ -98,7 +105,7 @@ def cloud_to_points(message: PointCloud2) -> tuple[NDArray[np.float32], NDArray[
     colour_name = next((name for name in ("rgb", "rgba") if name in fields), None)
     points = np.empty((count, 3), np.float32)
     for axis, name in enumerate("xyz"):
-        points[:, axis] = _column(message, fields[name], count)
+        points[:, axis] = as_float32(_column(message, fields[name], count))
     colours = np.full((count, 3), 255, np.uint8)
     if colour_name is not None:
         field = fields[colour_name]
@@ -108,7 +115,7 @@ def cloud_to_points(message: PointCloud2) -> tuple[NDArray[np.float32], NDArray[
         colours = np.stack([bits >> 16 & 255, bits >> 8 & 255, bits & 255], axis=-1).astype(np.uint8)
     confidence = np.ones(count, np.float32)
     if "confidence" in fields:
-        confidence[:] = _column(message, fields["confidence"], count)
+        confidence = as_float32(_column(message, fields["confidence"], count))
     return points, colours, confidence
 
 
@@ -131,6 +138,5 @@ def _column(message: PointCloud2, field: PointField, count: int, kind: str | Non
     buffer = np.frombuffer(message.data, np.uint8)
     strides = (message.row_step, message.point_step)
     shape = (message.height, message.width)
-    with np.errstate(over="ignore"):
-        values = np.ndarray(shape, dtype, buffer.data, field.offset, strides).reshape(-1)
-    return values.astype(values.dtype.newbyteorder("="))
+    values: NDArray[Any] = np.ndarray(shape, dtype, buffer.data, field.offset, strides)
+    return values.reshape(-1).astype(dtype.newbyteorder("="))

@@ -2,7 +2,7 @@
 
 cv_bridge is asked only for what it gets right: rows without padding (it cuts padded ones), this machine's byte order,
 two named colour encodings (it reads 'passthrough' and bare matrix types differently). Whether it is right at all
-is tried once on a few pixels: builds against another NumPy import but fail, or fail to import.
+is tried once, at the first conversion, in a process of its own; see `cv_bridge_trial`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
+
+from mirage_ros.ros.conversions.cv_bridge_trial import cv_bridge_is_right
 
 # Encoding: channels and OpenCV's name.
 COLOURS = {"rgb8": (3, "RGB"), "bgr8": (3, "BGR"), "rgba8": (4, "RGBA"), "bgra8": (4, "BGRA"), "mono8": (1, "GRAY")}
@@ -49,22 +51,10 @@ def convert_with_opencv(pixels: Pixels, source: str, target: str) -> Pixels:
 
 @functools.cache
 def cv_bridge_converter() -> Callable[[Image, str], Pixels] | None:
-    """cv_bridge's conversion, if this Python has one that agrees with OpenCV."""
-    try:
-        from cv_bridge import CvBridge
-
-        convert: Callable[[Image, str], Pixels] = CvBridge().imgmsg_to_cv2
-        return convert if _is_right(convert) else None
-    # A broken build raises whatever its C++ part raises; the answer is the same for all of it.
-    except Exception:
+    """cv_bridge's conversion, if this Python has one that works."""
+    if not cv_bridge_is_right():
         return None
+    from cv_bridge import CvBridge
 
-
-def _is_right(convert: Callable[[Image, str], Pixels]) -> bool:
-    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 13
-    message = Image(height=2, width=3, step=9, encoding="bgr8", is_bigendian=int(sys.byteorder == "big"))
-    message.data.frombytes(pixels.tobytes())
-    return all(
-        np.array_equal(convert(message, target), convert_with_opencv(pixels, "bgr8", target))
-        for target in ("rgb8", "rgba8", "mono8")
-    )
+    convert: Callable[[Image, str], Pixels] = CvBridge().imgmsg_to_cv2
+    return convert

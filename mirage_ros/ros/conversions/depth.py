@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from mirage_ros.ros.conversions.checks import check_message
+from mirage_ros.ros.conversions.checks import as_float32, check_message
 from mirage_ros.ros.conversions.images import image_to_numpy, numpy_to_image
 
 DEPTH_ENCODINGS = ("32FC1", "16UC1", "mono16")
@@ -44,15 +44,15 @@ def metres_from_array(values: NDArray[np.float32] | NDArray[np.uint16]) -> NDArr
 
 
 def array_from_metres(metres: NDArray[np.floating], encoding: str) -> NDArray[np.float32] | NDArray[np.uint16]:
-    """(H, W) float metres, or 16-bit millimetres rounded, with 0 where invalid or out of range."""
+    """(H, W) float metres with NaN where invalid, or rounded 16-bit millimetres with 0 where invalid or too far."""
     if encoding not in ("32FC1", "16UC1"):
         raise ValueError(f"encoding: expected 32FC1 or 16UC1, got {encoding!r}")
     metres = np.asarray(metres)
     if metres.ndim != 2 or not np.issubdtype(metres.dtype, np.floating):
         raise ValueError(f"metres: expected (H, W) floating point, got {metres.shape} {metres.dtype}")
-    known = metres_from_array(metres.astype(np.float32, copy=False))
+    known = metres_from_array(as_float32(metres))
     if encoding == "32FC1":
-        return known
+        return np.where(known > 0, known, np.float32(np.nan))
     millimetres = np.rint(known.astype(np.float64) * MILLIMETRES)
     return np.where(millimetres <= MAX_MILLIMETRES, millimetres, 0).astype(np.uint16)
 
@@ -61,8 +61,12 @@ def depth_from_metres(metres: NDArray[np.floating], encoding: str = "32FC1", hea
     """Depth message of (H, W) metres.
 
     Args:
-        metres: along the optical axis; invalid values become 0.
-        encoding: 32FC1 (metres) or 16UC1 (millimetres; what is beyond 65.534 m becomes 0).
+        metres: along the optical axis; 0, negative and non-finite values are invalid.
+        encoding: 32FC1 (metres, invalid ones NaN as in REP-118: a 0 would be a point in the lens to
+            depth_image_proc) or 16UC1 (millimetres, invalid ones and those beyond 65.534 m 0).
         header: stamp and frame.
+
+    Raises:
+        ValueError: not (H, W) floating point, or another encoding.
     """
     return numpy_to_image(array_from_metres(metres, encoding), encoding, header)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from mirage_ros.ros.conversions.checks import check_message
+from mirage_ros.ros.conversions.checks import check_message, header_or_empty
 from mirage_ros.ros.conversions.colours import COLOURS, convert_colours
 
 # Larger images than any camera makes; what claims to be larger is refused before anything is allocated.
@@ -71,9 +71,11 @@ def image_to_numpy(message: Image, encoding: str | None = None) -> NDArray[Any]:
 
     Returns:
         (H, W) or (H, W, channels) in native byte order. Where nothing has to change it is a read-only view of the
-        message's buffer, without a copy.
+        message's buffer, without a copy, and changes when the message does; the message cannot grow while the view
+        lives. Padded rows make a view with gaps; `np.ascontiguousarray` closes them.
 
     Raises:
+        TypeError: not an Image.
         ValueError: the message contradicts itself or its encoding does not convert; names the field.
     """
     check_message(message, Image, "image")
@@ -94,6 +96,7 @@ def numpy_to_image(array: NDArray[Any], encoding: str, header: Header | None = N
         header: stamp and frame.
 
     Raises:
+        TypeError: the header is no Header.
         ValueError: the array is not of this encoding.
     """
     kind = _lookup(encoding, "encoding")
@@ -104,7 +107,7 @@ def numpy_to_image(array: NDArray[Any], encoding: str, header: Header | None = N
     if array.dtype != kind.dtype or array.ndim < 2 or array.shape != shape or not array.size > 0:
         expected = "(H, W)" if kind.channels == 1 else f"(H, W, {kind.channels})"
         raise ValueError(f"array: expected {expected} {kind.dtype} for {encoding}, got {array.shape} {array.dtype}")
-    message = Image(header=header or Header())
+    message = Image(header=header_or_empty(header))
     message.height, message.width = array.shape[:2]
     message.encoding = encoding
     message.step = message.width * kind.pixel_bytes
@@ -146,7 +149,8 @@ def _unpack(message: Image) -> NDArray[Any]:
     pixels: NDArray[Any] = np.ndarray((height, width, kind.channels), dtype, buffer.data, strides=strides)
     if kind.channels == 1:
         pixels = pixels[..., 0]
-    native = pixels.astype(kind.dtype, copy=False)
+    # Rows that start between two numbers are copied too: torch, for one, cannot look at them.
+    native = pixels.astype(kind.dtype, copy=not pixels.flags.aligned)
     native.flags.writeable = False
     return native
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
@@ -43,6 +44,14 @@ def test_the_projection_of_the_rectified_image_comes_first():
     assert camera_from_info(message, EYE).intrinsics[0, 0] == 500
 
 
+def test_the_drivers_own_images_follow_k():
+    message = info(p=[500.0, 0, 300, 0, 0, 500, 200, 0, 0, 0, 1, 0])
+    assert camera_from_info(message, EYE, rectified=False).intrinsics[0, 0] == 600
+    message.d = [0.1, 0.0, 0.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="camera_info.d: expected zeros"):
+        camera_from_info(message, EYE, rectified=False)
+
+
 def test_window_then_binning():
     message = info(roi=RegionOfInterest(x_offset=100, y_offset=50, width=200, height=100), binning_x=2, binning_y=2)
     camera = camera_from_info(message, EYE)
@@ -60,7 +69,7 @@ def test_window_then_binning():
         ({"k": [600.0, 0, 320, 0, 610, 240, 0, 1, 1]}, "camera_info.k: expected \\[\\[fx"),
         ({"p": [math.inf] * 12}, "camera_info.p: expected finite"),
         ({"p": [600.0] * 12}, "camera_info.p: expected"),
-        ({"d": [0.1, 0, 0, 0, 0]}, "camera_info.d: expected a rectified stream"),
+        ({"d": [0.1, 0, 0, 0, 0]}, "camera_info.d: expected zeros, got .*; rectify the images first"),
         ({"d": [math.nan]}, "camera_info.d: expected finite"),
         ({"height": 0}, "camera_info.height: expected"),
         ({"width": 2**31}, "camera_info.width: expected"),
@@ -71,6 +80,14 @@ def test_window_then_binning():
 def test_unusable_messages_are_refused_by_field(changes, message):
     with pytest.raises(ValueError, match=message):
         camera_from_info(info(**changes), EYE)
+
+
+def test_other_objects_are_refused():
+    for pose in (None, np.eye(4), torch.eye(3), EYE * 2):
+        with pytest.raises(ValueError, match="cam2world: expected"):
+            camera_from_info(info(), pose)
+    with pytest.raises(TypeError, match="camera: expected a Camera, got NoneType"):
+        camera_to_info(None)
 
 
 def test_a_batch_of_cameras_has_no_message():

@@ -60,6 +60,24 @@ def test_other_layouts_read_the_same():
     np.testing.assert_array_equal(read[2], np.ones(6, "f4"))
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_become_infinite():
+    cloud = points_to_cloud(np.full((1, 3), 1e300), np.zeros((1, 3), np.uint8), np.ones(1))
+    assert not cloud.is_dense
+    assert np.isinf(cloud_to_points(cloud)[0]).all()
+    cloud = PointCloud2(height=1, width=1, point_step=24, row_step=24)
+    cloud.fields = [PointField(name=n, offset=8 * i, datatype=PointField.FLOAT64, count=1) for i, n in enumerate("xyz")]
+    cloud.data.frombytes(struct.pack("<3d", 1e300, 2, 3))
+    np.testing.assert_array_equal(cloud_to_points(cloud)[0], [[np.inf, 2, 3]])
+
+
+def test_repeated_padding_fields_do_not_matter():
+    cloud = points_to_cloud(*sample(4))
+    padding = PointField(name="_", offset=0, datatype=PointField.UINT8, count=4)
+    cloud.fields = [*cloud.fields, padding, padding]
+    np.testing.assert_array_equal(cloud_to_points(cloud)[0], sample(4)[0])
+
+
 def broken(**changes):
     cloud = points_to_cloud(*sample(4))
     for name, value in changes.items():
@@ -70,7 +88,14 @@ def broken(**changes):
 @pytest.mark.parametrize(
     ("cloud", "message"),
     [
-        (broken(fields=[]), "cloud.fields: expected x, y and z, got \\[\\]"),
+        (broken(fields=[]), "cloud.fields: expected x, y, z and none of .* got \\[\\]"),
+        (
+            broken(fields=broken().fields + broken().fields[3:4]),
+            "cloud.fields: expected .* twice, got .*'rgb', .*'rgb'",
+        ),
+        # Nothing is allocated for points that would all share the same bytes.
+        (broken(point_step=0, width=2**31), "cloud.point_step: expected"),
+        (broken(point_step=0, row_step=0, width=2**32 - 1, height=2**32 - 1), "cloud.point_step: expected"),
         (broken(width=5), "cloud.data: expected"),
         (broken(height=2**32 - 1), "cloud.data: expected"),
         (broken(point_step=8), "cloud.fields.z: expected inside a point of 8 bytes"),
@@ -103,6 +128,7 @@ def test_contradictory_clouds_are_refused_by_field(cloud, message):
         ((np.zeros((2, 2)), np.zeros((2, 3), np.uint8), np.zeros(2)), "points: expected"),
         ((np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2)), "colours: expected"),
         ((np.zeros((2, 3)), np.zeros((2, 3), np.uint8), np.zeros(3)), "confidence: expected"),
+        ((np.zeros((1, 3)), np.zeros((1, 3), np.uint8), np.array(["a"])), "confidence: expected"),
     ],
 )
 def test_unfit_arrays_are_refused(arguments, message):

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 
-from mirage_ros.ros.conversions import (
-    compressed_depth_from_metres,
-    compressed_depth_to_metres,
-    depth_from_metres,
-    depth_to_metres,
-    numpy_to_compressed,
-    numpy_to_image,
-)
+from mirage_ros.ros.conversions import depth_from_metres, depth_to_metres, image_to_numpy, numpy_to_image
 
 METRES = np.array([[0.5, 1.2345, 65.534], [0.0, 3.0, 0.001]], np.float32)
 
@@ -36,15 +29,13 @@ def test_what_millimetres_cannot_hold_becomes_invalid():
     np.testing.assert_array_equal(depth_to_metres(depth_from_metres(far, "16UC1")), np.zeros((1, 4)))
 
 
-def test_compressed_depth_round_trip_and_layout():
-    message = compressed_depth_from_metres(METRES)
-    assert message.format == "16UC1; compressedDepth png"
-    assert bytes(message.data[:12]) == bytes(12)
-    assert bytes(message.data[12:16]) == b"\x89PNG"
-    np.testing.assert_allclose(compressed_depth_to_metres(message), METRES, rtol=0, atol=0.00051)
-    # The same PNG without the header of image_transport.
-    message.format, message.data = "16UC1; png compressed", message.data[12:]
-    np.testing.assert_allclose(compressed_depth_to_metres(message), METRES, rtol=0, atol=0.00051)
+@pytest.mark.filterwarnings("error")
+def test_invalid_is_sent_as_each_encoding_has_it():
+    # REP-118: NaN in metres. A reader such as depth_image_proc takes any finite value for a measurement.
+    invalid = np.array([[0.0, -1.0, np.nan, np.inf, 1e300]])
+    assert np.isnan(image_to_numpy(depth_from_metres(invalid, "32FC1"))).all()
+    assert (image_to_numpy(depth_from_metres(invalid, "16UC1")) == 0).all()
+    np.testing.assert_array_equal(depth_to_metres(depth_from_metres(invalid, "32FC1")), np.zeros((1, 5)))
 
 
 def test_refusals_name_the_field():
@@ -56,13 +47,3 @@ def test_refusals_name_the_field():
         depth_from_metres(METRES, "8UC1")
     with pytest.raises(ValueError, match="metres: expected"):
         depth_from_metres(np.zeros((2, 2), np.uint16))
-    message = compressed_depth_from_metres(METRES)
-    message.format = "32FC1; compressedDepth png"
-    with pytest.raises(ValueError, match="compressed depth.format: expected"):
-        compressed_depth_to_metres(message)
-    message.format, message.data = "16UC1; compressedDepth png", message.data[:5]
-    with pytest.raises(ValueError, match="header of 12 bytes, got 5"):
-        compressed_depth_to_metres(message)
-    colour = numpy_to_compressed(np.zeros((2, 2, 3), np.uint8), codec="png")
-    with pytest.raises(ValueError, match="one channel of 16 bits"):
-        compressed_depth_to_metres(colour)

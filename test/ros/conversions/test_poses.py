@@ -57,8 +57,21 @@ def test_stamps():
     for bad in (-1, 1 << 63):
         with pytest.raises(ValueError, match="nanoseconds: expected"):
             stamp_from_ns(bad)
+    for bad in (1.5, "1", None, True):
+        with pytest.raises(TypeError, match="nanoseconds: expected a whole number"):
+            stamp_from_ns(bad)
     with pytest.raises(ValueError, match="stamp: expected sec >= 0"):
         ns_from_stamp(Time(sec=-1))
+
+
+def test_a_frame_name_is_no_header():
+    with pytest.raises(TypeError, match="header: expected std_msgs/Header, got str"):
+        poses_to_path(random_poses(2), "map")
+
+
+def test_slightly_long_quaternions_are_normalised():
+    pose = pose_from_msg(Pose(orientation=Quaternion(z=1.005, w=0.0)))
+    torch.testing.assert_close(pose[:3, :3], torch.diag(torch.tensor([-1.0, -1, 1], dtype=torch.float64)))
 
 
 def stamped(frame="map", **orientation):
