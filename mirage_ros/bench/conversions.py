@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    cv2.setNumThreads(1)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (1080, 1920, 3), dtype=np.uint8)
     message = numpy_to_image(pixels, "rgb8")

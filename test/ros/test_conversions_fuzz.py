@@ -308,7 +308,8 @@ def slow_column(message, name, code=None):
             code = order + (code or FIELD_CODES[field.datatype])
             starts = [
                 i * message.row_step + j * message.point_step + field.offset
-                for i in range(message.height)
+                # No rows at all where they are empty: their number may be anything.
+                for i in range(message.height if message.width else 0)
                 for j in range(message.width)
             ]
             return [struct.unpack_from(code, data, start)[0] for start in starts]

@@ -83,6 +83,10 @@ def _jpeg_claim(data: bytes) -> tuple[int, int, int]:
             # A marker may be preceded by any number of fill bytes.
             position += 1
             continue
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:
+            # TEM and RSTn stand alone. Reading on as a decoder does keeps a second, smaller claim from being taken.
+            position += 2
+            continue
         # SOF0 to SOF15, without DHT (C4), JPG (C8) and DAC (CC), which share the range.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack(">HH", data[position + 5 : position + 9])

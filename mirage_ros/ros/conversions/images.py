@@ -70,9 +70,10 @@ def image_to_numpy(message: Image, encoding: str | None = None) -> NDArray[Any]:
             (mono8 and 8UC1, mono16 and 16UC1) are the same pixels.
 
     Returns:
-        (H, W) or (H, W, channels) in native byte order. Where nothing has to change it is a read-only view of the
-        message's buffer, without a copy, and changes when the message does; the message cannot grow while the view
-        lives. Padded rows make a view with gaps; `np.ascontiguousarray` closes them.
+        (H, W) or (H, W, channels) in native byte order. Where nothing has to change it is a view of the message's
+        buffer, without a copy, and changes when the message does; the message cannot grow while the view lives.
+        Padded rows make a view with gaps; `np.ascontiguousarray` closes them. Pixels in the message's own encoding are
+        always read-only, so that nobody's code works with one camera's layout only.
 
     Raises:
         TypeError: not an Image.

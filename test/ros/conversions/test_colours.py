@@ -61,6 +61,11 @@ def test_a_broken_cv_bridge_is_not_used_and_harms_nobody(fault, install, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_one_that_swaps_red_and_blue_is_not_used(install):
+    install(RIGHT.replace('"rgba".index(name)', '"bgra".index(name)'))
+    assert cv_bridge_converter() is None
+
+
 def test_one_that_does_not_even_import_is_not_used(install):
     install("raise ImportError('numpy.core.multiarray failed to import')")
     assert cv_bridge_converter() is None

@@ -92,6 +92,18 @@ def test_fill_bytes_between_segments_are_skipped():
     np.testing.assert_array_equal(compressed_to_numpy(as_message(filled)), compressed_to_numpy(as_message(data)))
 
 
+def test_a_small_claim_does_not_hide_a_large_one():
+    # FF01 stands alone to a decoder; read with a length it would lead past the real header, to the one at the end.
+    data = bytes(numpy_to_compressed(smooth("rgb8")).data)
+    start = data.index(b"\xff\xc0")
+    small = data[start : start + 19]
+    large = small[:5] + struct.pack(">HH", 11000, 11000) + small[9:]
+    hidden = b"\xff\xd8\xff\x01" + large
+    hidden += bytes(4 + 0xFFC0 - len(hidden)) + small + data[start + 19 :]
+    with pytest.raises(ValueError, match="expected 11000x11000 pixels, got .* bytes that cannot hold as many"):
+        compressed_to_numpy(as_message(hidden))
+
+
 def test_grey_with_alpha_is_a_colour():
     rows = b"".join(b"\0" + bytes([10, 255, 20, 255]) for _ in range(2))
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 4, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]

@@ -73,6 +73,11 @@ def test_reading_is_a_read_only_view_where_nothing_changes():
         view[0, 0, 0] = 1
 
 
+@pytest.mark.parametrize(("big_endian", "padding"), [(0, 0), (1, 0), (0, 3), (1, 4)])
+def test_reading_is_read_only_in_every_layout(big_endian, padding):
+    assert not image_to_numpy(message_of(pixels_of("16UC1"), "16UC1", big_endian, padding)).flags.writeable
+
+
 def test_writing_takes_views_and_flipped_arrays():
     array = pixels_of("rgb8", 6, 10)
     for view in (array[::2], array[:, ::-1], np.asfortranarray(array)):

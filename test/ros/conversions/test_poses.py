@@ -82,7 +82,8 @@ def stamped(frame="map", **orientation):
     ("pose", "message"),
     [
         (stamped(w=0.0), "pose.pose.orientation: expected a quaternion of unit length"),
-        (stamped(w=2.0), "pose.pose.orientation: expected a quaternion of unit length"),
+        (stamped(w=1.02), "pose.pose.orientation: expected a quaternion of unit length"),
+        (stamped(w=0.98), "pose.pose.orientation: expected a quaternion of unit length"),
         (stamped(w=math.nan), "pose.pose.orientation: expected finite"),
         (PoseStamped(pose=Pose(position=Point(x=math.inf))), "pose.pose.position: expected finite"),
     ],
