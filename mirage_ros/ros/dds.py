@@ -7,8 +7,9 @@ import os
 from mirage_ros.resources import share_directory
 
 PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
-# Its name up to Fast DDS 2, as in ROS 2 Jazzy and before; Fast DDS 3 ignores it.
+# Its name up to Fast DDS 2; later distributions warn of it.
 OLD_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+OLD_DISTRIBUTIONS = ("foxy", "galactic", "humble", "iron", "jazzy")
 NETWORK_VARIABLE = "MIRAGE_ROS_NETWORK"
 RMW_IMPLEMENTATIONS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp")
 
@@ -16,8 +17,8 @@ RMW_IMPLEMENTATIONS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp")
 def default_environment() -> dict[str, str]:
     """Environment variables that keep a node's DDS on this machine, with room for images.
 
-    They name the shipped config/fastdds.xml (shared memory and loopback only) by FASTDDS_DEFAULT_PROFILES_FILE, and by
-    FASTRTPS_DEFAULT_PROFILES_FILE, its name in ROS 2 Jazzy and before.
+    They name the shipped config/fastdds.xml (shared memory and loopback only) by FASTDDS_DEFAULT_PROFILES_FILE, or by
+    FASTRTPS_DEFAULT_PROFILES_FILE where ROS_DISTRO is Jazzy or older.
 
     Returns:
         The variables to set; none where a profile is already set by either name, with MIRAGE_ROS_NETWORK=1 (talk to
@@ -35,7 +36,8 @@ def default_environment() -> dict[str, str]:
     if network == "1" or not fast_dds:
         return {}
     profile = str(share_directory() / "config" / "fastdds.xml")
-    return {PROFILE_VARIABLE: profile, OLD_PROFILE_VARIABLE: profile}
+    old = os.environ.get("ROS_DISTRO") in OLD_DISTRIBUTIONS
+    return {OLD_PROFILE_VARIABLE if old else PROFILE_VARIABLE: profile}
 
 
 def use_default_profile() -> str | None:

@@ -120,7 +120,7 @@ def test_another_host_hears_once_it_is_allowed(tmp_path, domain_id):
 class TestChoice:
     @pytest.fixture(autouse=True)
     def clean(self, monkeypatch):
-        for name in (*PROFILES, "MIRAGE_ROS_NETWORK", "RMW_IMPLEMENTATION"):
+        for name in (*PROFILES, "MIRAGE_ROS_NETWORK", "RMW_IMPLEMENTATION", "ROS_DISTRO"):
             # Set first, so that what the function itself sets is undone too.
             monkeypatch.setenv(name, "")
             monkeypatch.delenv(name)
@@ -131,7 +131,14 @@ class TestChoice:
         profile = use_default_profile()
         assert Path(profile).name == "fastdds.xml"
         assert Path(profile).is_file()
-        assert [os.environ[name] for name in PROFILES] == [profile, profile]
+        assert [os.environ.get(name) for name in PROFILES] == [profile, None]
+
+    def test_older_distributions_know_it_by_another_name(self, monkeypatch):
+        from mirage_ros.ros.dds import use_default_profile
+
+        monkeypatch.setenv("ROS_DISTRO", "jazzy")
+        profile = use_default_profile()
+        assert [os.environ.get(name) for name in PROFILES] == [None, profile]
 
     @pytest.mark.parametrize("name", PROFILES)
     def test_a_chosen_profile_stays(self, monkeypatch, name):
