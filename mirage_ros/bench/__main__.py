@@ -8,6 +8,7 @@ import sys
 PARTS = {
     # name: (module whose main() measures it, what it measures)
     "conversions": ("mirage_ros.bench.conversions", "ROS images to arrays and back"),
+    "memory": ("mirage_ros.bench.memory", "the latent memory: time of reads, bytes, coverage"),
     "sim": ("mirage_ros.bench.sim", "frames per second of the simulator"),
 }
 

@@ -1,0 +1,95 @@
+"""Elements and points for viewers and for readers outside the memory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mirage_ros.memory.atomic import write_atomically
+
+_GREY = 160
+
+
+@dataclass(frozen=True, eq=False)
+class Elements:
+    """Elements of a memory as tensors, one row each.
+
+    Attributes:
+        positions: (N, 3) float64 world metres.
+        features: (N, C) float32.
+        size: (N,) float32 metres, the side of the patch.
+        confidence: (N,) float32 number of agreeing views.
+        source: (N,) int64 id of the source frame.
+        imagined: (N,) bool, whether that frame was imagined.
+        cell: (N, 2) int64 row and column in the source frame's latent grid.
+        colour: (N, 3) uint8, or None.
+    """
+
+    positions: Tensor
+    features: Tensor
+    size: Tensor
+    confidence: Tensor
+    source: Tensor
+    imagined: Tensor
+    cell: Tensor
+    colour: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Coloured points.
+
+    Attributes:
+        points: (N, 3) float64 world metres.
+        colours: (N, 3) uint8 red, green, blue.
+        confidence: (N,) float32.
+    """
+
+    points: Tensor
+    colours: Tensor
+    confidence: Tensor
+
+    def save_ply(self, path: str | os.PathLike[str]) -> None:
+        """Write a binary little-endian PLY with x y z, red green blue and confidence, atomically.
+
+        Coordinates are float32, which every viewer reads; far from the world's origin they lose precision.
+        """
+        vertex = np.zeros(
+            len(self.points),
+            dtype=[(axis, "<f4") for axis in "xyz"]
+            + [(name, "u1") for name in ("red", "green", "blue")]
+            + [("confidence", "<f4")],
+        )
+        points, colours = self.points.float().cpu().numpy(), self.colours.cpu().numpy()
+        for i, axis in enumerate("xyz"):
+            vertex[axis] = points[:, i]
+        for i, name in enumerate(("red", "green", "blue")):
+            vertex[name] = colours[:, i]
+        vertex["confidence"] = self.confidence.float().cpu().numpy()
+        header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertex)}"]
+        header += [f"property float {axis}" for axis in "xyz"]
+        header += [f"property uchar {name}" for name in ("red", "green", "blue")]
+        header += ["property float confidence", "end_header", ""]
+        write_atomically(Path(path), "\n".join(header).encode("ascii") + vertex.tobytes())
+
+
+def cloud_of(points: Tensor, stored: Tensor | None, painted: Tensor | None, confidence: Tensor) -> Cloud:
+    """A cloud with painted (N, 3) float colours in 0..1, else stored (N, 3) uint8 ones, else grey.
+
+    Raises:
+        ValueError: the painted colours have another shape.
+    """
+    if painted is not None:
+        if painted.shape != (len(points), 3):
+            raise ValueError(f"colour: expected to give ({len(points)}, 3) colours, got {tuple(painted.shape)}")
+        colours = (painted.detach().float().nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8)
+    elif stored is not None:
+        colours = stored.clone()
+    else:
+        colours = torch.full((len(points), 3), _GREY, dtype=torch.uint8, device=points.device)
+    return Cloud(points, colours, confidence)

@@ -1,0 +1,295 @@
+"""Memory files: safetensors with a version, a description and a checksum.
+
+Layout: the tensors of the element store (rows in use only), `scale` for int8 features, and the columns of the frame
+table as `frames.<name>`. The metadata entry `mirage_ros` holds JSON: format, version, channels, dtype, patch, colour,
+convention, origin, and the CRC-32 of the rest of the description and of all tensors in the order of their names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mirage_ros.memory.atomic import write_atomically
+from mirage_ros.memory.elements import FEATURE_DTYPES, ElementStore
+from mirage_ros.memory.projection import Convention
+from mirage_ros.memory.provenance import MAX_SLOTS, ROW, FrameTable
+from mirage_ros.memory.rules import WriteRules
+
+if TYPE_CHECKING:
+    from mirage_ros.memory.latent import LatentMemory
+
+FORMAT = "mirage_ros.latent_memory"
+VERSION = 1
+_KEY = "mirage_ros"
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FEATURE_DTYPES}
+# What safetensors calls the types that a file may hold.
+_CODES = {
+    torch.int8: "I8",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.uint8: "U8",
+    torch.int16: "I16",
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.bool: "BOOL",
+}
+_FRAME_SHAPES = {
+    "id": ((), torch.int64),
+    "stamp": ((), torch.int64),
+    "sequence": ((), torch.int64),
+    "cam2world": ((4, 4), torch.float64),
+    "intrinsics": ((3, 3), torch.float64),
+    "height": ((), torch.int16),
+    "width": ((), torch.int16),
+    "imagined": ((), torch.bool),
+    "used": ((), torch.bool),
+}
+
+
+_DESCRIBED = {
+    "format",
+    "version",
+    "channels",
+    "dtype",
+    "patch",
+    "colour",
+    "convention",
+    "origin",
+    "checksum",
+}
+
+
+class MemoryFileError(ValueError):
+    """A file that is not a usable memory of this version."""
+
+
+def save(memory: LatentMemory, path: str | os.PathLike[str]) -> None:
+    """Write a memory; see `LatentMemory.save`."""
+    store, table = memory._store, memory._table
+    tensors = {name: rows.cpu().contiguous() for name, rows in store.used()}
+    if store.scale is not None:
+        tensors["scale"] = store.scale.cpu()
+    for name, (_, dtype) in _FRAME_SHAPES.items():
+        tensors[f"frames.{name}"] = torch.from_numpy(np.ascontiguousarray(table.rows[name]).astype(_numpy(dtype)))
+    origin = None if memory._origin is None else memory._origin.tolist()
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "channels": memory.channels,
+        "dtype": str(memory.dtype).removeprefix("torch."),
+        "patch": memory.patch,
+        "colour": memory.colour,
+        "convention": [
+            memory.convention.integer_centres,
+            memory.convention.footprints,
+            memory.convention.bilinear_depth,
+        ],
+        "origin": origin,
+    }
+    description["checksum"] = checksum(tensors, description)
+    write_atomically(Path(path), safetensors.torch.save(tensors, {_KEY: json.dumps(description)}))
+
+
+def load(path: str | os.PathLike[str], device: torch.device, max_bytes: int, rules: WriteRules | None) -> LatentMemory:
+    """Read a memory; see `LatentMemory.load`."""
+    from mirage_ros.memory.latent import LatentMemory
+
+    path = Path(path)
+    with path.open("rb"):
+        pass  # A missing or unreadable file is an OSError, not a broken file.
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            description = _description(path, file.metadata())
+            expected = _expected(path, description)
+            shapes = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+            count, frames = _sizes(path, expected, shapes)
+            memory = LatentMemory(
+                description["channels"],
+                device,
+                _DTYPES[description["dtype"]],
+                max_bytes,
+                patch=description["patch"],
+                colour=description["colour"],
+                rules=rules,
+                convention=Convention(*description["convention"]),
+            )
+            most = memory._store.limit(memory._element_bytes)
+            if count > most or frames > memory._table.limit:
+                raise MemoryFileError(
+                    f"{path}: {count} elements of {frames} frames do not fit into max_bytes {max_bytes}, "
+                    f"which holds {most} of {memory._table.limit}"
+                )
+            tensors = {name: file.get_tensor(name) for name in shapes}
+    except safetensors.SafetensorError as error:
+        raise MemoryFileError(f"{path}: not a memory file, or truncated ({error})") from error
+    if checksum(tensors, description) != description["checksum"]:
+        raise MemoryFileError(f"{path}: damaged, the checksum of its content does not match")
+    _check_values(path, tensors, count, frames)
+    table = np.zeros(frames, ROW)
+    for name in _FRAME_SHAPES:
+        table[name] = tensors[f"frames.{name}"].numpy()
+    memory._table = FrameTable(memory._table.max_bytes, table)
+    if description["origin"] is not None:
+        memory._origin = torch.tensor(description["origin"], dtype=torch.float64, device=device)
+    _fill(memory._store, tensors, count, memory._element_bytes)
+    return memory
+
+
+def _fill(store: ElementStore, tensors: dict[str, Tensor], count: int, max_bytes: int) -> None:
+    store.reserve(count, max_bytes)
+    store.count = count
+    for name, rows in store.used():
+        rows.copy_(tensors[name])
+    if store.scale is not None:
+        store.scale = tensors["scale"].to(store.device)
+
+
+def _description(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
+    try:
+        description = json.loads((metadata or {})[_KEY])
+        if not isinstance(description, dict) or description["format"] != FORMAT:
+            raise KeyError("format")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise MemoryFileError(f"{path}: not a memory file, its metadata has no {FORMAT} description") from error
+    if description.get("version") != VERSION:
+        raise MemoryFileError(f"{path}: expected version {VERSION}, got {description.get('version')!r}")
+    convention, origin = description.get("convention"), description.get("origin")
+    sound = (
+        set(description) == _DESCRIBED
+        and _is_whole(description.get("channels"), 1, 65536)
+        and isinstance(description.get("dtype"), str)
+        and description["dtype"] in _DTYPES
+        and _is_whole(description.get("patch"), 0, 16)
+        and isinstance(description.get("colour"), bool)
+        and isinstance(convention, list)
+        and len(convention) == 3
+        and all(isinstance(switch, bool) for switch in convention)
+        and (origin is None or _is_point(origin))
+        and _is_whole(description.get("checksum"), 0, 2**32 - 1)
+    )
+    if not sound:
+        raise MemoryFileError(f"{path}: damaged, its description is not usable")
+    return description
+
+
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_point(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(isinstance(number, float | int) and abs(number) < 1e15 for number in value)
+    )
+
+
+def _expected(path: Path, description: dict[str, Any]) -> dict[str, tuple[tuple[int | str, ...], torch.dtype]]:
+    """Names, shapes and types of the tensors that the description asks for; 'n' and 'f' stand for the counts."""
+    channels, patch = description["channels"], description["patch"]
+    expected: dict[str, tuple[tuple[int | str, ...], torch.dtype]] = {
+        "features": (("n", channels), _DTYPES[description["dtype"]]),
+        "positions": ((3, "n"), torch.float32),
+        "size": (("n",), torch.float16),
+        "confidence": (("n",), torch.uint8),
+        "frame": (("n",), torch.int16),
+        "cell": (("n", 2), torch.uint8),
+    }
+    if description["colour"]:
+        expected["colour"] = (("n", 3), torch.uint8)
+    if patch:
+        expected["patch"] = (("n", patch, patch), torch.int8)
+    if description["dtype"] == "int8":
+        expected["scale"] = ((channels,), torch.float32)
+    for name, (shape, dtype) in _FRAME_SHAPES.items():
+        expected[f"frames.{name}"] = (("f", *shape), dtype)
+    return expected
+
+
+def _sizes(
+    path: Path, expected: dict[str, tuple[tuple[int | str, ...], torch.dtype]], slices: dict[str, Any]
+) -> tuple[int, int]:
+    """Numbers of elements and frames, once every tensor has the shape and type that belongs to them."""
+    if set(slices) != set(expected):
+        wrong = sorted(set(slices) ^ set(expected))
+        raise MemoryFileError(f"{path}: damaged, tensors missing or unexpected: {', '.join(wrong)[:200]}")
+    count, frames = slices["size"].get_shape(), slices["frames.id"].get_shape()
+    if len(count) != 1 or len(frames) != 1 or frames[0] > MAX_SLOTS:
+        raise MemoryFileError(f"{path}: damaged, size is {count} and frames.id is {frames}")
+    numbers = {"n": count[0], "f": frames[0]}
+    for name, (shape, dtype) in expected.items():
+        wanted = [numbers[length] if isinstance(length, str) else length for length in shape]
+        found = slices[name]
+        if list(found.get_shape()) != wanted or found.get_dtype() != _CODES[dtype]:
+            raise MemoryFileError(
+                f"{path}: damaged, expected {name} {wanted} {_CODES[dtype]}, "
+                f"got {found.get_shape()} {found.get_dtype()}"
+            )
+    return count[0], frames[0]
+
+
+def _check_values(path: Path, tensors: dict[str, Tensor], count: int, frames: int) -> None:
+    """Refuse values that no memory would hold, whoever made the file."""
+
+    def refuse(what: str) -> None:
+        raise MemoryFileError(f"{path}: damaged, {what}")
+
+    for name in ("features", "positions", "size", "scale", "frames.cam2world", "frames.intrinsics"):
+        if name in tensors and not torch.isfinite(tensors[name]).all():
+            refuse(f"{name} is not finite")
+    if (tensors["size"] <= 0).any():
+        refuse("size is not positive")
+    if "scale" in tensors and (tensors["scale"] < 0).any():
+        refuse("scale is negative")
+    used = tensors["frames.used"]
+    ids = tensors["frames.id"][used]
+    if (ids < 0).any() or len(ids.unique()) != len(ids):
+        refuse("frame ids are negative or not unique")
+    if (tensors["frames.sequence"] < 0).any() or (tensors["frames.stamp"] < 0).any():
+        refuse("a frame's stamp or sequence is negative")
+    height, width = tensors["frames.height"][used], tensors["frames.width"][used]
+    if ((height < 1) | (height > 256) | (width < 1) | (width > 256)).any():
+        refuse("a frame's latent grid is not 1..256 cells along each side")
+    rotation = tensors["frames.cam2world"][used][:, :3, :3]
+    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    error = rotation @ rotation.mT - torch.eye(3, dtype=torch.float64)
+    if (error.abs() > 1e-2).any() or (tensors["frames.cam2world"][used][:, 3] != bottom).any():
+        refuse("a frame's pose is not rigid")
+    focal = tensors["frames.intrinsics"][used].diagonal(dim1=-2, dim2=-1)
+    if (focal <= 0).any():
+        refuse("a frame's focal length is not positive")
+    frame = tensors["frame"].to(torch.int64)
+    if count == 0:
+        return
+    if int(frame.min()) < 0 or int(frame.max()) >= frames or not used[frame].all():
+        refuse("an element's frame is not in the table")
+    cell = tensors["cell"].to(torch.int16)
+    limits = torch.stack([tensors["frames.height"], tensors["frames.width"]], dim=-1)[frame]
+    if (cell >= limits).any():
+        refuse("an element's cell is outside its frame")
+
+
+def checksum(tensors: dict[str, Tensor], description: dict[str, Any]) -> int:
+    """CRC-32 of the description without its checksum and of all tensors in the order of their names."""
+    plain = {key: value for key, value in description.items() if key != "checksum"}
+    value = zlib.crc32(json.dumps(plain, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = zlib.crc32(name.encode(), value)
+        if tensors[name].numel():
+            value = zlib.crc32(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data, value)
+    return value
+
+
+def _numpy(dtype: torch.dtype) -> Any:
+    return torch.zeros(0, dtype=dtype).numpy().dtype

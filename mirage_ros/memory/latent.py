@@ -1,0 +1,302 @@
+"""The latent spatial memory: a persistent cache of latent tokens in world space."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mirage_ros.geometry import Camera
+from mirage_ros.memory import files
+from mirage_ros.memory.cloud import Cloud, Elements, cloud_of
+from mirage_ros.memory.compact import winners_compact
+from mirage_ros.memory.culling import BLOCK, Blocks
+from mirage_ros.memory.elements import FEATURE_DTYPES, ElementStore
+from mirage_ros.memory.grids import FrameGrids, grids_of
+from mirage_ros.memory.projection import CENTRED, MAX_FOOTPRINT, Convention, views_of
+from mirage_ros.memory.provenance import FrameTable, SourceFrame
+from mirage_ros.memory.read import BLEND_BEST, assemble, check_rule
+from mirage_ros.memory.readout import Readout
+from mirage_ros.memory.rules import WriteReport, WriteRules
+from mirage_ros.memory.state import MemoryState
+from mirage_ros.memory.writer import Target, check_write, source_frames, write_frame
+from mirage_ros.memory.zbuffer import TOLERANCE, winners_dense
+
+logger = logging.getLogger(__name__)
+
+
+class LatentMemory(MemoryState):
+    """World-space elements, each a position and a latent token, written from posed depth frames and read by cameras.
+
+    Source of the idea: Mirage (arXiv 2606.09828), whose memory is M = {(p_i, f_i)}; how this one is read and written is
+    described in `zbuffer` and in `write`.
+
+    An element holds, in bytes:
+
+    | what | type | bytes |
+    |---|---|---|
+    | feature | int8, float16, bfloat16 or float32 | C x 1, 2, 2, 4 |
+    | position, relative to the memory's origin | 3 float32 | 12 |
+    | size: side of its patch in metres | float16 | 2 |
+    | confidence: agreeing views, 0 to 255 | uint8 | 1 |
+    | source frame: slot in the frame table | int16 | 2 |
+    | cell of the source frame: row, column | 2 uint8 | 2 |
+    | colour, if asked for | 3 uint8 | 3 |
+    | depth patch, if asked for: p x p sub-cells | int8 | p x p |
+
+    With 48 int8 channels that is 67 bytes, and .11 more for the box of its block of 256.
+
+    Confidence starts at 2, or 1 where a cell was not all one surface; every later view that agrees adds one; a view
+    that sees through the element sets it to 1, and one that does so at 1 removes it: two views in a row at most.
+
+    Bounds: `nbytes`, the storages of all buffers with their unused rows, the boxes and the frame table, never exceeds
+    `max_bytes`, not even while a buffer grows and its old and new storage exist together. Working memory of one call is
+    not counted. When there is no room, elements go in this order: imagined before observed, those in doubt (confidence
+    1), those of the oldest frame, of them the least confirmed; a twentieth of the room at a time. New imagined cells
+    never displace observed elements: they are dropped.
+
+    A memory is used from one thread at a time; forks may be used from different ones.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float16,
+        max_bytes: int = 512 << 20,
+        *,
+        patch: int = 0,
+        colour: bool = False,
+        rules: WriteRules | None = None,
+        convention: Convention = CENTRED,
+    ) -> None:
+        """An empty memory.
+
+        Args:
+            channels: of the latents.
+            device: where the elements are; cameras and frames must be there too.
+            dtype: of the stored features: int8 (a scale for each channel), float16, bfloat16 or float32.
+            max_bytes: hard cap, see above.
+            patch: sub-cells along each side of a cell whose depth is kept for readers that unfold; none by default.
+            colour: keep a colour with each element, for `cloud`; `write` then needs it.
+            rules: thresholds of writing.
+            convention: `projection.CENTRED`, or `projection.PUBLIC` for weights trained with the public Mirage code.
+
+        Raises:
+            ValueError: an argument is out of range, or `max_bytes` holds not even one block of elements.
+        """
+        if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= 65536:
+            raise ValueError(f"channels: expected 1..65536, got {channels!r}")
+        if dtype not in FEATURE_DTYPES:
+            raise ValueError(f"dtype: expected one of {', '.join(map(str, FEATURE_DTYPES))}, got {dtype}")
+        if isinstance(patch, bool) or not isinstance(patch, int) or not 0 <= patch <= 16:
+            raise ValueError(f"patch: expected 0..16 sub-cells, got {patch!r}")
+        self.channels, self.dtype, self.device = channels, dtype, _indexed(torch.device(device))
+        self.max_bytes, self.patch, self.colour = int(max_bytes), patch, colour
+        self.rules, self.convention = rules or WriteRules(), convention
+        self._warned = False
+        # A sixteenth of the room is set aside for source frames.
+        self._element_bytes = self.max_bytes - self.max_bytes // 16
+        super().__init__(ElementStore(channels, dtype, self.device, patch, colour), FrameTable(self.max_bytes // 16))
+        if self._table.limit < 1 or self._store.limit(self._element_bytes) == 0:
+            least = (self._store.row_bytes * BLOCK + Blocks.BYTES + channels * 4 + 1024) * 16 // 15
+            raise ValueError(f"max_bytes: expected at least {least} for one block of elements, got {max_bytes}")
+
+    def __repr__(self) -> str:
+        return (
+            f"LatentMemory({len(self)} elements of {self.channels} channels in {self.dtype}, {self.nbytes / 2**20:.2f} "
+            f"of {self.max_bytes / 2**20:.2f} MiB, {len(self._table.slots())} frames, {self.device})"
+        )
+
+    @torch.no_grad()
+    def write(
+        self,
+        latents: Tensor,
+        depth: Tensor,
+        camera: Camera,
+        keep: Tensor | None = None,
+        frame: SourceFrame | Sequence[SourceFrame] | None = None,
+        *,
+        copied: Tensor | None = None,
+        colour: Tensor | None = None,
+    ) -> WriteReport:
+        """Back-project frames, one after the other: each is compared with what those before it left.
+
+        Args:
+            latents: (T, C, h, w) float, at most 256 cells along each side.
+            depth: (T, H, W) float metres along the optical axis, of any resolution; where it is not finite or not
+                positive there is nothing to write.
+            camera: T cameras at any resolution with the field of view of the frames.
+            keep: (T, H, W) bool, of any resolution; false on what must not be remembered, such as moving things.
+            frame: provenance of each frame; observations without a stamp by default.
+            copied: (T, h, w) bool, cells whose content was merely read from the memory (a readout's `visible`, where
+                the model copies what was seen). They are skipped: nothing is written, confirmed or removed there.
+            colour: (T, H, W, 3) uint8, if the memory keeps colours.
+
+        Returns:
+            what happened, summed over the frames.
+
+        Raises:
+            ValueError: an argument does not fit; the memory is then unchanged.
+        """
+        check_write(self, latents, depth, camera, keep, copied, colour)
+        frames = source_frames(frame, len(latents))
+        self._table.check_new(frames)
+        if len(self._store.owners) > 1:
+            self._own()
+        if self._origin is None:
+            # Positions are float32: near the first camera they keep their precision wherever the map's origin is.
+            self._origin = camera.cam2world.expand(*camera.batch_shape, 4, 4)[0, :3, 3].double().round()
+        report = WriteReport()
+        target = Target(self._store, self._table, self._origin, self.rules, self.convention, self._element_bytes)
+        for t in range(len(latents)):
+            report += write_frame(
+                target,
+                latents[t],
+                depth[t],
+                camera[t],
+                frames[t],
+                None if keep is None else keep[t],
+                None if copied is None else copied[t],
+                None if colour is None else colour[t],
+            )
+        if report.evicted + report.dropped and not self._warned:
+            self._warned = True
+            logger.warning(
+                "the memory is full: %d of at most %d bytes hold %d elements; imagined, little confirmed and old ones "
+                "make room for new ones from here on (said once)",
+                self.nbytes,
+                self.max_bytes,
+                len(self),
+            )
+        return report
+
+    def read(
+        self,
+        camera: Camera,
+        rule: str = "nearest",
+        *,
+        tolerance: float = TOLERANCE,
+        blend: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> Readout:
+        """Project the memory into cameras.
+
+        Args:
+            camera: (...) cameras whose height and width are those of the latent grid, usually `camera.resized(h, w)`.
+            rule: 'nearest' (the element nearest to a cell's centre among the visible ones) or 'strict' (the frontmost,
+                as in the paper); see `zbuffer`.
+            tolerance: share of depth within which elements count as one surface, for `nearest`.
+            blend: mix the best four candidates of a cell with Gaussian weights of their offsets; needs `nearest`.
+            dtype: of the latents.
+
+        Raises:
+            ValueError: an option or the camera's device is not usable.
+        """
+        check_rule(rule, tolerance, blend, MAX_FOOTPRINT)
+        if camera.device != self.device:
+            raise ValueError(f"camera: expected on {self.device} like the memory, got {camera.device}")
+        store = self._store
+        views = views_of(camera, self.convention, self._origin)
+        positions, sizes = store.columns["positions"], store.columns["size"]
+        best = BLEND_BEST if blend else 1
+        if self.device.type == "cpu":
+            index = winners_compact(positions, sizes, views, store.blocks(), rule=rule, tolerance=tolerance, best=best)
+        else:
+            index = winners_dense(positions, sizes, views, rule=rule, tolerance=tolerance, best=best)
+        return assemble(
+            index,
+            positions,
+            sizes,
+            store.columns["features"],
+            store.scale,
+            store.columns["confidence"],
+            store.columns["frame"],
+            self._table.ids(self.device),
+            views,
+            camera.batch_shape,
+            dtype,
+        )
+
+    def elements(self) -> Elements:
+        """The elements as tensors, for inspection and for readers of one's own."""
+        store, table = self._store, self._table
+        frame = store.columns["frame"][: store.count].to(torch.int64)
+        return Elements(
+            positions=self._world(),
+            features=store.decode(),
+            size=store.columns["size"][: store.count].float(),
+            confidence=store.columns["confidence"][: store.count].float(),
+            source=table.ids(self.device)[frame],
+            imagined=table.imagined(self.device)[frame],
+            cell=store.columns["cell"][: store.count].to(torch.int64),
+            colour=store.columns["colour"][: store.count].clone() if self.colour else None,
+        )
+
+    def frame_grids(self, frames: Sequence[int] | None = None) -> FrameGrids:
+        """Latents of source frames put back on their grids, for readers that unfold: see `FrameGrids`.
+
+        Args:
+            frames: ids, in this order; by default all of them in the order of writing. They share one latent grid.
+
+        Raises:
+            ValueError: an id is unknown, or grids differ.
+        """
+        counts = self._counts()
+        slots = np.array([slot for slot in self._table.slots() if counts[slot]], np.int64)
+        if frames is not None:
+            slots = np.array([self._table.slot_of(frame) for frame in frames], np.int64)
+        return grids_of(self._store, self._table, slots, self._origin, self.convention)
+
+    def cloud(self, colour: Callable[[Tensor], Tensor] | None = None) -> Cloud:
+        """Points for a viewer.
+
+        Args:
+            colour: features (N, C) float32 to colours (N, 3) float in 0..1, such as a model's linear preview; by
+                default the stored colours, or grey.
+        """
+        features = self._store.decode() if colour is not None else None
+        stored = self._store.columns["colour"][: len(self)] if self.colour else None
+        confidence = self._store.columns["confidence"][: len(self)].float()
+        painted = colour(features) if colour is not None and features is not None else None
+        return cloud_of(self._world(), stored, painted, confidence)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the memory to a file, atomically; see `files` for the format.
+
+        Raises:
+            OSError: the file cannot be written; an older file at the path is then as it was.
+        """
+        files.save(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        device: torch.device | str = "cpu",
+        max_bytes: int = 512 << 20,
+        rules: WriteRules | None = None,
+    ) -> LatentMemory:
+        """The memory of a file.
+
+        Args:
+            path: written by `save`.
+            device, max_bytes, rules: of the new memory.
+
+        Raises:
+            OSError: the file cannot be read.
+            MemoryFileError: the file is truncated, foreign, of another version or inconsistent, or does not fit into
+                `max_bytes`.
+        """
+        return files.load(path, _indexed(torch.device(device)), max_bytes, rules)
+
+
+def _indexed(device: torch.device) -> torch.device:
+    """The device as tensors report it: 'cuda' without a number is the current one."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device

@@ -1,0 +1,201 @@
+"""Source frames: when, where and how each element of the memory came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mirage_ros.geometry import Camera, check_pose, invert
+
+OBSERVATION, IMAGINATION = "observation", "imagination"
+KINDS = (OBSERVATION, IMAGINATION)
+# Elements name their frame by a 16-bit slot.
+MAX_SLOTS = 2**15 - 1
+
+ROW = np.dtype(
+    [
+        ("id", "<i8"),
+        ("stamp", "<i8"),
+        ("sequence", "<i8"),
+        ("cam2world", "<f8", (4, 4)),
+        ("intrinsics", "<f8", (3, 3)),
+        ("height", "<u2"),
+        ("width", "<u2"),
+        ("imagined", "?"),
+        ("used", "?"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """What a caller says about a frame it writes.
+
+    Attributes:
+        id: any whole number that is unique in the memory; chosen by the memory if None.
+        stamp: nanoseconds; zero if unknown.
+        kind: 'observation' for a real camera frame, 'imagination' for a generated one.
+    """
+
+    id: int | None = None
+    stamp: int = 0
+    kind: str = OBSERVATION
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
+        for name in ("id", "stamp"):
+            value = getattr(self, name)
+            if value is None and name == "id":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**63:
+                raise ValueError(f"{name}: expected a whole number from 0, below 2^63, got {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class FrameRecord:
+    """A source frame as the memory knows it.
+
+    Attributes:
+        id, stamp, kind: see `SourceFrame`.
+        camera: optics at latent resolution and pose, float64.
+        elements: how many elements came from it.
+    """
+
+    id: int
+    stamp: int
+    kind: str
+    camera: Camera
+    elements: int
+
+
+class FrameTable:
+    """Rows of source frames in slots that are used again once no element refers to them."""
+
+    def __init__(self, max_bytes: int, rows: NDArray[np.void] | None = None) -> None:
+        # Old and new rows exist together while the table grows, and the ids once more on the device.
+        self.max_bytes = max_bytes
+        self.limit = min(max_bytes // (2 * ROW.itemsize + 8), MAX_SLOTS)
+        self.rows = np.zeros(0, ROW) if rows is None else rows
+        self._device_ids: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, the ids on the device included."""
+        return self.rows.nbytes + (0 if self._device_ids is None else self._device_ids.nbytes)
+
+    def copy(self) -> FrameTable:
+        """An independent table."""
+        return FrameTable(self.max_bytes, self.rows.copy())
+
+    def slots(self) -> NDArray[np.int64]:
+        """Slots in use, in the order in which their frames were written."""
+        used = np.flatnonzero(self.rows["used"])
+        return used[np.argsort(self.rows["sequence"][used], kind="stable")]
+
+    def slot_of(self, frame: int) -> int:
+        """Slot of a frame id.
+
+        Raises:
+            ValueError: no frame has this id.
+        """
+        found = np.flatnonzero(self.rows["used"] & (self.rows["id"] == frame))
+        if len(found) == 0:
+            raise ValueError(f"frame: expected the id of a source frame of this memory, got {frame!r}")
+        return int(found[0])
+
+    def ids(self, device: torch.device) -> Tensor:
+        """(S,) int64 id of each slot, at least one."""
+        if self._device_ids is None or self._device_ids.device != device:
+            ids = np.where(self.rows["used"], self.rows["id"], -1)
+            self._device_ids = torch.from_numpy(ids if len(ids) else np.full(1, -1)).to(device)
+        return self._device_ids
+
+    def is_full(self) -> bool:
+        """Whether there is no room for another frame."""
+        return len(self.rows) >= self.limit and bool(self.rows["used"].all())
+
+    def add(self, frame: SourceFrame, camera: Camera) -> int:
+        """Take a slot for a frame; `camera` is single, at latent resolution.
+
+        Raises:
+            ValueError: the id is taken.
+        """
+        if frame.id is not None and (self.rows["used"] & (self.rows["id"] == frame.id)).any():
+            raise ValueError(f"frame: expected an id that is not in the memory yet, got {frame.id}")
+        free = np.flatnonzero(~self.rows["used"])
+        if len(free) == 0:
+            grown = np.zeros(min(max(len(self.rows) + 9, len(self.rows) * 5 // 4), self.limit), ROW)
+            grown[: len(self.rows)] = self.rows
+            free = np.arange(len(self.rows), len(grown))
+            self.rows = grown
+        slot = int(free[0])
+        row = self.rows[slot]
+        used = self.rows[self.rows["used"]]
+        row["id"] = frame.id if frame.id is not None else int(used["id"].max(initial=-1)) + 1
+        row["sequence"] = int(self.rows["sequence"].max(initial=-1)) + 1
+        row["stamp"], row["imagined"], row["used"] = frame.stamp, frame.kind == IMAGINATION, True
+        row["cam2world"] = camera.cam2world.double().cpu().numpy()
+        row["intrinsics"] = camera.intrinsics.double().cpu().numpy()
+        row["height"], row["width"] = camera.height, camera.width
+        self._device_ids = None
+        return slot
+
+    def release(self, slots: NDArray[np.int64]) -> None:
+        """Free slots that no element refers to any more."""
+        self.rows["used"][slots] = False
+        self._device_ids = None
+
+    def imagined(self, device: torch.device) -> Tensor:
+        """(S,) bool, whether the slot's frame was imagined."""
+        return torch.from_numpy(self.rows["imagined"].copy()).to(device)
+
+    def sequence(self, device: torch.device) -> Tensor:
+        """(S,) int64, rising in the order of writing."""
+        return torch.from_numpy(self.rows["sequence"].copy()).to(device)
+
+    def camera(self, slots: NDArray[np.int64] | int) -> Camera:
+        """Cameras at latent resolution, float64; the frames share one grid."""
+        rows = self.rows[slots]
+        sizes = np.unique(np.stack([rows["height"], rows["width"]], axis=-1).reshape(-1, 2), axis=0)
+        if len(sizes) != 1:
+            raise ValueError(f"frames: expected frames of one latent grid, got grids {sizes.tolist()}")
+        intrinsics, cam2world = torch.from_numpy(rows["intrinsics"].copy()), torch.from_numpy(rows["cam2world"].copy())
+        return Camera(intrinsics, cam2world, int(sizes[0, 0]), int(sizes[0, 1]))
+
+    def record(self, slot: int, elements: int) -> FrameRecord:
+        """What is known of the frame in a slot."""
+        row = self.rows[slot]
+        kind = IMAGINATION if row["imagined"] else OBSERVATION
+        return FrameRecord(int(row["id"]), int(row["stamp"]), kind, self.camera(slot), elements)
+
+    def check_new(self, frames: list[SourceFrame]) -> None:
+        """Refuse ids that are taken, here or among themselves."""
+        given = [frame.id for frame in frames if frame.id is not None]
+        taken = set(self.rows["id"][self.rows["used"]].tolist()) & set(given)
+        if taken or len(set(given)) < len(given):
+            raise ValueError(f"frame: expected ids that are unique and not in the memory yet, got {given}")
+
+    def check_poses(self, poses: Mapping[int, Tensor]) -> None:
+        """Refuse unknown ids and anything but single rigid poses."""
+        for frame, pose in poses.items():
+            self.slot_of(frame)
+            check_pose(pose, name=f"poses[{frame}]")
+            if pose.shape != (4, 4):
+                raise ValueError(f"poses[{frame}]: expected (4, 4), got {tuple(pose.shape)}")
+
+    def move(self, poses: Mapping[int, Tensor]) -> list[tuple[int, Tensor]]:
+        """Give frames new poses; (slot, (4, 4) float64 transform from the old place to the new) of each."""
+        changes = []
+        for frame, pose in poses.items():
+            slot = self.slot_of(frame)
+            old = torch.from_numpy(self.rows["cam2world"][slot].copy())
+            new = pose.detach().double().cpu()
+            changes.append((slot, new @ invert(old)))
+            self.rows["cam2world"][slot] = new.numpy()
+        return changes

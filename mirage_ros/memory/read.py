@@ -1,0 +1,246 @@
+"""Reading: from positions, sizes and features to what target cameras see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.compact import winners_compact
+from mirage_ros.memory.culling import BLOCK, Blocks
+from mirage_ros.memory.projection import (
+    BORDER,
+    CENTRED,
+    MAX_FOOTPRINT,
+    Convention,
+    Views,
+    project,
+    views_of,
+)
+from mirage_ros.memory.readout import Readout
+from mirage_ros.memory.zbuffer import RULES, TOLERANCE, winners_dense
+
+# Winners that `blend` mixes, and the standard deviation of their Gaussian weights in cells.
+BLEND_BEST = 4
+BLEND_SIGMA = 0.35
+
+
+def read_elements(
+    positions: Tensor,
+    sizes: Tensor,
+    features: Tensor,
+    camera: Camera,
+    *,
+    rule: str = "nearest",
+    tolerance: float = TOLERANCE,
+    blend: bool = False,
+    convention: Convention = CENTRED,
+    max_footprint: int = MAX_FOOTPRINT,
+) -> Readout:
+    """Read elements that are given as tensors; differentiable with respect to the features.
+
+    The rules are those of `zbuffer`. On a CUDA device there is no host synchronisation.
+
+    Args:
+        positions: (N, 3) or (B, N, 3) float world metres. Rows that are not finite never win.
+        sizes: (N,) or (B, N) metres, the side of the square patch that an element stands for.
+        features: (N, C) or (B, N, C) float.
+        camera: (...) cameras at the resolution of the target grid; with B, a batch (B, T).
+        rule: 'nearest' or 'strict'.
+        tolerance: share of depth within which elements count as one surface, for `nearest`.
+        blend: mix the best four candidates of a cell with Gaussian weights of their offsets; needs `nearest`.
+        convention: where cell centres are, and whether footprints are drawn.
+        max_footprint: greatest reach of a footprint in cells, 1..4.
+
+    Returns:
+        a readout whose confidence is one and whose source is -1 throughout.
+
+    Raises:
+        ValueError: a shape or an option is not usable.
+    """
+    check_rule(rule, tolerance, blend, max_footprint)
+    _check_elements(positions, sizes, features, camera)
+    options: dict[str, Any] = {
+        "rule": rule,
+        "tolerance": tolerance,
+        "best": BLEND_BEST if blend else 1,
+        "max_footprint": max_footprint,
+    }
+    views = views_of(camera, convention)
+    batched = positions.ndim == 3
+    own = positions.float().mT if batched else positions.float().mT.contiguous()
+    if positions.device.type == "cpu":
+        groups = own if batched else own.unsqueeze(0)
+        lengths = sizes if batched else sizes.unsqueeze(0)
+        count = len(views) // len(groups)
+        parts = []
+        for i, (group, length) in enumerate(zip(groups, lengths, strict=True)):
+            padded, padded_sizes = _pad(group, length)
+            part = views.at(slice(i * count, (i + 1) * count))
+            blocks = Blocks(padded, padded_sizes)
+            parts.append(winners_compact(padded, padded_sizes, part, blocks, **options))
+        index = torch.cat(parts)
+    else:
+        if batched:
+            own, sizes = _per_view(own, len(views)), _per_view(sizes, len(views))
+        index = winners_dense(own, sizes, views, **options)
+    elements = own.shape[-1]
+    if batched:
+        # One list of elements: winners of batch b are offset by b x N.
+        first = torch.arange(positions.shape[0], device=index.device) * elements
+        first = first.repeat_interleave(len(views) // positions.shape[0])[:, None, None]
+        index = torch.where(index >= 0, index + first, -1)
+        positions, sizes, features = positions.flatten(0, 1), sizes.flatten(0, 1), features.flatten(0, 1)
+        own = positions.float().mT
+    confidence = torch.ones_like(sizes, dtype=torch.float32)
+    frames = torch.zeros_like(sizes, dtype=torch.int16)
+    ids = torch.full((1,), -1, device=index.device)
+    return assemble(index, own, sizes, features, None, confidence, frames, ids, views, camera.batch_shape)
+
+
+def assemble(
+    index: Tensor,
+    positions: Tensor,
+    sizes: Tensor,
+    features: Tensor,
+    scale: Tensor | None,
+    confidence: Tensor,
+    frames: Tensor,
+    ids: Tensor,
+    views: Views,
+    batch_shape: torch.Size,
+    dtype: torch.dtype = torch.float32,
+) -> Readout:
+    """Gather what a readout holds, once, from the indices of the winners.
+
+    Args:
+        index: (V, best, cells) winners, -1 where there is none.
+        positions: (3, N) float32.
+        sizes, confidence: (N,).
+        features: (N, C).
+        scale: (C,) float32 factors of int8 features.
+        frames: (N,) int16 slots of source frames.
+        ids: (S,) int64 id of each slot.
+        views: the target views.
+        batch_shape: shape of the cameras' batch.
+        dtype: of the latents.
+    """
+    first = index[:, 0]
+    visible = first >= 0
+    rows = first.clamp(min=0)
+    if sizes.shape[0] == 0:
+        # One invisible element, so that there is a row to gather.
+        positions, sizes = positions.new_zeros(3, 1), sizes.new_zeros(1)
+        features, confidence = features.new_zeros(1, features.shape[1]), confidence.new_zeros(1)
+        frames, ids = frames.new_zeros(1), ids.new_full((1,), -1)
+    flat = rows.reshape(-1)
+    x, y, z = (axis.index_select(0, flat).reshape(rows.shape) for axis in positions.unbind(0))
+    column, row, depth = project(x, y, z, views.matrices)
+    cell = torch.arange(views.cells, device=rows.device)
+    centre = BORDER + views.convention.centre
+    dx = column - (cell % views.width + centre)
+    dy = row - (torch.div(cell, views.width, rounding_mode="floor") + centre)
+    size = sizes.index_select(0, flat).reshape(rows.shape).float()
+    scaled = torch.where(visible, size * views.focal.unsqueeze(-1) / depth, 1.0)
+    if index.shape[1] == 1:
+        latents = _gather(features, scale, flat, visible, dtype)
+    else:
+        latents = _blend(index, positions, features, scale, views, dtype)
+
+    slots = frames.index_select(0, flat).to(torch.int64)
+
+    def grid(values: Tensor) -> Tensor:
+        values = values if values.ndim == 3 else values.unsqueeze(1)
+        return values.reshape(*batch_shape, values.shape[1], views.height, views.width)
+
+    return Readout(
+        latents=grid(latents),
+        visible=grid(visible.float()),
+        depth=grid(torch.where(visible, depth, 0.0)),
+        offset=grid(torch.where(visible.unsqueeze(1), torch.stack([dx, dy], dim=1), 0.0)),
+        log_scale=grid(scaled.log()),
+        confidence=grid(torch.where(visible, confidence.index_select(0, flat).reshape(rows.shape).float(), 0.0)),
+        source=grid(torch.where(visible, ids.index_select(0, slots).reshape(rows.shape), -1)),
+        index=grid(first),
+    )
+
+
+def _gather(features: Tensor, scale: Tensor | None, flat: Tensor, visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """(V, C, cells) features of the winners, zero where there is none."""
+    # Turned around while the numbers are still small.
+    rows = features.index_select(0, flat).reshape(*visible.shape, -1).mT.contiguous().to(dtype)
+    if scale is not None:
+        rows = rows.mul_(scale.to(dtype).unsqueeze(-1))
+    return rows.masked_fill(~visible.unsqueeze(1), 0.0)
+
+
+def _blend(
+    index: Tensor, positions: Tensor, features: Tensor, scale: Tensor | None, views: Views, dtype: torch.dtype
+) -> Tensor:
+    """(V, C, cells) means of the best winners, weighted by a Gaussian of their offsets."""
+    cell = torch.arange(views.cells, device=index.device)
+    centre = BORDER + views.convention.centre
+    centre_x = cell % views.width + centre
+    centre_y = torch.div(cell, views.width, rounding_mode="floor") + centre
+    total: Tensor | None = None
+    weights = torch.zeros_like(index[:, 0], dtype=torch.float32)
+    nearest: Tensor | None = None
+    for rank in range(index.shape[1]):
+        present = index[:, rank] >= 0
+        flat = index[:, rank].clamp(min=0).reshape(-1)
+        x, y, z = (axis.index_select(0, flat).reshape(present.shape) for axis in positions.unbind(0))
+        column, row, _ = project(x, y, z, views.matrices)
+        squared = (column - centre_x) ** 2 + (row - centre_y) ** 2
+        # Relative to the nearest: far from the centre all weights would underflow together.
+        nearest = squared if nearest is None else nearest
+        weight = torch.where(present, torch.exp((nearest - squared) / (2 * BLEND_SIGMA**2)), 0.0)
+        part = _gather(features, scale, flat, present, dtype) * weight.unsqueeze(1).to(dtype)
+        total = part if total is None else total + part
+        weights = weights + weight
+    assert total is not None
+    return total / weights.clamp(min=1e-9).unsqueeze(1).to(dtype)
+
+
+def check_rule(rule: str, tolerance: float, blend: bool, max_footprint: int) -> None:
+    """Refuse options that no read knows."""
+    if rule not in RULES:
+        raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance: expected a share of depth in [0, 1), got {tolerance}")
+    if blend and rule != "nearest":
+        raise ValueError(f"blend: expected rule 'nearest' with it, got {rule!r}")
+    if not 1 <= max_footprint <= MAX_FOOTPRINT:
+        raise ValueError(f"max_footprint: expected 1..{MAX_FOOTPRINT} cells, got {max_footprint}")
+
+
+def _check_elements(positions: Tensor, sizes: Tensor, features: Tensor, camera: Camera) -> None:
+    if positions.ndim not in (2, 3) or positions.shape[-1] != 3 or not positions.is_floating_point():
+        raise ValueError(
+            f"positions: expected float (N, 3) or (B, N, 3), got {tuple(positions.shape)} {positions.dtype}"
+        )
+    if sizes.shape != positions.shape[:-1]:
+        raise ValueError(f"sizes: expected {tuple(positions.shape[:-1])} like positions, got {tuple(sizes.shape)}")
+    if features.shape[:-1] != positions.shape[:-1] or not features.is_floating_point():
+        raise ValueError(
+            f"features: expected float {tuple(positions.shape[:-1])} + (C,), "
+            f"got {tuple(features.shape)} {features.dtype}"
+        )
+    if positions.ndim == 3 and (len(camera.batch_shape) != 2 or camera.batch_shape[0] != positions.shape[0]):
+        raise ValueError(
+            f"camera: expected a batch ({positions.shape[0]}, T) for batched elements, got {tuple(camera.batch_shape)}"
+        )
+    for name, tensor in (("positions", positions), ("sizes", sizes), ("features", features)):
+        if tensor.device != camera.device:
+            raise ValueError(f"{name}: expected on {camera.device} like the camera, got {tensor.device}")
+
+
+def _pad(positions: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    missing = -positions.shape[1] % BLOCK
+    padding = positions.new_full((3, missing), torch.nan)
+    return torch.cat([positions, padding], dim=1), torch.cat([sizes, sizes.new_zeros(missing)])
+
+
+def _per_view(values: Tensor, views: int) -> Tensor:
+    return values.repeat_interleave(views // values.shape[0], dim=0)

@@ -1,0 +1,47 @@
+"""What a read gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """Elements projected into target views; `...` is the cameras' batch shape, usually (T,).
+
+    Attributes:
+        latents: (..., C, h, w) features of the winning elements, zero where no element is visible.
+        visible: (..., 1, h, w) float32, one where an element is visible, else zero.
+        depth: (..., 1, h, w) float32 metres of the winner along the target's optical axis, zero where none.
+        offset: (..., 2, h, w) float32 cells (x, y) from the cell's centre to the winner's position.
+        log_scale: (..., 1, h, w) float32 natural logarithm of the winner's cell size as seen from here, in target
+            cells: zero at the scale at which it was written, positive when closer.
+        confidence: (..., 1, h, w) float32 number of views that agree with the winner, see `LatentMemory`; zero where
+            none.
+        source: (..., 1, h, w) int64 id of the winner's source frame, -1 where none.
+        index: (..., 1, h, w) int64 row of the winner, valid until the memory is next written; -1 where none.
+    """
+
+    latents: Tensor
+    visible: Tensor
+    depth: Tensor
+    offset: Tensor
+    log_scale: Tensor
+    confidence: Tensor
+    source: Tensor
+    index: Tensor
+
+    def coverage(self) -> Tensor:
+        """(...) float32 share of cells that are visible."""
+        return self.visible.mean(dim=(-3, -2, -1))
+
+    def to(self, device: torch.device | str) -> Readout:
+        """The same readout on another device."""
+        return Readout(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+
+    def __getitem__(self, index: int | slice) -> Readout:
+        """Select along the first batch dimension."""
+        return Readout(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})

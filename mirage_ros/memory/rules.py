@@ -1,0 +1,107 @@
+"""How writing decides, and what it reports."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+
+@dataclass(frozen=True)
+class WriteRules:
+    """Thresholds of writing.
+
+    Attributes:
+        select: write only what the memory does not explain yet; without, every usable cell is appended and nothing is
+            confirmed, replaced or removed.
+        tolerance: share of depth within which an element and a measured depth are the same surface.
+        finer: a cell is written although the memory holds its surface if the element there is coarser than this many
+            cells of the new view; the coarse element is then replaced.
+        free_space: an element is seen through if the new view measures more than this share further at and around it.
+        edge: relative difference of inverse depth that makes an edge, see `downsample.depth_to_cells`.
+        share: least share of one surface in a cell with an edge.
+        context: cells around newly written ones that are written as well although they are explained, so that a network
+            that unfolds a frame's latents sees neighbours.
+    """
+
+    select: bool = True
+    tolerance: float = 0.05
+    finer: float = 1.5
+    free_space: float = 0.1
+    edge: float = 0.1
+    share: float = 0.6
+    context: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("tolerance", "free_space", "edge", "share"):
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise ValueError(f"{name}: expected a share in (0, 1], got {value}")
+        if not 1 <= self.finer < float("inf"):
+            raise ValueError(f"finer: expected a ratio of at least 1, got {self.finer}")
+        if not 0 <= self.context <= 16:
+            raise ValueError(f"context: expected 0..16 cells, got {self.context}")
+
+
+@dataclass
+class WriteReport:
+    """What happened to every cell of a write, and to the elements that were there.
+
+    Each cell is counted once, by the first of these that applies: `copied`, `masked`, `invalid`, `edge`, `explained`,
+    `dropped`, `replaced`, `written`.
+
+    Attributes:
+        copied: cells that the caller said were only read from the memory.
+        masked: cells of which less than half was to be kept.
+        invalid: cells of which less than half had a valid depth.
+        edge: cells that mix surfaces.
+        explained: cells that the memory held already.
+        dropped: cells for which there was no room.
+        replaced: cells written in place of a coarser or an imagined element.
+        written: cells written where there was nothing.
+        confirmed: elements that agreed with a view, counted once for each.
+        seen_through: elements that a view saw through, counted once for each.
+        removed: elements removed because views saw through them.
+        superseded: elements removed because finer or real ones took their place.
+        evicted: elements removed to stay under the byte cap.
+    """
+
+    copied: int = 0
+    masked: int = 0
+    invalid: int = 0
+    edge: int = 0
+    explained: int = 0
+    dropped: int = 0
+    replaced: int = 0
+    written: int = 0
+    confirmed: int = 0
+    seen_through: int = 0
+    removed: int = 0
+    superseded: int = 0
+    evicted: int = 0
+
+    @property
+    def cells(self) -> int:
+        """Number of cells that were offered."""
+        return (
+            self.copied
+            + self.masked
+            + self.invalid
+            + self.edge
+            + self.explained
+            + self.dropped
+            + self.replaced
+            + self.written
+        )
+
+    @property
+    def added(self) -> int:
+        """Elements that were added."""
+        return self.replaced + self.written
+
+    def __iadd__(self, other: WriteReport) -> WriteReport:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        return self
+
+    def as_dict(self) -> dict[str, int]:
+        """The counts by name."""
+        return asdict(self)

@@ -1,0 +1,133 @@
+"""The state of a memory: elements, their source frames, and what can be done to them without features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import Self
+
+from mirage_ros.memory.elements import ElementStore
+from mirage_ros.memory.provenance import FrameRecord, FrameTable
+
+
+class MemoryState:
+    """Elements and source frames, shared between forks until one of them changes."""
+
+    def __init__(self, store: ElementStore, table: FrameTable) -> None:
+        """Take over a store and a table."""
+        # Positions are relative to this place in the world; set by the first write.
+        self._origin: Tensor | None = None
+        self._table = table
+        self._adopt(store)
+
+    def _adopt(self, store: ElementStore) -> None:
+        self._store = store
+        store.owners.add(self)
+
+    def _own(self) -> ElementStore:
+        """The store, which is this memory's alone from now on."""
+        if len(self._store.owners) > 1:
+            shared = self._store
+            shared.owners.discard(self)
+            self._adopt(shared.copy())
+            self._table = self._table.copy()
+        return self._store
+
+    def __len__(self) -> int:
+        return self._store.count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by all buffers, see the class. What a fork still shares is counted in both."""
+        return self._store.nbytes + self._table.nbytes
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one element."""
+        return self._store.row_bytes
+
+    def fork(self) -> Self:
+        """A memory with the same content that goes its own way; both share buffers until one of them is changed."""
+        fork = object.__new__(type(self))
+        fork.__dict__.update(self.__dict__)
+        self._store.owners.add(fork)
+        return fork
+
+    def clear(self) -> None:
+        """Forget everything and free the buffers."""
+        emptied = self._store.emptied()
+        self._store.owners.discard(self)
+        self._adopt(emptied)
+        self._table = FrameTable(self._table.max_bytes)
+        self._origin = None
+
+    def frames(self) -> list[FrameRecord]:
+        """The source frames that elements came from, in the order of writing."""
+        counts = self._counts()
+        return [self._table.record(slot, int(counts[slot])) for slot in self._table.slots() if counts[slot]]
+
+    def _counts(self) -> NDArray[np.int64]:
+        frame = self._store.columns["frame"][: len(self)].to(torch.int64)
+        return torch.bincount(frame, minlength=len(self._table.rows)).cpu().numpy()
+
+    @torch.no_grad()
+    def repose(self, poses: Mapping[int, Tensor]) -> int:
+        """Move source frames, and the elements that came from them, as after a loop closure.
+
+        Args:
+            poses: frame id -> (4, 4) cam2world.
+
+        Returns:
+            how many elements moved.
+
+        Raises:
+            ValueError: an id is unknown or a pose is not a rigid transform; nothing has moved then.
+        """
+        self._table.check_poses(poses)
+        store = self._own()
+        moved = self._table.move(poses)
+        origin = torch.zeros(3, dtype=torch.float64) if self._origin is None else self._origin.cpu()
+        total = 0
+        frame = store.columns["frame"][: store.count]
+        for slot, change in moved:
+            rows = (frame == slot).nonzero().squeeze(1)
+            old = store.columns["positions"].index_select(1, rows).double()
+            change, shift = change.to(self._store.device), origin.to(self._store.device).unsqueeze(-1)
+            new = change[:3, :3] @ (old + shift) + change[:3, 3:] - shift
+            store.columns["positions"][:, rows] = new.float()
+            total += len(rows)
+        store.moved()
+        return total
+
+    def forget(self, frames: Iterable[int]) -> int:
+        """Remove every element that came from these frames; the number of elements removed.
+
+        Raises:
+            ValueError: an id is unknown; nothing is removed then.
+        """
+        slots = [self._table.slot_of(frame) for frame in frames]
+        store = self._own()
+        gone = torch.isin(
+            store.columns["frame"][: store.count], torch.tensor(slots, dtype=torch.int16, device=self._store.device)
+        )
+        before = store.count
+        store.keep(~gone)
+        self._table.release(np.array(slots, dtype=np.int64))
+        return before - store.count
+
+    def forget_older(self, stamp: int) -> int:
+        """Remove every element of frames before a stamp in nanoseconds; the number of elements removed."""
+        return self.forget([record.id for record in self.frames() if record.stamp < stamp])
+
+    def age(self, now: int) -> Tensor:
+        """(N,) float64 seconds from the stamp of each element's source frame to `now` in nanoseconds."""
+        stamps = torch.from_numpy(self._table.rows["stamp"].copy()).to(self._store.device)
+        return (now - stamps[self._store.columns["frame"][: len(self)].to(torch.int64)]).double() * 1e-9
+
+    def _world(self) -> Tensor:
+        positions = self._store.columns["positions"][:, : len(self)].T.double()
+        return positions if self._origin is None else positions + self._origin.to(positions)

@@ -1,0 +1,252 @@
+"""One frame into the store: checks, cells, judgement, removal, room, and the new elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.downsample import (
+    EDGE,
+    INVALID,
+    MASKED,
+    USABLE,
+    CellDepth,
+    bilinear_to_cells,
+    depth_to_cells,
+)
+from mirage_ros.memory.elements import ElementStore
+from mirage_ros.memory.patches import encode_patch
+from mirage_ros.memory.projection import Convention, views_of
+from mirage_ros.memory.provenance import IMAGINATION, FrameTable, SourceFrame
+from mirage_ros.memory.rules import WriteReport, WriteRules
+from mirage_ros.memory.write import Verdict, eviction_order, judge, tile_order
+
+if TYPE_CHECKING:
+    from mirage_ros.memory.latent import LatentMemory
+
+# Confidence of a new element, and of one from a cell that was not all one surface.
+SURE, UNSURE = 2, 1
+# Share of the room that is freed at once, so that a full memory does not sort on every write.
+_EVICTED_AT_ONCE = 20
+# Cells along each side: rows and columns are stored in a byte.
+_MAX_SIDE = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Where to write and by which rules; the store and the table are changed in place."""
+
+    store: ElementStore
+    table: FrameTable
+    origin: Tensor
+    rules: WriteRules
+    convention: Convention
+    max_bytes: int
+
+
+def check_write(
+    memory: LatentMemory,
+    latents: Tensor,
+    depth: Tensor,
+    camera: Camera,
+    keep: Tensor | None,
+    copied: Tensor | None,
+    colour: Tensor | None,
+) -> None:
+    """Refuse what cannot be written, naming the argument."""
+    if latents.ndim != 4 or latents.shape[1] != memory.channels or not latents.is_floating_point():
+        raise ValueError(
+            f"latents: expected float (T, {memory.channels}, h, w), got {tuple(latents.shape)} {latents.dtype}"
+        )
+    count, _, height, width = latents.shape
+    if not (1 <= height <= _MAX_SIDE and 1 <= width <= _MAX_SIDE):
+        raise ValueError(f"latents: expected 1..{_MAX_SIDE} cells along each side, got {height} x {width}")
+    if not torch.isfinite(latents).all():
+        raise ValueError("latents: expected finite values, got NaN or infinity")
+    if depth.ndim != 3 or len(depth) != count or depth.numel() == 0 or not depth.is_floating_point():
+        raise ValueError(f"depth: expected float ({count}, H, W) like latents, got {tuple(depth.shape)} {depth.dtype}")
+    if camera.batch_shape != (count,):
+        raise ValueError(f"camera: expected a batch of {count} like latents, got {tuple(camera.batch_shape)}")
+    if keep is not None and (keep.ndim != 3 or len(keep) != count or keep.numel() == 0 or keep.dtype != torch.bool):
+        raise ValueError(f"keep: expected bool ({count}, H, W), got {tuple(keep.shape)} {keep.dtype}")
+    if copied is not None and (copied.shape != (count, height, width) or copied.dtype != torch.bool):
+        raise ValueError(f"copied: expected bool {(count, height, width)}, got {tuple(copied.shape)} {copied.dtype}")
+    if memory.colour and colour is None:
+        raise ValueError("colour: expected (T, H, W, 3) uint8 because this memory keeps colours, got None")
+    if colour is not None:
+        if not memory.colour:
+            raise ValueError("colour: expected None because this memory keeps no colours (LatentMemory(colour=True))")
+        if colour.ndim != 4 or len(colour) != count or colour.shape[-1] != 3 or colour.dtype != torch.uint8:
+            raise ValueError(f"colour: expected uint8 ({count}, H, W, 3), got {tuple(colour.shape)} {colour.dtype}")
+    given: dict[str, Any] = {
+        "latents": latents,
+        "depth": depth,
+        "camera": camera,
+        "keep": keep,
+        "copied": copied,
+        "colour": colour,
+    }
+    for name, value in given.items():
+        if value is not None and value.device != memory.device:
+            raise ValueError(f"{name}: expected on {memory.device} like the memory, got {value.device}")
+
+
+def source_frames(frame: SourceFrame | Sequence[SourceFrame] | None, count: int) -> list[SourceFrame]:
+    """What a caller says about its frames, one for each."""
+    if frame is None:
+        return [SourceFrame()] * count
+    frames = [frame] if isinstance(frame, SourceFrame) else list(frame)
+    if len(frames) != count:
+        raise ValueError(f"frame: expected {count} source frames, one for each frame of latents, got {len(frames)}")
+    return frames
+
+
+def write_frame(
+    target: Target,
+    latents: Tensor,
+    depth: Tensor,
+    camera: Camera,
+    frame: SourceFrame,
+    keep: Tensor | None,
+    copied: Tensor | None,
+    colour: Tensor | None,
+) -> WriteReport:
+    """Write one frame: latents (C, h, w), depth (H, W), one camera; the rest as in `LatentMemory.write`."""
+    height, width = latents.shape[1:]
+    camera = camera.to(dtype=torch.float64).resized(height, width)
+    rules, store, device = target.rules, target.store, latents.device
+    if target.convention.bilinear_depth:
+        cells = bilinear_to_cells(depth, keep, height, width)
+    else:
+        cells = depth_to_cells(depth, keep, height, width, patch=store.patch, edge=rules.edge, share=rules.share)
+    skip = torch.zeros(height, width, dtype=torch.bool, device=device) if copied is None else copied
+    usable = (cells.state == USABLE) & ~skip
+    new, report = usable, WriteReport()
+    imagined_frame = frame.kind == IMAGINATION
+    replaced = torch.zeros_like(usable)
+    if rules.select and store.count:
+        views = views_of(camera, target.convention, target.origin)
+        imagined = target.table.imagined(device)
+        verdict = judge(store, imagined, imagined_frame, views, cells, skip, rules)
+        new = usable & ~verdict.explained
+        replaced = new & verdict.worse
+        if rules.context:
+            near = F.max_pool2d(new[None].float(), 2 * rules.context + 1, stride=1, padding=rules.context)[0] > 0
+            new = usable & near
+        _apply(store, verdict, report)
+    chosen = tile_order(height, width, device)
+    chosen = chosen[new.reshape(-1)[chosen]]
+    chosen = _make_room(target, chosen, imagined_frame, report)
+    _count(report, cells, skip, new, replaced, chosen)
+    if len(chosen):
+        rows = _rows(target, latents, cells, camera, chosen, colour)
+        rows["frame"] = torch.full((len(chosen),), _slot(target, frame, camera, report), device=device)
+        store.append(rows, target.max_bytes)
+    return report
+
+
+def _apply(store: ElementStore, verdict: Verdict, report: WriteReport) -> None:
+    """Confirm, doubt and remove elements."""
+    confidence = store.columns["confidence"]
+    seen = verdict.seen_through
+    lost = seen[confidence[seen] <= 1]
+    confidence[seen] = 1
+    agreed = verdict.confirmed
+    confidence[agreed] = confidence[agreed] + (confidence[agreed] < 255).to(torch.uint8)
+    report.confirmed, report.seen_through = len(agreed), len(seen)
+    report.removed, report.superseded = len(lost), len(verdict.superseded)
+    gone = torch.cat([lost, verdict.superseded])
+    if len(gone):
+        kept = torch.ones(store.count, dtype=torch.bool, device=confidence.device)
+        kept[gone] = False
+        store.keep(kept)
+
+
+def _make_room(target: Target, chosen: Tensor, imagined_frame: bool, report: WriteReport) -> Tensor:
+    """Evict for the chosen cells; the cells that there is room for."""
+    store, most = target.store, target.store.limit(target.max_bytes)
+    excess = store.count + len(chosen) - most
+    if excess <= 0:
+        return chosen
+    imagined = target.table.imagined(chosen.device)
+    order = eviction_order(store, imagined, target.table.sequence(chosen.device)) if store.count else chosen[:0]
+    # Imagination does not displace what was observed; imagined elements come first in the order.
+    free = store.count
+    if imagined_frame and store.count:
+        free = int(imagined[store.columns["frame"][: store.count].to(torch.int64)].sum())
+    evicted = min(max(excess, most // _EVICTED_AT_ONCE), free)
+    kept = torch.ones(store.count, dtype=torch.bool, device=chosen.device)
+    kept[order[:evicted]] = False
+    store.keep(kept)
+    report.evicted += evicted
+    return chosen[: most - store.count]
+
+
+def _slot(target: Target, frame: SourceFrame, camera: Camera, report: WriteReport) -> int:
+    """A slot for the frame; the frame first in the order of eviction goes if there is none."""
+    table, store = target.table, target.store
+    if table.is_full():
+        held = torch.bincount(store.columns["frame"][: store.count].to(torch.int64), minlength=len(table.rows))
+        empty = np.flatnonzero(held.cpu().numpy() == 0)
+        if len(empty) == 0:
+            rows = table.rows
+            empty = np.lexsort((rows["sequence"], ~rows["imagined"]))[:1]
+            gone = store.columns["frame"][: store.count] == int(empty[0])
+            report.evicted += int(gone.sum())
+            store.keep(~gone)
+        table.release(empty)
+    return table.add(frame, camera)
+
+
+def _rows(
+    target: Target, latents: Tensor, cells: CellDepth, camera: Camera, chosen: Tensor, colour: Tensor | None
+) -> dict[str, Tensor]:
+    """The new elements, one row for each chosen cell."""
+    height, width = latents.shape[1:]
+    depth = cells.depth.reshape(-1)[chosen].double()
+    row, column = torch.div(chosen, width, rounding_mode="floor"), chosen % width
+    intrinsics, pose = camera.intrinsics, camera.cam2world
+    y = (row + target.convention.centre - intrinsics[1, 2]) / intrinsics[1, 1]
+    x = (column + target.convention.centre - intrinsics[0, 2] - intrinsics[0, 1] * y) / intrinsics[0, 0]
+    local = torch.stack([x, y, torch.ones_like(x)], dim=-1) * depth.unsqueeze(-1)
+    positions = local @ pose[:3, :3].mT + (pose[:3, 3] - target.origin.to(pose))
+    focal = torch.minimum(intrinsics[0, 0], intrinsics[1, 1])
+    limit = torch.finfo(torch.float16)
+    rows = {
+        "positions": positions,
+        "features": latents.reshape(len(latents), -1).T[chosen],
+        "size": (depth / focal).clamp(min=limit.smallest_normal, max=limit.max),
+        "confidence": torch.where(cells.sure.reshape(-1)[chosen], SURE, UNSURE),
+        "cell": torch.stack([row, column], dim=-1),
+    }
+    if target.store.patch:
+        patch = target.store.patch
+        if cells.fine.numel():
+            rows["patch"] = encode_patch(cells.fine.reshape(-1, patch, patch)[chosen], depth.float())
+        else:
+            rows["patch"] = torch.zeros(len(chosen), patch, patch, dtype=torch.int8, device=chosen.device)
+    if colour is not None:
+        pixels = colour.permute(2, 0, 1)[None].float()
+        averaged = F.interpolate(pixels, size=(height, width), mode="area")[0].round().reshape(3, -1)
+        rows["colour"] = averaged.T[chosen]
+    return rows
+
+
+def _count(report: WriteReport, cells: CellDepth, skip: Tensor, new: Tensor, replaced: Tensor, chosen: Tensor) -> None:
+    """Cells by what happened to them."""
+    state = torch.where(skip, 255, cells.state)
+    report.copied = int(skip.sum())
+    report.masked = int((state == MASKED).sum())
+    report.invalid = int((state == INVALID).sum())
+    report.edge = int((state == EDGE).sum())
+    report.explained = int(((state == USABLE) & ~new).sum())
+    report.dropped = int(new.sum()) - len(chosen)
+    report.replaced = int(replaced.reshape(-1)[chosen].sum())
+    report.written = len(chosen) - report.replaced

@@ -1,0 +1,75 @@
+"""Scenes with exact depth for the memory's tests: a room with boxes, ray-cast analytically."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from mirage_ros.geometry import Camera, pinhole
+
+
+@dataclass
+class Room:
+    """An empty room, 10 x 10 x 2.7 m around the origin, and boxes in it: ((3,) low, (3,) high) corners."""
+
+    boxes: list[tuple[tuple[float, float, float], tuple[float, float, float]]] = field(default_factory=list)
+    low: tuple[float, float, float] = (-5.0, -5.0, 0.0)
+    high: tuple[float, float, float] = (5.0, 5.0, 2.7)
+
+    def depth(self, camera: Camera) -> Tensor:
+        """(..., H, W) metres."""
+        if camera.batch_shape:
+            return torch.stack([self.depth(single) for single in camera])
+        origin, rays = camera.cam2world[:3, 3], camera.rays()
+        inverse = 1 / torch.where(rays.abs() < 1e-9, 1e-9, rays)
+        near, far = (torch.tensor(self.low) - origin) * inverse, (torch.tensor(self.high) - origin) * inverse
+        depth = torch.maximum(near, far).amin(dim=-1)
+        for low, high in self.boxes:
+            near, far = (torch.tensor(low) - origin) * inverse, (torch.tensor(high) - origin) * inverse
+            enter, leave = torch.minimum(near, far).amax(dim=-1), torch.maximum(near, far).amin(dim=-1)
+            depth = torch.where((enter < leave) & (enter > 0), torch.minimum(depth, enter), depth)
+        return depth
+
+    def colour(self, camera: Camera, channels: int = 6) -> Tensor:
+        """(..., C, H, W) smooth functions of the place that each pixel shows."""
+        points = camera.lift(self.depth(camera))
+        waves = torch.arange(1, channels + 1) * 0.7
+        return torch.sin(points.sum(dim=-1, keepdim=True) * waves + points[..., :1] * 2).movedim(-1, -3)
+
+
+@pytest.fixture
+def room() -> Room:
+    """A room with three boxes."""
+    return Room(
+        [((1.0, -0.5, 0.0), (1.6, 0.4, 1.2)), ((2.5, 1.0, 0.0), (3.2, 2.0, 0.8)), ((0.0, 2.0, 0.0), (0.8, 3.0, 2.0))]
+    )
+
+
+@pytest.fixture
+def empty_room() -> Room:
+    """A room without anything in it."""
+    return Room()
+
+
+def _walk(count: int, turn: float = 1.0, length: float = 3.0, height: int = 352, width: int = 640) -> Camera:
+    poses = []
+    for i in range(count):
+        share = i / max(count - 1, 1)
+        yaw = turn * share
+        forward = torch.tensor([math.cos(yaw), math.sin(yaw), 0.0])
+        right = torch.tensor([math.sin(yaw), -math.cos(yaw), 0.0])
+        pose = torch.eye(4)
+        pose[:3, 0], pose[:3, 1], pose[:3, 2] = right, torch.tensor([0.0, 0.0, -1.0]), forward
+        pose[:3, 3] = torch.tensor([-2 + length * share, 0.3 * math.sin(3 * share), 1.3])
+        poses.append(pose)
+    return pinhole(height, width, vertical_fov=math.radians(60)).at(torch.stack(poses))
+
+
+@pytest.fixture
+def walk():
+    """walk(count, turn, length, height, width): cameras that cross the room and turn."""
+    return _walk

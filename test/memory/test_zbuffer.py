@@ -1,0 +1,222 @@
+"""The z-buffer against a brute-force one in float64, and the two paths against each other bit for bit."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirage_ros.geometry import pinhole
+from mirage_ros.memory.compact import winners_compact
+from mirage_ros.memory.culling import BLOCK, Blocks
+from mirage_ros.memory.projection import BORDER, CENTRED, MAX_FOOTPRINT, NEAR, PUBLIC, Convention, views_of
+from mirage_ros.memory.zbuffer import EMPTY, TOLERANCE, pack, unpack_index, winners_dense
+
+# Boundary band: where float64 and float32 may part, a comparison is this close to equality (relative, or in cells).
+BAND = 1e-4
+ONE_CELL = Convention(footprints=False)
+
+
+def brute_force(positions, sizes, views, rule, tolerance):
+    """Winners (V, cells) by float64 arithmetic and loops over cells, and whether they are clear of the band."""
+    x = np.asarray(positions, np.float64)
+    size = np.asarray(sizes, np.float64)
+    index = np.full((len(views), views.cells), -1)
+    clear = np.ones((len(views), views.cells), bool)
+    centre = views.convention.centre
+    for view in range(len(views)):
+        matrix, half = views.matrices[view].double().numpy(), views.half_focal[view].double().numpy()
+        with np.errstate(all="ignore"):
+            u, v, depth = matrix[:, :3] @ x + matrix[:, 3:]
+            u, v = u / depth - BORDER, v / depth - BORDER
+            reach = np.minimum(size[:, None] * half / depth[:, None], MAX_FOOTPRINT)
+            part = (depth > NEAR) & np.isfinite(depth) & np.isfinite(u) & np.isfinite(v) & (depth < 3e38)
+            shaky_part = np.abs(depth - NEAR) < BAND * NEAR
+        for cell in range(views.cells):
+            cy, cx = divmod(cell, views.width)
+            with np.errstate(all="ignore"):
+                dx, dy = np.abs(u - (cx + centre)), np.abs(v - (cy + centre))
+                band = BAND * (1 + np.abs(u) + np.abs(v))
+                own = (dx <= 0.5) & (dy <= 0.5)
+                inside = (dx <= reach[:, 0]) & (dy <= reach[:, 1])
+                covers = part & (own | (inside & bool(views.convention.footprints)))
+                shaky = part & ((np.abs(dx - 0.5) < band) | (np.abs(dy - 0.5) < band))
+                shaky |= part & ((np.abs(dx - reach[:, 0]) < band) | (np.abs(dy - reach[:, 1]) < band))
+                shaky = (shaky | shaky_part) & (dx < MAX_FOOTPRINT + 1) & (dy < MAX_FOOTPRINT + 1)
+                near = part & (dx < 1) & (dy < 1)
+                shaky_near = part & ((np.abs(dx - 1) < band) | (np.abs(dy - 1) < band)) & (dx < 1.1) & (dy < 1.1)
+            if not covers.any():
+                clear[view, cell] = not shaky.any()
+                continue
+            surface = depth[covers].min()
+            if rule == "strict":
+                measure, candidates = depth, np.flatnonzero(covers)
+                rivals = shaky & (depth <= surface * (1 + BAND))
+                scale = surface
+            else:
+                limit = surface * (1 + tolerance)
+                candidates = np.flatnonzero((covers | near) & (depth <= limit))
+                measure = dx**2 + dy**2
+                at_limit = (covers | near) & (np.abs(depth / limit - 1) < BAND)
+                rivals = shaky & (depth <= surface * (1 + BAND)) | (shaky | shaky_near) & (depth <= limit) | at_limit
+                scale = 1.0
+            best = measure[candidates].min()
+            # Of exact duplicates the first wins; those that only nearly tie are in the band.
+            tied = candidates[measure[candidates] <= best + BAND * scale]
+            winner = tied[0]
+            same = (x[:, tied] == x[:, [winner]]).all() and (size[tied] == size[winner]).all()
+            index[view, cell] = winner
+            clear[view, cell] = same and not rivals.any()
+    return index, clear
+
+
+def random_scene(seed, count, kind):
+    """Positions (3, n), sizes (n,) float32 of one of several kinds of trouble."""
+    rng = np.random.default_rng(seed)
+    depth = rng.uniform(0.5, 6, count)
+    if kind == "scales":
+        depth = 10.0 ** rng.uniform(-3, 7, count)
+    positions = np.stack([rng.uniform(-0.9, 0.9, count) * depth, rng.uniform(-0.9, 0.9, count) * depth, depth])
+    sizes = depth / 6 * rng.uniform(0.2, 6, count)
+    if kind == "plane":
+        positions[:2] *= 3 / positions[2]
+        positions[2] = 3
+    if kind == "behind":
+        positions[2] *= rng.choice([-1, 1], count)
+    if kind == "broken":
+        broken = rng.random(count) < 0.4
+        positions[rng.integers(0, 3, count), np.arange(count)] = np.where(
+            broken, rng.choice([np.nan, np.inf, -np.inf, 1e38, -1e38], count), positions[0]
+        )
+    if kind == "duplicates" and count:
+        chosen = rng.integers(0, count, count)
+        positions, sizes = positions[:, chosen], sizes[chosen]
+    return torch.from_numpy(positions).float(), torch.from_numpy(sizes).float().clamp(max=6e4)
+
+
+def random_views(seed, views, convention, height=5, width=7):
+    """Cameras near the origin that look roughly ahead, with unequal focal lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    poses = torch.eye(4).repeat(views, 1, 1)
+    angle = (torch.rand(views, generator=generator) - 0.5) * 0.6
+    poses[:, 0, 0] = poses[:, 2, 2] = angle.cos()
+    poses[:, 0, 2], poses[:, 2, 0] = angle.sin(), -angle.sin()
+    poses[:, :3, 3] = torch.randn(views, 3, generator=generator) * 0.3
+    camera = pinhole(height, width, focal=5.0).at(poses)
+    camera.intrinsics[1, 1] = 5.0 if seed % 2 else 6.5
+    return views_of(camera, convention)
+
+
+def padded(positions, sizes):
+    missing = -positions.shape[1] % BLOCK
+    return (
+        torch.cat([positions, torch.full((3, missing), math.nan)], dim=1),
+        torch.cat([sizes, torch.zeros(missing)]),
+    )
+
+
+KINDS = ("room", "scales", "plane", "behind", "broken", "duplicates")
+
+
+@settings(max_examples=300)
+@given(
+    seed=st.integers(0, 2**31),
+    count=st.sampled_from([0, 1, 2, 7, 40, 300]),
+    kind=st.sampled_from(KINDS),
+    views=st.integers(1, 3),
+    threads=st.integers(1, 4),
+    rule=st.sampled_from(["strict", "nearest"]),
+    convention=st.sampled_from([CENTRED, ONE_CELL, PUBLIC]),
+)
+def test_every_cell_has_the_winner_of_a_brute_force_search(seed, count, kind, views, threads, rule, convention):
+    positions, sizes = random_scene(seed, count, kind)
+    targets = random_views(seed, views, convention)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        store, lengths = padded(positions, sizes)
+        blocks = Blocks(store, lengths)
+        found = winners_compact(store, lengths, targets, blocks, rule=rule)
+        again = winners_compact(store, lengths, targets, blocks, rule=rule)
+        dense = winners_dense(positions, sizes, targets, rule=rule)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found, again)
+    assert torch.equal(found, dense)
+    expected, clear = brute_force(positions, sizes, targets, rule, TOLERANCE)
+    assert (found[:, 0].numpy()[clear] == expected[clear]).all()
+
+
+def test_the_boundary_band_excuses_few_cells():
+    total = excused = 0
+    for seed in range(24):
+        positions, sizes = random_scene(seed, 40, KINDS[seed % len(KINDS)])
+        for rule in ("strict", "nearest"):
+            _, clear = brute_force(positions, sizes, random_views(seed, 2, CENTRED), rule, TOLERANCE)
+            total, excused = total + clear.size, excused + (~clear).sum()
+    assert excused < 0.05 * total
+
+
+@pytest.mark.parametrize("best", [1, 2, 4])
+def test_ranked_winners_are_the_same_on_both_paths_and_in_order(best):
+    positions, sizes = random_scene(3, 2000, "plane")
+    views = random_views(3, 2, CENTRED)
+    store, lengths = padded(positions, sizes)
+    found = winners_compact(store, lengths, views, Blocks(store, lengths), best=best)
+    assert torch.equal(found, winners_dense(positions, sizes, views, best=best))
+    filled = found >= 0
+    assert (filled[:, 1:] <= filled[:, :-1]).all()
+    for first in range(best):
+        for second in range(first):
+            assert not ((found[:, first] == found[:, second]) & filled[:, first]).any()
+
+
+def test_many_blocks_give_the_same_as_the_dense_path():
+    # More than one portion of blocks, so that pruning between portions takes part.
+    positions, sizes = random_scene(5, 40_000, "room")
+    order = torch.argsort(positions[2])
+    positions, sizes = positions[:, order].contiguous(), sizes[order]
+    views = random_views(5, 2, CENTRED, height=20, width=30)
+    store, lengths = padded(positions, sizes)
+    for rule in ("strict", "nearest"):
+        found = winners_compact(store, lengths, views, Blocks(store, lengths), rule=rule)
+        assert torch.equal(found, winners_dense(positions, sizes, views, rule=rule))
+
+
+def test_views_may_have_their_own_elements():
+    views = random_views(7, 3, CENTRED)
+    scenes = [random_scene(seed, 50, "room") for seed in range(3)]
+    together = winners_dense(
+        torch.stack([positions for positions, _ in scenes]), torch.stack([sizes for _, sizes in scenes]), views
+    )
+    for i, (positions, sizes) in enumerate(scenes):
+        assert torch.equal(together[i], winners_dense(positions, sizes, views.at(slice(i, i + 1)))[0])
+
+
+def test_packed_keys_sort_by_measure_then_index():
+    measures = torch.tensor([0.0, -0.0, 1e-45, 1e-3, 1.0, 1.0000001, 3e38, math.inf])
+    keys = pack(measures, torch.arange(8).flip(0))
+    assert (keys[2:].diff() > 0).all()
+    assert keys[1] < keys[0] < keys[2]
+    assert torch.equal(
+        unpack_index(torch.cat([keys, torch.tensor([EMPTY])])), torch.tensor([7, 6, 5, 4, 3, 2, 1, 0, -1])
+    )
+
+
+def test_what_lies_outside_the_view_is_left_out():
+    positions, sizes = random_scene(11, 5000, "room")
+    away = positions.clone()
+    away[2] -= 100
+    store, lengths = padded(torch.cat([positions, away], dim=1), torch.cat([sizes, sizes]))
+    views = random_views(11, 2, CENTRED)
+    from mirage_ros.memory.culling import visible_blocks
+
+    blocks = Blocks(store, lengths)
+    seen = visible_blocks(blocks, views)
+    assert all(len(indices) < 0.6 * blocks.half.shape[1] for indices in seen)
+    found = winners_compact(store, lengths, views, blocks)
+    assert torch.equal(found, winners_dense(positions, sizes, views))
