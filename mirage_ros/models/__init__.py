@@ -1,0 +1,1 @@
+"""The world model's networks: transformer with memory branch, autoencoders, reader, text, schedules, presets."""

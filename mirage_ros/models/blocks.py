@@ -1,0 +1,91 @@
+"""One Wan transformer block, driven with one timestep for each frame.
+
+diffusers' own block takes a modulation for each token, which at full size is 0.7 GB of repeated numbers in float32 for
+every block. Here the modulation stays one vector for each frame and is broadcast: the same arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers.models.transformers.transformer_wan import WanTransformerBlock
+from torch import Tensor
+
+
+def run_block(
+    block: WanTransformerBlock, hidden: Tensor, context: Tensor, modulation: Tensor, rotary: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Forward pass of a block.
+
+    Args:
+        block: its submodules may carry LoRA.
+        hidden: (B, N, D) tokens.
+        context: (B, L, D) embedded text.
+        modulation: (B, G, 6, D), with G groups of N / G tokens in a row that share a timestep.
+        rotary: cosines and sines, (1, N, 1, head_dim).
+
+    Returns:
+        (B, N, D).
+    """
+    table = block.scale_shift_table.unsqueeze(0) + modulation.float()
+    shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = table.unbind(2)
+
+    attended = block.attn1(modulate(block.norm1(hidden.float()), shift, scale).type_as(hidden), None, None, rotary)
+    hidden = (hidden.float() + gated(attended, gate)).type_as(hidden)
+
+    hidden = hidden + _cross_attention(block, hidden, context)
+
+    mixed = block.ffn(modulate(block.norm3(hidden.float()), ffn_shift, ffn_scale).type_as(hidden))
+    return (hidden.float() + gated(mixed.float(), ffn_gate)).type_as(hidden)
+
+
+def modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Scale and shift (B, N, D) tokens by one (B, G, D) vector for each of G equal runs of tokens."""
+    runs = tokens.unflatten(1, (shift.shape[1], -1))
+    return (runs * (1 + scale.unsqueeze(2)) + shift.unsqueeze(2)).flatten(1, 2)
+
+
+def gated(tokens: Tensor, gate: Tensor) -> Tensor:
+    """Multiply (B, N, D) tokens by one (B, G, D) vector for each of G equal runs of tokens."""
+    return (tokens.unflatten(1, (gate.shape[1], -1)) * gate.unsqueeze(2)).flatten(1, 2)
+
+
+def _cross_attention(block: WanTransformerBlock, hidden: Tensor, context: Tensor) -> Tensor:
+    attention = block.attn2
+    if context.shape[1] == 1 and attention.add_k_proj is None and not getattr(attention, "fused_projections", False):
+        # Attention to a single token is that token's value, whatever the query: models without text skip the rest.
+        value: Tensor = attention.to_v(context)
+        for layer in attention.to_out:
+            value = layer(value)
+        return value
+    normalised = block.norm2(hidden.float()).type_as(hidden)
+    return attention(normalised, context, None, None)
+
+
+def block_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of WanTransformerBlock for a transformer's configuration."""
+    heads = config["num_attention_heads"]
+    return {
+        "dim": heads * config["attention_head_dim"],
+        "ffn_dim": config["ffn_dim"],
+        "num_heads": heads,
+        "qk_norm": config["qk_norm"],
+        "cross_attn_norm": config["cross_attn_norm"],
+        "eps": config["eps"],
+    }
+
+
+def cast_parameters(module: torch.nn.Module, dtype: torch.dtype, keep_float32: list[str]) -> None:
+    """Cast a module in place, except what Wan keeps in float32 (norms, modulation tables, time embedding).
+
+    Args:
+        module: any model.
+        dtype: floating-point type.
+        keep_float32: parts of names; a parameter or buffer whose name contains one stays float32.
+    """
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_floating_point():
+            kept = any(part in name.split(".") for part in keep_float32)
+            tensor.data = tensor.data.to(torch.float32 if kept else dtype)

@@ -1,0 +1,123 @@
+"""What the memory branch is given: groups of channels made from a readout, in a stated order.
+
+Shapes follow the memory's readouts, frames before channels: (..., T, C, h, w). The result is what a video network
+takes: (..., K, T, h, w). Cells that the memory does not show are zero in every group but those that say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mirage_ros.geometry import Camera, invert, transform
+from mirage_ros.models.log_depth import CHANNELS as DEPTH_CHANNELS
+
+# Channels of each group; None stands for the channels of a latent token.
+GROUPS: dict[str, int | None] = {
+    # The readout's latents.
+    "latents": None,
+    # 1 where the memory shows something.
+    "visible": 1,
+    # The latent of an all-ones video, the same everywhere: what the public Mirage code feeds in place of visibility.
+    "ones": None,
+    # Latents with holes filled from the nearest seen cell of the same row (`fill_rows`).
+    "fill": None,
+    # From the cell's centre to the element, in cells.
+    "offset": 2,
+    # Logarithm of source depth over target depth: how far the token is magnified.
+    "log_scale": 1,
+    # Log depth on a grid twice as fine, unshuffled (`log_depth.pack`).
+    "depth": DEPTH_CHANNELS,
+    # Pluecker coordinates of the cells' rays (`pluecker_rays`), known everywhere.
+    "rays": 6,
+}
+_EVERYWHERE = ("ones", "fill", "rays")
+
+
+def input_channels(inputs: Sequence[str], latent_channels: int) -> int:
+    """Number of input channels of these groups.
+
+    Raises:
+        ValueError: a group is unknown or given twice, or there is none.
+    """
+    unknown = [name for name in inputs if name not in GROUPS]
+    if unknown or not inputs or len(set(inputs)) != len(inputs):
+        raise ValueError(f"inputs: expected different names out of {', '.join(GROUPS)}, got {tuple(inputs)}")
+    return sum(GROUPS[name] or latent_channels for name in inputs)
+
+
+def assemble(inputs: Sequence[str], values: Mapping[str, Tensor], latent_channels: int) -> Tensor:
+    """Stack channel groups into the branch's input.
+
+    Args:
+        inputs: names of `GROUPS`, in the branch's order (`branch.config["inputs"]`).
+        values: at least `latents` and `visible`, and every group in `inputs` except `fill`, which is made here.
+            Each (..., T, channels, h, w), floating point.
+        latent_channels: channels of a latent token.
+
+    Returns:
+        (..., K, T, h, w) in the type of the latents.
+
+    Raises:
+        ValueError: a group is missing or has another shape than expected; the message names it.
+    """
+    for name in ("latents", "visible"):
+        if name not in values:
+            raise ValueError(f"{name}: expected in the branch's input, got {', '.join(values)}")
+    latents, visible = values["latents"], values["visible"]
+    *batch, frames, _, height, width = latents.shape
+    seen = visible > 0
+    parts = []
+    for name in inputs:
+        if name == "fill" and name not in values:
+            value = fill_rows(latents, seen)
+        elif name in values:
+            value = values[name]
+        else:
+            raise ValueError(f"{name}: expected in the branch's input, got {', '.join(values)}")
+        expected = (*batch, frames, GROUPS[name] or latent_channels, height, width)
+        if tuple(value.shape) != expected:
+            raise ValueError(f"{name}: expected {expected}, got {tuple(value.shape)}")
+        # A masked cell is zero even where it holds NaN.
+        parts.append((value if name in _EVERYWHERE else torch.where(seen, value, 0)).to(latents.dtype))
+    return torch.cat(parts, dim=-3).transpose(-4, -3)
+
+
+def fill_rows(latents: Tensor, seen: Tensor) -> Tensor:
+    """Fill unseen cells with the nearest seen cell of their row, of equals the left one; zero where a row has none.
+
+    Args:
+        latents: (..., C, h, w).
+        seen: (..., 1, h, w) bool.
+
+    Returns:
+        (..., C, h, w). No host synchronisation.
+    """
+    width = latents.shape[-1]
+    column = torch.arange(width, device=latents.device).expand(seen.shape)
+    left = torch.where(seen, column, -width).cummax(dim=-1).values
+    right = torch.where(seen, column, 2 * width).flip(-1).cummin(dim=-1).values.flip(-1)
+    nearest = torch.where(column - left <= right - column, left, right)
+    inside = (nearest >= 0) & (nearest < width)
+    filled = latents.gather(-1, nearest.clamp(0, width - 1).expand(latents.shape))
+    return torch.where(inside, filled, 0)
+
+
+def pluecker_rays(camera: Camera, anchor: Tensor) -> Tensor:
+    """Pluecker coordinates of every cell's ray, seen from an anchor pose (as in CameraCtrl, arXiv 2404.02101).
+
+    Args:
+        camera: (..., T) at latent resolution.
+        anchor: (..., 4, 4) cam2world that serves as origin, usually the first target camera.
+
+    Returns:
+        (..., T, 6, h, w): unit direction, then moment (origin x direction, metres), both in the anchor's axes.
+    """
+    relative = invert(anchor).unsqueeze(-3) @ camera.cam2world
+    local = camera.at(relative.to(camera.intrinsics.dtype))
+    directions = torch.nn.functional.normalize(local.rays(), dim=-1)
+    origin = transform(relative, torch.zeros_like(relative[..., :1, :3])).unsqueeze(-2)
+    moments = torch.linalg.cross(origin.expand_as(directions).to(directions.dtype), directions)
+    return torch.cat([directions, moments], dim=-1).movedim(-1, -3)

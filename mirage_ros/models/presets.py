@@ -1,0 +1,217 @@
+"""Presets: everything about a world model that is not a weight, beside the constants of the published networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.conventions import PAPER, Conventions, conventions
+from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.log_depth import CHANNELS as DEPTH_CHANNELS
+from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.models.schedule import ScheduleConfig
+from mirage_ros.models.wan_autoencoder import WanAutoencoder
+from mirage_ros.models.wan_constants import WAN22_LATENTS_MEAN, WAN22_LATENTS_STD
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Shape and habits of a world model.
+
+    Attributes:
+        name: of the preset.
+        height, width: pixels of a frame.
+        fps: frames a second that the model was trained at.
+        backbone: arguments of diffusers' WanTransformer3DModel.
+        branch_layers: backbone blocks that get a hint.
+        branch_inputs: input groups of the branch, see `memory_input.GROUPS`.
+        autoencoder_kind: 'frame' or 'wan'.
+        autoencoder: arguments of FrameAutoencoder or AutoencoderKLWan.
+        reader: arguments of UnfoldReader; None reads whole tokens with rule `read_rule`.
+        read_rule: the memory's rule, 'unfold', 'nearest' or 'strict'.
+        depth_channels: channels of log depth that are denoised together with the latents, 0 or 4.
+        log_depth_mean, log_depth_std: of the logarithm of depth in metres.
+        chunk_frames: frames that are denoised together, the first of them known; time stride x N + 1.
+        preceding: greatest number of latent frames of the last chunk that serve as context.
+        references: greatest number of past latent frames that serve as context.
+        schedule: solver and steps.
+        text: whether a text encoder belongs to it.
+        text_tokens: context tokens; one zero token without text.
+        tile: pixels of a tile of the autoencoder; None for whole frames.
+        weights: hub repository with the published parts, empty where there is none.
+        conventions: switches between the paper's behaviour and the public code's.
+    """
+
+    name: str
+    height: int
+    width: int
+    fps: int
+    backbone: Mapping[str, Any]
+    branch_layers: tuple[int, ...]
+    autoencoder: Mapping[str, Any]
+    autoencoder_kind: Literal["frame", "wan"]
+    chunk_frames: int
+    branch_inputs: tuple[str, ...] = ("latents", "visible")
+    reader: Mapping[str, Any] | None = None
+    read_rule: Literal["unfold", "nearest", "strict"] = "nearest"
+    depth_channels: int = 0
+    log_depth_mean: float = 0.9
+    log_depth_std: float = 0.6
+    preceding: int = 2
+    references: int = 4
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    text: bool = False
+    text_tokens: int = 1
+    tile: int | None = None
+    weights: str = ""
+    conventions: Conventions = PAPER
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent token, depth channels aside."""
+        return int(self.backbone["in_channels"]) - self.depth_channels
+
+    @property
+    def text_dim(self) -> int:
+        """Channels of a text feature."""
+        return int(self.backbone["text_dim"])
+
+    def new_autoencoder(self) -> Autoencoder:
+        """An autoencoder of this preset with random weights."""
+        if self.autoencoder_kind == "wan":
+            return WanAutoencoder.from_config(self.autoencoder, self.tile)
+        return FrameAutoencoder(**self.autoencoder)
+
+    def new_reader(self) -> UnfoldReader | None:
+        """A reader of this preset that passes whole tokens on until it is trained; None where there is none."""
+        return None if self.reader is None else UnfoldReader(**self.reader)
+
+    def with_conventions(self, name: str) -> Preset:
+        """This preset under a named set of switches, 'paper' or 'public'; the branch's inputs and the read rule follow.
+
+        Raises:
+            ValueError: there is no such set, or it cannot hold for this preset.
+        """
+        chosen = conventions(name)
+        if chosen.visibility != "ones":
+            return replace(self, conventions=chosen)
+        if self.autoencoder_kind != "wan":
+            raise ValueError(f"conventions: expected a preset with Wan's autoencoder for {name!r}, got {self.name!r}")
+        return replace(self, conventions=chosen, branch_inputs=("latents", "ones"), read_rule="strict", reader=None)
+
+
+WAN22_BACKBONE: Mapping[str, Any] = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 24,
+    "attention_head_dim": 128,
+    "in_channels": 48,
+    "out_channels": 48,
+    "text_dim": 4096,
+    "freq_dim": 256,
+    "ffn_dim": 14336,
+    "num_layers": 30,
+}
+WAN22_AUTOENCODER: Mapping[str, Any] = {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+    "latents_mean": WAN22_LATENTS_MEAN,
+    "latents_std": WAN22_LATENTS_STD,
+}
+
+# The full-size model of the paper: 5.00 B parameters in the backbone, 2.6 B in the branch.
+WAN22 = Preset(
+    name="wan2.2-ti2v-5b",
+    height=704,
+    width=1280,
+    fps=16,
+    backbone=WAN22_BACKBONE,
+    branch_layers=tuple(range(0, 30, 2)),
+    autoencoder=WAN22_AUTOENCODER,
+    autoencoder_kind="wan",
+    chunk_frames=33,
+    schedule=ScheduleConfig("unipc", steps=20, shift=5.0),
+    text=True,
+    text_tokens=512,
+    weights="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+)
+# Small and trained on simulated rooms. A token is 16x16 pixels: with 8x8, attention over four times as many tokens
+# would cost more than everything else together.
+DEFAULT = Preset(
+    name="default",
+    height=128,
+    width=192,
+    fps=10,
+    backbone={
+        "patch_size": (1, 4, 4),
+        "num_attention_heads": 4,
+        "attention_head_dim": 64,
+        "in_channels": 8 + DEPTH_CHANNELS,
+        "out_channels": 8 + DEPTH_CHANNELS,
+        "text_dim": 32,
+        "freq_dim": 64,
+        "ffn_dim": 1024,
+        "num_layers": 8,
+    },
+    branch_layers=(0, 2, 4, 6),
+    branch_inputs=("latents", "visible", "offset", "log_scale", "depth", "fill", "rays"),
+    autoencoder={"channels": 8},
+    autoencoder_kind="frame",
+    reader={"channels": 8, "stride": 4},
+    read_rule="unfold",
+    depth_channels=DEPTH_CHANNELS,
+    chunk_frames=9,
+    preceding=1,
+    references=2,
+    schedule=ScheduleConfig("euler", steps=2, shift=3.0),
+)
+# Random weights, for tests: the shapes of the full-size model at a minute size.
+TEST = Preset(
+    name="test",
+    height=64,
+    width=96,
+    fps=16,
+    backbone={
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": 2,
+        "attention_head_dim": 24,
+        "in_channels": 6,
+        "out_channels": 6,
+        "text_dim": 16,
+        "freq_dim": 32,
+        "ffn_dim": 64,
+        "num_layers": 3,
+    },
+    branch_layers=(0, 2),
+    autoencoder={
+        "base_dim": 4,
+        "z_dim": 6,
+        "dim_mult": (1, 1, 1, 1),
+        "num_res_blocks": 1,
+        "temperal_downsample": (False, True, True),
+        "latents_mean": (0.0,) * 6,
+        "latents_std": (1.0,) * 6,
+    },
+    autoencoder_kind="wan",
+    chunk_frames=9,
+    schedule=ScheduleConfig("unipc", steps=2, shift=5.0),
+)
+PRESETS = {preset.name: preset for preset in (DEFAULT, WAN22, TEST)}
+
+
+def preset(name: str) -> Preset:
+    """The preset of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]

@@ -1,0 +1,200 @@
+"""The learned reader: latents unfold to finer features, are splatted as points, and refold to the target's latent grid.
+
+A token's place inside its cell is lost when whole tokens are moved by whole cells. Moving features at twice the pixel
+size instead keeps it, without ever decoding to pixels. The splatting is the memory's and is passed in; the networks are
+trained through it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from mirage_ros.geometry import Camera
+from mirage_ros.models.frame_autoencoder import ResidualBlock, channels_last
+
+# A cell counts as visible when more than this share of its fine bins is.
+VISIBLE_SHARE = 0.3
+
+
+class Splatted(Protocol):
+    """What a splat shows of T target grids, such as `mirage_ros.memory.readout.Readout`; `...` is (T,) or (B, T)."""
+
+    @property
+    def latents(self) -> Tensor:
+        """(..., C, H, W) features, zero where nothing is visible."""
+
+    @property
+    def visible(self) -> Tensor:
+        """(..., 1, H, W) one where something is visible."""
+
+    @property
+    def depth(self) -> Tensor:
+        """(..., 1, H, W) metres, zero where nothing is visible."""
+
+    @property
+    def offset(self) -> Tensor:
+        """(..., 2, H, W) cells (x, y) from the bin's centre to the point."""
+
+    @property
+    def log_scale(self) -> Tensor:
+        """(..., 1, H, W) logarithm of the point's size in target cells."""
+
+
+class Splat(Protocol):
+    """Projects the pixels of source frames into target grids, such as `mirage_ros.memory.grids.splat`."""
+
+    def __call__(self, features: Tensor, depth: Tensor, sources: Camera, targets: Camera) -> Splatted:
+        """Features (..., S, C, H, W) with depth (..., S, H, W) of sources (..., S), seen by targets (..., T)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a reader makes of a memory for target cameras; `...` is (T,) or (B, T).
+
+    Attributes:
+        latents: (..., C, h, w), zero where not visible.
+        visible: (..., 1, h, w) float32, one or zero.
+        fine: the fine splat, with depth at twice or more the latent resolution.
+        coarse: the nearest whole tokens.
+    """
+
+    latents: Tensor
+    visible: Tensor
+    fine: Splatted
+    coarse: Splatted
+
+
+class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Networks on both sides of the splat.
+
+    Args:
+        channels: latent channels of the autoencoder.
+        stride: its spatial stride, pixels.
+        fine_stride: pixels of a fine bin; divides the stride.
+        features: channels of a fine feature.
+        unfold_width, refold_width: channels of the hidden layers.
+        unfold_blocks, refold_blocks: residual blocks.
+
+    Raises:
+        ValueError: the fine stride does not divide the stride.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: int = 8,
+        stride: int = 4,
+        fine_stride: int = 2,
+        features: int = 12,
+        unfold_width: int = 96,
+        refold_width: int = 128,
+        unfold_blocks: int = 2,
+        refold_blocks: int = 3,
+    ) -> None:
+        super().__init__()
+        if fine_stride < 1 or stride % fine_stride:
+            raise ValueError(f"fine_stride: expected a divisor of stride {stride}, got {fine_stride}")
+        self.factor = stride // fine_stride
+        self.unfolding = nn.Sequential(
+            nn.Conv2d(channels, unfold_width, 3, padding=1),
+            *(ResidualBlock(unfold_width) for _ in range(unfold_blocks)),
+            nn.SiLU(),
+            nn.Conv2d(unfold_width, features * self.factor**2, 1),
+            nn.PixelShuffle(self.factor),
+        )
+        # Features, offset (2), log scale and mask of every fine bin.
+        self.refolding = nn.Sequential(
+            nn.PixelUnshuffle(self.factor),
+            nn.Conv2d((features + 4) * self.factor**2, refold_width, 3, padding=1),
+            *(ResidualBlock(refold_width) for _ in range(refold_blocks)),
+            nn.SiLU(),
+        )
+        self.output = nn.Conv2d(refold_width + channels + 1, channels, 1)
+        with torch.no_grad():
+            # An untrained reader passes the nearest whole token on.
+            self.output.weight.zero_()
+            self.output.weight[:, refold_width : refold_width + channels, 0, 0] = torch.eye(channels)
+            if self.output.bias is not None:
+                self.output.bias.zero_()
+        channels_last(self)
+
+    def unfold(self, latents: Tensor) -> Tensor:
+        """Latents (N, C, h, w) of source frames to fine features (N, features, h r, w r); do it once, when writing."""
+        unfolded: Tensor = self.unfolding(self._layout(latents))
+        return unfolded
+
+    def refold(self, fine: Splatted, coarse: Splatted) -> tuple[Tensor, Tensor]:
+        """What the target sees, on its latent grid.
+
+        Args:
+            fine: splat of unfolded features at (h r, w r).
+            coarse: splat of whole tokens at (h, w).
+
+        Returns:
+            latents (..., C, h, w) float32, zero where not visible, and visible (..., 1, h, w), one where more than 30 %
+            of the fine bins are.
+        """
+        batch = fine.visible.shape[:-3]
+        seen = fine.visible.flatten(0, -4)
+        bins = torch.cat([fine.latents, fine.offset, fine.log_scale, fine.visible], dim=-3).flatten(0, -4)
+        hidden = self.refolding(self._layout(torch.where(seen > 0, bins, 0)))
+        tokens = torch.cat([coarse.latents, coarse.visible], dim=-3).flatten(0, -4)
+        visible = (nn.functional.avg_pool2d(seen.float(), self.factor) > VISIBLE_SHARE).float()
+        latents = self.output(torch.cat([hidden, self._layout(tokens)], dim=1)).float() * visible
+        return latents.unflatten(0, batch), visible.unflatten(0, batch)
+
+    def forward(
+        self,
+        latents: Tensor,
+        depth: Tensor,
+        source: Camera,
+        target: Camera,
+        splat: Splat,
+        coarse_depth: Tensor | None = None,
+    ) -> Reading:
+        """Read target views out of source frames; differentiable with respect to latents and weights.
+
+        Args:
+            latents: (..., S, C, h, w) normalised latents of source frames, zero in cells that are not held.
+            depth: (..., S, h r, w r) metres at the fine grid, invalid where nothing shall be seen; `log_depth.reduce`
+                makes it of a depth image.
+            source: (..., S) cameras at the latent resolution h x w.
+            target: (..., T) cameras at the latent resolution.
+            splat: projects pixels, the nearest to a bin's centre first.
+            coarse_depth: (..., S, h, w) metres of whole tokens; the fine sample after the cell's middle by default.
+
+        Returns:
+            latents and visibility at the target views.
+
+        Raises:
+            ValueError: a shape does not fit; the message names the argument.
+        """
+        channels, (rows, columns) = int(self.config["channels"]), latents.shape[-2:]
+        if latents.ndim not in (4, 5) or latents.shape[-3] != channels:
+            raise ValueError(
+                f"latents: expected (S, {channels}, h, w) with or without a batch, got {tuple(latents.shape)}"
+            )
+        frames, (fine_rows, fine_columns) = latents.shape[:-3], (rows * self.factor, columns * self.factor)
+        if tuple(depth.shape) != (*frames, fine_rows, fine_columns):
+            raise ValueError(f"depth: expected {(*frames, fine_rows, fine_columns)}, got {tuple(depth.shape)}")
+        if (source.height, source.width) != (rows, columns):
+            raise ValueError(f"source: expected a camera of {rows}x{columns} cells, got {source.height}x{source.width}")
+        unfolded = self.unfold(latents.flatten(0, -4)).float().unflatten(0, frames)
+        fine_target = target.resized(target.height * self.factor, target.width * self.factor)
+        fine = splat(unfolded, depth, source.resized(fine_rows, fine_columns), fine_target)
+        if coarse_depth is None:
+            # A sample, never a mixture: a mean across an edge would stand in the air.
+            coarse_depth = depth[..., self.factor // 2 :: self.factor, self.factor // 2 :: self.factor]
+        coarse = splat(latents, coarse_depth, source, target)
+        refolded, visible = self.refold(fine, coarse)
+        return Reading(refolded, visible, fine, coarse)
+
+    def _layout(self, images: Tensor) -> Tensor:
+        return images.to(self.output.weight.dtype).contiguous(memory_format=torch.channels_last)

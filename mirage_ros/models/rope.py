@@ -1,0 +1,90 @@
+"""Rotary position embeddings at any whole (time, row, column), negative ones too.
+
+diffusers' table starts at zero and follows the grid of one video. Here every token says where it is: target and
+preceding frames stand at times 0 .. T+P-1, reference frames at -R .. -1 and one grid height further down, so that they
+never share a place with a frame that is being made.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from diffusers.models.embeddings import get_1d_rotary_pos_embed
+from torch import Tensor
+
+THETA = 10000.0
+
+
+def token_positions(frames: int, references: int, rows: int, columns: int) -> Tensor:
+    """Positions of the tokens of [reference | target | preceding] frames, frame by frame, row by row.
+
+    Args:
+        frames: all frames of the sequence.
+        references: how many of them, from the first on, are reference frames.
+        rows, columns: tokens of one frame.
+
+    Returns:
+        (frames * rows * columns, 3) int64 (time, row, column). References have times -references .. -1 and rows
+        `rows` .. 2 `rows` - 1.
+    """
+    if not 0 <= references <= frames:
+        raise ValueError(f"references: expected between 0 and the {frames} frames, got {references}")
+    time = torch.arange(-references, frames - references)
+    row = torch.arange(rows) + rows * (time < 0).unsqueeze(-1)
+    grid = torch.stack(
+        [
+            time.view(-1, 1, 1).expand(frames, rows, columns),
+            row.view(frames, rows, 1).expand(frames, rows, columns),
+            torch.arange(columns).view(1, 1, -1).expand(frames, rows, columns),
+        ],
+        dim=-1,
+    )
+    return grid.reshape(-1, 3)
+
+
+def split_head(head_dim: int) -> tuple[int, int, int]:
+    """How many channels of a head turn with time, row and column (Wan: a third for each, rounded in favour of time)."""
+    spatial = 2 * (head_dim // 6)
+    return head_dim - 2 * spatial, spatial, spatial
+
+
+def rotary_embedding(positions: Tensor, head_dim: int, theta: float = THETA) -> tuple[Tensor, Tensor]:
+    """Cosines and sines in the layout of diffusers' Wan attention.
+
+    Args:
+        positions: (N, 3) int64 (time, row, column), any sign.
+        head_dim: channels of one attention head.
+        theta: base of the frequencies.
+
+    Returns:
+        Two (1, N, 1, head_dim) float32 tensors, for non-negative positions bit for bit those of diffusers'
+        WanRotaryPosEmbed.
+    """
+    cosines, sines = [], []
+    for axis, width in zip(positions.unbind(-1), split_head(head_dim), strict=True):
+        # One table serves both signs: the cosine is even, the sine odd.
+        distance = axis.abs()
+        cosine, sine = get_1d_rotary_pos_embed(
+            width,
+            int(distance.max()) + 1 if distance.numel() else 1,
+            theta,
+            use_real=True,
+            repeat_interleave_real=True,
+            freqs_dtype=torch.float64,
+        )
+        cosines.append(cosine[distance])
+        sines.append(sine[distance] * axis.sign().unsqueeze(-1))
+    return torch.cat(cosines, dim=-1)[None, :, None], torch.cat(sines, dim=-1)[None, :, None]
+
+
+@lru_cache(maxsize=16)
+def sequence_embedding(
+    frames: int, references: int, rows: int, columns: int, head_dim: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """`rotary_embedding` of a whole sequence on a device, kept: it is the same at every step of a rollout."""
+    # Inference tensors must not enter the cache: training would refuse them later.
+    with torch.inference_mode(False):
+        positions = token_positions(frames, references, rows, columns)
+        cosine, sine = rotary_embedding(positions, head_dim)
+        return cosine.to(device), sine.to(device)

@@ -1,0 +1,110 @@
+"""Noise schedules of flow matching: diffusers' solvers, set up for a rollout.
+
+A noisy sample is x = (1 - sigma) clean + sigma noise, the network predicts the flow v = noise - clean, and its
+timestep is 1000 sigma (Lipman et al., arXiv 2210.02747; shift: Esser et al., arXiv 2403.03206).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+from torch import Tensor
+
+TRAIN_TIMESTEPS = 1000
+MAX_STEPS = 50
+Solver = Literal["unipc", "euler"]
+Scheduler = UniPCMultistepScheduler | FlowMatchEulerDiscreteScheduler
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Which solver, and how its steps are spread.
+
+    Attributes:
+        solver: 'unipc' (order 2, for 8 steps and more) or 'euler' (for few steps and given sigmas).
+        steps: default number of steps, 1..50.
+        shift: above one, more of the steps are spent at high noise.
+    """
+
+    solver: Solver = "unipc"
+    steps: int = 20
+    shift: float = 5.0
+
+
+def shift_sigmas(sigmas: Tensor, shift: float) -> Tensor:
+    """Move noise levels in 0..1 towards high noise: s x / (1 + (s - 1) x)."""
+    return shift * sigmas / (1 + (shift - 1) * sigmas)
+
+
+def sigma_grid(steps: int, shift: float) -> list[float]:
+    """`steps` noise levels from 1 down, shifted; the closing zero is left to the solver.
+
+    Evenly spaced including the end point, unlike diffusers' own Euler grid, whose last step it would waste at 0.01.
+    """
+    return shift_sigmas(torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1], shift).tolist()
+
+
+def make_scheduler(
+    config: ScheduleConfig, steps: int | None = None, sigmas: Sequence[float] | None = None
+) -> Scheduler:
+    """A diffusers scheduler, ready to step.
+
+    Use `scheduler.timesteps` and `scheduler.step(flow, timestep, sample).prev_sample`; the sigmas stay on the host, so
+    that stepping never waits for a GPU. One scheduler serves one chunk.
+
+    Args:
+        config: solver and shift.
+        steps: 1..50; the configuration's by default.
+        sigmas: descending noise levels in (0, 1] for the Euler solver, in place of the shifted grid; one step each.
+
+    Raises:
+        ValueError: steps or sigmas are out of range.
+    """
+    steps = config.steps if steps is None else steps
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
+        raise ValueError(f"steps: expected a whole number from 1 to {MAX_STEPS}, got {steps!r}")
+    if sigmas is not None:
+        _check_sigmas(sigmas, config.solver)
+    scheduler: Scheduler
+    if config.solver == "unipc":
+        scheduler = UniPCMultistepScheduler(
+            num_train_timesteps=TRAIN_TIMESTEPS,
+            solver_order=2,
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=config.shift,
+        )
+        scheduler.set_timesteps(steps)
+    elif config.solver == "euler":
+        scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS)
+        scheduler.set_timesteps(sigmas=list(sigmas) if sigmas is not None else sigma_grid(steps, config.shift))
+    else:
+        raise ValueError(f"solver: expected 'unipc' or 'euler', got {config.solver!r}")
+    # Otherwise the first step searches the timestep and reads the answer back from the device.
+    scheduler.set_begin_index(0)
+    return scheduler
+
+
+def clean_estimate(sample: Tensor, flow: Tensor, sigma: float | Tensor) -> Tensor:
+    """The clean latents that a predicted flow stands for: x - sigma v."""
+    return sample - sigma * flow
+
+
+def add_noise(clean: Tensor, noise: Tensor, sigma: float | Tensor) -> Tensor:
+    """(1 - sigma) clean + sigma noise."""
+    return (1 - sigma) * clean + sigma * noise
+
+
+def _check_sigmas(sigmas: Sequence[float], solver: Solver) -> None:
+    if solver != "euler":
+        raise ValueError(f"sigmas: expected only with the Euler solver, got them for {solver!r}")
+    if not 1 <= len(sigmas) <= MAX_STEPS or not all(0 < sigma <= 1 for sigma in sigmas):
+        raise ValueError(f"sigmas: expected 1 to {MAX_STEPS} numbers in (0, 1], got {list(sigmas)}")
+    if any(later >= earlier for earlier, later in pairwise(sigmas)):
+        raise ValueError(f"sigmas: expected descending numbers, got {list(sigmas)}")

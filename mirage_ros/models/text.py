@@ -1,0 +1,136 @@
+"""Text conditioning: UMT5 features of a prompt, encoded once, and the empty context of models without text."""
+
+from __future__ import annotations
+
+import gc
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+
+from mirage_ros.models.loading import MissingWeightsError, WeightsMismatchError
+
+# Tokens of a prompt in Wan; features beyond the prompt's own are zero.
+TOKENS = 512
+_SPACES = re.compile(r"\s+")
+
+
+def no_text(batch: int, text_dim: int, tokens: int = 1, device: torch.device | str = "cpu") -> Tensor:
+    """Features of no text: (B, tokens, text_dim) zeros, which the text embedding turns into a learned token."""
+    return torch.zeros(batch, tokens, text_dim, device=device)
+
+
+class TextEncoder:
+    """Prompts to features, each prompt once.
+
+    Args:
+        tokenizer, encoder: UMT5, as in Wan.
+        tokens: length of the features.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, encoder: UMT5EncoderModel, tokens: int = TOKENS) -> None:
+        self._tokenizer = tokenizer
+        self._encoder: UMT5EncoderModel | None = encoder.eval().requires_grad_(False)
+        self._tokens = tokens
+        self._features: dict[str, Tensor] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        dtype: torch.dtype = torch.bfloat16,
+        tokens: int = TOKENS,
+        local_files_only: bool | None = None,
+    ) -> TextEncoder:
+        """Load subfolders tokenizer/ and text_encoder/ of a folder or hub repository.
+
+        Raises:
+            MissingWeightsError: one is not there.
+            WeightsMismatchError: the encoder's weights are incomplete.
+        """
+        if Path(source).exists():
+            for part in ("tokenizer", "text_encoder"):
+                if not (Path(source) / part).is_dir():
+                    raise MissingWeightsError(f"{source}: expected a subfolder {part}/ as saved by transformers")
+        options: dict[str, Any] = {} if local_files_only is None else {"local_files_only": local_files_only}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(source), subfolder="tokenizer", **options)
+            loaded: Any = UMT5EncoderModel.from_pretrained(
+                str(source), subfolder="text_encoder", dtype=dtype, output_loading_info=True, **options
+            )
+        except OSError as error:
+            raise MissingWeightsError(
+                f"{source}: no text encoder here nor on the hub ({error}). On a machine with network access run "
+                f"`hf download {source} --local-dir FOLDER` and give FOLDER"
+            ) from error
+        encoder, report = loaded
+        # Tied copies of the token embedding are stored once.
+        missing = [name for name in report["missing_keys"] if "embed_tokens" not in name]
+        wrong = WeightsMismatchError(f"{source}/text_encoder", missing=missing)
+        if wrong:
+            raise wrong
+        return cls(tokenizer, encoder, tokens)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Features of prompts.
+
+        Args:
+            prompts: any text; an empty one is allowed.
+
+        Returns:
+            (B, tokens, text_dim) in the encoder's type and on its device, zero beyond each prompt's own tokens.
+
+        Raises:
+            TypeError: a prompt is not a string.
+            RuntimeError: the prompt is new and the encoder was released.
+        """
+        cleaned = []
+        for prompt in prompts:
+            if not isinstance(prompt, str):
+                raise TypeError(f"prompt: expected a string, got {type(prompt).__name__}")
+            cleaned.append(clean(prompt))
+        fresh = [prompt for prompt in dict.fromkeys(cleaned) if prompt not in self._features]
+        if fresh:
+            self._features.update(zip(fresh, self._encode(fresh).unbind(0), strict=True))
+        return torch.stack([self._features[prompt] for prompt in cleaned])
+
+    def release(self) -> None:
+        """Free the encoder, at full size 11 GB; prompts that were encoded stay available."""
+        self._encoder = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """Move the encoder, and what it has encoded, to a device."""
+        if self._encoder is not None:
+            self._encoder.to(device)  # type: ignore[arg-type]
+        self._features = {prompt: features.to(device) for prompt, features in self._features.items()}
+        return self
+
+    def _encode(self, prompts: list[str]) -> Tensor:
+        if self._encoder is None:
+            raise RuntimeError(f"text encoder: released, and {prompts[0]!r} was not encoded before; load it again")
+        batch = self._tokenizer(
+            prompts,
+            padding="max_length",
+            max_length=self._tokens,
+            truncation=True,
+            add_special_tokens=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        ).to(self._encoder.device)
+        features: Tensor = self._encoder(batch["input_ids"], batch["attention_mask"]).last_hidden_state
+        return features * batch["attention_mask"].unsqueeze(-1)
+
+
+def clean(prompt: str) -> str:
+    """A prompt as Wan's tokenizer expects it: HTML entities resolved, white space single."""
+    return _SPACES.sub(" ", html.unescape(html.unescape(prompt))).strip()

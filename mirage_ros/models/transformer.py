@@ -1,0 +1,269 @@
+"""The world model's transformer: diffusers' Wan backbone with a memory branch, one timestep for each frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mirage_ros.models.blocks import cast_parameters, modulate, run_block
+from mirage_ros.models.branch import MemoryBranch
+from mirage_ros.models.rope import sequence_embedding
+
+if TYPE_CHECKING:
+    from mirage_ros.models.presets import Preset
+
+
+class MirageTransformer(nn.Module):
+    """Video diffusion transformer that is conditioned on the memory.
+
+    The backbone is diffusers' WanTransformer3DModel, untouched, so its published weights load as they are; the forward
+    pass is this class's own. Frames come as [reference | target | preceding]: references are past views, preceding
+    frames are the end of the last chunk, and both are context with timestep 0. With zero hints and no context it
+    computes what diffusers computes, bit for bit in float32; two short cuts, one time embedding for each frame and a
+    single context token, differ from it in the last place only, because matrix products of other sizes round otherwise.
+
+    Args:
+        backbone: the video transformer; temporal patch size 1, no image embedder.
+        branch: the memory branch; None for the bare backbone.
+
+    Raises:
+        ValueError: backbone and branch do not fit.
+    """
+
+    def __init__(self, backbone: WanTransformer3DModel, branch: MemoryBranch | None = None) -> None:
+        super().__init__()
+        _check_parts(backbone, branch)
+        self.backbone = backbone
+        self.branch = branch
+        self._run: Callable[..., Tensor] = run_block
+
+    @classmethod
+    def from_preset(cls, preset: Preset, dtype: torch.dtype = torch.float32) -> MirageTransformer:
+        """A model of the preset's shape with random weights, its branch starting from copies of the backbone's blocks.
+
+        Under `torch.device("meta")` nothing is allocated.
+        """
+        backbone = WanTransformer3DModel(**preset.backbone)
+        branch = MemoryBranch.for_backbone(backbone, preset.branch_layers, preset.branch_inputs, preset.latent_channels)
+        if backbone.device.type != "meta":
+            branch.copy_blocks_from(backbone)
+        model = cls(backbone, branch)
+        model.cast(dtype)
+        return model
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: object) -> MirageTransformer:
+        """Load from a folder or a hub repository; see `loading.load_transformer` for options and errors."""
+        from mirage_ros.models.loading import load_transformer
+
+        return load_transformer(source, **options)  # type: ignore[arg-type]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save to subfolders transformer/, branch/ and, with LoRA, lora/; see `loading.save_transformer`."""
+        from mirage_ros.models.loading import save_transformer
+
+        save_transformer(self, folder)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the noisy latents."""
+        return int(self.backbone.config["in_channels"])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the large weights; norms and tables may be float32 whatever this is."""
+        return self.backbone.patch_embedding.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.backbone.patch_embedding.weight.device
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Change the type of the weights in place; norms, modulation tables and the time embedding stay float32."""
+        for part in (self.backbone, self.branch):
+            if part is not None:
+                cast_parameters(part, dtype, list(part._keep_in_fp32_modules or ()))
+
+    def set_gradient_checkpointing(self, enabled: bool = True) -> None:
+        """Recompute each block in the backward pass rather than keep its activations."""
+        self.backbone.gradient_checkpointing = enabled
+        if self.branch is not None:
+            self.branch.gradient_checkpointing = enabled
+
+    def compile_blocks(self, **options: object) -> None:
+        """Run the blocks through torch.compile: one graph serves all of a kind, so that compiling stays short."""
+        self._run = torch.compile(run_block, **options)  # type: ignore[call-overload]
+
+    def embed_text(self, text: Tensor) -> Tensor:
+        """Text features (B, L, text_dim) to context tokens (B, L, D); constant over a rollout, so computed once."""
+        projected: Tensor = self.backbone.condition_embedder.text_embedder(text.to(self.dtype))
+        return projected
+
+    def forward(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        memory: Tensor | None = None,
+        *,
+        references: int = 0,
+        hint_scale: float = 1.0,
+    ) -> Tensor:
+        """Predict the flow (noise minus clean latents).
+
+        Args:
+            latents: (B, C, F, h, w), frames in the order [reference | target | preceding].
+            timesteps: (B, F) in 0..1000, one for each frame; or (B,) for all frames; or (B, tokens) one for each token.
+            context: (B, L, D) from `embed_text`.
+            memory: (B, K, F - references, h, w) from `memory_input.assemble`; None leaves the branch out.
+            references: number of reference frames, which get no hints.
+            hint_scale: factor on the hints.
+
+        Returns:
+            (B, C, F, h, w) in the type of the latents. Context frames have meaningless values.
+
+        Raises:
+            ValueError: a shape does not fit; the message names the argument.
+        """
+        rows, columns = self._check_shapes(latents, timesteps, context, memory, references)
+        batch, _, frames, _, _ = latents.shape
+        # Tokens before this one belong to references.
+        start = references * rows * columns
+        rotary = self._rotary(frames, references, rows, columns, latents.device)
+        time, modulation = self._embed_time(timesteps)
+        context = context.to(self.dtype)
+
+        hidden = self.backbone.patch_embedding(latents.to(self.dtype)).flatten(2).transpose(1, 2).contiguous()
+        hints = self._hints(hidden, context, modulation, rotary, memory, references, frames)
+        for index, block in enumerate(self.backbone.blocks):
+            if torch.is_grad_enabled() and self.backbone.gradient_checkpointing:
+                hidden = checkpoint(self._run, block, hidden, context, modulation, rotary, use_reentrant=False)
+            else:
+                hidden = self._run(block, hidden, context, modulation, rotary)
+            if index in hints:
+                hint = hints[index]() * hint_scale
+                hidden = (
+                    hidden + hint if start == 0 else torch.cat([hidden[:, :start], hidden[:, start:] + hint], dim=1)
+                )
+        return self._unembed(hidden, time, (batch, frames, rows, columns)).to(latents.dtype)
+
+    def _hints(
+        self,
+        tokens: Tensor,
+        context: Tensor,
+        modulation: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        memory: Tensor | None,
+        references: int,
+        frames: int,
+    ) -> dict[int, Callable[[], Tensor]]:
+        """For each backbone block with a hint, a function that computes it: one block of the branch at a time, so that
+        no more than one hint is held.
+        """
+        branch = self.branch
+        if branch is None or memory is None:
+            return {}
+        start = references * (tokens.shape[1] // frames)
+        groups = modulation.shape[1]
+        # Groups are the whole batch element, its frames, or its tokens: the first has nothing to cut off.
+        own_modulation = modulation[:, groups * references // frames if groups > 1 else 0 :]
+        own_rotary = (rotary[0][:, start:], rotary[1][:, start:])
+        chain = branch.embed(memory, tokens[:, start:])
+
+        def next_hint(index: int) -> Tensor:
+            nonlocal chain
+            chain, hint = branch.step(index, chain, context, own_modulation, own_rotary, self._run)
+            return hint
+
+        return {
+            layer: (lambda index=index: next_hint(index))  # type: ignore[misc]
+            for index, layer in enumerate(branch.config["layers"])
+        }
+
+    def _rotary(
+        self, frames: int, references: int, rows: int, columns: int, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        return sequence_embedding(
+            frames, references, rows, columns, int(self.backbone.config["attention_head_dim"]), device
+        )
+
+    def _embed_time(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Time embeddings (B, G, D) and modulations (B, G, 6, D) of G groups of tokens."""
+        embedder = self.backbone.condition_embedder
+        grouped = timesteps.unsqueeze(-1) if timesteps.ndim == 1 else timesteps
+        features = embedder.timesteps_proj(grouped.flatten()).unflatten(0, grouped.shape)
+        features = features.to(embedder.time_embedder.linear_1.weight.dtype)
+        time = embedder.time_embedder(features).to(self.dtype)
+        modulation = embedder.time_proj(embedder.act_fn(time))
+        return time, modulation.unflatten(-1, (6, -1))
+
+    def _unembed(self, hidden: Tensor, time: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+        batch, frames, rows, columns = shape
+        _, patch_rows, patch_columns = self.backbone.config["patch_size"]
+        shift, scale = (self.backbone.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)).unbind(2)
+        hidden = modulate(self.backbone.norm_out(hidden.float()), shift, scale).type_as(hidden)
+        cells = self.backbone.proj_out(hidden).view(batch, frames, rows, columns, patch_rows, patch_columns, -1)
+        return cells.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
+
+    def _check_shapes(
+        self, latents: Tensor, timesteps: Tensor, context: Tensor, memory: Tensor | None, references: int
+    ) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        _, patch_rows, patch_columns = self.backbone.config["patch_size"]
+        if latents.ndim != 5 or latents.shape[1] != self.in_channels:
+            raise ValueError(f"latents: expected (B, {self.in_channels}, F, h, w), got {tuple(latents.shape)}")
+        batch, _, frames, height, width = latents.shape
+        if height % patch_rows or width % patch_columns:
+            raise ValueError(
+                f"latents: expected a height and width in multiples of {patch_rows} and {patch_columns} cells, "
+                f"got {height}x{width}"
+            )
+        rows, columns = height // patch_rows, width // patch_columns
+        if tuple(timesteps.shape) not in ((batch,), (batch, frames), (batch, frames * rows * columns)):
+            raise ValueError(f"timesteps: expected ({batch},) or ({batch}, {frames}), got {tuple(timesteps.shape)}")
+        width_of_tokens = self.backbone.patch_embedding.out_channels
+        if context.ndim != 3 or context.shape[0] != batch or context.shape[-1] != width_of_tokens:
+            raise ValueError(
+                f"context: expected ({batch}, L, {width_of_tokens}) from embed_text, got {tuple(context.shape)}"
+            )
+        if not 0 <= references <= frames:
+            raise ValueError(f"references: expected between 0 and the {frames} frames, got {references}")
+        if memory is not None:
+            if self.branch is None:
+                raise ValueError("memory: given to a model without a memory branch")
+            expected = (batch, self.branch.in_channels, frames - references, height, width)
+            if tuple(memory.shape) != expected:
+                raise ValueError(f"memory: expected {expected}, got {tuple(memory.shape)}")
+        return rows, columns
+
+
+def _check_parts(backbone: WanTransformer3DModel, branch: MemoryBranch | None) -> None:
+    if backbone.config["patch_size"][0] != 1:
+        raise ValueError(f"backbone: expected a temporal patch size of 1, got {backbone.config['patch_size'][0]}")
+    if backbone.config["image_dim"] is not None or backbone.config["added_kv_proj_dim"] is not None:
+        raise ValueError("backbone: expected one without image embeddings, got an image-to-video model of Wan 2.1")
+    if branch is None:
+        return
+    for name in ("patch_size", "num_attention_heads", "attention_head_dim"):
+        ours, theirs = branch.config[name], backbone.config[name]
+        if (list(ours) if isinstance(ours, list | tuple) else ours) != (
+            list(theirs) if isinstance(theirs, list | tuple) else theirs
+        ):
+            raise ValueError(f"branch: expected {name} {theirs} like the backbone, got {ours}")
+    if branch.config["layers"][-1] >= len(backbone.blocks):
+        raise ValueError(
+            f"branch: expected layers below the backbone's {len(backbone.blocks)}, got {list(branch.config['layers'])}"
+        )
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of weights of a module."""
+    return sum(math.prod(parameter.shape) for parameter in module.parameters())

@@ -1,0 +1,106 @@
+"""The branch's input channels."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirage_ros.geometry import pinhole
+from mirage_ros.models.memory_input import assemble, fill_rows, input_channels, pluecker_rays
+from mirage_ros.trajectory import orbit
+
+
+def readout(frames: int = 2) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    visible = torch.zeros(frames, 1, 3, 4)
+    visible[..., 1:] = 1
+    return {
+        "latents": torch.randn(frames, 5, 3, 4),
+        "visible": visible,
+        "offset": torch.randn(frames, 2, 3, 4),
+        "rays": torch.randn(frames, 6, 3, 4),
+        "depth": torch.full((frames, 4, 3, 4), torch.nan),
+    }
+
+
+def test_groups_come_in_the_stated_order_and_unseen_cells_are_zero() -> None:
+    values = readout()
+    values["depth"][..., 1:] = 7.0
+    stacked = assemble(("visible", "latents", "depth", "rays"), values, 5)
+    assert stacked.shape == (1 + 5 + 4 + 6, 2, 3, 4)
+    assert torch.equal(stacked[0], values["visible"][:, 0])
+    assert torch.equal(stacked[1:6, :, :, 1:], values["latents"].transpose(0, 1)[..., 1:])
+    assert (stacked[1:10, :, :, 0] == 0).all()
+    assert (stacked[6:10, :, :, 1:] == 7).all()
+    assert torch.equal(stacked[10:], values["rays"].transpose(0, 1))
+    assert input_channels(("visible", "latents", "depth", "rays"), 5) == 16
+
+
+def test_a_batch_is_its_elements() -> None:
+    values = readout()
+    batch = {name: torch.stack([value, value.flip(0)]) for name, value in values.items()}
+    stacked = assemble(("latents", "visible", "offset", "fill"), batch, 5)
+    flipped = {name: value.flip(0) for name, value in values.items()}
+    assert torch.equal(stacked[1], assemble(("latents", "visible", "offset", "fill"), flipped, 5))
+
+
+@settings(max_examples=40)
+@given(st.lists(st.booleans(), min_size=1, max_size=9))
+def test_rows_are_filled_from_the_nearest_seen_cell(row: list[bool]) -> None:
+    seen = torch.tensor(row).view(1, 1, -1)
+    filled = fill_rows(torch.arange(1.0, len(row) + 1).view(1, 1, -1), seen).flatten().tolist()
+    places = [index for index, visible in enumerate(row) if visible]
+    expected = [
+        min(places, key=lambda place, i=i: (abs(place - i), place)) + 1.0 if places else 0.0 for i in range(len(row))
+    ]
+    assert filled == expected
+
+
+def test_rays_of_the_anchor_have_no_moment_and_others_meet_their_origin() -> None:
+    poses = orbit(torch.eye(4), 2.0, math.radians(40), 3)
+    camera = pinhole(4, 6, vertical_fov=1.0, cam2world=poses)
+    rays = pluecker_rays(camera, poses[0])
+    assert rays.shape == (3, 6, 4, 6)
+    direction, moment = rays.movedim(1, -1).split(3, dim=-1)
+    torch.testing.assert_close(direction.norm(dim=-1), torch.ones(3, 4, 6))
+    assert moment[0].abs().max() < 1e-6
+    # The moment is that of any point on the ray: here the camera's centre, in the anchor's axes.
+    centre = (torch.linalg.inv(poses[0]) @ poses[2])[:3, 3]
+    torch.testing.assert_close(moment[2], torch.linalg.cross(centre.expand(4, 6, 3), direction[2]), atol=1e-5, rtol=0)
+
+
+def test_the_same_relative_views_give_the_same_rays_anywhere() -> None:
+    poses = orbit(torch.eye(4), 2.0, math.radians(40), 3)
+    moved = torch.eye(4)
+    moved[:3, :3] = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    moved[:3, 3] = torch.tensor([3.0, -4, 5])
+    here = pluecker_rays(pinhole(4, 6, focal=5.0, cam2world=poses), poses[0])
+    there = pluecker_rays(pinhole(4, 6, focal=5.0, cam2world=moved @ poses), moved @ poses[0])
+    torch.testing.assert_close(here, there, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "change", "message"),
+    [
+        (("latents", "log_scale"), {}, "log_scale: expected in the branch's input"),
+        (
+            ("latents", "offset"),
+            {"offset": torch.zeros(2, 1, 3, 4)},
+            r"offset: expected \(2, 2, 3, 4\), got \(2, 1, 3, 4\)",
+        ),
+        (("latents",), {"latents": torch.zeros(2, 6, 3, 4)}, r"latents: expected \(2, 5, 3, 4\)"),
+    ],
+)
+def test_wrong_inputs_are_refused_by_name(inputs: tuple[str, ...], change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        assemble(inputs, {**readout(), **change}, 5)
+
+
+@pytest.mark.parametrize("inputs", [("latents", "magic"), ("latents", "latents"), ()])
+def test_unknown_double_and_no_groups_are_refused(inputs: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="inputs: expected different names out of latents, visible"):
+        input_channels(inputs, 5)

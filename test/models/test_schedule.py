@@ -1,0 +1,104 @@
+"""Noise schedules."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirage_ros.models.presets import DEFAULT, WAN22
+from mirage_ros.models.schedule import (
+    ScheduleConfig,
+    add_noise,
+    clean_estimate,
+    make_scheduler,
+    shift_sigmas,
+    sigma_grid,
+)
+
+UNIPC, EULER = ScheduleConfig("unipc", 20, 5.0), ScheduleConfig("euler", 2, 3.0)
+
+
+def run(config: ScheduleConfig, steps: int | None = None, sigmas: list[float] | None = None, **options: float) -> float:
+    """Error left after integrating the exact flow towards a known clean sample."""
+    torch.manual_seed(0)
+    clean, noise = torch.randn(4, 8, dtype=torch.float64), torch.randn(4, 8, dtype=torch.float64)
+    scheduler = make_scheduler(config, steps, sigmas)
+    sample = add_noise(clean, noise, float(scheduler.sigmas[0]))
+    for index, timestep in enumerate(scheduler.timesteps):
+        sigma = scheduler.sigmas[index].double()
+        flow = (sample - clean) / sigma
+        torch.testing.assert_close(clean_estimate(sample, flow, sigma), clean)
+        sample = scheduler.step(flow, timestep, sample).prev_sample
+    assert len(scheduler.timesteps) == (len(sigmas) if sigmas else steps or config.steps)
+    return (sample - clean).abs().max().item()
+
+
+def test_the_full_size_schedule_is_the_published_one() -> None:
+    scheduler = make_scheduler(WAN22.schedule)
+    assert len(scheduler.timesteps) == 20
+    # Shift 5 over 20 steps: 1000 x 5 s / (1 + 4 s) at s = 1, 0.95, 0.9, cut to whole numbers from 999 on.
+    assert scheduler.timesteps[:3].tolist() == [999, 989, 978]
+    assert scheduler.config.solver_order == 2
+    assert scheduler.config.prediction_type == "flow_prediction"
+    assert scheduler.sigmas[-1] == 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 20, 50])
+@pytest.mark.parametrize("config", [UNIPC, EULER], ids=["unipc", "euler"])
+def test_exact_flows_end_at_the_clean_sample(config: ScheduleConfig, steps: int) -> None:
+    assert run(config, steps) < 1e-5
+
+
+def test_given_sigmas_are_the_steps() -> None:
+    sigmas = [0.9, 0.4, 0.1]
+    scheduler = make_scheduler(EULER, sigmas=sigmas)
+    torch.testing.assert_close(scheduler.sigmas, torch.tensor([*sigmas, 0.0]))
+    torch.testing.assert_close(scheduler.timesteps, torch.tensor([900.0, 400.0, 100.0]))
+    assert run(EULER, sigmas=sigmas) < 1e-6
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 50), st.floats(1, 12))
+def test_the_grid_falls_from_one_in_shifted_steps(steps: int, shift: float) -> None:
+    sigmas = sigma_grid(steps, shift)
+    assert len(sigmas) == steps
+    assert sigmas[0] == pytest.approx(1)
+    assert all(earlier > later > 0 for earlier, later in pairwise(sigmas))
+    # Undoing the shift gives even steps that end at zero.
+    even = [sigma / (shift - (shift - 1) * sigma) for sigma in sigmas]
+    assert even == pytest.approx([1 - index / steps for index in range(steps)], abs=1e-9)
+
+
+def test_shifting_keeps_the_ends() -> None:
+    assert shift_sigmas(torch.tensor([0.0, 0.5, 1.0]), 3.0).tolist() == [0.0, 0.75, 1.0]
+
+
+def test_schedulers_are_not_shared_between_chunks() -> None:
+    first, second = make_scheduler(UNIPC, 3), make_scheduler(UNIPC, 3)
+    sample = torch.ones(1, 4)
+    first.step(sample, first.timesteps[0], sample)
+    assert second.step_index is None
+    assert make_scheduler(DEFAULT.schedule).timesteps.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "sigmas", "message"),
+    [
+        (UNIPC, 0, None, "steps: expected a whole number from 1 to 50, got 0"),
+        (EULER, 51, None, "steps: expected a whole number from 1 to 50, got 51"),
+        (EULER, True, None, "steps: expected a whole number"),
+        (UNIPC, 2, [1.0, 0.5], "sigmas: expected only with the Euler solver"),
+        (EULER, None, [0.5, 0.6], "sigmas: expected descending numbers"),
+        (EULER, None, [1.2], r"sigmas: expected 1 to 50 numbers in \(0, 1\]"),
+        (ScheduleConfig("heun"), 2, None, "solver: expected 'unipc' or 'euler', got 'heun'"),
+    ],
+)
+def test_unusable_schedules_are_refused(
+    config: ScheduleConfig, steps: int | None, sigmas: list[float] | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_scheduler(config, steps, sigmas)
