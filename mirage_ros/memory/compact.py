@@ -81,8 +81,7 @@ class Raster:
     def __init__(self, views: Views, rule: str, tolerance: float, max_footprint: int) -> None:
         self.views = views
         self.strict = rule == "strict"
-        # Frontmost is the limit of `nearest` without tolerance, where all that is visible is equally near.
-        self.tolerance = 0.0 if self.strict else tolerance
+        self.tolerance = tolerance
         self.max_footprint = max_footprint
         self.half_focal: list[float] = views.half_focal[0].tolist()
         self.surface = torch.full((views.slots,), torch.inf)
@@ -160,12 +159,23 @@ class Raster:
 
     def _may_win(self, elements: Elements) -> Tensor:
         """Rows of the elements that are not too deep for every cell in their reach; surfaces only fall."""
-        limit, own = self.surface * (1 + self.tolerance), self.cell(elements)
-        keep = elements.depth <= self._around(limit, 1).index_select(0, own)
+        own, limit, beyond = self.cell(elements), self.surface, 0
+        if not self.strict:
+            # No limit exceeds that of the deepest neighbour, and outside the image there is no surface.
+            image = self.views.image(self.surface.unsqueeze(0)).reshape(1, self.views.height, self.views.width)
+            limit, beyond = self.views.bordered(image * (1 + self.tolerance), torch.inf).reshape(-1), 1
+        keep = elements.depth <= self._around(limit, 1 + beyond).index_select(0, own)
         wide = elements.reach >= 1
         if wide.any():
-            keep |= wide & (elements.depth <= self._around(limit, self.max_footprint).index_select(0, own))
+            furthest = self._around(limit, self.max_footprint + beyond)
+            keep |= wide & (elements.depth <= furthest.index_select(0, own))
         return keep.nonzero().squeeze(1)
+
+    def _limit(self) -> Tensor:
+        """(slots,) greatest visible depth of each cell, minus infinity outside the image."""
+        image = self.views.image(self.surface.unsqueeze(0)).reshape(1, self.views.height, self.views.width)
+        limit = torch.where(image == torch.inf, -torch.inf, image) if self.strict else depth_limit(image, self.tolerance)
+        return self.views.bordered(limit, -torch.inf).reshape(-1)
 
     def _around(self, grid: Tensor, radius: int) -> Tensor:
         """The greatest value within a radius of each cell."""
@@ -174,7 +184,7 @@ class Raster:
 
     def _rank(self, near: list[Near], far: list[Elements], prune: bool, ranked: Tensor) -> None:
         """Fill in the keys (best, slots) of the winners in order."""
-        limit = depth_limit(self.surface, self.tolerance)
+        limit = self._limit()
         found: list[tuple[Tensor, Tensor]] = []
         if prune and not self.strict and len(ranked) == 1:
             for close in near:
