@@ -5,26 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable
 
 import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
+from mirage_ros.bench.timing import median_ms
 from mirage_ros.ros.conversions import image_to_numpy, numpy_to_image, points_to_cloud
-
-
-def median_ms(work: Callable[[], object], repeats: int) -> float:
-    """Median milliseconds of a call, after one to warm up."""
-    work()
-    durations = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        durations.append(time.perf_counter() - start)
-    return statistics.median(durations) * 1000
 
 
 def assign(data: object) -> Image:

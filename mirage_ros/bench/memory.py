@@ -9,9 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
-import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from mirage_ros.bench.timing import median_ms
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.memory import LatentMemory, SourceFrame, WriteRules
 from mirage_ros.memory.rgb import RgbMemory
@@ -33,17 +31,6 @@ CHANNELS, HEIGHT, WIDTH, VIEWS = 48, 44, 80, 9
 IMAGE = (704, 1280)
 # Full-size schedule of Wan2.2-TI2V-5B: a first chunk of 33 frames, then 32 more each; latents every fourth frame.
 CHUNK_LATENTS = (9, 8, 8, 8, 8)
-
-
-def median_ms(work: Callable[[], object], repeats: int) -> float:
-    """Median milliseconds, after one call to warm up."""
-    work()
-    durations = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        durations.append(time.perf_counter() - start)
-    return 1000 * statistics.median(durations)
 
 
 def target_views() -> Camera:
