@@ -16,8 +16,9 @@ minima do not depend on the order of what they are taken of. The exceptions are 
 - grids of 2^22 columns or rows and more with cell centres at integers, where rounding is done by adding 1.5 x 2^23;
 - 2^31 elements or cells and more are refused, because indices within a launch are 32 bits wide.
 
-CUDA graphs. Shapes are static, nothing is copied to the host, and with a `Workspace` nothing is allocated. Read once
-with the same shapes before the capture: the first call compiles, which a capture does not allow.
+CUDA graphs. Shapes are static, nothing is copied to the host, and with a `Workspace` nothing is allocated but the
+limits of `nearest`, which a graph keeps in its own pool. Read once with the same shapes before the capture: the first
+call compiles, which a capture does not allow.
 """
 
 from __future__ import annotations

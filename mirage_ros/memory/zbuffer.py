@@ -9,8 +9,9 @@ Semantics, shared by every path. An element at (column, row, depth) with reach (
 Rule ``strict``: among the elements that cover a cell the one of least depth wins; of equals the lowest index.
 
 Rule ``nearest``: a cell is visible if an element covers it; the least depth of those is its surface. Candidates are the
-elements no deeper than surface x (1 + tolerance), and what the surface's slope adds (`depth_limit`), that cover the cell
-or whose position is less than one cell from its centre along both axes. The candidate nearest to the centre wins; of equals the lowest index.
+elements no deeper than surface x (1 + tolerance), and what the surface's slope adds (`depth_limit`), that cover the
+cell or whose position is less than one cell from its centre along both axes. The candidate nearest to the centre wins;
+of equals the lowest index.
 
 A winner is found by packing (float32 bits of the measure, index) into one int64 and an amin reduction: the bits of
 non-negative floats sort like the floats, so the result is exact and independent of the order of the elements.
@@ -51,11 +52,11 @@ def unpack_index(keys: Tensor) -> Tensor:
 def depth_limit(surface: Tensor, tolerance: float) -> Tensor:
     """Greatest depth that counts as visible with `nearest`, from the surface of each cell.
 
-    Depths within a cell differ by the slope of the surface; without an allowance for it, only the near side of a slanted
-    surface would count as visible, the more so the more elements there are. Along each axis the depth may rise by the
-    smaller of its two ratios to the neighbours, if both rise in one direction: at an edge and on a thin structure they
-    do not. A neighbour without a surface leaves the word to the other. No limit exceeds what the deepest of the cell and
-    its eight neighbours allows.
+    Depths within a cell differ by the slope of the surface; without an allowance for it, only the near side of a
+    slanted surface would count as visible, the more so the more elements there are. Along each axis the depth may rise
+    by the smaller of its two ratios to the neighbours, if both rise in one direction: at an edge and on a thin
+    structure they do not. A neighbour without a surface leaves the word to the other. No limit exceeds what the deepest
+    of the cell and its eight neighbours allows.
 
     Args:
         surface: (..., h, w) float32 metres, infinite where there is none.

@@ -85,8 +85,8 @@ class Relation:
 
 
 def brute_limit(surface, here):
-    """Greatest depth of the surface within a cell by the rule's words: slopes between known neighbours, never beyond the
-    deepest of the nine cells."""
+    """Greatest depth of the surface within a cell by the rule's words: slopes between known neighbours, and never beyond
+    the deepest of the nine cells."""
     depth, rise = surface[here], 1.0
     for axis in (0, 1):
         ratios = []
