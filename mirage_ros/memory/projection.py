@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
 
@@ -110,10 +109,6 @@ class Views:
         """(V, ..., cells) image parts of bordered grids (V, ..., slots)."""
         rows = grids.reshape(*grids.shape[:-1], -1, self.pitch)[..., BORDER:-BORDER, BORDER:-BORDER]
         return rows.reshape(*grids.shape[:-1], self.cells)
-
-    def bordered(self, images: Tensor, value: float) -> Tensor:
-        """(V, slots) bordered grids of images (V, h, w), with a value in the border."""
-        return F.pad(images, (BORDER, BORDER, BORDER, BORDER), value=value).reshape(len(images), -1)
 
     def in_reach(self, column: Tensor, row: Tensor, depth: Tensor) -> Tensor:
         """(...) bool: projections beyond the near plane that may touch the image; false where one is not finite."""

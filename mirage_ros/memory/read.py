@@ -169,10 +169,11 @@ def assemble(
 
 def _gather(features: Tensor, scale: Tensor | None, flat: Tensor, visible: Tensor, dtype: torch.dtype) -> Tensor:
     """(V, C, cells) features of the winners, zero where there is none."""
-    # Emptied and turned around while the numbers are still small.
-    rows = features.index_select(0, flat).reshape(*visible.shape, -1).masked_fill_(~visible.unsqueeze(-1), 0)
-    rows = rows.mT.contiguous().to(dtype)
-    return rows if scale is None else rows.mul_(scale.to(dtype).unsqueeze(-1))
+    # Turned around while the numbers are still small.
+    rows = features.index_select(0, flat).reshape(*visible.shape, -1).mT.contiguous().to(dtype)
+    if scale is not None:
+        rows = rows.mul_(scale.to(dtype).unsqueeze(-1))
+    return rows.masked_fill(~visible.unsqueeze(1), 0.0)
 
 
 def _blend(

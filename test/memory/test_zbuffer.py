@@ -22,90 +22,56 @@ ONE_CELL = Convention(footprints=False)
 
 
 def brute_force(positions, sizes, views, rule, tolerance):
-    """Winners (V, cells) by float64 arithmetic and loops, and (V, cells) whether they are clear of the band."""
+    """Winners (V, cells) by float64 arithmetic and loops over cells, and whether they are clear of the band."""
     x = np.asarray(positions, np.float64)
     size = np.asarray(sizes, np.float64)
     index = np.full((len(views), views.cells), -1)
     clear = np.ones((len(views), views.cells), bool)
+    centre = views.convention.centre
     for view in range(len(views)):
-        relations = [Relation(x, size, views, view, cell) for cell in range(views.cells)]
-        surface = np.array([relation.surface for relation in relations]).reshape(views.height, views.width)
-        shaky = np.array([relation.shaky_surface for relation in relations]).reshape(surface.shape)
-        for cell, relation in enumerate(relations):
-            here = divmod(cell, views.width)
-            if surface[here] == np.inf:
-                clear[view, cell] = not shaky[here]
-                continue
-            if rule == "strict":
-                candidates, measure = np.flatnonzero(relation.covers), relation.depth
-                scale, firm = surface[here], not shaky[here]
-            else:
-                around = np.s_[max(here[0] - 1, 0) : here[0] + 2, max(here[1] - 1, 0) : here[1] + 2]
-                limit = brute_limit(surface, here) * (1 + tolerance)
-                reached = relation.covers | relation.near
-                candidates, measure = np.flatnonzero(reached & (relation.depth <= limit)), relation.squared
-                at_limit = (reached | relation.shaky) & (np.abs(relation.depth / limit - 1) < 4 * BAND)
-                uncertain = (relation.shaky & (relation.depth <= limit)) | at_limit
-                scale, firm = 1.0, not (shaky[around].any() or uncertain.any())
-            best = measure[candidates].min()
-            # Of exact duplicates the first wins; those that only nearly tie are in the band.
-            tied = candidates[measure[candidates] <= best + BAND * scale]
-            same = (x[:, tied] == x[:, [tied[0]]]).all() and (size[tied] == size[tied[0]]).all()
-            index[view, cell] = tied[0]
-            clear[view, cell] = same and firm
-    return index, clear
-
-
-class Relation:
-    """What every element is to one cell of one view, in float64."""
-
-    def __init__(self, x, size, views, view, cell):
         matrix, half = views.matrices[view].double().numpy(), views.half_focal[view].double().numpy()
-        centre = views.convention.centre
         with np.errstate(all="ignore"):
             u, v, depth = matrix[:, :3] @ x + matrix[:, 3:]
             u, v = u / depth - BORDER, v / depth - BORDER
             reach = np.minimum(size[:, None] * half / depth[:, None], MAX_FOOTPRINT)
             part = (depth > NEAR) & np.isfinite(depth) & np.isfinite(u) & np.isfinite(v) & (depth < 3e38)
+            shaky_part = np.abs(depth - NEAR) < BAND * NEAR
+        for cell in range(views.cells):
             cy, cx = divmod(cell, views.width)
-            dx, dy = np.abs(u - (cx + centre)), np.abs(v - (cy + centre))
-            band = BAND * (1 + np.abs(u) + np.abs(v))
-            self.depth, self.squared = depth, dx**2 + dy**2
-            own = (dx <= 0.5) & (dy <= 0.5)
-            inside = (dx <= reach[:, 0]) & (dy <= reach[:, 1]) & bool(views.convention.footprints)
-            self.covers = part & (own | inside)
-            self.near = part & (dx < 1) & (dy < 1)
-            shaky = (np.abs(dx - 0.5) < band) | (np.abs(dy - 0.5) < band) | (np.abs(depth - NEAR) < BAND * NEAR)
-            shaky |= (np.abs(dx - reach[:, 0]) < band) | (np.abs(dy - reach[:, 1]) < band)
-            shaky &= part & (dx < MAX_FOOTPRINT + 1) & (dy < MAX_FOOTPRINT + 1)
-            edge = part & ((np.abs(dx - 1) < band) | (np.abs(dy - 1) < band)) & (dx < 1.1) & (dy < 1.1)
-            self.shaky = shaky | edge
-            self.surface = depth[self.covers].min(initial=np.inf)
-            self.shaky_surface = bool((shaky & (depth <= self.surface * (1 + BAND))).any())
-
-
-def brute_limit(surface, here):
-    """Greatest depth of the surface within a cell by the rule's words: slopes between known neighbours, and never beyond
-    the deepest of the nine cells."""
-    depth, rise = surface[here], 1.0
-    for axis in (0, 1):
-        ratios = []
-        for step in (1, -1):
-            there = list(here)
-            there[axis] += step
-            if 0 <= there[axis] < surface.shape[axis] and surface[tuple(there)] < np.inf:
-                # Towards higher indices, whichever side the neighbour is on.
-                ratios.append((surface[tuple(there)] / depth) ** step)
-        if ratios and all(ratio > 1 for ratio in ratios):
-            rise *= min(ratios)
-        if ratios and all(ratio < 1 for ratio in ratios):
-            rise /= max(ratios)
-    around = [
-        surface[i, j] if 0 <= i < surface.shape[0] and 0 <= j < surface.shape[1] else np.inf
-        for i in range(here[0] - 1, here[0] + 2)
-        for j in range(here[1] - 1, here[1] + 2)
-    ]
-    return min(depth * rise, max(around))
+            with np.errstate(all="ignore"):
+                dx, dy = np.abs(u - (cx + centre)), np.abs(v - (cy + centre))
+                band = BAND * (1 + np.abs(u) + np.abs(v))
+                own = (dx <= 0.5) & (dy <= 0.5)
+                inside = (dx <= reach[:, 0]) & (dy <= reach[:, 1])
+                covers = part & (own | (inside & bool(views.convention.footprints)))
+                shaky = part & ((np.abs(dx - 0.5) < band) | (np.abs(dy - 0.5) < band))
+                shaky |= part & ((np.abs(dx - reach[:, 0]) < band) | (np.abs(dy - reach[:, 1]) < band))
+                shaky = (shaky | shaky_part) & (dx < MAX_FOOTPRINT + 1) & (dy < MAX_FOOTPRINT + 1)
+                near = part & (dx < 1) & (dy < 1)
+                shaky_near = part & ((np.abs(dx - 1) < band) | (np.abs(dy - 1) < band)) & (dx < 1.1) & (dy < 1.1)
+            if not covers.any():
+                clear[view, cell] = not shaky.any()
+                continue
+            surface = depth[covers].min()
+            if rule == "strict":
+                measure, candidates = depth, np.flatnonzero(covers)
+                rivals = shaky & (depth <= surface * (1 + BAND))
+                scale = surface
+            else:
+                limit = surface * (1 + tolerance)
+                candidates = np.flatnonzero((covers | near) & (depth <= limit))
+                measure = dx**2 + dy**2
+                at_limit = (covers | near) & (np.abs(depth / limit - 1) < BAND)
+                rivals = shaky & (depth <= surface * (1 + BAND)) | (shaky | shaky_near) & (depth <= limit) | at_limit
+                scale = 1.0
+            best = measure[candidates].min()
+            # Of exact duplicates the first wins; those that only nearly tie are in the band.
+            tied = candidates[measure[candidates] <= best + BAND * scale]
+            winner = tied[0]
+            same = (x[:, tied] == x[:, [winner]]).all() and (size[tied] == size[winner]).all()
+            index[view, cell] = winner
+            clear[view, cell] = same and not rivals.any()
+    return index, clear
 
 
 def random_scene(seed, count, kind):
