@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module whose main() runs it, what it does)
+    "imagine": ("mirage_ros.imagine", "imagine a trajectory from an RGB-D image or a recorded walk, without ROS"),
     "demo": ("mirage_ros.demo", "run the demo and leave pictures, a film and a bag"),
     "sheet": ("mirage_ros.sim.sheet", "draw simulated scenes on a contact sheet"),
     "bench": ("mirage_ros.bench.__main__", "measure a part: conversions, sim"),

@@ -26,3 +26,15 @@ def share_directory() -> Path:
         f"share/{PACKAGE}/package.xml: not above {Path(__file__).parent} nor in AMENT_PREFIX_PATH; "
         "install the package (make setup, pip install . or colcon build) and run it from there"
     )
+
+
+def weights_directory() -> Path:
+    """Folder with the weights that ship with the package: of the source tree if the code runs from one, else installed.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    source = Path(__file__).parents[1]
+    if (source / "package.xml").is_file() and (source / "weights").is_dir():
+        return source / "weights"
+    return share_directory() / "weights"

@@ -59,6 +59,9 @@ class LatentMemory(MemoryState):
     1), those of the oldest frame, of them the least confirmed; a twentieth of the room at a time. New imagined cells
     never displace observed elements: they are dropped.
 
+    `fork` and `restore` share buffers: what-if rollouts write to a fork, and one that must leave the caller's memory as
+    it was forks it first and restores it from the fork.
+
     A memory is used from one thread at a time; forks may be used from different ones.
     """
 

@@ -13,6 +13,9 @@ from typing_extensions import Self
 from mirage_ros.memory.elements import ElementStore
 from mirage_ros.memory.provenance import FrameRecord, FrameTable
 
+# What memories that exchange their content have in common.
+_KIND = ("channels", "dtype", "device", "patch", "colour", "convention", "max_bytes")
+
 
 class MemoryState:
     """Elements and source frames, shared between forks until one of them changes."""
@@ -56,6 +59,32 @@ class MemoryState:
         fork.__dict__.update(self.__dict__)
         self._store.owners.add(fork)
         return fork
+
+    def restore(self, other: Self) -> None:
+        """Take over the content of another memory, usually a fork of this one taken earlier, by sharing its buffers.
+
+        What this memory held is let go of; `other` is unchanged and remains independent. So a rollout that is cancelled
+        can leave the very object that its caller holds as it was:
+
+            before = memory.fork()
+            ...  # write to memory
+            memory.restore(before)
+
+        Raises:
+            TypeError: `other` is of another class.
+            ValueError: it was made with other channels, types, conventions or bounds; nothing has changed.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"other: expected {type(self).__name__}, got {type(other).__name__}")
+        if other is self:
+            return
+        for name in _KIND:
+            own, theirs = getattr(self, name), getattr(other, name)
+            if own != theirs:
+                raise ValueError(f"other: expected {name} {own} like this memory, got {theirs}")
+        self._store.owners.discard(self)
+        self._adopt(other._store)
+        self._table, self._origin = other._table, other._origin
 
     def clear(self) -> None:
         """Forget everything and free the buffers."""

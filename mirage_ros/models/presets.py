@@ -32,10 +32,16 @@ class Preset:
         reader: arguments of UnfoldReader; None reads whole tokens with rule `read_rule`.
         read_rule: the memory's rule, 'unfold', 'nearest' or 'strict'.
         depth_channels: channels of log depth that are denoised together with the latents, 0 or 4.
+        predicts_clean: the network estimates clean latents, as a correction of the readout where there is one, rather
+            than the flow.
         log_depth_mean, log_depth_std: of the logarithm of depth in metres.
         chunk_frames: frames that are denoised together, the first of them known; time stride x N + 1.
         preceding: greatest number of latent frames of the last chunk that serve as context.
         references: greatest number of past latent frames that serve as context.
+        keep_known: cells that the memory shows sharply come out as they went in, whatever the network says; for
+            autoencoders of single frames, whose tokens mean the same in every frame.
+        memory_patch: sub-cells along each side of a cell whose depth the memory keeps, for readers that unfold.
+        memory_context: cells around newly written ones that are written too, see `WriteRules.context`.
         schedule: solver and steps.
         text: whether a text encoder belongs to it.
         text_tokens: context tokens; one zero token without text.
@@ -57,10 +63,14 @@ class Preset:
     reader: Mapping[str, Any] | None = None
     read_rule: Literal["unfold", "nearest", "strict"] = "nearest"
     depth_channels: int = 0
+    predicts_clean: bool = False
     log_depth_mean: float = 0.9
     log_depth_std: float = 0.6
     preceding: int = 2
     references: int = 4
+    keep_known: bool = False
+    memory_patch: int = 0
+    memory_context: int = 0
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     text: bool = False
     text_tokens: int = 1
@@ -167,9 +177,13 @@ DEFAULT = Preset(
     reader={"channels": 8, "stride": 4},
     read_rule="unfold",
     depth_channels=DEPTH_CHANNELS,
+    predicts_clean=True,
     chunk_frames=9,
     preceding=1,
     references=2,
+    keep_known=True,
+    memory_patch=2,
+    memory_context=2,
     schedule=ScheduleConfig("euler", steps=2, shift=3.0),
 )
 # Random weights, for tests: the shapes of the full-size model at a minute size.

@@ -281,6 +281,44 @@ def test_a_fork_is_quick_and_independent(room, walk):
     assert torch.equal(other.read(view).latents, before.latents)
 
 
+def test_a_memory_returns_to_the_state_of_a_fork(room, walk):
+    camera = walk(6)
+    memory = LatentMemory(6, dtype=torch.int8)
+    memory.write(latents_of(room, camera[:3]), room.depth(camera[:3]), camera[:3])
+    view = walk(3).resized(*GRID)
+    before, frames, held = memory.read(view), [record.id for record in memory.frames()], memory.nbytes
+    checkpoint = memory.fork()
+    # The features are larger, so that the int8 scales change too.
+    memory.write(latents_of(room, camera[3:]) * 3, room.depth(camera[3:]), camera[3:])
+    memory.repose({frames[0]: camera.cam2world[1]})
+    memory.restore(checkpoint)
+    for name in before.__dataclass_fields__:
+        assert torch.equal(getattr(memory.read(view), name), getattr(before, name))
+    assert [record.id for record in memory.frames()] == frames
+    assert memory.nbytes == held
+    # Both go on on their own.
+    memory.clear()
+    assert torch.equal(checkpoint.read(view).latents, before.latents)
+    memory.restore(checkpoint)
+    checkpoint.write(latents_of(room, camera[3:]), room.depth(camera[3:]), camera[3:])
+    assert torch.equal(memory.read(view).latents, before.latents)
+
+
+def test_only_a_memory_of_the_same_kind_can_be_restored(room, walk):
+    camera = walk(1)
+    memory = LatentMemory(6)
+    memory.write(latents_of(room, camera), room.depth(camera), camera)
+    count = len(memory)
+    with pytest.raises(ValueError, match="other: expected channels 6 like this memory, got 5"):
+        memory.restore(LatentMemory(5))
+    with pytest.raises(ValueError, match="other: expected max_bytes"):
+        memory.restore(LatentMemory(6, max_bytes=1 << 20))
+    with pytest.raises(TypeError, match="other: expected LatentMemory, got int"):
+        memory.restore(3)
+    memory.restore(memory)
+    assert len(memory) == count
+
+
 def test_reading_again_is_bit_identical(room, walk):
     camera = walk(5)
     memory = LatentMemory(6, dtype=torch.int8)

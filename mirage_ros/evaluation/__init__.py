@@ -1,0 +1,1 @@
+"""How good imagined frames are: metrics, protocols, reports."""

@@ -1,0 +1,332 @@
+"""`mirage imagine`: imagine a trajectory from one RGB-D image or from a recorded walk, without ROS."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mirage_ros.evaluation.metrics import masked_psnr
+from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros
+from mirage_ros.media import VideoWriter, colour_depth, contact_sheet, save_png
+from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.perception.given import NoFilter, SensorDepth
+from mirage_ros.perception.pipeline import Perception
+from mirage_ros.recordings.rgbd import RgbdFolder
+from mirage_ros.recordings.trajectories import read_trajectory
+from mirage_ros.world.frames import fit_colour, fit_nearest
+from mirage_ros.world.model import WorldModel
+from mirage_ros.world.results import STAGES, ImaginedChunk
+
+COLUMNS = 8
+# Metres that the darkest colour of depth pictures stands for.
+FAR = 6.0
+
+
+@dataclass
+class Options:
+    """Imagine what a camera would see along a trajectory, and write film, frames, depth, visibility and memory."""
+
+    out: Path
+    """folder for the results"""
+    image: Path | None = None
+    """first view: an image file"""
+    depth: Path | None = None
+    """its depth: 16-bit PNG in millimetres, or .npy in metres"""
+    camera: Path | None = None
+    """its intrinsics: text file with 3x3 numbers, pixel centres at integers as in ROS and OpenCV"""
+    trajectory: Path | None = None
+    """target poses; the first is that of the image. 4x4 matrices, TUM, nerfstudio or RealEstate10K"""
+    format: Annotated[str | None, tyro.conf.arg(help="of the trajectory; guessed by default")] = None
+    rgbd: Path | None = None
+    """a recorded walk in place of the five options above: its first frame is seen, the poses of all are imagined"""
+    every: int = 1
+    """take every n-th frame of the walk"""
+    frames: int | None = None
+    """imagine at most this many frames"""
+    memory: Path | None = None
+    """start from a memory file"""
+    preset: str = "default"
+    weights: str | None = None
+    """folder or hub repository; the preset's own by default"""
+    random_weights: bool = False
+    """load nothing, to try the machinery"""
+    conventions: str = "paper"
+    """'public' for weights trained with the public Mirage code"""
+    device: str = "cpu"
+    prompt: str = ""
+    seed: int = 0
+    steps: int | None = None
+    """denoising steps; the preset's by default"""
+    fps: float | None = None
+    """of the film; the preset's by default"""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is asked for.
+
+    Attributes:
+        rgb: (H, W, 3) uint8 first view.
+        depth: (H, W) metres of it.
+        camera: (T,) target cameras; the first is that of the image.
+        truth: real frames and depths of the targets, where a walk was recorded.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    camera: Camera
+    truth: list[tuple[NDArray[np.uint8], NDArray[np.float32]]] | None = None
+
+
+def read_task(options: Options, world: WorldModel) -> Task:
+    """Read the inputs that the options name.
+
+    Raises:
+        ValueError: options contradict each other, or an input does not fit; names it.
+        FileNotFoundError: an input is missing.
+    """
+    if options.every < 1:
+        raise ValueError(f"every: expected at least 1, got {options.every}")
+    if options.frames is not None and options.frames < 1:
+        raise ValueError(f"frames: expected at least 1, got {options.frames}")
+    single = ("image", "depth", "camera", "trajectory")
+    if options.rgbd is not None:
+        given = [name for name in single if getattr(options, name) is not None]
+        if given:
+            raise ValueError(f"rgbd: expected alone, got {', '.join(given)} too")
+        walk = RgbdFolder(options.rgbd)
+        indices = list(range(0, len(walk), options.every))
+        indices = indices[: world.frames_for(min(len(indices), options.frames or len(indices)))]
+        frames = [walk[index] for index in indices]
+        first = frames[0]
+        poses = torch.stack([frame.camera.cam2world for frame in frames])
+        camera = Camera(first.camera.intrinsics, poses, first.camera.height, first.camera.width)
+        return Task(first.rgb, first.depth, camera, [(frame.rgb, frame.depth) for frame in frames])
+    missing = [name for name in single if getattr(options, name) is None]
+    if missing:
+        raise ValueError(f"{missing[0]}: expected with the others of {', '.join(single)}, or rgbd alone, got none")
+    assert options.image is not None
+    assert options.depth is not None
+    assert options.camera is not None
+    assert options.trajectory is not None
+    rgb = _read_image(options.image)
+    intrinsics = _read_intrinsics(options.camera)
+    poses = read_trajectory(options.trajectory, options.format).cam2world
+    if options.frames is not None:
+        poses = poses[: world.frames_for(options.frames)]
+    return Task(rgb, _read_depth(options.depth), Camera(intrinsics, poses, *rgb.shape[:2]))
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    if not path.is_file():
+        raise FileNotFoundError(f"image: {path} is not a file")
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise ValueError(f"image: expected a picture, got {path}")
+    return np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8)
+
+
+def _read_depth(path: Path) -> NDArray[np.float32]:
+    if not path.is_file():
+        raise FileNotFoundError(f"depth: {path} is not a file")
+    if path.suffix == ".npy":
+        try:
+            metres = np.load(path, allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"depth: expected an array of metres, got {path}: {error}") from None
+        if metres.ndim != 2 or not np.issubdtype(metres.dtype, np.floating):
+            raise ValueError(
+                f"depth: expected (H, W) floating-point metres, got {metres.shape} {metres.dtype} in {path}"
+            )
+        return metres.astype(np.float32)
+    millimetres: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if millimetres is None or millimetres.dtype != np.uint16 or millimetres.ndim != 2:
+        raise ValueError(f"depth: expected a 16-bit PNG of one channel or a .npy file, got {path}")
+    return np.where(millimetres == 65535, 0, millimetres).astype(np.float32) / np.float32(1000)
+
+
+def _read_intrinsics(path: Path) -> torch.Tensor:
+    if not path.is_file():
+        raise FileNotFoundError(f"camera: {path} is not a file")
+    try:
+        matrix = np.loadtxt(path, dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(f"camera: expected 3x3 numbers in {path}, {error}") from None
+    if matrix.shape != (3, 3):
+        raise ValueError(f"camera: expected 3x3 numbers in {path}, got {matrix.shape}")
+    intrinsics = torch.from_numpy(matrix)
+    check_intrinsics(intrinsics, name=f"camera {path}")
+    return intrinsics_from_ros(intrinsics)
+
+
+class Results:
+    """Writes chunks to a folder as they come.
+
+    Files: imagined.mp4 (imagined, depth and visibility side by side, the true frame first where there is one),
+    frames/NNNNNN.png, depth/NNNNNN.png (16 bit, millimetres, 0 unknown), visibility/NNNNNN.png (0 invented, 255
+    remembered).
+    """
+
+    def __init__(self, folder: Path, fps: float, truth: NDArray[np.uint8] | None) -> None:
+        """Make the folder and open the film."""
+        self.folder, self.truth = folder, truth
+        for part in ("frames", "depth", "visibility"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        self._film = VideoWriter(folder / "imagined.mp4", fps)
+        self.chunks: list[ImaginedChunk] = []
+
+    def add(self, chunk: ImaginedChunk) -> None:
+        """Write a chunk's frames."""
+        self.chunks.append(chunk)
+        for offset in range(len(chunk)):
+            index = chunk.first + offset
+            rgb, depth, visible = chunk.rgb[offset], chunk.depth[offset], chunk.visible[offset]
+            save_png(self.folder / "frames" / f"{index:06d}.png", rgb)
+            _save_gray(
+                self.folder / "depth" / f"{index:06d}.png", (depth * 1000).round().clip(0, 65534).astype(np.uint16)
+            )
+            _save_gray(self.folder / "visibility" / f"{index:06d}.png", (visible * 255).round().astype(np.uint8))
+            panels = [rgb, colour_depth(depth, FAR), _grey(visible)]
+            self._film.append(np.concatenate(panels if self.truth is None else [self.truth[index], *panels], axis=1))
+
+    def close(self) -> None:
+        """Finish the film."""
+        self._film.close()
+
+    def joined(self, name: str) -> NDArray[Any]:
+        """A field of all chunks, one entry for each frame."""
+        return np.concatenate([getattr(chunk, name) for chunk in self.chunks])
+
+
+def _save_gray(path: Path, values: NDArray[Any]) -> None:
+    done, encoded = cv2.imencode(".png", values)
+    if not done:
+        raise OSError(f"{path}: could not be encoded")
+    path.write_bytes(encoded.tobytes())
+
+
+def _grey(share: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.repeat((share * 255).round().astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def fitted_truth(task: Task, world: WorldModel) -> tuple[NDArray[np.uint8], torch.Tensor]:
+    """The real frames (T, H, W, 3) and depths (T, H, W) as the model would see them."""
+    assert task.truth is not None
+    size = (world.height, world.width)
+    colour = [(fit_colour(torch.from_numpy(rgb), *size) * 255).round().byte() for rgb, _ in task.truth]
+    depth = [fit_nearest(torch.from_numpy(depth), *size) for _, depth in task.truth]
+    return torch.stack(colour).permute(0, 2, 3, 1).contiguous().numpy(), torch.stack(depth)
+
+
+def scores(rgb: NDArray[np.uint8], truth: NDArray[np.uint8], visible: NDArray[np.float32]) -> dict[str, float]:
+    """PSNR in dB against the truth: everywhere, where the memory knew something, where it did not."""
+    seen = visible > 0.5
+    return {
+        "psnr": masked_psnr(rgb, truth),
+        "psnr_visible": masked_psnr(rgb, truth, seen),
+        "psnr_hidden": masked_psnr(rgb, truth, ~seen),
+    }
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Imagine and write; returns what goes into report.json."""
+    world = WorldModel.from_pretrained(
+        options.weights,
+        preset=options.preset,
+        device=options.device,
+        conventions=options.conventions,
+        random_weights=options.random_weights,
+    )
+    task = read_task(options, world)
+    world.check_trajectory(task.camera)
+    memory = world.new_memory() if options.memory is None else LatentMemory.load(options.memory, world.device)
+    truth, true_depth = (None, None) if task.truth is None else fitted_truth(task, world)
+    perception = world.perception
+    if perception is None:
+        if true_depth is None:
+            raise ValueError(f"preset: {options.preset!r} has no depth of its own; give a walk with depth (rgbd)")
+        perception = Perception(SensorDepth(true_depth), NoFilter())
+    history = world.new_history()
+    world.observe(memory, task.rgb, task.depth, task.camera[0], history=history)
+    known = world.preview(memory, task.camera)
+    results = Results(options.out, options.fps or world.preset.fps, truth)
+    start = time.perf_counter()
+    try:
+        with tqdm(total=len(task.camera), desc="imagine", unit="frame") as bar:
+            for chunk in world.imagine(
+                memory,
+                task.camera,
+                prompt=options.prompt,
+                seed=options.seed,
+                steps=options.steps,
+                first=task.rgb,
+                perception=perception,
+                history=history,
+            ):
+                results.add(chunk)
+                bar.update(len(chunk))
+                bar.set_postfix(coverage=f"{chunk.coverage.mean():.0%}", elements=len(memory))
+    finally:
+        results.close()
+    seconds = time.perf_counter() - start
+    memory.save(options.out / "memory.safetensors")
+    rgb, visible = results.joined("rgb"), results.joined("visible")
+    report: dict[str, Any] = {
+        "preset": options.preset,
+        "weights": "random" if options.random_weights else options.weights or "the preset's own",
+        "device": options.device,
+        "threads": torch.get_num_threads(),
+        "frames": len(rgb),
+        "seconds": seconds,
+        "seconds_per_frame": {
+            stage: sum(chunk.seconds[stage] for chunk in results.chunks) / len(rgb) for stage in STAGES
+        },
+        "coverage": [round(float(share), 4) for share in results.joined("coverage")],
+        "elements": len(memory),
+        "memory_bytes": memory.nbytes,
+        "written": [chunk.report.as_dict() for chunk in results.chunks],
+        "notes": sorted({note for chunk in results.chunks for note in chunk.notes}),
+    }
+    rows = [("imagined", list(_some(rgb))), ("remembered (white) or invented", list(_grey(_some(visible))))]
+    rows.insert(1, ("readout of the first frame alone", list(_some(known.rgb))))
+    rows.append(("imagined depth, yellow is near", list(colour_depth(_some(results.joined("depth")), FAR))))
+    if truth is not None:
+        # The first frame was given.
+        rows.insert(0, ("recorded", list(_some(truth))))
+        report["imagined"] = scores(rgb[1:], truth[1:], visible[1:])
+        report["first_frame_readout"] = scores(known.rgb[1:], truth[1:], known.visible[1:])
+        report["first_frame_copied"] = {"psnr": masked_psnr(np.repeat(truth[:1], len(truth) - 1, axis=0), truth[1:])}
+    save_png(options.out / "contact_sheet.png", contact_sheet(rows))
+    (options.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _some(frames: NDArray[Any]) -> NDArray[Any]:
+    return frames[np.linspace(0, len(frames) - 1, min(COLUMNS, len(frames))).round().astype(int)]
+
+
+def main() -> None:
+    """Run the command."""
+    options = tyro.cli(Options, prog="mirage imagine", description=Options.__doc__)
+    report = run(options)
+    frames, seconds = report["frames"], report["seconds"]
+    print(f"{frames} frames in {seconds:.1f} s on {report['device']} with {report['threads']} threads")
+    for name in ("imagined", "first_frame_readout", "first_frame_copied"):
+        if name in report:
+            print(f"{name}: " + ", ".join(f"{key} {value:.2f} dB" for key, value in report[name].items()))
+    for name in ("imagined.mp4", "contact_sheet.png", "memory.safetensors", "report.json"):
+        print(options.out / name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""After a chunk is decoded: its depth, its cameras, and what of it may be remembered."""

@@ -1,0 +1,1 @@
+"""Imagination: chunk by chunk, read the memory, denoise, decode, perceive, write."""

@@ -1,0 +1,130 @@
+"""From noise to latents: the sampling loop over one batch of chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mirage_ros.models.schedule import Scheduler, add_noise
+from mirage_ros.models.transformer import MirageTransformer
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What one chunk is denoised under; chunks of equal shapes are stacked along the batch.
+
+    Attributes:
+        references: (B, C, R, h, w) past frames.
+        preceding: (B, C, P, h, w) end of the last chunk.
+        memory: (B, K, F + P, h, w) input of the memory branch, targets before preceding; None without a branch.
+        known: (B, C, F, h, w) clean latents where `fixed`.
+        fixed: (B, C, F, h, w) bool, cells that are kept rather than invented. A frame that is fixed everywhere is
+            context and gets timestep 0.
+        context: (B, L, D) from `MirageTransformer.embed_text`.
+        clean_frames: number of leading target frames that are fixed everywhere.
+    """
+
+    references: Tensor
+    preceding: Tensor
+    memory: Tensor | None
+    known: Tensor
+    fixed: Tensor
+    context: Tensor
+    clean_frames: int
+
+    @property
+    def shape(self) -> tuple[tuple[int, ...], ...]:
+        """What must be equal for two chunks to be stacked."""
+        parts = (self.references, self.preceding, self.known, self.context)
+        return (*(tuple(part.shape[1:]) for part in parts), (self.clean_frames,))
+
+    @staticmethod
+    def stacked(parts: list[Conditions]) -> Conditions:
+        """Several chunks as one batch."""
+        first = parts[0]
+        memory = None if first.memory is None else torch.cat([part.memory for part in parts if part.memory is not None])
+        return Conditions(
+            references=torch.cat([part.references for part in parts]),
+            preceding=torch.cat([part.preceding for part in parts]),
+            memory=memory,
+            known=torch.cat([part.known for part in parts]),
+            fixed=torch.cat([part.fixed for part in parts]),
+            context=torch.cat([part.context for part in parts]),
+            clean_frames=first.clean_frames,
+        )
+
+
+def denoise(
+    model: MirageTransformer,
+    scheduler: Scheduler,
+    noise: Tensor,
+    conditions: Conditions,
+    *,
+    guidance: float = 1.0,
+    empty_context: Tensor | None = None,
+    after_step: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Run the solver.
+
+    Fixed cells follow their known value through the noise levels, as RePaint does (arXiv 2201.09865), so that what is
+    invented fits to them, and come out as they went in. There is no host synchronisation in the loop but what
+    `after_step` does.
+
+    Args:
+        model: in evaluation mode.
+        scheduler: new, from `schedule.make_scheduler`.
+        noise: (B, C, F, h, w) float32.
+        conditions: see there.
+        guidance: classifier-free guidance on the text: 1 runs the model once a step, else twice.
+        empty_context: (B, L, D) context of no text, for guidance.
+        after_step: called with the number of finished steps; may raise to stop.
+
+    Returns:
+        (B, C, F, h, w) float32 clean latents.
+    """
+    references, targets = conditions.references.shape[2], noise.shape[2]
+    frames = references + targets + conditions.preceding.shape[2]
+    noisy = torch.zeros(1, frames, device=noise.device)
+    noisy[:, references + conditions.clean_frames : references + targets] = 1
+    noisy = noisy.expand(len(noise), -1)
+    if conditions.clean_frames == targets:
+        return conditions.known.clone()
+
+    def predict(sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        sequence = torch.cat([conditions.references, sample, conditions.preceding], dim=2)
+        flow = model(sequence, noisy * timestep, context, conditions.memory, references=references)
+        return flow[:, :, references : references + targets]
+
+    sigmas = [float(sigma) for sigma in scheduler.sigmas]
+    sample = torch.where(conditions.fixed, add_noise(conditions.known, noise, sigmas[0]), noise)
+    sample = _with_clean(sample, conditions)
+    for step, timestep in enumerate(scheduler.timesteps):
+        flow = predict(sample, timestep, conditions.context)
+        if guidance != 1 and empty_context is not None:
+            unguided = predict(sample, timestep, empty_context)
+            flow = unguided + guidance * (flow - unguided)
+        sample = scheduler.step(flow, timestep, sample, return_dict=False)[0]  # type: ignore[arg-type]
+        sample = torch.where(conditions.fixed, add_noise(conditions.known, noise, sigmas[step + 1]), sample)
+        sample = _with_clean(sample, conditions)
+        if after_step is not None:
+            after_step(step + 1)
+    return sample
+
+
+def _with_clean(sample: Tensor, conditions: Conditions) -> Tensor:
+    count = conditions.clean_frames
+    if not count:
+        return sample
+    return torch.cat([conditions.known[:, :, :count], sample[:, :, count:]], dim=2)
+
+
+def draw_noise(shape: tuple[int, ...], seed: int, chunk: int, device: torch.device) -> Tensor:
+    """Gaussian noise of one chunk, the same on every device.
+
+    It depends on seed and chunk alone: candidates of one goal share it, which makes them comparable.
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + chunk) % 2**63)
+    return torch.randn(shape, generator=generator).to(device)

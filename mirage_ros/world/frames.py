@@ -1,0 +1,97 @@
+"""Images and cameras of any size, brought to the size of the model: centre crop to its shape, then scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mirage_ros.geometry import Camera, valid_depth
+
+Image = NDArray[np.uint8] | Tensor
+Depth = NDArray[np.floating] | Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of an image that the model sees, in pixels of the image."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, image: Tensor) -> Tensor:
+        """The window of an image (..., H, W)."""
+        return image[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def centre_window(height: int, width: int, to_height: int, to_width: int) -> Window:
+    """The largest centred window with the shape of the target size."""
+    scale = min(height / to_height, width / to_width)
+    inner_height, inner_width = max(1, round(to_height * scale)), max(1, round(to_width * scale))
+    inner_height, inner_width = min(inner_height, height), min(inner_width, width)
+    return Window((height - inner_height) // 2, (width - inner_width) // 2, inner_height, inner_width)
+
+
+def fit_camera(camera: Camera, height: int, width: int) -> Camera:
+    """The camera of the fitted image; exact."""
+    window = centre_window(camera.height, camera.width, height, width)
+    return camera.cropped(window.top, window.left, window.height, window.width).resized(height, width)
+
+
+def fit_colour(rgb: Tensor, height: int, width: int) -> Tensor:
+    """Fit a colour image.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+
+    Returns:
+        (3, height, width) float32 0..1, averaged over areas when it shrinks.
+    """
+    image = centre_window(rgb.shape[0], rgb.shape[1], height, width).cut(rgb.permute(2, 0, 1)).float() / 255
+    if image.shape[1:] == (height, width):
+        return image
+    # antialias with bilinear is an area average when shrinking and linear when growing.
+    return interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def fit_nearest(image: Tensor, height: int, width: int) -> Tensor:
+    """Fit an image (H, W) of depth or classes by the pixel at each centre, so that nothing is mixed."""
+    cut = centre_window(image.shape[0], image.shape[1], height, width).cut(image)
+    rows = ((torch.arange(height, device=image.device) + 0.5) * (cut.shape[0] / height)).long()
+    columns = ((torch.arange(width, device=image.device) + 0.5) * (cut.shape[1] / width)).long()
+    return cut[rows.clamp(max=cut.shape[0] - 1)][:, columns.clamp(max=cut.shape[1] - 1)]
+
+
+def enlarge(cells: Tensor, height: int, width: int) -> Tensor:
+    """Repeat cells (..., h, w) to pixels (..., height, width), multiples of the cells."""
+    rows, columns = height // cells.shape[-2], width // cells.shape[-1]
+    return cells.repeat_interleave(rows, dim=-2).repeat_interleave(columns, dim=-1)
+
+
+def check_image(name: str, rgb: Image) -> Tensor:
+    """An image as a tensor; refuses anything but (H, W, 3) uint8."""
+    image = torch.as_tensor(np.ascontiguousarray(rgb) if isinstance(rgb, np.ndarray) else rgb)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != torch.uint8 or 0 in image.shape:
+        raise ValueError(f"{name}: expected (H, W, 3) uint8, got {tuple(image.shape)} {image.dtype}")
+    return image
+
+
+def check_depth(depth: Depth) -> Tensor:
+    """Depth as a float32 tensor; refuses anything but (H, W) metres with some valid pixel."""
+    metres = torch.as_tensor(np.ascontiguousarray(depth) if isinstance(depth, np.ndarray) else depth)
+    if metres.ndim != 2 or not metres.is_floating_point():
+        raise ValueError(f"depth: expected (H, W) floating-point metres, got {tuple(metres.shape)} {metres.dtype}")
+    if not valid_depth(metres).any():
+        raise ValueError("depth: expected some valid pixel, got none")
+    return metres.float()
+
+
+def cut_window(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The part of an image (H, W) that the model sees, at its own resolution."""
+    return centre_window(image.shape[0], image.shape[1], *size).cut(image)

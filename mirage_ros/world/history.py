@@ -1,0 +1,116 @@
+"""Past frames that serve as references: those that saw what the targets will see."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mirage_ros.geometry import Camera
+
+# A reference must add at least this share of what the memory shows of the targets.
+MIN_OVERLAP = 0.04
+# Two depths within this share are the same surface.
+TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class PastFrame:
+    """A finished latent frame.
+
+    Attributes:
+        latents: (C, h, w) as the transformer takes them, with depth channels where the preset has them.
+        depth: (h, w) metres, NaN where unknown.
+        camera: single, at latent resolution.
+    """
+
+    latents: Tensor
+    depth: Tensor
+    camera: Camera
+
+
+class History:
+    """The last frames that were observed or imagined; the oldest go first.
+
+    Args:
+        limit: how many are kept.
+    """
+
+    def __init__(self, limit: int = 64) -> None:
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            raise ValueError(f"limit: expected a number of frames from 0, got {limit!r}")
+        self._frames: deque[PastFrame] = deque(maxlen=limit)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def add(self, frame: PastFrame) -> None:
+        """Append a frame."""
+        self._frames.append(frame)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._frames.clear()
+
+    def fork(self) -> History:
+        """A history with the same frames that goes its own way."""
+        other = History(self._frames.maxlen or 0)
+        other._frames.extend(self._frames)
+        return other
+
+    def restore(self, other: History) -> None:
+        """Become what the other is."""
+        frames = list(other._frames)
+        self._frames.clear()
+        self._frames.extend(frames)
+
+    def references(self, points: Tensor, count: int, exclude: Collection[PastFrame] = ()) -> list[PastFrame]:
+        """Choose frames that saw given places, each the one that adds most to those before.
+
+        The public Mirage code compares voxel sets of what targets and past frames see; here past frames are asked
+        directly, with their own depth, whether they see the very points that the memory shows to the targets.
+
+        Args:
+            points: (M, 3) world places that the memory shows in the target views; NaN where it shows nothing.
+            count: how many at most.
+            exclude: frames that are context already.
+
+        Returns:
+            the chosen frames, best first; fewer than `count` where no other adds `MIN_OVERLAP` of the points.
+        """
+        out = {id(frame) for frame in exclude}
+        frames = [frame for frame in self._frames if id(frame) not in out]
+        if not frames or count < 1:
+            return []
+        cameras = Camera(
+            torch.stack([frame.camera.intrinsics for frame in frames]),
+            torch.stack([frame.camera.cam2world for frame in frames]),
+            frames[0].camera.height,
+            frames[0].camera.width,
+        )
+        seen = _sees(cameras, torch.stack([frame.depth for frame in frames]), points)
+        least = MIN_OVERLAP * points.isfinite().all(dim=-1).sum()
+        chosen: list[PastFrame] = []
+        open_points = torch.ones_like(seen[0])
+        for _ in range(min(count, len(frames))):
+            gain = (seen & open_points).sum(dim=1)
+            best = int(gain.argmax())
+            if gain[best] == 0 or gain[best] < least:
+                break
+            chosen.append(frames[best])
+            open_points &= ~seen[best]
+        return chosen
+
+
+def _sees(cameras: Camera, depth: Tensor, points: Tensor) -> Tensor:
+    """(H, M) bool, whether each of H frames with depth (H, h, w) sees each point."""
+    pixels, distance = cameras.project(points.expand(len(depth), -1, -1))
+    height, width = depth.shape[-2:]
+    inside = (distance > 0) & (pixels >= 0).all(dim=-1) & (pixels[..., 0] < width) & (pixels[..., 1] < height)
+    cell = torch.where(inside, pixels[..., 1].nan_to_num().long() * width + pixels[..., 0].nan_to_num().long(), 0)
+    measured = depth.flatten(1).gather(1, cell)
+    # A NaN on either side compares false.
+    return inside & ((distance / measured - 1).abs() < TOLERANCE)

@@ -1,0 +1,135 @@
+"""Putting a world model together from a preset and weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.loading import MissingWeightsError, has_part, load_autoencoder, load_part, load_transformer
+from mirage_ros.models.lora import has_lora, merge_lora
+from mirage_ros.models.presets import Preset
+from mirage_ros.models.presets import preset as find_preset
+from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.models.text import TextEncoder
+from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.resources import weights_directory
+from mirage_ros.world.parts import Parts
+
+Networks = tuple[MirageTransformer, Autoencoder, UnfoldReader | None, TextEncoder | None]
+
+
+def load_parts(
+    source: str | Path | None = None,
+    *,
+    preset: str | Preset = "default",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    conventions: str = "paper",
+    random_weights: bool = False,
+    branch_file: str | Path | None = None,
+    lora_file: str | Path | None = None,
+    size: tuple[int, int] | None = None,
+    offload: bool = False,
+    compile_blocks: bool = False,
+    local_files_only: bool | None = None,
+    seed: int = 0,
+) -> Parts:
+    """Load the networks of a world model.
+
+    Args:
+        source: folder or hub repository in diffusers' layout; by default the preset's own: weights/default of this
+            package, or the hub repository that the preset names.
+        preset: name, or a preset of one's own.
+        device: where to work.
+        dtype: of the transformer; bfloat16 on CUDA and float32 on a CPU by default.
+        conventions: 'paper', or 'public' for weights trained with the public Mirage code.
+        random_weights: do not load anything: for tests and for measurements of time.
+        branch_file, lora_file: safetensors trained with the public Mirage code.
+        size: pixels (height, width) of a frame; the preset's by default.
+        offload: keep only the network at work on the device.
+        compile_blocks: run the transformer's blocks through torch.compile.
+        local_files_only: do not ask the hub; by default as HF_HUB_OFFLINE says.
+        seed: of random weights.
+
+    Raises:
+        MissingWeightsError: weights are not there; says what to do.
+        WeightsMismatchError: weights do not fit the preset.
+        ValueError: a preset, device or size is not usable.
+    """
+    chosen = (find_preset(preset) if isinstance(preset, str) else preset).with_conventions(conventions)
+    where = _device(device)
+    dtype = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
+    if random_weights:
+        if source is not None:
+            raise ValueError(f"source: expected none with random weights, got {source}")
+        parts = _random(chosen, dtype, seed)
+    else:
+        parts = _loaded(source or _own_source(chosen), chosen, dtype, branch_file, lora_file, local_files_only)
+    transformer, autoencoder, reader, text = parts
+    if has_lora(transformer):
+        merge_lora(transformer)
+    if compile_blocks:
+        transformer.compile_blocks()
+    return Parts(chosen, transformer, autoencoder, reader, text, device=where, size=size, offload=offload)
+
+
+def _random(preset: Preset, dtype: torch.dtype, seed: int) -> Networks:
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        return MirageTransformer.from_preset(preset, dtype), preset.new_autoencoder(), preset.new_reader(), None
+    finally:
+        torch.random.set_rng_state(state)
+
+
+def _own_source(preset: Preset) -> str | Path:
+    if preset.weights:
+        return preset.weights
+    folder = weights_directory() / preset.name
+    if not folder.is_dir():
+        raise MissingWeightsError(
+            f"{folder}: preset {preset.name!r} has no weights in this installation. Give a folder with weights, train "
+            "them (mirage train), or ask for random weights"
+        )
+    return folder
+
+
+def _loaded(
+    source: str | Path,
+    preset: Preset,
+    dtype: torch.dtype,
+    branch_file: str | Path | None,
+    lora_file: str | Path | None,
+    local_files_only: bool | None,
+) -> Networks:
+    transformer = load_transformer(
+        source,
+        dtype=dtype,
+        branch_layers=preset.branch_layers if branch_file is not None else None,
+        latent_channels=preset.latent_channels,
+        branch_file=branch_file,
+        lora_file=lora_file,
+        local_files_only=local_files_only,
+    )
+    autoencoder = load_autoencoder(source, tile=preset.tile, local_files_only=local_files_only)
+    reader = None
+    if preset.reader is not None:
+        reader = load_part(UnfoldReader, source, "reader", torch.float32, local_files_only)
+    text = None
+    if preset.text:
+        text = TextEncoder.from_pretrained(source, tokens=preset.text_tokens, local_files_only=local_files_only)
+    elif has_part(source, "text_encoder"):
+        raise ValueError(f"{source}: holds a text encoder, but preset {preset.name!r} takes no text")
+    return transformer, autoencoder, reader, text
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        where = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {device!r}") from None
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device: expected 'cpu', no CUDA device is usable here, got {device!r}")
+    return where

@@ -1,0 +1,322 @@
+"""The world model: observe, imagine, preview."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.projection import Convention
+from mirage_ros.memory.rules import WriteReport, WriteRules
+from mirage_ros.perception.given import JointDepth, NoFilter
+from mirage_ros.perception.pipeline import Perception
+from mirage_ros.world import loading
+from mirage_ros.world.colours import LatentColours
+from mirage_ros.world.engine import Engine, Settings
+from mirage_ros.world.frames import Depth, Image, check_image, fit_camera, fit_colour
+from mirage_ros.world.history import History
+from mirage_ros.world.observing import observe
+from mirage_ros.world.parts import Parts
+from mirage_ros.world.plan import Span, plan_chunks
+from mirage_ros.world.preview import preview
+from mirage_ros.world.reading import ReadableMemory
+from mirage_ros.world.results import Cancel, ImaginedChunk, OnProgress, Preview
+from mirage_ros.world.rollout import Rollout
+
+Memory = TypeVar("Memory", bound=ReadableMemory)
+
+
+class WorldModel:
+    """Imagines what a camera would see along a trajectory, from a memory that it reads and writes.
+
+    Source: Mirage (arXiv 2606.09828). One step of a rollout is a chunk: the memory is projected into the target
+    cameras, the transformer denoises the chunk under that readout, it is decoded, its depth is estimated and moving
+    things and sky are masked, and the frames are encoded again and written back.
+
+    Not thread-safe: one rollout at a time, though forks of a memory may be used by another model elsewhere.
+
+    Attributes:
+        parts: networks, preset and device.
+        perception: depth, cameras and keep masks of decoded frames, unless a call brings its own.
+    """
+
+    def __init__(self, parts: Parts, perception: Perception | None = None) -> None:
+        """Put a world model together.
+
+        Args:
+            parts: networks, preset and device.
+            perception: by default the model's own depth where the preset has depth channels, and no filter; a preset
+                without needs one to imagine.
+        """
+        self.parts = parts
+        if perception is None and parts.preset.depth_channels:
+            perception = Perception(JointDepth(), NoFilter())
+        self.perception = perception
+        self._colours: LatentColours | None = None
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path | None = None, **options: Any) -> WorldModel:
+        """Load a world model; see `loading.load_parts` for the options and errors.
+
+        Args:
+            source: folder or hub repository; the preset's own weights by default, for `default` those in the package.
+            options: `preset`, `device`, `dtype`, `conventions`, `random_weights`, `perception` and others.
+        """
+        perception = options.pop("perception", None)
+        return cls(loading.load_parts(source, **options), perception)
+
+    @property
+    def preset(self) -> Any:
+        """The preset."""
+        return self.parts.preset
+
+    @property
+    def device(self) -> torch.device:
+        """Where the work is done."""
+        return self.parts.device
+
+    @property
+    def height(self) -> int:
+        """Rows of an imagined frame."""
+        return self.parts.size[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of an imagined frame."""
+        return self.parts.size[1]
+
+    @property
+    def time_stride(self) -> int:
+        """Frames for each latent frame but the first."""
+        return self.parts.autoencoder.strides[0]
+
+    def new_memory(self, max_bytes: int = 512 << 20, *, dtype: torch.dtype = torch.int8) -> LatentMemory:
+        """An empty memory that suits this model.
+
+        Args:
+            max_bytes: hard cap on its buffers.
+            dtype: of its features.
+        """
+        preset, conventions = self.preset, self.preset.conventions
+        return LatentMemory(
+            self.parts.autoencoder.channels,
+            self.device,
+            dtype,
+            max_bytes,
+            patch=preset.memory_patch,
+            colour=True,
+            rules=WriteRules(select=conventions.footprints, context=preset.memory_context),
+            convention=Convention(conventions.integer_centres, conventions.footprints, conventions.bilinear_depth),
+        )
+
+    def new_history(self, limit: int = 64) -> History:
+        """An empty store of past frames that may serve as references; one belongs to one memory."""
+        return History(limit)
+
+    def frames_for(self, count: int) -> int:
+        """The greatest length of a trajectory that is allowed and at most `count`; at least 1."""
+        return max(0, count - 1) // self.time_stride * self.time_stride + 1
+
+    def check_trajectory(self, trajectory: Camera) -> list[Span]:
+        """The chunks of a trajectory.
+
+        Raises:
+            ValueError: it is not one batch of cameras, or no rollout has its length.
+        """
+        if len(trajectory.batch_shape) != 1 or not len(trajectory):
+            raise ValueError(f"trajectory: expected (T,) cameras, T >= 1, got batch {tuple(trajectory.batch_shape)}")
+        return plan_chunks(len(trajectory), self.preset.chunk_frames, self.time_stride)
+
+    def observe(
+        self,
+        memory: LatentMemory,
+        rgb: Image,
+        depth: Depth | None,
+        camera: Camera,
+        *,
+        keep: NDArray[np.bool_] | Tensor | None = None,
+        stamp: int = 0,
+        history: History | None = None,
+        perception: Perception | None = None,
+    ) -> WriteReport:
+        """Write a real camera frame.
+
+        Args:
+            memory: to write to.
+            rgb: (H, W, 3) uint8 of any size; its middle is cut to the model's shape.
+            depth: (H', W') metres of the same view; estimated if None.
+            camera: of the image, single.
+            keep: (H', W') bool, false on what must not be remembered.
+            stamp: nanoseconds.
+            history: the frame is added to it.
+            perception: for this call.
+
+        Raises:
+            ValueError: an argument does not fit; the memory is unchanged.
+        """
+        return observe(self.parts, memory, rgb, depth, camera, keep, stamp, history, perception or self.perception)
+
+    def imagine(
+        self,
+        memory: ReadableMemory,
+        trajectory: Camera,
+        *,
+        prompt: str | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        remember: bool = True,
+        first: Image | None = None,
+        perception: Perception | None = None,
+        on_progress: OnProgress | None = None,
+        cancel: Cancel | None = None,
+        stamps: Sequence[int] | None = None,
+        history: History | None = None,
+        guidance: float = 1.0,
+    ) -> Iterator[ImaginedChunk]:
+        """Imagine the views of a trajectory, chunk by chunk.
+
+        Args:
+            memory: what is known; grows with every chunk.
+            trajectory: (T,) cameras of any size and optics, T = time stride x N + 1.
+            prompt: text, for presets that take it.
+            seed: of the noise; the same seed gives the same frames.
+            steps: denoising steps; the preset's by default.
+            remember: false leaves memory and history as they are; within the rollout chunks build on each other still.
+            first: (H, W, 3) uint8 the view of the first camera, if it is known.
+            perception: for this call.
+            on_progress: called after each denoising step and each stage.
+            cancel: asked as often; true raises `Cancelled`.
+            stamps: nanoseconds of the frames.
+            history: past frames that may serve as references; it grows too.
+            guidance: classifier-free guidance on the text.
+
+        Yields:
+            chunks as they get ready.
+
+        Raises:
+            ValueError: an argument does not fit; raised by this call, before any work.
+            Cancelled: while iterating; the memory is as it was after the last finished chunk.
+        """
+        spans = self.check_trajectory(trajectory)
+        settings = Settings(prompt or "", seed, steps, guidance)
+        perception = self._check(memory, perception, first is not None)
+        image = None if first is None else self._first(first, trajectory)
+        whose = memory if remember else memory.fork()  # type: ignore[attr-defined]
+        past = self.new_history() if history is None else history if remember else history.fork()
+        rollout = self._rollout(whose, trajectory, spans, perception, past, 0, stamps, image)
+        return Engine(self.parts, [rollout], settings, on_progress, cancel).run()
+
+    def imagine_candidates(
+        self,
+        memory: ReadableMemory,
+        trajectories: Sequence[Camera],
+        *,
+        prompt: str | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        batch: int | None = None,
+        perception: Perception | None = None,
+        on_progress: OnProgress | None = None,
+        cancel: Cancel | None = None,
+        history: History | None = None,
+        guidance: float = 1.0,
+    ) -> Iterator[ImaginedChunk]:
+        """Imagine several trajectories, each on its own fork of the memory, which is not changed.
+
+        Args:
+            memory, prompt, seed, steps, perception, on_progress, cancel, history, guidance: see `imagine`. All
+                candidates share the noise, so that they differ by their cameras alone.
+            trajectories: of any lengths that are allowed.
+            batch: how many chunks are denoised together at most; all by default.
+
+        Yields:
+            chunks of the candidates, all first ones before the second ones.
+
+        Raises:
+            ValueError, Cancelled: see `imagine`.
+        """
+        if not trajectories:
+            raise ValueError("trajectories: expected at least one, got none")
+        settings = Settings(prompt or "", seed, steps, guidance, batch)
+        plans = [self.check_trajectory(trajectory) for trajectory in trajectories]
+        perception = self._check(memory, perception, False)
+        rollouts = [
+            self._rollout(
+                memory.fork(),  # type: ignore[attr-defined]
+                trajectory,
+                spans,
+                perception,
+                self.new_history() if history is None else history.fork(),
+                index,
+                None,
+                None,
+            )
+            for index, (trajectory, spans) in enumerate(zip(trajectories, plans, strict=True))
+        ]
+        return Engine(self.parts, rollouts, settings, on_progress, cancel).run()
+
+    def preview(self, memory: ReadableMemory, trajectory: Camera) -> Preview:
+        """Decode what the memory shows of the views, without imagining anything.
+
+        Args:
+            memory: what is known.
+            trajectory: (T,) cameras; any number.
+
+        Raises:
+            ValueError: the trajectory is not one batch of cameras.
+        """
+        return preview(self.parts, memory, trajectory)
+
+    def colours(self, features: Tensor) -> Tensor:
+        """Colours (N, 3) 0..1 of latent tokens (N, C), for `LatentMemory.cloud`; see `LatentColours`."""
+        if self._colours is None:
+            self._colours = LatentColours.of(self.parts)
+        return self._colours(features)
+
+    def _check(self, memory: ReadableMemory, perception: Perception | None, first: bool) -> Perception:
+        channels = getattr(memory, "channels", self.parts.autoencoder.channels)
+        if channels != self.parts.autoencoder.channels:
+            raise ValueError(f"memory: expected {self.parts.autoencoder.channels} channels, got {channels}")
+        if not len(memory) and not first:
+            raise ValueError("memory: expected at least one observation, or the first view, got an empty memory")
+        chosen = perception or self.perception
+        if chosen is None:
+            raise ValueError(
+                f"perception: expected a depth estimator, preset {self.preset.name!r} has no depth of its own"
+            )
+        return chosen
+
+    def _first(self, first: Image, trajectory: Camera) -> Tensor:
+        image = check_image("first", first)
+        if abs(image.shape[1] / image.shape[0] * trajectory.height / trajectory.width - 1) > 0.02:
+            raise ValueError(
+                f"first: expected the shape of the trajectory's cameras, {trajectory.height}x{trajectory.width}, "
+                f"got {image.shape[0]}x{image.shape[1]}"
+            )
+        return fit_colour(image.to(self.device), self.height, self.width)
+
+    def _rollout(
+        self,
+        memory: Any,
+        trajectory: Camera,
+        spans: list[Span],
+        perception: Perception,
+        history: History,
+        candidate: int,
+        stamps: Sequence[int] | None,
+        first: Tensor | None,
+    ) -> Rollout:
+        if stamps is not None and len(stamps) != len(trajectory):
+            raise ValueError(f"stamps: expected {len(trajectory)}, one for each camera, got {len(stamps)}")
+        camera = fit_camera(trajectory, self.height, self.width).to(self.device, torch.float64)
+        nanoseconds = [0] * len(trajectory) if stamps is None else [int(stamp) for stamp in stamps]
+        return Rollout(
+            self.parts, perception, memory, history, camera, spans, nanoseconds, candidate=candidate, first=first
+        )

@@ -1,0 +1,176 @@
+"""The networks of a world model and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.provenance import SourceFrame
+from mirage_ros.memory.rgb import RgbMemory
+from mirage_ros.memory.rules import WriteReport
+from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.presets import Preset
+from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.models.text import TextEncoder, no_text
+from mirage_ros.models.transformer import MirageTransformer
+
+
+class Parts:
+    """Preset and networks, their device, and the constants computed once.
+
+    Args:
+        preset: shape and habits.
+        transformer, autoencoder, reader: networks in evaluation mode.
+        text: prompts to features, where the preset takes text and its encoder is at hand.
+        device: where the work is done.
+        size: pixels (height, width) of a frame; the preset's by default.
+        offload: keep only the network at work on the device, the others in host memory.
+
+    Raises:
+        ValueError: networks and preset do not fit, or the size is not a whole number of tokens.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        transformer: MirageTransformer,
+        autoencoder: Autoencoder,
+        reader: UnfoldReader | None = None,
+        text: TextEncoder | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        size: tuple[int, int] | None = None,
+        offload: bool = False,
+    ) -> None:
+        self.preset, self.device, self.offload = preset, torch.device(device), offload
+        self.transformer, self.autoencoder, self.reader, self.text = transformer, autoencoder, reader, text
+        self.size = size or (preset.height, preset.width)
+        self.latent_size = _latent_size(preset, autoencoder, self.size)
+        _check_channels(preset, transformer, autoencoder, reader)
+        networks: tuple[nn.Module | None, ...] = (transformer, autoencoder, reader)
+        for network in networks:
+            if network is not None:
+                network.eval().requires_grad_(False)
+                if not offload:
+                    network.to(self.device)
+        self._contexts: dict[str, Tensor] = {}
+        self._ones: Tensor | None = None
+
+    def wait(self) -> None:
+        """Wait for the device, so that times mean something."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    @contextmanager
+    def at_work(self, network: nn.Module) -> Iterator[None]:
+        """Have a network on the device; without offloading it is there always."""
+        if not self.offload:
+            yield
+            return
+        network.to(self.device)
+        try:
+            yield
+        finally:
+            network.to("cpu")
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (B, T, 3, H, W) to latents (B, C, F, h, w)."""
+        with self.at_work(self.autoencoder):
+            return self.autoencoder.encode(frames)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, F, h, w) to frames (B, T, 3, H, W) float32 0..1."""
+        with self.at_work(self.autoencoder):
+            return self.autoencoder.decode(latents)
+
+    def context(self, prompt: str) -> Tensor:
+        """(1, L, D) context tokens of a prompt, computed once.
+
+        Raises:
+            ValueError: a prompt for a model without text, or without its text encoder.
+        """
+        if prompt and not self.preset.text:
+            raise ValueError(f"prompt: expected none, preset {self.preset.name!r} takes no text, got {prompt!r}")
+        if prompt and self.text is None:
+            raise ValueError(f"prompt: expected none, the text encoder was not loaded, got {prompt!r}")
+        if prompt not in self._contexts:
+            if self.text is not None:
+                features = self.text.encode([prompt]).to(self.device)
+            else:
+                features = no_text(1, self.preset.text_dim, self.preset.text_tokens, self.device)
+            with torch.no_grad(), self.at_work(self.transformer):
+                self._contexts[prompt] = self.transformer.embed_text(features)
+        return self._contexts[prompt]
+
+    def ones(self, inputs: Sequence[str]) -> Tensor | None:
+        """(1, C, h, w) latents of an all-ones video, if the branch asks for them; encoded once."""
+        if "ones" not in inputs:
+            return None
+        if self._ones is None:
+            self._ones = self.encode(torch.ones(1, 1, 3, *self.size, device=self.device))[:, :, 0]
+        return self._ones
+
+    @staticmethod
+    def write(
+        memory: Any,
+        latents: Tensor,
+        depth: Tensor,
+        camera: Camera,
+        keep: Tensor | None,
+        frames: Sequence[SourceFrame],
+        copied: Tensor | None,
+        colour: Tensor,
+    ) -> WriteReport:
+        """Write frames to a memory of any kind; an error leaves it as it was.
+
+        See `LatentMemory.write` for the arguments. The caches that it is compared with take no provenance.
+        """
+        if isinstance(memory, RgbMemory):
+            return memory.write(None, depth, camera, keep, colour=colour)
+        if not isinstance(memory, LatentMemory):
+            report: WriteReport = memory.write(latents, depth, camera, keep)
+            return report
+        before = memory.fork()
+        try:
+            return memory.write(
+                latents, depth, camera, keep, frames, copied=copied, colour=colour if memory.colour else None
+            )
+        except BaseException:
+            memory.restore(before)
+            raise
+
+
+def _latent_size(preset: Preset, autoencoder: Autoencoder, size: tuple[int, int]) -> tuple[int, int]:
+    rows, columns = autoencoder.latent_size(*size)
+    _, patch_rows, patch_columns = preset.backbone["patch_size"]
+    if rows % patch_rows or columns % patch_columns:
+        unit = (autoencoder.strides[1] * patch_rows, autoencoder.strides[2] * patch_columns)
+        raise ValueError(f"size: expected a height and width in multiples of {unit} pixels, got {size}")
+    return rows, columns
+
+
+def _check_channels(
+    preset: Preset, transformer: MirageTransformer, autoencoder: Autoencoder, reader: UnfoldReader | None
+) -> None:
+    if autoencoder.channels != preset.latent_channels:
+        raise ValueError(
+            f"autoencoder: expected {preset.latent_channels} latent channels for preset {preset.name!r}, "
+            f"got {autoencoder.channels}"
+        )
+    if transformer.in_channels != preset.latent_channels + preset.depth_channels:
+        raise ValueError(
+            f"transformer: expected {preset.latent_channels + preset.depth_channels} channels for preset "
+            f"{preset.name!r}, got {transformer.in_channels}"
+        )
+    if reader is not None and int(reader.config["channels"]) != autoencoder.channels:
+        raise ValueError(
+            f"reader: expected {autoencoder.channels} channels like the autoencoder, got {reader.config['channels']}"
+        )
+    if preset.read_rule == "unfold" and reader is None:
+        raise ValueError(f"reader: expected one for preset {preset.name!r}, whose read rule is 'unfold', got none")

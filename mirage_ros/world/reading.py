@@ -1,0 +1,183 @@
+"""Reading the memory for target views, in the form that the transformer's memory branch takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.grids import splat
+from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.readout import Readout
+from mirage_ros.models import log_depth
+from mirage_ros.models.memory_input import assemble, pluecker_rays
+from mirage_ros.models.presets import Preset
+from mirage_ros.models.reader import UnfoldReader
+
+# Source frames that are unfolded for one chunk: those whose elements win most cells. What only others show is read as
+# whole tokens.
+MAX_SOURCES = 8
+# A token magnified more than this is not sharp enough to be kept as it is.
+SHARP_SCALE = 1.5
+
+
+class ReadableMemory(Protocol):
+    """Anything that can be read for cameras: the latent memory and the caches that it is compared with."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, camera: Camera) -> Readout:
+        """Readout of (T,) cameras at latent resolution."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the memory shows of T latent frames.
+
+    Attributes:
+        latents: (T, C, h, w), zero where not visible.
+        visible: (T, 1, h, w) float32, one or zero.
+        sharp: (T, 1, h, w) bool, visible and not magnified much.
+        depth: (T, h, w) metres of the cells, NaN where not visible.
+        fine_depth: (T, 2h, 2w) metres, NaN where not visible.
+        offset: (T, 2, h, w) cells from the cell's centre to the element.
+        log_scale: (T, 1, h, w) logarithm of the element's size in target cells.
+        camera: (T,) at latent resolution.
+    """
+
+    latents: Tensor
+    visible: Tensor
+    sharp: Tensor
+    depth: Tensor
+    fine_depth: Tensor
+    offset: Tensor
+    log_scale: Tensor
+    camera: Camera
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def __getitem__(self, index: int | slice) -> Reading:
+        chosen = slice(index, index + 1) if isinstance(index, int) else index
+        return Reading(**{name: getattr(self, name)[chosen] for name in self.__dataclass_fields__})
+
+    def points(self, step: int = 2) -> Tensor:
+        """(M, 3) places that the memory shows, every `step`-th row and column of cells; NaN where nothing."""
+        return self.camera.lift(self.depth)[:, ::step, ::step].reshape(-1, 3)
+
+    def coverage(self) -> Tensor:
+        """(T,) share of cells that are visible."""
+        return self.visible.mean(dim=(1, 2, 3))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Reading]) -> Reading:
+        """Frames of several readings in order."""
+        first = parts[0].camera
+        camera = Camera(
+            torch.cat([part.camera.intrinsics.expand(len(part), 3, 3) for part in parts]),
+            torch.cat([part.camera.cam2world.expand(len(part), 4, 4) for part in parts]),
+            first.height,
+            first.width,
+        )
+        names = [name for name in cls.__dataclass_fields__ if name != "camera"]
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names}, camera=camera)
+
+
+def read_views(memory: ReadableMemory, camera: Camera, preset: Preset, reader: UnfoldReader | None) -> Reading:
+    """Read the memory by the preset's rule.
+
+    With the rule 'unfold' the latents of the source frames are unfolded, splatted at twice the latent resolution and
+    refolded; cells that only whole tokens reach are taken from them.
+
+    Args:
+        memory: the latent memory, or a cache that is compared with it, which is read by its own rule.
+        camera: (T,) at latent resolution, where the memory is.
+        preset: gives the rule.
+        reader: networks of the rule 'unfold'.
+    """
+    unfolding = preset.read_rule == "unfold" and reader is not None and isinstance(memory, LatentMemory)
+    if isinstance(memory, LatentMemory):
+        coarse = memory.read(camera, "nearest" if preset.read_rule == "unfold" else preset.read_rule)
+    else:
+        coarse = memory.read(camera)
+    depth = torch.where(coarse.visible > 0, coarse.depth, torch.nan).squeeze(-3)
+    latents, visible = coarse.latents.float(), coarse.visible
+    fine_depth = interpolate(depth[:, None], scale_factor=float(log_depth.FINE), mode="nearest").squeeze(1)
+    if unfolding and len(memory):
+        assert isinstance(memory, LatentMemory)
+        assert reader is not None
+        sources = _sources(coarse)
+        if sources:
+            latents, visible, fine = _unfold(memory, sources, camera, coarse, reader)
+            # A frame that was not unfolded may show what the chosen ones do not.
+            only_coarse = (visible == 0) & (coarse.visible > 0)
+            latents = torch.where(only_coarse, coarse.latents.float(), latents)
+            visible = torch.maximum(visible, coarse.visible)
+            if fine.depth.shape[-2:] == fine_depth[:, None].shape[-2:]:
+                fine_depth = torch.where(fine.visible > 0, fine.depth, fine_depth[:, None]).squeeze(1)
+    return Reading(
+        latents=latents,
+        visible=visible,
+        sharp=(visible > 0) & (coarse.log_scale <= torch.log(torch.tensor(SHARP_SCALE))),
+        depth=depth,
+        fine_depth=fine_depth,
+        offset=coarse.offset,
+        log_scale=coarse.log_scale,
+        camera=camera,
+    )
+
+
+def branch_input(
+    inputs: Sequence[str], reading: Reading, anchor: Tensor, preset: Preset, ones: Tensor | None = None
+) -> Tensor:
+    """The memory branch's input for the frames of a reading.
+
+    Args:
+        inputs: the branch's groups, see `memory_input.GROUPS`.
+        reading: of target and preceding frames.
+        anchor: (4, 4) cam2world that rays are relative to: the first target camera.
+        preset: gives channels and the statistics of log depth.
+        ones: (1, C, h, w) latents of an all-ones video, for the group of that name.
+
+    Returns:
+        (K, T, h, w).
+    """
+    values = {
+        "latents": reading.latents,
+        "visible": reading.visible,
+        "offset": reading.offset,
+        "log_scale": reading.log_scale,
+    }
+    if "depth" in inputs:
+        values["depth"] = log_depth.pack(reading.fine_depth, preset.log_depth_mean, preset.log_depth_std)
+    if "rays" in inputs:
+        values["rays"] = pluecker_rays(reading.camera, anchor).to(reading.latents)
+    if ones is not None:
+        values["ones"] = ones.expand(len(reading), -1, -1, -1).to(reading.latents)
+    return assemble(inputs, values, preset.latent_channels)
+
+
+def _sources(coarse: Readout) -> list[int]:
+    """Ids of the frames that win most cells, oldest first; one wait for the device."""
+    ids, counts = torch.unique(coarse.source[coarse.visible > 0], return_counts=True)
+    best = torch.argsort(counts, descending=True, stable=True)[:MAX_SOURCES]
+    return sorted(int(frame) for frame in ids[best].tolist())
+
+
+def _unfold(
+    memory: LatentMemory, sources: list[int], camera: Camera, coarse: Readout, reader: UnfoldReader
+) -> tuple[Tensor, Tensor, Readout]:
+    grids = memory.frame_grids(sources)
+    factor = reader.factor
+    features = reader.unfold(grids.latents).float()
+    rows, columns = grids.camera.height * factor, grids.camera.width * factor
+    target = camera.resized(camera.height * factor, camera.width * factor)
+    fine = splat(features, grids.fine_depth(factor), grids.camera.resized(rows, columns), target)
+    latents, visible = reader.refold(fine, coarse)
+    return latents, visible, fine

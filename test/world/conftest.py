@@ -1,0 +1,65 @@
+"""A small room without a simulator: two textured walls in front of the camera, with exact depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from mirage_ros.geometry import Camera, pinhole
+from mirage_ros.perception.given import NoFilter, SensorDepth
+from mirage_ros.perception.pipeline import Perception
+from mirage_ros.world.model import WorldModel
+
+SIZE = (32, 48)
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    rgb: np.ndarray
+    depth: torch.Tensor
+    camera: Camera
+
+    @property
+    def perception(self) -> Perception:
+        return Perception(SensorDepth(self.depth), NoFilter())
+
+
+def make_walk(count: int, step: float = 0.05, height: int = SIZE[0], width: int = SIZE[1]) -> Walk:
+    """A camera that moves to the right before a near wall on the left and a far one on the right."""
+    poses = torch.eye(4, dtype=torch.float64).repeat(count, 1, 1)
+    poses[:, 0, 3] = torch.arange(count) * step
+    camera = pinhole(height, width, focal=width * 0.8, cam2world=poses)
+    rays = camera.rays()
+    origin = poses[:, None, None, :3, 3]
+    near = origin + rays * 2.0
+    depth = torch.where(near[..., 0] < 0.2, 2.0, 3.5)
+    points = origin + rays * depth[..., None]
+    waves = torch.stack([torch.sin(points[..., 0] * 5), torch.cos(points[..., 1] * 6), torch.sin(points[..., 2])], -1)
+    rgb = ((waves * 0.4 + 0.5) * 255).round().to(torch.uint8).numpy()
+    return Walk(rgb, depth.float(), camera)
+
+
+@pytest.fixture(scope="session")
+def walk():
+    return make_walk
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads():
+    # More threads than cores that are free make small networks slower.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def frame_world() -> WorldModel:
+    """The default preset's networks, random, at a minute size."""
+    return WorldModel.from_pretrained(preset="default", random_weights=True, size=SIZE)
+
+
+@pytest.fixture(scope="session")
+def video_world() -> WorldModel:
+    """A temporal autoencoder, as the full-size model has one."""
+    return WorldModel.from_pretrained(preset="test", random_weights=True, size=SIZE)

@@ -1,0 +1,102 @@
+import pytest
+import torch
+
+from mirage_ros.models.presets import preset
+from mirage_ros.models.schedule import make_scheduler
+from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.world.denoise import Conditions, denoise, draw_noise
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return MirageTransformer.from_preset(preset("test")).eval().requires_grad_(False)
+
+
+def conditions(model, frames=3, clean=1, fixed_cells=0, references=0, preceding=0, batch=1):
+    generator = torch.Generator().manual_seed(1)
+
+    def some(count):
+        return torch.randn(batch, 6, count, 4, 6, generator=generator)
+
+    known, fixed = some(frames), torch.zeros(batch, 6, frames, 4, 6, dtype=torch.bool)
+    fixed[:, :, :clean] = True
+    fixed[..., :fixed_cells] = True
+    memory = torch.randn(batch, model.branch.in_channels, frames + preceding, 4, 6, generator=generator)
+    context = model.embed_text(torch.zeros(batch, 1, 16))
+    return Conditions(some(references), some(preceding), memory, known, fixed, context, clean)
+
+
+@pytest.mark.parametrize("solver", ["unipc", "euler"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_fixed_cells_come_out_as_they_went_in(model, solver, steps):
+    from mirage_ros.models.schedule import ScheduleConfig
+
+    given = conditions(model, fixed_cells=2, references=2, preceding=1)
+    noise = draw_noise((1, 6, 3, 4, 6), 0, 0, torch.device("cpu"))
+    with torch.no_grad():
+        result = denoise(model, make_scheduler(ScheduleConfig(solver, steps, 5.0)), noise, given)
+    assert torch.equal(result[given.fixed], given.known[given.fixed])
+    assert result.isfinite().all()
+    assert not torch.equal(result[~given.fixed], noise[~given.fixed])
+
+
+def test_a_chunk_that_is_known_altogether_needs_no_step(model):
+    given, steps = conditions(model, clean=3), []
+    noise = draw_noise((1, 6, 3, 4, 6), 0, 0, torch.device("cpu"))
+    scheduler = make_scheduler(preset("test").schedule)
+    result = denoise(model, scheduler, noise, given, after_step=steps.append)
+    assert torch.equal(result, given.known)
+    assert steps == []
+
+
+def test_stacked_chunks_equal_single_ones(model):
+    parts = [conditions(model, preceding=1), conditions(model, preceding=1)]
+    parts[1].known.mul_(-1)
+    noise = draw_noise((6, 3, 4, 6), 3, 1, torch.device("cpu"))
+    schedule = preset("test").schedule
+    with torch.no_grad():
+        both = denoise(model, make_scheduler(schedule), noise.expand(2, *noise.shape), Conditions.stacked(parts))
+        single = [denoise(model, make_scheduler(schedule), noise[None], part) for part in parts]
+    torch.testing.assert_close(both, torch.cat(single), rtol=1e-4, atol=1e-5)
+
+
+def test_context_frames_get_timestep_zero(model, monkeypatch):
+    seen = []
+    original = MirageTransformer.forward
+
+    def spy(self, latents, timesteps, *arguments, **options):
+        seen.append((timesteps, options["references"]))
+        return original(self, latents, timesteps, *arguments, **options)
+
+    monkeypatch.setattr(MirageTransformer, "forward", spy)
+    given = conditions(model, frames=3, clean=1, references=2, preceding=1)
+    with torch.no_grad():
+        denoise(
+            model,
+            make_scheduler(preset("test").schedule, 1),
+            draw_noise((1, 6, 3, 4, 6), 0, 0, given.known.device),
+            given,
+        )
+    ((timesteps, references),) = seen
+    assert references == 2
+    # [reference reference | clamped target target | preceding]
+    assert (timesteps[0] > 0).tolist() == [False, False, False, True, True, False]
+
+
+def test_guidance_of_one_and_the_empty_prompt_change_nothing(model):
+    given = conditions(model)
+    noise = draw_noise((1, 6, 3, 4, 6), 0, 0, torch.device("cpu"))
+    schedule = preset("test").schedule
+    with torch.no_grad():
+        plain = denoise(model, make_scheduler(schedule), noise, given)
+        guided = denoise(model, make_scheduler(schedule), noise, given, guidance=3.0, empty_context=given.context)
+    torch.testing.assert_close(plain, guided, rtol=1e-3, atol=1e-4)
+
+
+def test_noise_depends_on_seed_and_chunk_only():
+    device = torch.device("cpu")
+    first = draw_noise((2, 3), 7, 1, device)
+    assert torch.equal(first, draw_noise((2, 3), 7, 1, device))
+    assert not torch.equal(first, draw_noise((2, 3), 7, 2, device))
+    assert not torch.equal(first, draw_noise((2, 3), 8, 1, device))

@@ -1,0 +1,289 @@
+import numpy as np
+import pytest
+import torch
+
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION
+from mirage_ros.perception.given import NoFilter, SensorDepth
+from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.protocols import KeepMask
+from mirage_ros.world.model import WorldModel
+from mirage_ros.world.results import STAGES, Cancelled
+
+SIZE = (32, 48)
+
+
+def content(memory) -> dict[str, torch.Tensor]:
+    elements = memory.elements()
+    return {name: getattr(elements, name) for name in ("positions", "features", "size", "confidence", "source")}
+
+
+def assert_same(memory, before) -> None:
+    after = content(memory)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def started(world, scene):
+    memory, history = world.new_memory(), world.new_history()
+    world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0], history=history)
+    return memory, history
+
+
+def test_four_chunks_of_a_video_model(video_world, walk):
+    scene = walk(33)
+    memory, history = started(video_world, scene)
+    stamps = [index * 100 for index in range(33)]
+    observed = len(memory)
+    chunks = list(
+        video_world.imagine(
+            memory,
+            scene.camera,
+            first=scene.rgb[0],
+            perception=scene.perception,
+            stamps=stamps,
+            history=history,
+        )
+    )
+    assert [(chunk.first, len(chunk)) for chunk in chunks] == [(0, 9), (9, 8), (17, 8), (25, 8)]
+    for chunk in chunks:
+        part = slice(chunk.first, chunk.first + len(chunk))
+        assert chunk.rgb.shape == (len(chunk), *SIZE, 3)
+        assert chunk.rgb.dtype == np.uint8
+        assert chunk.depth.dtype == np.float32
+        np.testing.assert_array_equal(chunk.depth, scene.depth[part].numpy())
+        assert set(np.unique(chunk.visible)) <= {0.0, 1.0}
+        torch.testing.assert_close(chunk.camera.cam2world, scene.camera.cam2world[part])
+        assert set(chunk.seconds) == set(STAGES)
+    assert len(memory) > observed
+    records = memory.frames()
+    assert {record.kind for record in records} == {OBSERVATION, IMAGINATION}
+    # Latent frame k stands for frame 4 k.
+    assert {record.stamp for record in records if record.kind == IMAGINATION} <= set(stamps[::4])
+
+
+def test_the_same_seed_gives_the_same_frames_and_another_one_others(frame_world, walk):
+    scene = walk(12)
+    memory, _ = started(frame_world, scene)
+
+    def frames(seed):
+        return np.concatenate(
+            [chunk.rgb for chunk in frame_world.imagine(memory, scene.camera, seed=seed, remember=False)]
+        )
+
+    first = frames(3)
+    np.testing.assert_array_equal(first, frames(3))
+    assert (first != frames(4)).any()
+
+
+def test_without_remembering_nothing_is_left_behind(frame_world, walk):
+    scene = walk(12)
+    memory, history = started(frame_world, scene)
+    before, past = content(memory), len(history)
+    list(frame_world.imagine(memory, scene.camera, remember=False, history=history))
+    assert_same(memory, before)
+    assert len(history) == past
+
+
+@pytest.mark.parametrize("stop_at", ["read", "denoise", "decode", "perceive"])
+def test_cancelled_in_the_second_chunk_the_memory_is_that_of_the_first(frame_world, stop_at, walk):
+    scene = walk(20)
+    expected, _ = started(frame_world, scene)
+    list(frame_world.imagine(expected, scene.camera[:9]))
+    memory, _ = started(frame_world, scene)
+    seen = []
+
+    def cancel():
+        return bool(seen) and seen[-1].chunk == 1 and seen[-1].stage == stop_at
+
+    chunks = frame_world.imagine(memory, scene.camera, on_progress=seen.append, cancel=cancel)
+    assert len(next(chunks)) == 9
+    with pytest.raises(Cancelled):
+        next(chunks)
+    assert_same(memory, content(expected))
+
+
+def test_cancel_is_asked_after_every_denoising_step(frame_world, walk):
+    scene = walk(9)
+    memory, _ = started(frame_world, scene)
+    steps = []
+
+    def cancel():
+        return len([step for step in steps if step.stage == "denoise"]) == 3
+
+    with pytest.raises(Cancelled):
+        list(frame_world.imagine(memory, scene.camera, steps=8, on_progress=steps.append, cancel=cancel))
+    assert max(step.step for step in steps) == 3
+
+
+def test_a_failing_filter_leaves_the_memory_of_the_last_chunk(frame_world, walk):
+    class Failing:
+        def __init__(self):
+            self.calls = 0
+
+        def filter(self, frames, depth, memory):
+            self.calls += 1
+            if self.calls == 2:
+                raise RuntimeError("no segments")
+            return KeepMask(torch.ones_like(depth.depth, dtype=torch.bool))
+
+    scene = walk(20)
+    expected, _ = started(frame_world, scene)
+    perception = Perception(SensorDepth(scene.depth), NoFilter())
+    list(frame_world.imagine(expected, scene.camera[:9], perception=perception))
+    memory, _ = started(frame_world, scene)
+    with pytest.raises(RuntimeError, match="no segments"):
+        list(frame_world.imagine(memory, scene.camera, perception=Perception(SensorDepth(scene.depth), Failing())))
+    assert_same(memory, content(expected))
+
+
+def test_candidates_equal_one_by_one_and_leave_the_memory_alone(frame_world, walk):
+    scene = walk(20)
+    memory, history = started(frame_world, scene)
+    before = content(memory)
+    mirrored = scene.camera.cam2world.clone()
+    mirrored[:, 0, 3] *= -1
+    trajectories = [scene.camera[:12], scene.camera.at(mirrored)[:12], scene.camera[:5]]
+    together: dict[int, list] = {}
+    for chunk in frame_world.imagine_candidates(memory, trajectories, seed=5, history=history):
+        together.setdefault(chunk.candidate, []).append(chunk)
+    assert_same(memory, before)
+    for index, trajectory in enumerate(trajectories):
+        alone = list(frame_world.imagine(memory, trajectory, seed=5, remember=False, history=history))
+        assert [len(chunk) for chunk in alone] == [len(chunk) for chunk in together[index]]
+        for one, other in zip(alone, together[index], strict=True):
+            # Matrix products of other sizes round otherwise.
+            difference = np.abs(one.rgb.astype(int) - other.rgb.astype(int))
+            assert difference.max() <= 2
+            np.testing.assert_array_equal(one.visible, other.visible)
+
+
+def test_cells_that_the_memory_knows_are_not_invented_anew(frame_world, walk):
+    scene = walk(9, step=0.02)
+    memory, _ = started(frame_world, scene)
+    known = frame_world.preview(memory, scene.camera)
+    (chunk,) = frame_world.imagine(memory, scene.camera, remember=False)
+    # Well inside of what is known; at its border the decoder sees inventions.
+    from scipy.ndimage import binary_erosion
+
+    inner = np.stack([binary_erosion(visible > 0, iterations=14) for visible in known.visible])
+    assert inner.mean() > 0.02
+    difference = np.abs(known.rgb[inner].astype(int) - chunk.rgb[inner].astype(int))
+    assert difference.max() <= 2
+
+
+def test_chunks_meet_without_a_seam(frame_world, walk):
+    """The last frame of a chunk is the first of the next: what it was stays in its context."""
+    scene = walk(17, step=0.0)
+    memory, _ = started(frame_world, scene)
+    spy = []
+    rollout_frames = [chunk.rgb for chunk in frame_world.imagine(memory, scene.camera, on_progress=spy.append)]
+    jump = np.abs(rollout_frames[0][-1].astype(int) - rollout_frames[1][0].astype(int)).mean()
+    within = np.abs(rollout_frames[0][-2].astype(int) - rollout_frames[0][-1].astype(int)).mean()
+    assert jump <= within + 3
+
+
+def test_what_was_imagined_is_remembered_but_what_was_only_read_is_not(frame_world, walk):
+    scene = walk(9, step=0.1)
+    memory, _ = started(frame_world, scene)
+    (chunk,) = frame_world.imagine(memory, scene.camera, perception=scene.perception)
+    assert chunk.report.copied > 0
+    assert chunk.report.written > 0
+    again = frame_world.preview(memory, scene.camera[-1:])
+    assert again.coverage[0] > chunk.coverage[-1]
+
+
+def test_a_preview_shows_the_observation_where_it_was_seen_and_grey_elsewhere(frame_world, walk):
+    scene = walk(9, step=0.2)
+    memory, _ = started(frame_world, scene)
+    preview = frame_world.preview(memory, scene.camera)
+    assert preview.coverage[0] > preview.coverage[-1]
+    assert (preview.rgb[preview.visible == 0] == 33).all()
+    seen = preview.visible[0] > 0
+    np.testing.assert_allclose(preview.depth[0][seen], scene.depth[0].numpy()[seen], rtol=0.1)
+
+
+def test_real_observations_win_over_imagination(frame_world, walk):
+    scene = walk(9, step=0.1)
+    memory, _ = started(frame_world, scene)
+    list(frame_world.imagine(memory, scene.camera, perception=scene.perception))
+    report = frame_world.observe(memory, scene.rgb[8], scene.depth[8], scene.camera[8], stamp=7)
+    assert report.added > 0
+    newest = memory.frames()[-1]
+    assert (newest.kind, newest.stamp) == (OBSERVATION, 7)
+
+
+def test_images_of_any_size_and_shape_are_fitted(frame_world, walk):
+    scene = walk(1, height=90, width=120)
+    memory = frame_world.new_memory()
+    report = frame_world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0])
+    assert report.written > 0.7 * report.cells
+    preview = frame_world.preview(memory, scene.camera)
+    assert preview.coverage[0] > 0.9
+
+
+def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk):
+    scene = walk(9)
+    memory, _ = started(frame_world, scene)
+    empty = frame_world.new_memory()
+    before = content(memory)
+    flat = torch.zeros(*SIZE)
+    for call, field in (
+        (lambda: frame_world.imagine(empty, scene.camera), "memory: expected at least one observation"),
+        (lambda: frame_world.imagine(memory, scene.camera[0]), r"trajectory: expected \(T,\) cameras"),
+        (lambda: frame_world.imagine(memory, scene.camera[:0]), "trajectory"),
+        (lambda: frame_world.imagine(memory, scene.camera, steps=0), "steps: expected"),
+        (lambda: frame_world.imagine(memory, scene.camera, seed=-1), "seed: expected"),
+        (lambda: frame_world.imagine(memory, scene.camera, prompt="a kitchen"), "prompt: expected none"),
+        (lambda: frame_world.imagine(memory, scene.camera, stamps=[1]), "stamps: expected 9"),
+        (lambda: frame_world.imagine(memory, scene.camera, first=scene.rgb[0][:, :20]), "first: expected the shape"),
+        (lambda: frame_world.imagine_candidates(memory, []), "trajectories: expected at least one"),
+        (lambda: frame_world.imagine_candidates(memory, [scene.camera], batch=0), "batch: expected"),
+        (lambda: video_world.imagine(memory, scene.camera, perception=scene.perception), "memory: expected 6 channels"),
+        (lambda: frame_world.observe(memory, scene.rgb[0], flat, scene.camera[0]), "depth: expected some valid"),
+        (lambda: frame_world.observe(memory, scene.rgb[0], None, scene.camera[0]), "depth: expected depth with"),
+        (lambda: frame_world.observe(memory, scene.rgb[0][:8], flat + 1, scene.camera[0]), "camera: expected"),
+        (lambda: frame_world.observe(memory, scene.rgb[0].astype(float), flat + 1, scene.camera[0]), "rgb: expected"),
+    ):
+        with pytest.raises(ValueError, match=field):
+            call()
+    assert_same(memory, before)
+
+
+def test_a_video_model_takes_only_its_lengths_and_needs_depth(video_world, walk):
+    scene = walk(10)
+    memory, _ = started(video_world, scene)
+    assert [video_world.frames_for(count) for count in (1, 4, 5, 10)] == [1, 1, 5, 9]
+    with pytest.raises(ValueError, match=r"trajectory: expected 4N\+1 frames such as 9, 13, got 10"):
+        video_world.imagine(memory, scene.camera, perception=scene.perception)
+    with pytest.raises(ValueError, match="perception: expected a depth estimator"):
+        video_world.imagine(memory, scene.camera[:9])
+
+
+def test_bad_cameras_never_get_as_far(frame_world, walk):
+    scene = walk(3)
+    poses = scene.camera.cam2world.clone()
+    poses[1, 0, 3] = torch.nan
+    with pytest.raises(ValueError, match="cam2world: expected finite"):
+        scene.camera.at(poses)
+    with pytest.raises(ValueError, match="intrinsics: expected positive focal"):
+        Camera(torch.diag(torch.tensor([0.0, 1.0, 1.0])), torch.eye(4), 4, 4)
+
+
+def test_offloading_changes_nothing(frame_world, walk):
+    scene = walk(5)
+    other = WorldModel.from_pretrained(preset="default", random_weights=True, size=SIZE, offload=True)
+    results = []
+    for world in (frame_world, other):
+        memory, _ = started(world, scene)
+        results.append(np.concatenate([chunk.rgb for chunk in world.imagine(memory, scene.camera)]))
+    np.testing.assert_array_equal(*results)
+
+
+def test_the_public_conventions_roll_out(video_world, walk):
+    world = WorldModel.from_pretrained(preset="test", random_weights=True, size=SIZE, conventions="public")
+    scene = walk(9)
+    memory, _ = started(world, scene)
+    assert memory.convention.integer_centres
+    (chunk,) = world.imagine(memory, scene.camera, first=scene.rgb[0], perception=scene.perception)
+    assert chunk.rgb.shape == (9, *SIZE, 3)
+    assert np.isfinite(chunk.depth).all()
