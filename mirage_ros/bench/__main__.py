@@ -9,6 +9,9 @@ PARTS = {
     # name: (module whose main() measures it, what it measures)
     "conversions": ("mirage_ros.bench.conversions", "ROS images to arrays and back"),
     "memory": ("mirage_ros.bench.memory", "the latent memory: time of reads, bytes, coverage"),
+    "rollout": ("mirage_ros.bench.rollout", "seconds for each imagined frame, by stage, with three kinds of cache"),
+    "node": ("mirage_ros.bench.node", "the node over DDS: previews, frames, losses, cancelling, resident memory"),
+    "perception": ("mirage_ros.bench.perception", "moving things, depth and cameras against the simulator's truth"),
     "sim": ("mirage_ros.bench.sim", "frames per second of the simulator"),
 }
 

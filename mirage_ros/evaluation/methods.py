@@ -1,0 +1,224 @@
+"""What is compared: the world model, its ablations and simpler answers, behind one interface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mirage_ros.evaluation.cases import Case
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.readout import Readout
+from mirage_ros.memory.rgb import RgbMemory
+from mirage_ros.memory.rules import WriteReport
+from mirage_ros.memory.view import ViewMemory
+from mirage_ros.models.memory_input import fill_rows
+from mirage_ros.perception.given import NoFilter, SensorDepth
+from mirage_ros.perception.pipeline import Perception
+from mirage_ros.world.frames import enlarge, fit_camera
+from mirage_ros.world.model import WorldModel
+from mirage_ros.world.reading import read_views
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a method answers.
+
+    Attributes:
+        rgb: (T, H, W, 3) uint8.
+        depth: (T, H, W) float32 metres, 0 where it gives none.
+        seconds: of work.
+        cache_bytes: held at the end by what is remembered.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    seconds: float
+    cache_bytes: int
+
+
+Method = Callable[[WorldModel, Case, int], Outcome]
+
+
+class NoMemory:
+    """A memory that never knows anything."""
+
+    def __init__(self, world: WorldModel) -> None:
+        self._channels = world.parts.autoencoder.channels
+
+    nbytes = 0
+
+    def __len__(self) -> int:
+        return 0
+
+    def read(self, camera: Camera) -> Readout:
+        """Nothing is visible."""
+        shape, size = tuple(camera.batch_shape), (camera.height, camera.width)
+
+        def zeros(channels: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(*shape, channels, *size, dtype=dtype, device=camera.device)
+
+        missing = zeros(1, torch.int64) - 1
+        return Readout(
+            latents=zeros(self._channels),
+            visible=zeros(1),
+            depth=zeros(1),
+            offset=zeros(2),
+            log_scale=zeros(1),
+            confidence=zeros(1),
+            source=missing,
+            index=missing.clone(),
+        )
+
+    def write(self, latents: Tensor, depth: Tensor, camera: Camera, keep: Tensor | None = None) -> WriteReport:
+        """Forget at once."""
+        return WriteReport()
+
+    def fork(self) -> NoMemory:
+        """The same."""
+        return self
+
+
+def observed(world: WorldModel, cache: Any, case: Case) -> Any:
+    """Write a case's sources, their static part, into a cache; gives the history."""
+    history = world.new_history()
+    for source in case.sources:
+        clip = case.clip
+        keep = torch.from_numpy(clip.keep[source])
+        world.observe(cache, clip.rgb[source], clip.depth[source], clip.camera[source], keep=keep, history=history)
+    return history
+
+
+def imagined(
+    new_cache: Callable[[WorldModel], Any], perceive: Callable[[WorldModel, Case], Perception | None] | None = None
+) -> Method:
+    """The world model with a cache and, where given, a perception of its own."""
+
+    def method(world: WorldModel, case: Case, seed: int) -> Outcome:
+        cache = new_cache(world)
+        history = observed(world, cache, case)
+        perception = perceive(world, case) if perceive is not None else None
+        if perception is None and world.perception is None:
+            perception = true_depth(world, case)
+        start = time.perf_counter()
+        chunks = list(
+            world.imagine(
+                cache, case.clip.camera, first=case.clip.rgb[0], seed=seed, perception=perception, history=history
+            )
+        )
+        seconds = time.perf_counter() - start
+        return Outcome(
+            rgb=np.concatenate([chunk.rgb for chunk in chunks]),
+            depth=np.concatenate([chunk.depth for chunk in chunks]),
+            seconds=seconds,
+            cache_bytes=cache.nbytes,
+        )
+
+    return method
+
+
+def true_depth(world: WorldModel, case: Case) -> Perception:
+    """Perception that is given the true depth of every frame."""
+    return Perception(SensorDepth(torch.from_numpy(case.clip.depth)), NoFilter())
+
+
+@torch.no_grad()
+def readout_alone(world: WorldModel, case: Case, seed: int) -> Outcome:
+    """What the memory shows, decoded; holes take the nearest seen cell of their row."""
+    memory = world.new_memory()
+    observed(world, memory, case)
+    start = time.perf_counter()
+    camera = fit_camera(case.clip.camera, world.height, world.width).to(world.device, torch.float64)
+    reading = read_views(memory, camera.resized(*world.parts.latent_size), world.preset, world.parts.reader)
+    latents = torch.where(reading.visible > 0, reading.latents, fill_rows(reading.latents, reading.visible > 0))
+    rgb = world.parts.decode(latents.unsqueeze(2)).squeeze(1)
+    depth = enlarge(reading.fine_depth.nan_to_num(0.0), world.height, world.width)
+    return Outcome(
+        rgb=(rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy(),
+        depth=depth.float().cpu().numpy(),
+        seconds=time.perf_counter() - start,
+        cache_bytes=memory.nbytes,
+    )
+
+
+def copied(world: WorldModel, case: Case, seed: int) -> Outcome:
+    """The first frame again and again."""
+    count = len(case.clip)
+    return Outcome(
+        rgb=np.repeat(case.clip.rgb[:1], count, axis=0),
+        depth=np.repeat(case.clip.depth[:1], count, axis=0),
+        seconds=0.0,
+        cache_bytes=case.clip.rgb[0].nbytes,
+    )
+
+
+@torch.no_grad()
+def bound(world: WorldModel, case: Case, seed: int) -> Outcome:
+    """The autoencoder's own loss: the true frames encoded and decoded. No method with this autoencoder beats it."""
+    images = torch.from_numpy(case.clip.rgb).permute(0, 3, 1, 2).float().to(world.device) / 255
+    # One clip for each frame: a temporal autoencoder takes only some lengths.
+    rgb = world.parts.decode(world.parts.encode(images[:, None]))[:, 0]
+    return Outcome(
+        rgb=(rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy(),
+        depth=case.clip.depth,
+        seconds=0.0,
+        cache_bytes=0,
+    )
+
+
+def truth(world: WorldModel, case: Case, seed: int) -> Outcome:
+    """The true frames, to check a protocol with."""
+    return Outcome(case.clip.rgb, case.clip.depth, 0.0, 0)
+
+
+def shuffled(world: WorldModel, case: Case, seed: int) -> Outcome:
+    """The true frames of the wrong moments, to check a protocol with."""
+    count = len(case.clip)
+    order = (np.arange(count) + count // 2) % count
+    return Outcome(case.clip.rgb[order], case.clip.depth[order], 0.0, 0)
+
+
+def _rgb_cache(world: WorldModel) -> RgbMemory:
+    stride = world.parts.autoencoder.strides[1]
+    return RgbMemory(lambda images: world.parts.encode(images[:, None])[:, :, 0], stride, world.device)
+
+
+METHODS: dict[str, tuple[Method, str]] = {
+    "mirage": (imagined(lambda world: world.new_memory()), "the world model with its latent memory"),
+    "readout": (readout_alone, "what the memory shows, decoded; holes filled from the nearest seen cell of the row"),
+    "rgb": (imagined(_rgb_cache), "the same networks over a cache of coloured points (the Spatia and Gen3C way)"),
+    "view": (
+        imagined(lambda world: ViewMemory(world.parts.autoencoder.channels, world.device)),
+        "the same networks over whole past views (the VMem way)",
+    ),
+    "none": (imagined(NoMemory), "the same networks without any memory"),
+    "copy": (copied, "the first frame again and again"),
+    "true-depth": (
+        imagined(lambda world: world.new_memory(), true_depth),
+        "the world model, with true depth of its frames",
+    ),
+    "bound": (bound, "true frames through the autoencoder: what no method can beat"),
+    "truth": (truth, "a perfect answer, to check a protocol"),
+    "shuffled": (shuffled, "right pictures in the wrong places, to check a protocol"),
+}
+# What `--methods all` means; the rest are checks.
+COMPARED = ("mirage", "readout", "rgb", "view", "none", "copy", "bound")
+
+
+def find_methods(names: list[str]) -> dict[str, Method]:
+    """Methods by name; 'all' for those that are compared.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    chosen = list(COMPARED) if names == ["all"] else names
+    unknown = [name for name in chosen if name not in METHODS]
+    if unknown or not chosen:
+        raise ValueError(f"methods: expected 'all' or some of {', '.join(METHODS)}, got {', '.join(names) or 'none'}")
+    return {name: METHODS[name][0] for name in chosen}

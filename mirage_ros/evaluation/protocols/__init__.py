@@ -1,0 +1,1 @@
+"""Protocols: frozen lists of cases, on the simulator and on recordings."""

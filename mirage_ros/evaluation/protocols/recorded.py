@@ -1,0 +1,125 @@
+"""Recorded walks: RGB-D folders with true depth, and RealEstate10K clips without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from mirage_ros.evaluation.cases import Case
+from mirage_ros.geometry import Camera
+from mirage_ros.recordings.rgbd import RgbdFolder
+from mirage_ros.recordings.trajectories import read_trajectory
+from mirage_ros.training.clips import Clip
+from mirage_ros.world.frames import fit_camera, fit_colour, fit_nearest
+
+# Frames of a case and frames of the recording between them.
+RGBD_FRAMES, RGBD_EVERY = 17, 1
+# RealEstate10K, as in facts that published comparisons share: the first frame is shown, every eighth frame is a target.
+RE10K_FRAMES, RE10K_EVERY = 17, 8
+
+
+class RgbdProtocol:
+    """A recorded RGB-D walk cut into cases that follow each other.
+
+    Args:
+        folder: see `recordings.rgbd`.
+        height, width: pixels that frames are fitted to, middle first.
+        limit: use only the first so many cases.
+        fps: of the recording.
+    """
+
+    name = "rgbd"
+
+    def __init__(
+        self, folder: str | Path, height: int, width: int, limit: int | None = None, fps: float = 30.0 / 8
+    ) -> None:
+        self._walk, self._size, self._fps = RgbdFolder(folder), (height, width), fps
+        self._name = Path(folder).name
+        starts = range(0, len(self._walk) - RGBD_FRAMES + 1, RGBD_FRAMES - 1)
+        if not starts:
+            raise ValueError(f"rgbd: expected at least {RGBD_FRAMES} frames in {folder}, got {len(self._walk)}")
+        self._starts = list(starts)[:limit]
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def cases(self) -> Iterator[Case]:
+        """Read the cases one by one."""
+        for start in self._starts:
+            frames = [self._walk[start + RGBD_EVERY * index] for index in range(RGBD_FRAMES)]
+            first = frames[0].camera
+            poses = torch.stack([frame.camera.cam2world for frame in frames])
+            depth = np.stack([fit_nearest(torch.from_numpy(frame.depth), *self._size).numpy() for frame in frames])
+            clip = Clip(
+                f"{self._name}-{start:04d}",
+                np.stack([_fitted(frame.rgb, self._size) for frame in frames]),
+                depth,
+                np.zeros(depth.shape, np.uint8),
+                fit_camera(Camera(first.intrinsics, poses, first.height, first.width), *self._size),
+                self._fps,
+            )
+            yield Case(clip)
+
+
+class Re10kProtocol:
+    """RealEstate10K: a folder with cameras/NAME.txt and frames/NAME/TIMESTAMP.png (or .jpg).
+
+    The first frame is shown; targets are the 8th, 16th and so on. Frames are cut to the model's shape around their
+    middle and scaled. There is no true depth: the shown frame's depth must be estimated, and visible and hidden pixels
+    are not told apart.
+
+    Args:
+        folder: as above.
+        height, width: pixels.
+        limit: use only the first so many clips, by name.
+    """
+
+    name = "re10k"
+
+    def __init__(self, folder: str | Path, height: int, width: int, limit: int | None = None) -> None:
+        self._folder, self._size = Path(folder), (height, width)
+        files = sorted((self._folder / "cameras").glob("*.txt"))
+        if not files:
+            raise FileNotFoundError(f"re10k: {self._folder}/cameras holds no NAME.txt")
+        self._files = files[:limit]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def cases(self) -> Iterator[Case]:
+        """Read the clips one by one."""
+        for file in self._files:
+            trajectory = read_trajectory(file, "realestate10k")
+            images = sorted((self._folder / "frames" / file.stem).glob("*.[pj][np]g"), key=lambda path: int(path.stem))
+            if len(images) != len(trajectory):
+                raise ValueError(f"re10k: expected {len(trajectory)} frames for {file.name}, got {len(images)}")
+            chosen = list(range(0, len(images), RE10K_EVERY))[:RE10K_FRAMES]
+            if len(chosen) < 2:
+                raise ValueError(f"re10k: expected more than {RE10K_EVERY} frames for {file.name}, got {len(images)}")
+            frames = []
+            for index in chosen:
+                bgr = cv2.imread(str(images[index]))
+                if bgr is None:
+                    raise ValueError(f"re10k: expected a picture, got {images[index]}")
+                frames.append(np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8))
+            camera = trajectory.camera(*frames[0].shape[:2])[torch.tensor(chosen)]
+            shape = (len(chosen), *self._size)
+            yield Case(
+                Clip(
+                    file.stem,
+                    np.stack([_fitted(frame, self._size) for frame in frames]),
+                    np.zeros(shape, np.float32),
+                    np.zeros(shape, np.uint8),
+                    fit_camera(camera, *self._size),
+                    30.0 / RE10K_EVERY,
+                )
+            )
+
+
+def _fitted(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    colour = (fit_colour(torch.from_numpy(rgb), *size) * 255).round().to(torch.uint8)
+    return colour.permute(1, 2, 0).contiguous().numpy()

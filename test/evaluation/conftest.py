@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mirage_ros.evaluation.cases import Case
+from mirage_ros.geometry import pinhole
+from mirage_ros.training.clips import Clip
+from mirage_ros.world.model import WorldModel
+
+SIZE = (32, 48)
+
+
+@pytest.fixture(scope="session")
+def world() -> WorldModel:
+    torch.set_num_threads(1)
+    return WorldModel.from_pretrained(preset="default", random_weights=True, size=SIZE)
+
+
+def make_case(name: str, phase: float) -> Case:
+    """A textured wall two metres away, the camera slides along it; a box moves in front of it."""
+    count = 6
+    poses = torch.eye(4, dtype=torch.float64).repeat(count, 1, 1)
+    poses[:, 0, 3] = torch.arange(count) * 0.1
+    camera = pinhole(*SIZE, focal=40.0, cam2world=poses)
+    depth = np.full((count, *SIZE), 2.0, np.float32)
+    points = camera.lift(torch.from_numpy(depth).double()).numpy()
+    rgb = (np.stack([np.sin(points[..., 0] * k + phase) for k in (7, 11, 17)], -1) * 120 + 128).astype(np.uint8)
+    labels = np.zeros(depth.shape, np.uint8)
+    for index in range(count):
+        columns = slice(5 * index, 5 * index + 6)
+        labels[index, 10:20, columns], depth[index, 10:20, columns], rgb[index, 10:20, columns] = 1, 1.0, 255
+    return Case(Clip(name, rgb, depth, labels, camera, 10.0))
+
+
+class Walls:
+    """A protocol of two cases."""
+
+    name = "walls"
+
+    def __init__(self) -> None:
+        self.rendered = 0
+
+    def __len__(self) -> int:
+        return 2
+
+    def cases(self):
+        for name, phase in (("one", 0.0), ("two", 1.0)):
+            self.rendered += 1
+            yield make_case(name, phase)
+
+
+@pytest.fixture
+def walls() -> Walls:
+    return Walls()
+
+
+@pytest.fixture(scope="session")
+def case() -> Case:
+    return make_case("one", 0.0)

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from mirage_ros.evaluation.methods import METHODS, NoMemory, find_methods
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_answers_every_frame(world, case, name):
+    outcome = METHODS[name][0](world, case, 0)
+    assert outcome.rgb.shape == case.clip.rgb.shape
+    assert outcome.rgb.dtype == np.uint8
+    assert outcome.depth.shape == case.clip.depth.shape
+    assert outcome.seconds >= 0
+
+
+def test_what_moves_is_not_shown_to_the_memory(world, case):
+    """The box of the first frame is masked, so no later frame may show it there."""
+    memory = world.new_memory()
+    from mirage_ros.evaluation.methods import observed
+
+    observed(world, memory, case)
+    depth = memory.read(case.clip.camera[:1].resized(*world.parts.latent_size)).depth
+    assert not ((depth > 0) & (depth < 1.5)).any()
+
+
+def test_without_memory_nothing_is_remembered(world, case):
+    cache = NoMemory(world)
+    world.observe(cache, case.clip.rgb[0], case.clip.depth[0], case.clip.camera[0])
+    assert len(cache) == 0
+    assert not cache.read(case.clip.camera.resized(8, 12)).visible.any()
+
+
+def test_names_are_checked_and_all_means_those_that_are_compared():
+    assert "truth" not in find_methods(["all"])
+    assert list(find_methods(["copy", "mirage"])) == ["copy", "mirage"]
+    with pytest.raises(ValueError, match="methods: expected 'all' or some of"):
+        find_methods(["best"])

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from mirage_ros.evaluation import metrics
+from mirage_ros.geometry import pinhole
+
+
+@pytest.fixture(scope="module")
+def wall():
+    """A camera that slides along a textured wall two metres away: frames, depth and cameras."""
+    poses = torch.eye(4, dtype=torch.float64).repeat(9, 1, 1)
+    poses[:, 0, 3] = torch.arange(9) * 0.05
+    camera = pinhole(48, 64, focal=60.0, cam2world=poses)
+    points = camera.lift(torch.full((9, 48, 64), 2.0, dtype=torch.float64))
+    generator = np.random.default_rng(0)
+    waves = [
+        np.sin(points.numpy() @ generator.normal(size=3) * scale + phase)
+        for scale, phase in zip((7, 11, 17), (0, 1, 2), strict=True)
+    ]
+    rgb = np.stack([(wave * 0.5 + 0.5) * 255 for wave in waves], axis=-1).round().astype(np.uint8)
+    return rgb, np.full((9, 48, 64), 2.0, np.float32), camera
+
+
+def test_psnr_is_that_of_its_definition():
+    generator = np.random.default_rng(1)
+    one, other = generator.integers(0, 256, (2, 3, 16, 20, 3), dtype=np.uint8)
+    mask = generator.random((3, 16, 20)) < 0.3
+    error = ((one.astype(float) - other.astype(float)) ** 2)[mask].mean()
+    assert metrics.masked_psnr(one, other, mask) == pytest.approx(10 * np.log10(255**2 / error), abs=1e-4)
+
+
+def test_equal_pictures_have_the_greatest_psnr_and_empty_masks_none(wall):
+    rgb, _, _ = wall
+    assert metrics.masked_psnr(rgb, rgb) == metrics.MAX_PSNR
+    assert np.isnan(metrics.masked_psnr(rgb, rgb, np.zeros(rgb.shape[:3], bool)))
+
+
+def test_ssim_agrees_with_torchmetrics_and_with_its_mask(wall):
+    rgb, _, _ = wall
+    noisy = np.clip(rgb.astype(int) + np.random.default_rng(2).integers(-20, 21, rgb.shape), 0, 255).astype(np.uint8)
+    one, other = (torch.from_numpy(a).permute(0, 3, 1, 2).float() / 255 for a in (noisy, rgb))
+    expected = float(structural_similarity_index_measure(one, other, data_range=1.0))
+    assert metrics.masked_ssim(noisy, rgb) == pytest.approx(expected, abs=0.02)
+    left = np.zeros(rgb.shape[:3], bool)
+    left[:, :, :32] = True
+    half = noisy.copy()
+    half[:, :, :20] = rgb[:, :, :20]
+    assert metrics.masked_ssim(half, rgb, left) > metrics.masked_ssim(half, rgb, ~left)
+
+
+def test_depth_errors_of_a_known_factor():
+    truth = np.full((2, 4, 5), 2.0)
+    truth[0, 0] = 0
+    result = metrics.depth_errors(truth * 1.1, truth)
+    assert result["abs_rel"] == pytest.approx(0.1)
+    assert result["delta"] == 1.0
+    assert metrics.depth_errors(truth * 1.3, truth)["delta"] == 0.0
+    holes = truth.copy()
+    holes[1, :2] = np.nan
+    assert metrics.depth_errors(holes, truth)["valid"] == pytest.approx(25 / 35)
+
+
+def test_what_the_source_saw_is_visible_and_what_came_into_view_is_not(wall):
+    _, depth, camera = wall
+    seen = metrics.seen_before(depth, camera, [0])
+    assert seen[0].all()
+    # 0.4 m at 2 m and 60 px: 12 columns are new on the right.
+    assert seen[8, :, :51].all()
+    assert not seen[8, :, 53:].any()
+    assert metrics.seen_before(depth, camera, [0, 8])[8].all()
+
+
+def test_something_in_front_hides_what_is_behind(wall):
+    _, depth, camera = wall
+    hidden = depth.copy()
+    hidden[0, :, :20] = 1.0
+    assert not metrics.seen_before(hidden, camera, [0])[1, :, :15].any()
+
+
+def test_true_frames_agree_in_space_and_still_ones_do_not(wall):
+    rgb, depth, camera = wall
+    true = metrics.reprojection_error(rgb, depth, camera)
+    assert true["depth"] < 1e-6
+    assert true["agree"] > 0.99
+    still = metrics.reprojection_error(np.repeat(rgb[:1], 9, axis=0), depth, camera)
+    assert still["colour"] > 3 * true["colour"]
+    wrong = metrics.reprojection_error(rgb, depth * np.linspace(1, 2, 9)[:, None, None], camera)
+    assert wrong["agree"] < 0.2
+
+
+def test_a_steady_film_has_little_flow_error_and_flicker_much(wall):
+    rgb, _, _ = wall
+    steady = metrics.flow_consistency(rgb)
+    assert steady["cycle"] < 0.5
+    flicker = rgb.copy()
+    flicker[::2] = 255 - flicker[::2]
+    assert metrics.flow_consistency(flicker)["photometric"] > 5 * steady["photometric"]
+    assert np.isnan(metrics.flow_consistency(rgb[:1])["cycle"])
+
+
+def test_right_frames_have_right_cameras_and_shifted_ones_their_shift(wall):
+    rgb, depth, camera = wall
+    right = metrics.camera_errors(rgb, rgb, depth, camera)
+    assert right["found"] == 1.0
+    assert right["translation"] < 0.01
+    late = metrics.camera_errors(rgb[2:], rgb[:-2], depth[:-2], camera[:-2])
+    assert late["translation"] == pytest.approx(0.1, abs=0.03)
+
+
+def test_shapes_that_differ_are_refused(wall):
+    rgb, _, _ = wall
+    with pytest.raises(ValueError, match="frames: expected one shape"):
+        metrics.masked_psnr(rgb, rgb[1:])

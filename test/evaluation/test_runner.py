@@ -1,0 +1,83 @@
+import json
+
+import numpy as np
+import pytest
+
+from mirage_ros.evaluation.methods import METHODS, find_methods
+from mirage_ros.evaluation.report import write_report
+from mirage_ros.evaluation.runner import evaluate
+from mirage_ros.evaluation.scores import COLUMNS, TIMED, summary
+
+CHECKS = ("truth", "shuffled", "copy", "readout")
+
+
+def run(world, protocol, folder, methods=CHECKS):
+    return evaluate(world, protocol, find_methods(list(methods)), folder, {"seed": 0})
+
+
+def of(rows, method, name="psnr"):
+    return np.mean([row[name] for row in rows if row["method"] == method])
+
+
+def test_a_perfect_answer_wins_and_a_shuffled_one_loses(world, walls, tmp_path):
+    rows = run(world, walls, tmp_path)
+    for name in ("psnr", "psnr_visible", "psnr_hidden", "ssim"):
+        assert of(rows, "truth", name) > 5 + of(rows, "shuffled", name) or name == "ssim"
+    assert of(rows, "truth", "ssim") == pytest.approx(1.0)
+    assert of(rows, "truth", "depth_abs_rel") == 0
+    assert of(rows, "truth", "translation") < of(rows, "shuffled", "translation")
+
+
+def test_the_frame_that_is_shown_does_not_count(world, walls, tmp_path):
+    """Copying it is perfect for it, and must not be rewarded."""
+    rows = run(world, walls, tmp_path, ("copy",))
+    assert of(rows, "copy") < 40
+
+
+def test_a_second_run_does_nothing_twice_and_gives_the_same(world, walls, tmp_path):
+    first = run(world, walls, tmp_path)
+    calls = []
+    spied = {name: lambda *a, name=name: calls.append(name) for name in CHECKS}
+    again = evaluate(world, walls, spied, tmp_path, {"seed": 0})
+    assert calls == []
+    assert [row["psnr"] for row in again] == [row["psnr"] for row in first]
+
+
+def test_a_run_that_was_killed_in_a_line_goes_on(world, walls, tmp_path):
+    first = run(world, walls, tmp_path)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    again = run(world, walls, tmp_path)
+    without_time = [{k: v for k, v in row.items() if k not in TIMED} for row in first]
+    assert [{k: v for k, v in row.items() if k not in TIMED} for row in again] == without_time
+    assert [json.loads(line)["case"] for line in path.read_text().splitlines()] == [row["case"] for row in first]
+
+
+def test_results_under_other_settings_are_not_mixed(world, walls, tmp_path):
+    run(world, walls, tmp_path, ("copy",))
+    with pytest.raises(ValueError, match=r"out: expected a new folder .* seed \(0, not 1\)"):
+        evaluate(world, walls, find_methods(["copy"]), tmp_path, {"seed": 1})
+
+
+def test_the_report_has_a_table_pictures_and_one_page(world, walls, tmp_path):
+    rows = run(world, walls, tmp_path)
+    table = write_report(tmp_path, rows, {"seed": 0}, {name: METHODS[name][1] for name in CHECKS})
+    lines = table.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == list(CHECKS)
+    assert "PSNR dB" in lines[0]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert 'src="http' not in page
+    assert json.loads((tmp_path / "summary.json").read_text())["methods"]["truth"]["psnr"][0] == 100.0
+
+
+def test_intervals_hold_the_mean_and_narrow_with_more_cases():
+    generator = np.random.default_rng(0)
+
+    def rows(count):
+        return [dict.fromkeys(COLUMNS, value) for value in generator.normal(20, 2, count)]
+
+    few, many = summary(rows(5))["psnr"], summary(rows(200))["psnr"]
+    for mean, low, high in (few, many):
+        assert low <= mean <= high
+    assert many[2] - many[1] < few[2] - few[1]
