@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+
+from mirage_ros.evaluation.decisions import MOVES, Place, decisions, free_moves, goal_score, move, space_score
+from mirage_ros.evaluation.methods import find_methods
+from mirage_ros.evaluation.ranking import agreement, arrived, rank, reach, table
+from mirage_ros.geometry import body_to_optical, check_pose
+from mirage_ros.sim.paths import collides
+
+
+@pytest.fixture(scope="module")
+def place():
+    place = Place("rooms", 1_000_000, (32, 48))
+    yield place
+    place.close()
+
+
+def test_a_move_turns_left_and_goes_its_length():
+    start = body_to_optical(torch.eye(4, dtype=torch.float64))
+    poses = move(start, 90.0, 1.0, 181)
+    check_pose(poses)
+    # A quarter of a circle of length 1: it ends at (2/pi, 2/pi), facing left (+y).
+    torch.testing.assert_close(poses[-1, :2, 3], torch.full((2,), 2 / torch.pi, dtype=torch.float64), atol=1e-4, rtol=0)
+    torch.testing.assert_close(poses[-1, :3, 2], torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64), atol=1e-6, rtol=0)
+    assert torch.equal(poses[0], start)
+
+
+def test_moves_on_offer_touch_nothing(place):
+    moves = free_moves(place.scene, place.start)
+    assert 1 <= len(moves) <= len(MOVES)
+    assert not any(collides(place.scene, poses[:, :3, 3], 0.2) for poses in moves)
+
+
+def test_truth_ranks_perfectly_and_equal_guesses_say_nothing():
+    assert agreement([1, 2, 3], [10, 20, 30]) == {"tau": 1.0, "regret": 0.0}
+    worst = agreement([3, 2, 1], [10, 20, 30])
+    assert worst["tau"] == pytest.approx(-1)
+    assert worst["regret"] == 1
+    assert agreement([5, 5, 5], [10, 20, 30]) == {"tau": 0.0, "regret": 0.5}
+
+
+def test_the_truth_has_no_regret_and_copying_no_opinion(world):
+    rows = rank(world, find_methods(["truth", "copy"]), 2, 0)
+    assert len(rows) == 2 * 2 * 2
+    assert all(row["tau"] == pytest.approx(1) and row["regret"] == 0 for row in rows if row["method"] == "truth")
+    assert all(row["tau"] == 0 for row in rows if row["method"] == "copy")
+
+
+def test_decisions_are_frozen_and_have_a_choice():
+    first, second = (next(decisions(1, (32, 48))) for _ in range(2))
+    np.testing.assert_array_equal(first.goal, second.goal)
+    assert len(first.candidates) >= 4
+    assert len({case.clip.rgb[-1].tobytes() for case in first.candidates}) == len(first.candidates)
+
+
+def test_a_planner_that_sees_the_truth_makes_way(world, place):
+    assert reach(world, find_methods(["truth"])["truth"], place, 1) or not reach(world, None, place, 1)
+
+
+def test_a_view_is_most_like_itself_and_open_space_scores_more():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    assert goal_score(picture, picture) == pytest.approx(1.0)
+    assert goal_score(255 - picture, picture) < 0.5
+    assert space_score(np.full((4, 4), 3.0)) == 3.0
+    assert space_score(np.array([[0.0, np.nan, 100.0, 5.0]])) == 2.5
+
+
+def test_arriving_needs_place_and_heading():
+    start = body_to_optical(torch.eye(4, dtype=torch.float64))
+    assert arrived(start, start)
+    assert not arrived(move(start, 0.0, 0.8)[-1], start)
+    assert not arrived(move(start, 60.0, 0.001)[-1], start)
+
+
+def test_the_table_has_every_method_once():
+    rows = [{"method": "a", "score": score, "tau": 0.5, "regret": 0.1} for score in ("goal", "space") for _ in range(3)]
+    lines = table(rows, {"a": [True, False], "random": [False, False]}).splitlines()
+    assert lines[2].startswith("| a | 0.50 (0.50 to 0.50)")
+    assert "| 0.50 (" in lines[2].rsplit("|", 2)[0]
+    assert lines[3].startswith("| random | - |")
