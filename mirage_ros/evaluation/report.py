@@ -61,8 +61,10 @@ def _cell(name: str, value: tuple[float, float, float]) -> str:
 
 def _plot_drift(folder: Path, rows: Rows, methods: Sequence[str]) -> Path:
     """PSNR against the frame's place in the walk."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise RuntimeError("report: matplotlib is not installed; pip install 'mirage_ros[eval]'") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -76,7 +76,7 @@ def enlarge(cells: Tensor, height: int, width: int) -> Tensor:
 
 def check_image(name: str, rgb: Image) -> Tensor:
     """An image as a tensor; refuses anything but (H, W, 3) uint8."""
-    image = torch.as_tensor(np.ascontiguousarray(rgb) if isinstance(rgb, np.ndarray) else rgb)
+    image = torch.as_tensor(np.require(rgb, requirements=["C", "W"]) if isinstance(rgb, np.ndarray) else rgb)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != torch.uint8 or 0 in image.shape:
         raise ValueError(f"{name}: expected (H, W, 3) uint8, got {tuple(image.shape)} {image.dtype}")
     return image
@@ -84,7 +84,7 @@ def check_image(name: str, rgb: Image) -> Tensor:
 
 def check_depth(depth: Depth) -> Tensor:
     """Depth as a float32 tensor; refuses anything but (H, W) metres with some valid pixel."""
-    metres = torch.as_tensor(np.ascontiguousarray(depth) if isinstance(depth, np.ndarray) else depth)
+    metres = torch.as_tensor(np.require(depth, requirements=["C", "W"]) if isinstance(depth, np.ndarray) else depth)
     if metres.ndim != 2 or not metres.is_floating_point():
         raise ValueError(f"depth: expected (H, W) floating-point metres, got {tuple(metres.shape)} {metres.dtype}")
     if not valid_depth(metres).any():

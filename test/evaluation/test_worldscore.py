@@ -1,0 +1,126 @@
+"""Against a stand-in of WorldScore's helper and folders, written from the facts of its format."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mirage_ros.evaluation.worldscore import (
+    cameras_from_worldscore,
+    cameras_to_worldscore,
+    generate,
+    imagine_sample,
+    write_sample,
+)
+from mirage_ros.geometry import invert
+from mirage_ros.perception.given import NoFilter
+from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.protocols import DepthEstimate
+from mirage_ros.world.model import WorldModel
+
+
+class FlatDepth:
+    """Everything is two metres away."""
+
+    def estimate(self, frames, memory):
+        return DepthEstimate(torch.full((len(frames.rgb), *frames.rgb.shape[-2:]), 2.0), frames.camera)
+
+
+PERCEPTION = Perception(FlatDepth(), NoFilter())
+
+
+def path(count: int) -> np.ndarray:
+    """Cameras that push in and move right, Blender's axes: forward is -z."""
+    matrices = np.tile(np.eye(4), (count, 1, 1))
+    matrices[:, 0, 3] = np.linspace(0, 0.2, count)
+    matrices[:, 2, 3] = np.linspace(0, -0.3, count)
+    return matrices
+
+
+def picture(height=64, width=64):
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 255 // height, columns * 255 // width, (rows + columns) % 256], -1).astype(np.uint8)
+
+
+class StandInHelper:
+    """Saves what WorldScore's helper saves."""
+
+    def __init__(self, folder):
+        self.path, self.focal_length, self.sizes = folder, 500, []
+
+    def save(self, all_interpframes):
+        (self.path / "frames").mkdir(parents=True)
+        for index, frame in enumerate(all_interpframes):
+            assert isinstance(frame, Image.Image)
+            frame.save(self.path / "frames" / f"{index:03d}.png")
+
+
+def test_blender_axes_become_optical_ones():
+    camera = cameras_from_worldscore(path(5), 512, 512)
+    last = camera[4]
+    # Ahead and to the right in the world of the first camera: a point there lies on the axis of the last one.
+    point = torch.tensor([[0.2, 0.0, -2.3]], dtype=torch.float64)
+    pixel, depth = last.project(point)
+    torch.testing.assert_close(pixel, torch.tensor([[256.0, 256.0]], dtype=torch.float64))
+    assert depth.item() == pytest.approx(2.0)
+    # Up in the world is up in the picture: smaller y.
+    above, _ = last.project(torch.tensor([[0.2, 0.5, -2.3]], dtype=torch.float64))
+    assert above[0, 1] < 256
+
+
+def test_cameras_survive_the_way_there_and_back():
+    camera = cameras_from_worldscore(path(4), 512, 512)
+    np.testing.assert_allclose(cameras_to_worldscore(camera), path(4))
+    inverted = cameras_from_worldscore(invert(torch.from_numpy(path(4))), 512, 512, world2cam=True)
+    torch.testing.assert_close(inverted.cam2world, camera.cam2world)
+
+
+def test_intrinsics_scale_with_the_image():
+    camera = cameras_from_worldscore(path(2), 512, 768, 500).resized(128, 192)
+    assert camera.intrinsics[0, 0].item() == pytest.approx(125)
+    assert camera.intrinsics[0, 2].item() == pytest.approx(96)
+
+
+def test_the_runner_gets_as_many_frames_as_cameras_at_its_size(world, tmp_path):
+    helper = StandInHelper(tmp_path)
+    handed_over = invert(torch.from_numpy(path(7)))
+    generate(world, PERCEPTION, Image.fromarray(picture()), ["a room"], handed_over, helper)
+    files = sorted((tmp_path / "frames").glob("*.png"))
+    assert [file.name for file in files] == [f"{index:03d}.png" for index in range(7)]
+    assert Image.open(files[0]).size == (64, 64)
+
+
+def test_lengths_that_a_video_model_does_not_take_are_filled_up():
+    video = WorldModel.from_pretrained(preset="test", random_weights=True, size=(32, 48))
+    frames = imagine_sample(video, PERCEPTION, picture(), cameras_from_worldscore(path(7), 64, 64))
+    assert len(frames) == 7
+
+
+@pytest.mark.parametrize("split", ["static", "dynamic"])
+def test_samples_are_written_in_its_layout(tmp_path, split):
+    frames = np.stack([picture()] * 3)
+    camera = cameras_from_worldscore(path(3), 64, 64)
+    write_sample(tmp_path, split, {"image": "images/a.png", "prompt_list": ["a room"]}, frames, camera)
+    data = json.loads((tmp_path / "image_data.json").read_text())
+    assert data["visual_movement"] == split
+    assert data["total_frames"] == 3
+    assert ("anchor_frame_idx" in data) == (split == "static")
+    cameras = json.loads((tmp_path / "camera_data.json").read_text())
+    np.testing.assert_allclose(cameras["cameras_interp"], path(3))
+    assert cameras["focal_length"] == 500
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "frames" / "002.png"))[..., ::-1], picture())
+    assert (tmp_path / "videos" / "output.mp4").stat().st_size > 0
+
+
+def test_wrong_input_is_named(tmp_path):
+    with pytest.raises(ValueError, match="cameras: expected"):
+        cameras_from_worldscore(np.zeros((2, 4, 4)), 64, 64)
+    with pytest.raises(ValueError, match="focal_length: expected positive"):
+        cameras_from_worldscore(path(2), 64, 64, 0)
+    with pytest.raises(ValueError, match="split: expected one of static, dynamic"):
+        write_sample(tmp_path, "moving", {}, np.stack([picture()]), cameras_from_worldscore(path(1), 64, 64))
+    with pytest.raises(ValueError, match="camera: expected 1"):
+        write_sample(tmp_path, "static", {}, np.stack([picture()]), cameras_from_worldscore(path(2), 64, 64))
