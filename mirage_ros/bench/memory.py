@@ -1,7 +1,8 @@
-"""`mirage bench memory`: how fast and how small the latent memory is.
+"""`mirage bench memory`: how fast, how small and how faithful the latent memory is.
 
-Parts: `read` (time against the sort-and-assign of the public Mirage code, and what elements out of view cost) and
-`walk` (bytes and coverage over five chunks, beside the caches that it is compared with).
+Parts: `read` (time against the sort-and-assign of the public Mirage code, and what elements out of view cost), `fork`,
+`walk` (bytes and coverage over five chunks, beside the caches that it is compared with) and `frames` (the rules of
+reading as more frames of one place are written).
 """
 
 from __future__ import annotations
@@ -15,22 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from mirage_ros.bench.memory_frames import bench_frames
+from mirage_ros.bench.memory_walk import CHANNELS, HEIGHT, WALKS, WIDTH, bench_walk
 from mirage_ros.bench.timing import median_ms
 from mirage_ros.geometry import Camera, pinhole
-from mirage_ros.memory import LatentMemory, SourceFrame, WriteRules
-from mirage_ros.memory.rgb import RgbMemory
-from mirage_ros.memory.view import ViewMemory
-from mirage_ros.sim.paths import plan_path
-from mirage_ros.sim.renderer import Renderer
-from mirage_ros.sim.scene import build_scene
+from mirage_ros.memory import LatentMemory, WriteRules
+from mirage_ros.memory.backends import backend
 from mirage_ros.trajectory import pan
 
-CHANNELS, HEIGHT, WIDTH, VIEWS = 48, 44, 80, 9
-IMAGE = (704, 1280)
-# Full-size schedule of Wan2.2-TI2V-5B: a first chunk of 33 frames, then 32 more each; latents every fourth frame.
-CHUNK_LATENTS = (9, 8, 8, 8, 8)
+VIEWS = 9
+PARTS = ("read", "fork", "walk", "frames")
 
 
 def target_views() -> Camera:
@@ -128,93 +124,48 @@ def bench_out_of_view(repeats: int) -> dict[str, float]:
     return {"alone_ms": alone, "crowded_ms": crowded, "ratio": crowded / alone}
 
 
-def bench_walk(seeds: int) -> dict[str, Any]:
-    """Bytes held and coverage after each of five chunks of a simulated walk at 704x1280."""
-    results: dict[str, Any] = {}
-    print(
-        f"walks of {sum(CHUNK_LATENTS)} latent frames at {IMAGE[0]}x{IMAGE[1]}, {CHANNELS} channels: "
-        "MiB after each chunk"
-    )
-    print("and coverage of 8 views along the way (share of cells that a memory of everything fills, which are filled)")
-    for seed in range(seeds):
-        results[str(seed)] = walk(seed)
-    return results
-
-
-def walk(seed: int) -> dict[str, Any]:
-    """One walk."""
-    scene = build_scene(seed, moving=0)
-    frames = 1 + 4 * (sum(CHUNK_LATENTS) - 1)
-    # Half a metre a second at the full-size model's 16 frames a second.
-    path = plan_path(scene, frames, seed, step=0.5 / 16)[::4].double()
-    small = (IMAGE[0] // 4, IMAGE[1] // 4)
-    projection = torch.randn(CHANNELS, 3, generator=torch.Generator().manual_seed(0))
-    with Renderer(scene, *small, samples=0) as renderer:
-        camera = renderer.camera(path)
-        drawn = [renderer.render(pose) for pose in path]
-    # Drawn at a quarter of the size and enlarged: depth and colour of full size, without hours of software rendering.
-    depth = F.interpolate(torch.stack([torch.from_numpy(f.depth) for f in drawn])[:, None], IMAGE, mode="nearest")[:, 0]
-    rgb = torch.stack([torch.from_numpy(f.rgb) for f in drawn])
-    colour = rgb.repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
-    latents = torch.einsum(
-        "ck,tkhw->tchw", projection, F.adaptive_avg_pool2d(rgb.permute(0, 3, 1, 2) / 255, (HEIGHT, WIDTH))
-    )
-    grid = camera.resized(HEIGHT, WIDTH)
-
-    caches: dict[str, Any] = {
-        "latent int8": LatentMemory(CHANNELS, dtype=torch.int8),
-        "latent float16": LatentMemory(CHANNELS, dtype=torch.float16),
-        "latent, everything, float16": LatentMemory(CHANNELS, rules=WriteRules(select=False), max_bytes=1 << 30),
-        "view (VMem's way)": ViewMemory(CHANNELS),
-        "rgb (Spatia's way)": RgbMemory(lambda images: F.avg_pool2d(images, 16), 16, max_bytes=4 << 30),
+def bench_fork(repeats: int) -> dict[str, float]:
+    """What a fork costs, the first write to it, and going back."""
+    memory = filled(100_000)
+    camera = pinhole(HEIGHT, WIDTH, vertical_fov=1.0).at(torch.eye(4)[None])
+    latents, depth = torch.zeros(1, CHANNELS, HEIGHT, WIDTH), torch.full((1, HEIGHT, WIDTH), 3.0)
+    other = memory.fork()
+    results = {
+        "fork_ms": median_ms(memory.fork, repeats),
+        "restore_ms": median_ms(partial(memory.restore, other), repeats),
+        "write_ms": median_ms(lambda: memory.fork().write(latents, depth, camera), repeats),
     }
-    held: dict[str, list[float]] = {name: [] for name in caches}
-    first = 0
-    for count in tqdm(CHUNK_LATENTS, desc=f"room {seed}", unit="chunk", leave=False):
-        part = slice(first, first + count)
-        first += count
-        for name, cache in caches.items():
-            if isinstance(cache, RgbMemory):
-                cache.write(None, depth[part], camera[part], colour=colour[part])
-            elif isinstance(cache, LatentMemory):
-                cache.write(latents[part], depth[part], camera[part], frame=[SourceFrame() for _ in range(count)])
-            else:
-                cache.write(latents[part], depth[part], camera[part])
-            held[name].append(cache.nbytes / 2**20)
-    views = grid[torch.linspace(0, len(path) - 1, 8).round().long()]
-    everything = caches["latent, everything, float16"].read(views).visible.bool()
-    results = {}
-    for name, cache in caches.items():
-        seen = cache.read(views).visible.bool()
-        coverage = (seen & everything).sum().item() / everything.sum().item()
-        results[name] = {"mib": [round(value, 3) for value in held[name]], "coverage": coverage}
-        print(
-            f"room {seed} {name:<28} "
-            + " ".join(f"{value:8.2f}" for value in held[name])
-            + f"   {100 * coverage:6.2f} %"
-        )
+    print(
+        f"fork of {len(memory)} elements, {memory.nbytes / 2**20:.1f} MiB: {results['fork_ms']:.4f} ms; restore: "
+        f"{results['restore_ms']:.4f} ms; fork and write a frame, which copies: {results['write_ms']:.2f} ms"
+    )
     return results
 
 
 def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="read, walk; both by default")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all by default")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=1, help="rooms to walk through")
+    parser.add_argument("--walks", type=int, default=1, help=f"how many of {len(WALKS)} walks")
+    parser.add_argument("--rooms", type=int, default=12, help="rooms of `frames`")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    parts = options.parts or ["read", "walk"]
-    if set(parts) - {"read", "walk"}:
-        parser.error(f"PART: expected read or walk, got {' '.join(options.parts)}")
+    parts = options.parts or PARTS
+    if set(parts) - set(PARTS):
+        parser.error(f"PART: expected {', '.join(PARTS)}, got {' '.join(options.parts)}")
     torch.set_num_threads(options.threads)
-    print(f"CPU, {options.threads} threads, torch {torch.__version__}")
-    results: dict[str, Any] = {"threads": options.threads}
+    print(f"CPU, {options.threads} threads, {backend()} z-buffer, torch {torch.__version__}")
+    results: dict[str, Any] = {"threads": options.threads, "backend": backend()}
     if "read" in parts:
         results["read"] = bench_read(options.repeats)
+    if "fork" in parts:
+        results["fork"] = bench_fork(options.repeats)
     if "walk" in parts:
-        results["walk"] = bench_walk(options.seeds)
+        results["walk"] = bench_walk(options.walks)
+    if "frames" in parts:
+        results["frames"] = bench_frames(options.rooms)
     if options.json:
         print(json.dumps(results))
 

@@ -2,22 +2,19 @@
 
 Gives the same winners as `zbuffer.winners_dense`, bit for bit, by leaving out only what cannot win: blocks outside a
 view, elements that reach no cell, elements behind what already covers their surroundings, and cells around an element
-that a nearer one already holds. Views are independent, so threads share them out.
+that a nearer one already holds.
 """
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.memory.culling import BLOCK, Blocks, visible_blocks
-from mirage_ros.memory.in_view import Elements, Near
+from mirage_ros.memory.in_view import Elements, Near, rows_of
 from mirage_ros.memory.projection import MAX_FOOTPRINT, Views, own_cell, project
 from mirage_ros.memory.zbuffer import CANDIDATE_REACH, EMPTY, TOLERANCE, depth_limit, pack, unpack_index
 
@@ -59,20 +56,7 @@ def winners_compact(
         raster = Raster(views.at(slice(view, view + 1)), rule, tolerance, max_footprint)
         return raster.winners(positions, sizes, seen[view], best)
 
-    workers = min(torch.get_num_threads(), len(views))
-    if workers <= 1:
-        return torch.stack([run(view) for view in range(len(views))])
-    return torch.stack(list(_pool(workers).map(run, range(len(views)))))
-
-
-@functools.cache
-def _pool(workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=workers, thread_name_prefix="mirage_zbuffer")
-
-
-if hasattr(os, "register_at_fork"):
-    # Threads do not survive a fork: a child starts its own.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    return torch.stack([run(view) for view in range(len(views))])
 
 
 class Raster:
@@ -81,8 +65,7 @@ class Raster:
     def __init__(self, views: Views, rule: str, tolerance: float, max_footprint: int) -> None:
         self.views = views
         self.strict = rule == "strict"
-        # Frontmost is the limit of `nearest` without tolerance, where all that is visible is equally near.
-        self.tolerance = 0.0 if self.strict else tolerance
+        self.tolerance = tolerance
         self.max_footprint = max_footprint
         self.half_focal: list[float] = views.half_focal[0].tolist()
         self.surface = torch.full((views.slots,), torch.inf)
@@ -107,7 +90,7 @@ class Raster:
             held = blocks[start : start + portion]
             x, y, z = grouped.index_select(1, held).reshape(3, -1).unbind(0)
             column, row, depth = project(x, y, z, views.matrices[0])
-            rows = views.in_reach(column, row, depth).nonzero().squeeze(1)
+            rows = rows_of(views.in_reach(column, row, depth))
             column, row, depth = (part.index_select(0, rows) for part in (column, row, depth))
             size = grouped_sizes.index_select(0, held).reshape(-1).index_select(0, rows).float()
             reach_x = reach_y = (size * self.half_focal[0]).div_(depth).clamp_(max=float(self.max_footprint))
@@ -124,8 +107,8 @@ class Raster:
             elements = elements.at(self._may_win(elements))
         wide = elements.reach >= 1
         if wide.any():
-            part = elements.at(wide.nonzero().squeeze(1))
-            elements = elements.at((~wide).nonzero().squeeze(1))
+            part = elements.at(rows_of(wide))
+            elements = elements.at(rows_of(~wide))
             self.surface.scatter_reduce_(0, self.cell(part), part.depth, "amin")
             if self.views.convention.footprints:
                 for chosen, step_x, step_y in self.beyond(part, 0.0):
@@ -135,8 +118,11 @@ class Raster:
             far.append(part)
         for start in range(0, len(elements.depth), _NEAR):
             close = self._near(elements.rows(slice(start, start + _NEAR)))
-            depth = torch.where(close.covers, close.depth, torch.inf).reshape(-1)
-            self.surface.scatter_reduce_(0, close.cell.reshape(-1), depth, "amin")
+            self.surface.scatter_reduce_(0, close.cell[0], close.depth, "amin")
+            # Few reach beyond their own cell.
+            covered = rows_of(close.covers[1:].reshape(-1))
+            depth = close.depth.index_select(0, covered % max(len(close.depth), 1))
+            self.surface.scatter_reduce_(0, close.cell[1:].reshape(-1).index_select(0, covered), depth, "amin")
             near.append(close)
 
     def _near(self, elements: Elements) -> Near:
@@ -160,12 +146,27 @@ class Raster:
 
     def _may_win(self, elements: Elements) -> Tensor:
         """Rows of the elements that are not too deep for every cell in their reach; surfaces only fall."""
-        limit, own = self.surface * (1 + self.tolerance), self.cell(elements)
-        keep = elements.depth <= self._around(limit, 1).index_select(0, own)
+        own, limit, beyond = self.cell(elements), self.surface, 0
+        if not self.strict:
+            # No limit exceeds that of the deepest neighbour, and outside the image there is no surface.
+            image = self.views.image(self.surface.unsqueeze(0)).reshape(1, self.views.height, self.views.width)
+            limit, beyond = self.views.bordered(image * (1 + self.tolerance), torch.inf).reshape(-1), 1
+        keep = elements.depth <= self._around(limit, 1 + beyond).index_select(0, own)
         wide = elements.reach >= 1
         if wide.any():
-            keep |= wide & (elements.depth <= self._around(limit, self.max_footprint).index_select(0, own))
-        return keep.nonzero().squeeze(1)
+            furthest = self._around(limit, self.max_footprint + beyond)
+            keep |= wide & (elements.depth <= furthest.index_select(0, own))
+        return rows_of(keep)
+
+    def _limit(self) -> Tensor:
+        """(slots,) greatest visible depth of each cell, minus infinity outside the image."""
+        image = self.views.image(self.surface.unsqueeze(0)).reshape(1, self.views.height, self.views.width)
+        if self.strict:
+            # Frontmost is what lies no deeper than the surface, where all that is visible is equally near.
+            limit = torch.where(image == torch.inf, -torch.inf, image)
+        else:
+            limit = depth_limit(image, self.tolerance)
+        return self.views.bordered(limit, -torch.inf).reshape(-1)
 
     def _around(self, grid: Tensor, radius: int) -> Tensor:
         """The greatest value within a radius of each cell."""
@@ -174,7 +175,7 @@ class Raster:
 
     def _rank(self, near: list[Near], far: list[Elements], prune: bool, ranked: Tensor) -> None:
         """Fill in the keys (best, slots) of the winners in order."""
-        limit = depth_limit(self.surface, self.tolerance)
+        limit = self._limit()
         found: list[tuple[Tensor, Tensor]] = []
         if prune and not self.strict and len(ranked) == 1:
             for close in near:
@@ -182,8 +183,7 @@ class Raster:
             # Outside its own cell an element is half a cell or more from the centre.
             contested = self._around(((ranked[0] >= _QUARTER) & (limit > 0)).float(), 1)
             near = [
-                close.at_cells(slice(1, 4)).at((contested.index_select(0, close.cell[0]) > 0).nonzero().squeeze(1))
-                for close in near
+                close.at_cells(slice(1, 4)).at(rows_of(contested.index_select(0, close.cell[0]) > 0)) for close in near
             ]
         found += [self._near_keys(close, limit) for close in near]
         for wide in far:
@@ -201,7 +201,7 @@ class Raster:
             cell, packed = (torch.cat(parts) for parts in zip(*found, strict=True))
             for keys in ranked:
                 keys.scatter_reduce_(0, cell, packed, "amin")
-                rest = (packed > keys.index_select(0, cell)).nonzero().squeeze(1)
+                rest = rows_of(packed > keys.index_select(0, cell))
                 cell, packed = cell.index_select(0, rest), packed.index_select(0, rest)
 
     def _near_keys(self, part: Near, limit: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,7 +210,7 @@ class Raster:
         visible = part.depth <= limit.index_select(0, cell).reshape(part.cell.shape)
         if self.strict:
             visible &= part.covers
-        rows = visible.reshape(-1).nonzero().squeeze(1)
+        rows = rows_of(visible.reshape(-1))
         index = part.index.repeat(len(part.cell)).index_select(0, rows)
         if not self.strict:
             index = pack(part.squared.reshape(-1).index_select(0, rows), index)
@@ -224,7 +224,7 @@ class Raster:
         visible = part.depth <= limit.index_select(0, cell).reshape(dx.shape)
         if taken is not None:
             visible &= taken
-        rows = visible.reshape(-1).nonzero().squeeze(1)
+        rows = rows_of(visible.reshape(-1))
         index = part.index.expand_as(dx).reshape(-1).index_select(0, rows)
         if self.strict:
             return cell.index_select(0, rows), index
@@ -243,7 +243,7 @@ class Raster:
         reach = elements.reach
         beyond = torch.maximum(dx.abs(), dy.abs()) + (reach.clamp(min=least) if least else reach) >= _NEARLY_ONE
         wide = reach >= 1
-        rows = (beyond & ~wide).nonzero().squeeze(1)
+        rows = rows_of(beyond & ~wide)
         if len(rows):
             # Below one cell only the neighbours on the element's own side can be reached.
             side_x, side_y = dx.index_select(0, rows).sign_(), dy.index_select(0, rows).sign_()
@@ -253,14 +253,14 @@ class Raster:
                 torch.stack([side_x, nothing, side_x]),
                 torch.stack([nothing, side_y, side_y]),
             )
-        rows = (beyond & wide).nonzero().squeeze(1)
+        rows = rows_of(beyond & wide)
         if len(rows) == 0:
             return
         part = elements.at(rows)
         # The cell k steps away has its centre at least k - 1/2 from the element.
         radius = (part.reach + 0.501).to(torch.int32)
         for size in range(1, self.max_footprint + 1):
-            rows = (radius == size).nonzero().squeeze(1)
+            rows = rows_of(radius == size)
             if len(rows) == 0:
                 continue
             chosen = part.at(rows)

@@ -83,13 +83,13 @@ class ElementStore:
     def reserve(self, rows: int, max_bytes: int) -> None:
         """Make room for `rows` elements in all; at most `limit(max_bytes)`.
 
-        Buffers grow by an eighth, one after the other, so that old and new of only one exist together. Where the next
-        growth would exceed `max_bytes` in passing, all the room is taken at once.
+        Buffers grow by a sixty-fourth at least, one after the other, so that old and new of only one exist together.
+        Where the next growth would exceed `max_bytes` in passing, all the room is taken at once.
         """
         if rows <= self.capacity:
             return
         most = self.limit(max_bytes)
-        wanted = -(-max(rows, self.capacity * 9 // 8) // BLOCK) * BLOCK
+        wanted = -(-max(rows, self.capacity * 65 // 64) // BLOCK) * BLOCK
         features = self.channels * self.dtype.itemsize
         if wanted * self.row_bytes + most * features > max_bytes * 0.98:
             wanted = most

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory import files
+from mirage_ros.memory.backends import backend, winners
 from mirage_ros.memory.cloud import Cloud, Elements, cloud_of
-from mirage_ros.memory.compact import winners_compact
 from mirage_ros.memory.culling import BLOCK, Blocks
 from mirage_ros.memory.elements import FEATURE_DTYPES, ElementStore
 from mirage_ros.memory.grids import FrameGrids, grids_of
@@ -24,7 +24,7 @@ from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.rules import WriteReport, WriteRules
 from mirage_ros.memory.state import MemoryState
 from mirage_ros.memory.writer import Target, check_write, source_frames, write_frame
-from mirage_ros.memory.zbuffer import TOLERANCE, winners_dense
+from mirage_ros.memory.zbuffer import TOLERANCE
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +112,15 @@ class LatentMemory(MemoryState):
     def __repr__(self) -> str:
         return (
             f"LatentMemory({len(self)} elements of {self.channels} channels in {self.dtype}, {self.nbytes / 2**20:.2f} "
-            f"of {self.max_bytes / 2**20:.2f} MiB, {len(self._table.slots())} frames, {self.device})"
+            f"of {self.max_bytes / 2**20:.2f} MiB, {len(self._table.slots())} frames, {self.device}"
+            # On a GPU the answer may take seconds.
+            + (f", {self.backend} z-buffer)" if self.device.type == "cpu" else ")")
         )
+
+    @property
+    def backend(self) -> str:
+        """What finds the winners of a read: 'compiled', 'triton' or 'torch'; see `backends`."""
+        return backend(self.device)
 
     @torch.no_grad()
     def write(
@@ -207,10 +214,7 @@ class LatentMemory(MemoryState):
         views = views_of(camera, self.convention, self._origin)
         positions, sizes = store.columns["positions"], store.columns["size"]
         best = BLEND_BEST if blend else 1
-        if self.device.type == "cpu":
-            index = winners_compact(positions, sizes, views, store.blocks(), rule=rule, tolerance=tolerance, best=best)
-        else:
-            index = winners_dense(positions, sizes, views, rule=rule, tolerance=tolerance, best=best)
+        index = winners(positions, sizes, views, store.blocks, rule=rule, tolerance=tolerance, best=best)
         return assemble(
             index,
             positions,

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.compact import winners_compact
+from mirage_ros.memory.backends import winners
 from mirage_ros.memory.culling import BLOCK, Blocks
 from mirage_ros.memory.projection import project, views_of
-from mirage_ros.memory.zbuffer import TOLERANCE, winners_dense
+from mirage_ros.memory.zbuffer import TOLERANCE
 
 # Buffers grow by this factor, so that appending costs constant time a point.
 _GROWTH = 1.25
@@ -119,6 +119,12 @@ class PointStore:
         for name, buffer in self.columns.items():
             buffer[: self.count] = old[2][name][: self.count]
 
+    def blocks(self) -> Blocks:
+        """Boxes of the blocks, made when first asked for after a change."""
+        if self._blocks is None:
+            self._blocks = Blocks(self.positions, self.sizes)
+        return self._blocks
+
     def winners(self, camera: Camera, rule: str = "nearest", tolerance: float = TOLERANCE) -> tuple[Tensor, Tensor]:
         """What a camera sees.
 
@@ -133,12 +139,7 @@ class PointStore:
         shape = (len(views), camera.height, camera.width)
         if self.count == 0:
             return torch.full(shape, -1, device=self.device), torch.zeros(shape, device=self.device)
-        if self.device.type == "cpu":
-            if self._blocks is None:
-                self._blocks = Blocks(self.positions, self.sizes)
-            index = winners_compact(self.positions, self.sizes, views, self._blocks, rule=rule, tolerance=tolerance)
-        else:
-            index = winners_dense(self.positions, self.sizes, views, rule=rule, tolerance=tolerance)
+        index = winners(self.positions, self.sizes, views, self.blocks, rule=rule, tolerance=tolerance)
         index = index[:, 0]
         x, y, z = self.positions[:, index.clamp(min=0).reshape(-1)].reshape(3, *index.shape)
         depth = project(x, y, z, views.matrices)[2]

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
 
@@ -26,6 +27,8 @@ from mirage_ros.geometry import Camera
 NEAR = 0.01
 # Cells: the furthest that a footprint reaches from the element's own position. A patch magnified more shows gaps.
 MAX_FOOTPRINT = 4
+# Cells outside the image at which an element is left out.
+OUTSIDE = MAX_FOOTPRINT + 0.5
 # Cells added around the image: an element MAX_FOOTPRINT outside may cover cells MAX_FOOTPRINT further.
 BORDER = 2 * MAX_FOOTPRINT + 2
 # A footprint is drawn this much wider than the patch, so that neighbouring patches overlap under small rotations.
@@ -110,12 +113,15 @@ class Views:
         rows = grids.reshape(*grids.shape[:-1], -1, self.pitch)[..., BORDER:-BORDER, BORDER:-BORDER]
         return rows.reshape(*grids.shape[:-1], self.cells)
 
+    def bordered(self, images: Tensor, value: float) -> Tensor:
+        """(V, slots) bordered grids of images (V, h, w), with a value in the border."""
+        return F.pad(images, (BORDER, BORDER, BORDER, BORDER), value=value).reshape(len(images), -1)
+
     def in_reach(self, column: Tensor, row: Tensor, depth: Tensor) -> Tensor:
         """(...) bool: projections beyond the near plane that may touch the image; false where one is not finite."""
-        wide = MAX_FOOTPRINT + 0.5
         inside = (depth > NEAR) & (depth < torch.inf)
-        inside &= (column - (self.width / 2 + BORDER)).abs_() <= self.width / 2 + wide
-        inside &= (row - (self.height / 2 + BORDER)).abs_() <= self.height / 2 + wide
+        inside &= (column - (self.width / 2 + BORDER)).abs_() <= self.width / 2 + OUTSIDE
+        inside &= (row - (self.height / 2 + BORDER)).abs_() <= self.height / 2 + OUTSIDE
         return inside
 
 

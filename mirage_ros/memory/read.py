@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.compact import winners_compact
+from mirage_ros.memory.backends import winners
 from mirage_ros.memory.culling import BLOCK, Blocks
+from mirage_ros.memory.native import gather_native
 from mirage_ros.memory.projection import (
     BORDER,
     CENTRED,
@@ -20,7 +22,8 @@ from mirage_ros.memory.projection import (
     views_of,
 )
 from mirage_ros.memory.readout import Readout
-from mirage_ros.memory.zbuffer import RULES, TOLERANCE, winners_dense
+from mirage_ros.memory.triton_read import winners_device
+from mirage_ros.memory.zbuffer import RULES, TOLERANCE
 
 # Winners that `blend` mixes, and the standard deviation of their Gaussian weights in cells.
 BLEND_BEST = 4
@@ -79,13 +82,12 @@ def read_elements(
         for i, (group, length) in enumerate(zip(groups, lengths, strict=True)):
             padded, padded_sizes = _pad(group, length)
             part = views.at(slice(i * count, (i + 1) * count))
-            blocks = Blocks(padded, padded_sizes)
-            parts.append(winners_compact(padded, padded_sizes, part, blocks, **options))
+            parts.append(winners(padded, padded_sizes, part, partial(Blocks, padded, padded_sizes), **options))
         index = torch.cat(parts)
     else:
         if batched:
             own, sizes = _per_view(own, len(views)), _per_view(sizes, len(views))
-        index = winners_dense(own, sizes, views, **options)
+        index = winners_device(own, sizes, views, **options)
     elements = own.shape[-1]
     if batched:
         # One list of elements: winners of batch b are offset by b x N.
@@ -169,11 +171,14 @@ def assemble(
 
 def _gather(features: Tensor, scale: Tensor | None, flat: Tensor, visible: Tensor, dtype: torch.dtype) -> Tensor:
     """(V, C, cells) features of the winners, zero where there is none."""
-    # Turned around while the numbers are still small.
-    rows = features.index_select(0, flat).reshape(*visible.shape, -1).mT.contiguous().to(dtype)
-    if scale is not None:
-        rows = rows.mul_(scale.to(dtype).unsqueeze(-1))
-    return rows.masked_fill(~visible.unsqueeze(1), 0.0)
+    if dtype == torch.float32:
+        gathered = gather_native(features, scale, torch.where(visible, flat.reshape(visible.shape), -1))
+        if gathered is not None:
+            return gathered
+    # Emptied and turned around while the numbers are still small.
+    rows = features.index_select(0, flat).reshape(*visible.shape, -1).masked_fill_(~visible.unsqueeze(-1), 0)
+    rows = rows.mT.contiguous().to(dtype)
+    return rows if scale is None else rows.mul_(scale.to(dtype).unsqueeze(-1))
 
 
 def _blend(

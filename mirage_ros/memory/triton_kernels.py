@@ -179,9 +179,8 @@ def nearest(
     position_element: tl.tensor,
     size_view: tl.tensor,
     size_element: tl.tensor,
-    surface: tl.tensor,
+    limit: tl.tensor,
     keys: tl.tensor,
-    factor: tl.tensor,
     rank: tl.tensor,
     best: tl.tensor,
     FIRST: tl.constexpr,  # noqa: N803
@@ -193,9 +192,8 @@ def nearest(
     """Lower every cell's key to that of the visible candidate nearest to its centre.
 
     Args:
-        surface: (views, height, width) int32 bits of depths, from `frontmost`.
+        limit: (views, height, width) float32 greatest depth that is visible, minus infinity where there is no surface.
         keys: (views, best, height, width) int64, lowered in place at this rank: squared distance and index.
-        factor: float32 greatest depth that is visible, as a multiple of the surface's.
         rank: which winner is looked for; those before are complete.
         best: ranks.
         FIRST: whether the rank is zero.
@@ -210,7 +208,7 @@ def nearest(
     centre = 0.0 if INTEGER else 0.5
     steps = tl.where(furthest < 0, furthest, tl.minimum(tl.maximum(furthest, 1), RADIUS))
     cells = height * width
-    image = surface + view * cells
+    image = limit + view * cells
     ranked = keys + (view * best + rank) * cells
     for step_y in range(-steps, steps + 1):
         cell_y = own_y + step_y
@@ -224,9 +222,7 @@ def nearest(
             taken &= (cell_x >= _BORDER) & (cell_x < width + _BORDER) & (cell_y >= _BORDER)
             taken &= cell_y < height + _BORDER
             cell = (cell_y - _BORDER) * width + (cell_x - _BORDER)
-            bits = tl.load(image + cell, mask=taken, other=NO_DEPTH)
-            limit = bits.to(tl.float32, bitcast=True) * factor
-            taken &= (bits != NO_DEPTH) & (depth <= limit)
+            taken &= depth <= tl.load(image + cell, mask=taken, other=0.0)
             value = _key(dx * dx + dy * dy, index)
             if not FIRST:
                 taken &= value > tl.load(ranked + cell - cells, mask=taken, other=_EMPTY)

@@ -16,8 +16,9 @@ minima do not depend on the order of what they are taken of. The exceptions are 
 - grids of 2^22 columns or rows and more with cell centres at integers, where rounding is done by adding 1.5 x 2^23;
 - 2^31 elements or cells and more are refused, because indices within a launch are 32 bits wide.
 
-CUDA graphs. Shapes are static, nothing is copied to the host, and with a `Workspace` nothing is allocated. Read once
-with the same shapes before the capture: the first call compiles, which a capture does not allow.
+CUDA graphs. Shapes are static, nothing is copied to the host, and with a `Workspace` nothing is allocated but the
+limits of `nearest`, which a graph keeps in its own pool. Read once with the same shapes before the capture: the first
+call compiles, which a capture does not allow.
 """
 
 from __future__ import annotations
@@ -28,12 +29,11 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mirage_ros.memory.projection import MAX_FOOTPRINT, Convention, Views
-from mirage_ros.memory.zbuffer import EMPTY, RULES, TOLERANCE, winners_dense
+from mirage_ros.memory.zbuffer import EMPTY, RULES, TOLERANCE, depth_limit, winners_dense
 
 logger = logging.getLogger(__name__)
 
@@ -177,10 +177,10 @@ def winners_triton(
         else:
             surface = workspace.surface.fill_(kernels.NO_DEPTH.value)
             kernels.frontmost[programs](*scene, surface, RADIUS=radius, KEYS=False, **options)
-            # As torch does, the factor is rounded to float32 before it is used.
-            factor = float(np.float32(1 + tolerance))
+            depths = surface.view(torch.float32).reshape(len(views), views.height, views.width)
+            limit = depth_limit(depths, tolerance)
             for rank in range(best):
-                ranked = (surface, keys, factor, rank, best)
+                ranked = (limit, keys, rank, best)
                 kernels.nearest[programs](*scene, *ranked, FIRST=rank == 0, RADIUS=max(radius, 1), **options)
         kernels.unpack[(_ceil_div(cells, 4 * _BLOCK),)](keys, cells, BLOCK=4 * _BLOCK)
     return keys

@@ -9,8 +9,9 @@ Semantics, shared by every path. An element at (column, row, depth) with reach (
 Rule ``strict``: among the elements that cover a cell the one of least depth wins; of equals the lowest index.
 
 Rule ``nearest``: a cell is visible if an element covers it; the least depth of those is its surface. Candidates are the
-elements no deeper than surface x (1 + tolerance) that cover the cell, or whose position is less than one cell from its
-centre along both axes. The candidate nearest to the centre wins; of equals the lowest index.
+elements no deeper than surface x (1 + tolerance), and what the surface's slope adds (`depth_limit`), that cover the
+cell or whose position is less than one cell from its centre along both axes. The candidate nearest to the centre wins;
+of equals the lowest index.
 
 A winner is found by packing (float32 bits of the measure, index) into one int64 and an amin reduction: the bits of
 non-negative floats sort like the floats, so the result is exact and independent of the order of the elements.
@@ -22,6 +23,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mirage_ros.memory.projection import MAX_FOOTPRINT, Views, own_cell, project, reaches
 
@@ -48,8 +50,39 @@ def unpack_index(keys: Tensor) -> Tensor:
 
 
 def depth_limit(surface: Tensor, tolerance: float) -> Tensor:
-    """Greatest depth that counts as visible; minus infinity where there is no surface, so one comparison decides."""
-    return torch.where(surface == torch.inf, -torch.inf, surface * (1 + tolerance))
+    """Greatest depth that counts as visible with `nearest`, from the surface of each cell.
+
+    Depths within a cell differ by the slope of the surface; without an allowance for it, only the near side of a
+    slanted surface would count as visible, the more so the more elements there are. Along each axis the depth may rise
+    by the smaller of its two ratios to the neighbours, if both rise in one direction: at an edge and on a thin
+    structure they do not. A neighbour without a surface leaves the word to the other. No limit exceeds what the deepest
+    of the cell and its eight neighbours allows.
+
+    Args:
+        surface: (..., h, w) float32 metres, infinite where there is none.
+        tolerance: share of depth.
+
+    Returns:
+        (..., h, w) float32 metres, minus infinity where there is no surface, so that one comparison decides.
+    """
+    rise = _rise(surface, -2) * _rise(surface, -1)
+    flat = surface.reshape(-1, 1, *surface.shape[-2:])
+    deepest = F.max_pool2d(F.pad(flat, (1, 1, 1, 1), value=torch.inf), 3, stride=1).reshape(surface.shape)
+    limit = torch.minimum(surface * rise, deepest) * (1 + tolerance)
+    return torch.where(surface == torch.inf, -torch.inf, limit)
+
+
+def _rise(surface: Tensor, axis: int) -> Tensor:
+    """(..., h, w) factor of at least one by which depth rises within a cell along an axis, across no edge."""
+    length = surface.shape[axis]
+    ratio = surface.narrow(axis, 1, length - 1) / surface.narrow(axis, 0, length - 1)
+    outside = torch.zeros_like(surface.narrow(axis, 0, 1))
+    ahead, behind = torch.cat([ratio, outside], dim=axis), torch.cat([outside, ratio], dim=axis)
+    # Where a neighbour has no surface the ratio is zero, infinite or not a number.
+    ahead_known, behind_known = (ahead > 0) & (ahead < torch.inf), (behind > 0) & (behind < torch.inf)
+    ahead = torch.where(ahead_known, ahead, torch.where(behind_known, behind, 1.0))
+    behind = torch.where(behind_known, behind, ahead)
+    return torch.minimum(ahead, behind).clamp(min=1) / torch.maximum(ahead, behind).clamp(max=1)
 
 
 def winners_dense(
@@ -103,12 +136,15 @@ def winners_dense(
     surface = torch.full((slots,), torch.inf, device=depth.device)
     for cell, covers, _, _ in around(radius):
         _amin(surface, cell, torch.where(covers, depth, torch.inf))
-    limit = depth_limit(surface, 0.0 if rule == "strict" else tolerance)
+    # Frontmost is what lies no deeper than the surface, where all that is visible is equally near.
+    limit = surface
+    if rule == "nearest":
+        image = views.image(surface.reshape(len(views), -1)).reshape(-1, views.height, views.width)
+        limit = views.bordered(depth_limit(image, tolerance), -torch.inf).reshape(-1)
     ranked: list[Tensor] = []
     for _ in range(best):
         keys = torch.full((slots,), EMPTY, device=depth.device)
         for cell, covers, dx, dy in around(radius if rule == "strict" else max(radius, 1)):
-            # Frontmost is the limit of `nearest` without tolerance, where all that is visible is equally near.
             taken = covers if rule == "strict" else covers | (usable & (dx.abs() < 1) & (dy.abs() < 1))
             measure = torch.zeros_like(dx) if rule == "strict" else dx * dx + dy * dy
             packed = torch.where(taken & (depth <= limit[cell]), pack(measure, index), EMPTY)

@@ -34,8 +34,8 @@ from triton.compiler import ASTSource
 from mirage_ros.memory import triton_kernels as kernels
 
 def ptx(kernel, capability, fused, **known):
-    names = {"positions": "*fp32", "sizes": "*fp16", "matrices": "*fp32", "half_focal": "*fp32", "surface": "*i32",
-             "keys": "*i64", "grid": "*i64" if known.get("KEYS") else "*i32", "factor": "fp32"}
+    names = {"positions": "*fp32", "sizes": "*fp16", "matrices": "*fp32", "half_focal": "*fp32", "limit": "*fp32",
+             "keys": "*i64", "grid": "*i64" if known.get("KEYS") else "*i32"}
     constants = {"FOOTPRINT": 4, "RADIUS": 4, "INTEGER": False, "BLOCK": 256, "position_element": 1, "size_element": 1}
     constants = {name: value for name, value in {**constants, **known}.items() if name in kernel.arg_names}
     signature = {name: "constexpr" if name in constants else names.get(name, "i32") for name in kernel.arg_names}

@@ -1,8 +1,9 @@
-"""The z-buffer against a brute-force one in float64, and the two paths against each other bit for bit."""
+"""The z-buffer against a brute-force one in float64, and the paths on a CPU against each other bit for bit."""
 
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,67 +12,107 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirage_ros.geometry import pinhole
+from mirage_ros.memory import native
 from mirage_ros.memory.compact import winners_compact
 from mirage_ros.memory.culling import BLOCK, Blocks
+from mirage_ros.memory.native import winners_native
 from mirage_ros.memory.projection import BORDER, CENTRED, MAX_FOOTPRINT, NEAR, PUBLIC, Convention, views_of
 from mirage_ros.memory.zbuffer import EMPTY, TOLERANCE, pack, unpack_index, winners_dense
 
 # Boundary band: where float64 and float32 may part, a comparison is this close to equality (relative, or in cells).
 BAND = 1e-4
 ONE_CELL = Convention(footprints=False)
+INTEGER = Convention(integer_centres=True)
+needs_library = pytest.mark.skipif(native.library() is None, reason="the package was built without its compiled part")
 
 
 def brute_force(positions, sizes, views, rule, tolerance):
-    """Winners (V, cells) by float64 arithmetic and loops over cells, and whether they are clear of the band."""
+    """Winners (V, cells) by float64 arithmetic and loops, and (V, cells) whether they are clear of the band."""
     x = np.asarray(positions, np.float64)
     size = np.asarray(sizes, np.float64)
     index = np.full((len(views), views.cells), -1)
     clear = np.ones((len(views), views.cells), bool)
-    centre = views.convention.centre
     for view in range(len(views)):
+        relations = [Relation(x, size, views, view, cell) for cell in range(views.cells)]
+        surface = np.array([relation.surface for relation in relations]).reshape(views.height, views.width)
+        shaky = np.array([relation.shaky_surface for relation in relations]).reshape(surface.shape)
+        for cell, relation in enumerate(relations):
+            here = divmod(cell, views.width)
+            if surface[here] == np.inf:
+                clear[view, cell] = not shaky[here]
+                continue
+            if rule == "strict":
+                candidates, measure = np.flatnonzero(relation.covers), relation.depth
+                scale, firm = surface[here], not shaky[here]
+            else:
+                around = np.s_[max(here[0] - 1, 0) : here[0] + 2, max(here[1] - 1, 0) : here[1] + 2]
+                limit = brute_limit(surface, here) * (1 + tolerance)
+                reached = relation.covers | relation.near
+                candidates, measure = np.flatnonzero(reached & (relation.depth <= limit)), relation.squared
+                at_limit = (reached | relation.shaky) & (np.abs(relation.depth / limit - 1) < 4 * BAND)
+                uncertain = (relation.shaky & (relation.depth <= limit)) | at_limit
+                scale, firm = 1.0, not (shaky[around].any() or uncertain.any())
+            best = measure[candidates].min()
+            # Of exact duplicates the first wins; those that only nearly tie are in the band.
+            tied = candidates[measure[candidates] <= best + BAND * scale]
+            same = (x[:, tied] == x[:, [tied[0]]]).all() and (size[tied] == size[tied[0]]).all()
+            index[view, cell] = tied[0]
+            clear[view, cell] = same and firm
+    return index, clear
+
+
+class Relation:
+    """What every element is to one cell of one view, in float64."""
+
+    def __init__(self, x, size, views, view, cell):
         matrix, half = views.matrices[view].double().numpy(), views.half_focal[view].double().numpy()
+        centre = views.convention.centre
         with np.errstate(all="ignore"):
             u, v, depth = matrix[:, :3] @ x + matrix[:, 3:]
             u, v = u / depth - BORDER, v / depth - BORDER
             reach = np.minimum(size[:, None] * half / depth[:, None], MAX_FOOTPRINT)
             part = (depth > NEAR) & np.isfinite(depth) & np.isfinite(u) & np.isfinite(v) & (depth < 3e38)
-            shaky_part = np.abs(depth - NEAR) < BAND * NEAR
-        for cell in range(views.cells):
             cy, cx = divmod(cell, views.width)
-            with np.errstate(all="ignore"):
-                dx, dy = np.abs(u - (cx + centre)), np.abs(v - (cy + centre))
-                band = BAND * (1 + np.abs(u) + np.abs(v))
-                own = (dx <= 0.5) & (dy <= 0.5)
-                inside = (dx <= reach[:, 0]) & (dy <= reach[:, 1])
-                covers = part & (own | (inside & bool(views.convention.footprints)))
-                shaky = part & ((np.abs(dx - 0.5) < band) | (np.abs(dy - 0.5) < band))
-                shaky |= part & ((np.abs(dx - reach[:, 0]) < band) | (np.abs(dy - reach[:, 1]) < band))
-                shaky = (shaky | shaky_part) & (dx < MAX_FOOTPRINT + 1) & (dy < MAX_FOOTPRINT + 1)
-                near = part & (dx < 1) & (dy < 1)
-                shaky_near = part & ((np.abs(dx - 1) < band) | (np.abs(dy - 1) < band)) & (dx < 1.1) & (dy < 1.1)
-            if not covers.any():
-                clear[view, cell] = not shaky.any()
-                continue
-            surface = depth[covers].min()
-            if rule == "strict":
-                measure, candidates = depth, np.flatnonzero(covers)
-                rivals = shaky & (depth <= surface * (1 + BAND))
-                scale = surface
-            else:
-                limit = surface * (1 + tolerance)
-                candidates = np.flatnonzero((covers | near) & (depth <= limit))
-                measure = dx**2 + dy**2
-                at_limit = (covers | near) & (np.abs(depth / limit - 1) < BAND)
-                rivals = shaky & (depth <= surface * (1 + BAND)) | (shaky | shaky_near) & (depth <= limit) | at_limit
-                scale = 1.0
-            best = measure[candidates].min()
-            # Of exact duplicates the first wins; those that only nearly tie are in the band.
-            tied = candidates[measure[candidates] <= best + BAND * scale]
-            winner = tied[0]
-            same = (x[:, tied] == x[:, [winner]]).all() and (size[tied] == size[winner]).all()
-            index[view, cell] = winner
-            clear[view, cell] = same and not rivals.any()
-    return index, clear
+            dx, dy = np.abs(u - (cx + centre)), np.abs(v - (cy + centre))
+            band = BAND * (1 + np.abs(u) + np.abs(v))
+            self.depth, self.squared = depth, dx**2 + dy**2
+            own = (dx <= 0.5) & (dy <= 0.5)
+            inside = (dx <= reach[:, 0]) & (dy <= reach[:, 1]) & bool(views.convention.footprints)
+            self.covers = part & (own | inside)
+            self.near = part & (dx < 1) & (dy < 1)
+            shaky = (np.abs(dx - 0.5) < band) | (np.abs(dy - 0.5) < band) | (np.abs(depth - NEAR) < BAND * NEAR)
+            shaky |= (np.abs(dx - reach[:, 0]) < band) | (np.abs(dy - reach[:, 1]) < band)
+            shaky &= part & (dx < MAX_FOOTPRINT + 1) & (dy < MAX_FOOTPRINT + 1)
+            edge = part & ((np.abs(dx - 1) < band) | (np.abs(dy - 1) < band)) & (dx < 1.1) & (dy < 1.1)
+            self.shaky = shaky | edge
+            self.surface = depth[self.covers].min(initial=np.inf)
+            self.shaky_surface = bool((shaky & (depth <= self.surface * (1 + BAND))).any())
+
+
+def brute_limit(surface, here):
+    """Greatest depth of the surface within a cell, in the words of the rule.
+
+    Slopes between known neighbours, and never beyond the deepest of the nine cells.
+    """
+    depth, rise = surface[here], 1.0
+    for axis in (0, 1):
+        ratios = []
+        for step in (1, -1):
+            there = list(here)
+            there[axis] += step
+            if 0 <= there[axis] < surface.shape[axis] and surface[tuple(there)] < np.inf:
+                # Towards higher indices, whichever side the neighbour is on.
+                ratios.append((surface[tuple(there)] / depth) ** step)
+        if ratios and all(ratio > 1 for ratio in ratios):
+            rise *= min(ratios)
+        if ratios and all(ratio < 1 for ratio in ratios):
+            rise /= max(ratios)
+    around = [
+        surface[i, j] if 0 <= i < surface.shape[0] and 0 <= j < surface.shape[1] else np.inf
+        for i in range(here[0] - 1, here[0] + 2)
+        for j in range(here[1] - 1, here[1] + 2)
+    ]
+    return min(depth * rise, max(around))
 
 
 def random_scene(seed, count, kind):
@@ -220,3 +261,64 @@ def test_what_lies_outside_the_view_is_left_out():
     assert all(len(indices) < 0.6 * blocks.half.shape[1] for indices in seen)
     found = winners_compact(store, lengths, views, blocks)
     assert torch.equal(found, winners_dense(positions, sizes, views))
+
+
+@needs_library
+@settings(max_examples=150)
+@given(
+    seed=st.integers(0, 2**31),
+    count=st.sampled_from([0, 1, 2, 7, 40, 300, 2000]),
+    kind=st.sampled_from(KINDS),
+    views=st.integers(1, 3),
+    threads=st.integers(1, 4),
+    rule=st.sampled_from([("strict", 1), ("nearest", 1), ("nearest", 4)]),
+    convention=st.sampled_from([CENTRED, ONE_CELL, PUBLIC, INTEGER]),
+    tolerance=st.sampled_from([0.0, 0.05, 0.7]),
+    max_footprint=st.sampled_from([1, 2, 4]),
+)
+def test_compiled_winners_are_those_of_the_reference(
+    seed, count, kind, views, threads, rule, convention, tolerance, max_footprint
+):
+    positions, sizes = random_scene(seed, count, kind)
+    targets = random_views(seed, views, convention)
+    options = {"rule": rule[0], "best": rule[1], "tolerance": tolerance, "max_footprint": max_footprint}
+    store, lengths = padded(positions, sizes)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = winners_native(native.library(), store, lengths, targets, Blocks(store, lengths), **options)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found, winners_dense(positions, sizes, targets, **options))
+
+
+@needs_library
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rule", ["strict", "nearest"])
+def test_blocks_shared_by_threads_of_the_library_give_the_same_as_torch(rule, kind):
+    positions, sizes = random_scene(5, 40_000, kind)
+    views = random_views(5, 5, CENTRED, height=20, width=30)
+    store, lengths = padded(positions, sizes)
+    blocks = Blocks(store, lengths)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = winners_native(native.library(), store, lengths.half(), views, blocks, rule=rule)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found, winners_compact(store, lengths.half(), views, blocks, rule=rule))
+
+
+@needs_library
+def test_several_callers_at_once_do_not_disturb_each_other():
+    scenes = [random_scene(seed, 30_000, "room") for seed in range(4)]
+    views = random_views(5, 4, CENTRED, height=20, width=30)
+
+    def read(scene):
+        store, lengths = padded(*scene)
+        return winners_native(native.library(), store, lengths, views, Blocks(store, lengths))
+
+    alone = [read(scene) for scene in scenes]
+    with ThreadPoolExecutor(4) as pool:
+        for expected, found in zip(alone * 5, pool.map(read, scenes * 5), strict=True):
+            assert torch.equal(found, expected)
