@@ -19,8 +19,8 @@ from mirage_ros.evaluation.metrics import masked_psnr
 from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros
 from mirage_ros.media import VideoWriter, colour_depth, contact_sheet, save_png
 from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.perception.given import NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.registry import make_perception
 from mirage_ros.recordings.rgbd import RgbdFolder
 from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.world.frames import fit_colour, fit_nearest
@@ -63,6 +63,11 @@ class Options:
     conventions: str = "paper"
     """'public' for weights trained with the public Mirage code"""
     device: str = "cpu"
+    depth_estimator: str = "auto"
+    """of imagined frames: joint, memory, sensor (recorded walks), depth-anything, map-anything, unidepth; auto takes
+    the model's own, else the walk's, else the memory's"""
+    dynamic_filter: str = "none"
+    """what keeps moving things and sky out of the memory: none, geometric, open-vocabulary"""
     prompt: str = ""
     seed: int = 0
     steps: int | None = None
@@ -238,6 +243,22 @@ def scores(rgb: NDArray[np.uint8], truth: NDArray[np.uint8], visible: NDArray[np
     }
 
 
+def _perception(options: Options, world: WorldModel, true_depth: torch.Tensor | None) -> Perception:
+    joint = bool(world.preset.depth_channels)
+    name = options.depth_estimator
+    if name == "auto":
+        name = "joint" if joint else "memory" if true_depth is None else "sensor"
+    if name == "sensor" and true_depth is None:
+        raise ValueError("depth_estimator: expected a recorded walk (rgbd) for 'sensor', got a single image")
+    return make_perception(
+        name,
+        options.dynamic_filter,
+        device=world.device,
+        sensor_depth=None if true_depth is None else true_depth.to(world.device),
+        joint=joint,
+    )
+
+
 def run(options: Options) -> dict[str, Any]:
     """Imagine and write; returns what goes into report.json."""
     world = WorldModel.from_pretrained(
@@ -251,11 +272,7 @@ def run(options: Options) -> dict[str, Any]:
     world.check_trajectory(task.camera)
     memory = world.new_memory() if options.memory is None else LatentMemory.load(options.memory, world.device)
     truth, true_depth = (None, None) if task.truth is None else fitted_truth(task, world)
-    perception = world.perception
-    if perception is None:
-        if true_depth is None:
-            raise ValueError(f"preset: {options.preset!r} has no depth of its own; give a walk with depth (rgbd)")
-        perception = Perception(SensorDepth(true_depth), NoFilter())
+    perception = _perception(options, world, true_depth)
     history = world.new_history()
     world.observe(memory, task.rgb, task.depth, task.camera[0], history=history)
     known = world.preview(memory, task.camera)

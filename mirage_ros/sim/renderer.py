@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from types import TracebackType
@@ -45,6 +46,7 @@ def import_mujoco() -> Any:
     Raises:
         RuntimeError: no OpenGL can be loaded; names the Debian packages.
     """
+    _load_triton_first()
     chosen = os.environ.get("MUJOCO_GL")
     if chosen is None:
         os.environ["MUJOCO_GL"] = _loadable_backend()
@@ -53,6 +55,16 @@ def import_mujoco() -> Any:
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
         raise RuntimeError(f"MUJOCO_GL: {os.environ['MUJOCO_GL']!r} does not load ({error}). {_ADVICE}") from error
     return mujoco
+
+
+def _load_triton_first() -> None:
+    """Import Triton where it is installed, before OpenGL is.
+
+    Mesa's software renderer and Triton bring a copy of LLVM each. Triton's loads before Mesa's without harm; after it,
+    importing Triton, as transformers and torch.compile do at some point, kills the process.
+    """
+    with contextlib.suppress(ImportError):
+        import triton  # noqa: F401
 
 
 _ADVICE = "Install it with: apt-get install libegl1 libgl1-mesa-dri (or libosmesa6 and MUJOCO_GL=osmesa)"

@@ -1,0 +1,96 @@
+import json
+import sys
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from mirage_ros import imagine
+from mirage_ros.memory.latent import LatentMemory
+
+COUNT, HEIGHT, WIDTH = 5, 48, 64
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory):
+    """A recorded walk in the layout of 7-Scenes: a textured wall, the camera slides to the right."""
+    folder = tmp_path_factory.mktemp("walk")
+    np.savetxt(folder / "camera-intrinsics.txt", [[60, 0, WIDTH / 2 - 0.5], [0, 60, HEIGHT / 2 - 0.5], [0, 0, 1]])
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    for index in range(COUNT):
+        x = (columns - WIDTH / 2) / 60 * 2 + 0.05 * index
+        grey = (np.sin(x * 9) * np.cos(rows / 5) * 100 + 128).astype(np.uint8)
+        name = folder / f"frame-{index:06d}"
+        cv2.imwrite(f"{name}.color.png", np.stack([grey, 255 - grey, grey // 2], axis=-1))
+        cv2.imwrite(f"{name}.depth.png", np.full((HEIGHT, WIDTH), 2000, np.uint16))
+        pose = np.eye(4)
+        pose[0, 3] = 0.05 * index
+        np.savetxt(f"{name}.pose.txt", pose)
+    return folder
+
+
+def run(monkeypatch, *arguments) -> None:
+    monkeypatch.setattr(sys, "argv", ["mirage imagine", "--preset", "test", "--random-weights", *map(str, arguments)])
+    imagine.main()
+
+
+def test_a_recorded_walk_leaves_film_frames_memory_and_scores(walk, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run(monkeypatch, "--rgbd", walk, "--out", out)
+    for part in ("frames", "depth", "visibility"):
+        assert len(list((out / part).glob("*.png"))) == COUNT
+    depth = cv2.imread(str(out / "depth" / "000004.png"), cv2.IMREAD_UNCHANGED)
+    assert depth.dtype == np.uint16
+    assert np.median(depth) == 2000
+    with av.open(str(out / "imagined.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == COUNT
+    report = json.loads((out / "report.json").read_text())
+    assert report["frames"] == COUNT
+    assert 0 < report["imagined"]["psnr_visible"] < 60
+    assert report["first_frame_copied"]["psnr"] > 5
+    assert set(report["seconds_per_frame"]) == {"read", "denoise", "decode", "perceive", "write"}
+    memory = LatentMemory.load(out / "memory.safetensors")
+    assert len(memory) == report["elements"] > 0
+    assert (out / "contact_sheet.png").stat().st_size > 1000
+
+
+def test_one_image_and_a_trajectory_file(walk, tmp_path, monkeypatch):
+    path = tmp_path / "path.txt"
+    path.write_text("".join(f"{index} {0.05 * index} 0 0 0 0 0 1\n" for index in range(5)))
+    run(
+        monkeypatch,
+        *("--image", walk / "frame-000000.color.png", "--depth", walk / "frame-000000.depth.png"),
+        *("--camera", walk / "camera-intrinsics.txt", "--trajectory", path, "--out", tmp_path / "out"),
+    )
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["frames"] == 5
+    assert "imagined" not in report
+
+
+def test_wrong_options_are_named(walk, tmp_path, monkeypatch):
+    out = ("--out", tmp_path / "out")
+    image = ("--image", walk / "frame-000000.color.png")
+    for arguments, message in (
+        ((*out,), "image: expected with the others"),
+        ((*out, *image), "depth: expected with the others"),
+        ((*out, *image, "--rgbd", walk), "rgbd: expected alone, got image too"),
+        ((*out, "--rgbd", walk, "--frames", 0), "frames: expected at least 1"),
+        ((*out, "--rgbd", walk, "--every", 0), "every: expected at least 1"),
+        ((*out, "--rgbd", walk, "--dynamic-filter", "best"), "dynamic_filter: expected one of"),
+        ((*out, "--rgbd", walk, "--steps", 99), "steps: expected"),
+        ((*out, "--rgbd", walk, "--prompt", "a kitchen"), "prompt: expected none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(monkeypatch, *arguments)
+    with pytest.raises(FileNotFoundError, match="rgbd: .* is not a folder"):
+        run(monkeypatch, *out, "--rgbd", tmp_path / "nowhere")
+
+
+def test_missing_weights_say_what_to_do(walk, tmp_path, monkeypatch):
+    arguments = ["mirage imagine", "--rgbd", walk, "--out", tmp_path / "out", "--weights", tmp_path / "nowhere"]
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match="hf download"):
+        imagine.main()
+    assert not (tmp_path / "out").exists()
