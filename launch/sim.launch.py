@@ -1,14 +1,18 @@
 """A simulated robot camera: `ros2 launch mirage_ros sim.launch.py seed:=3 family:=halls`.
 
-Every parameter of the node is an argument of the same name; `namespace` sets the node's namespace.
+Every parameter of the camera is an argument of the same name; `namespace` sets the namespace. With `mirage:=true` the
+node `mirage` starts beside it and learns from its images, with `rviz:=true` RViz shows both (where it is installed).
 """
 
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.conditions import IfCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
+from mirage_ros.resources import share_directory
 from mirage_ros.ros.dds import default_environment
 from mirage_ros.sim.camera_parameters import PARAMETERS
 
@@ -22,7 +26,11 @@ def generate_launch_description():
         )
         for row in PARAMETERS
     ]
-    arguments.append(DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."))
+    arguments += [
+        DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes."),
+        DeclareLaunchArgument("mirage", default_value="false", description="Start the node mirage too."),
+        DeclareLaunchArgument("rviz", default_value="false", description="Start RViz too."),
+    ]
     camera = Node(
         package="mirage_ros",
         executable="sim_camera",
@@ -37,4 +45,19 @@ def generate_launch_description():
             }
         ],
     )
-    return LaunchDescription([*arguments, camera])
+    share = share_directory()
+    mirage = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(share / "launch" / "mirage.launch.py")),
+        launch_arguments={"namespace": LaunchConfiguration("namespace"), "camera_pose": "true_pose"}.items(),
+        condition=IfCondition(LaunchConfiguration("mirage")),
+    )
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=LaunchConfiguration("namespace"),
+        arguments=["-d", str(share / "config" / "mirage.rviz")],
+        # The same settings as the nodes', or it would not see them.
+        additional_env=default_environment(),
+        condition=IfCondition(LaunchConfiguration("rviz")),
+    )
+    return LaunchDescription([*arguments, camera, mirage, rviz])

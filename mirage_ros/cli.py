@@ -8,8 +8,14 @@ from collections.abc import Callable
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module whose main() runs it, what it does)
     "imagine": ("mirage_ros.imagine", "imagine a trajectory from an RGB-D image or a recorded walk, without ROS"),
+    "doctor": ("mirage_ros.doctor", "say what works on this machine and what to do about the rest"),
     "demo": ("mirage_ros.demo", "run the demo and leave pictures, a film and a bag"),
     "sheet": ("mirage_ros.sim.sheet", "draw simulated scenes on a contact sheet"),
+    "eval": ("mirage_ros.evaluation.__main__", "compare methods on held-out walks and write a report"),
+    "view": ("mirage_ros.view", "show a running node live in Rerun"),
+    "data": ("mirage_ros.training.data", "render training clips from the simulator, or cut them out of recorded walks"),
+    "train": ("mirage_ros.training.train", "train a preset, phase by phase; again to go on"),
+    "rank": ("mirage_ros.evaluation.ranking", "rank a planner's moves by imagined views, against the truth"),
     "bench": ("mirage_ros.bench.__main__", "measure a part: conversions, sim"),
 }
 

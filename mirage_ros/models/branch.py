@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mirage_ros.models.blocks import block_arguments, run_block
-from mirage_ros.models.memory_input import input_channels
+from mirage_ros.models.memory_input import fill_smoothly, input_channels, readout_channels
 
 
 class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -28,6 +28,9 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         latent_channels: channels of a latent token in the memory.
         patch_size: frames, rows and columns of cells in one token; the backbone's.
         num_attention_heads, attention_head_dim, ffn_dim, cross_attn_norm, qk_norm, eps: as in the backbone.
+        clean_channels: above zero, the network that this branch belongs to estimates so many channels of clean latents
+            rather than the flow, with a memory as a correction of the filled readout, zero at the start of training:
+            `clean_estimate`. Zero is the paper's form.
 
     Raises:
         ValueError: layers are not ascending or an input group is unknown.
@@ -50,6 +53,7 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         cross_attn_norm: bool = True,
         qk_norm: str = "rms_norm_across_heads",
         eps: float = 1e-6,
+        clean_channels: int = 0,
     ) -> None:
         super().__init__()
         if not layers or list(layers) != sorted(set(layers)) or layers[0] < 0:
@@ -64,11 +68,22 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.proj_out = nn.ModuleList(nn.Linear(width, width) for _ in layers)
         for parameter in self.proj_out.parameters():
             nn.init.zeros_(parameter)
+        self.correction: nn.Linear | None = None
+        if clean_channels:
+            self._readout = readout_channels(inputs, latent_channels, clean_channels)
+            self.correction = nn.Linear(width, patch_size[1] * patch_size[2] * clean_channels)
+            nn.init.zeros_(self.correction.weight)
+            nn.init.zeros_(self.correction.bias)
         self.gradient_checkpointing = False
 
     @classmethod
     def for_backbone(
-        cls, backbone: WanTransformer3DModel, layers: Sequence[int], inputs: Sequence[str], latent_channels: int
+        cls,
+        backbone: WanTransformer3DModel,
+        layers: Sequence[int],
+        inputs: Sequence[str],
+        latent_channels: int,
+        clean: bool = False,
     ) -> MemoryBranch:
         """A new branch whose blocks have the backbone's shape.
 
@@ -77,10 +92,17 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
             layers: its blocks that get a hint.
             inputs: groups of input channels.
             latent_channels: channels of a token in the memory.
+            clean: whether the model estimates clean latents rather than the flow.
         """
         shared = ("patch_size", "num_attention_heads", "attention_head_dim", "ffn_dim", "cross_attn_norm", "qk_norm")
         configuration = {name: backbone.config[name] for name in (*shared, "eps")}
-        return cls(layers=tuple(layers), inputs=tuple(inputs), latent_channels=latent_channels, **configuration)
+        return cls(
+            layers=tuple(layers),
+            inputs=tuple(inputs),
+            latent_channels=latent_channels,
+            clean_channels=int(backbone.config["out_channels"]) if clean else 0,
+            **configuration,
+        )
 
     def copy_blocks_from(self, backbone: WanTransformer3DModel) -> None:
         """Start the blocks as copies of the backbone's blocks that they hint to (ControlNet, arXiv 2302.05543)."""
@@ -127,3 +149,20 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         else:
             chain = run(block, chain, context, modulation, rotary)
         return chain, self.proj_out[index](chain)
+
+    def clean_estimate(self, correction: Tensor, memory: Tensor) -> Tensor:
+        """Clean latents: the readout, filled smoothly where the memory shows nothing, plus a correction.
+
+        Args:
+            correction: (B, C, F, h, w) from the layer `correction`.
+            memory: (B, in_channels, F, h, w) the branch's input.
+        """
+        places, visible = self._readout
+        seen = (memory[:, visible : visible + 1] > 0).transpose(1, 2).flatten(0, 1).to(correction)
+        readout = memory[:, places].transpose(1, 2).flatten(0, 1).to(correction)
+        filled = fill_smoothly(readout, seen)
+        # A frame of which nothing is seen begins with the mean of what the others show.
+        shown, share = ((part.unflatten(0, (len(memory), -1)).mean(dim=(1, 3, 4))) for part in (readout * seen, seen))
+        usual = (shown / share.clamp(min=1e-6))[:, None, :, None, None].expand(-1, correction.shape[2], -1, -1, -1)
+        filled = torch.where(seen.amax(dim=(-2, -1), keepdim=True) > 0, filled, usual.flatten(0, 1))
+        return filled.unflatten(0, (len(memory), -1)).transpose(1, 2) + correction

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
 
 from mirage_ros.geometry import Camera, invert, transform
 from mirage_ros.models.log_depth import CHANNELS as DEPTH_CHANNELS
@@ -46,6 +47,39 @@ def input_channels(inputs: Sequence[str], latent_channels: int) -> int:
     if unknown or not inputs or len(set(inputs)) != len(inputs):
         raise ValueError(f"inputs: expected different names out of {', '.join(GROUPS)}, got {tuple(inputs)}")
     return sum(GROUPS[name] or latent_channels for name in inputs)
+
+
+def readout_channels(inputs: Sequence[str], latent_channels: int, channels: int) -> tuple[list[int], int]:
+    """Where the branch's input holds the readout, in the order of the network's own channels, and its visibility.
+
+    Args:
+        inputs: names of `GROUPS`, in the branch's order.
+        latent_channels: channels of a latent token.
+        channels: of the network: those of a token, and those of depth where they are denoised as well.
+
+    Returns:
+        places of the `channels` channels, and place of the visibility.
+
+    Raises:
+        ValueError: the input does not hold all of them.
+    """
+    starts, start = {}, 0
+    for name in inputs:
+        starts[name] = start
+        start += GROUPS[name] or latent_channels
+    wanted = ["latents", "visible"] + (["depth"] if channels > latent_channels else [])
+    if any(name not in starts for name in wanted) or channels not in (
+        latent_channels,
+        latent_channels + DEPTH_CHANNELS,
+    ):
+        raise ValueError(
+            f"inputs: expected {', '.join(wanted)} for {channels} channels of {latent_channels}-channel tokens, "
+            f"got {tuple(inputs)}"
+        )
+    places = [starts["latents"] + i for i in range(latent_channels)]
+    if channels > latent_channels:
+        places += [starts["depth"] + i for i in range(DEPTH_CHANNELS)]
+    return places, starts["visible"]
 
 
 def assemble(inputs: Sequence[str], values: Mapping[str, Tensor], latent_channels: int) -> Tensor:
@@ -103,6 +137,26 @@ def fill_rows(latents: Tensor, seen: Tensor) -> Tensor:
     inside = (nearest >= 0) & (nearest < width)
     filled = latents.gather(-1, nearest.clamp(0, width - 1).expand(latents.shape))
     return torch.where(inside, filled, 0)
+
+
+def fill_smoothly(values: Tensor, seen: Tensor) -> Tensor:
+    """Fill unseen cells from their surroundings: means of what is seen at ever coarser scales (push-pull).
+
+    Args:
+        values: (N, C, h, w).
+        seen: (N, 1, h, w), one or zero.
+
+    Returns:
+        (N, C, h, w), what is seen unchanged; zero where nothing is seen in the whole frame. No host synchronisation.
+    """
+    height, width = values.shape[-2:]
+    known = values * seen
+    if max(height, width) == 1:
+        return known
+    weight = avg_pool2d(seen, 2, ceil_mode=True)
+    coarse = avg_pool2d(known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
+    around = fill_smoothly(coarse, (weight > 0).to(seen.dtype))
+    return known + (1 - seen) * interpolate(around, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def pluecker_rays(camera: Camera, anchor: Tensor) -> Tensor:

@@ -15,9 +15,13 @@ from torch.utils.checkpoint import checkpoint
 from mirage_ros.models.blocks import cast_parameters, modulate, run_block
 from mirage_ros.models.branch import MemoryBranch
 from mirage_ros.models.rope import sequence_embedding
+from mirage_ros.models.schedule import TRAIN_TIMESTEPS
 
 if TYPE_CHECKING:
     from mirage_ros.models.presets import Preset
+
+# Noise levels below this are treated as this one where a flow is made of a clean estimate.
+LEAST_SIGMA = 1e-3
 
 
 class MirageTransformer(nn.Module):
@@ -51,7 +55,9 @@ class MirageTransformer(nn.Module):
         Under `torch.device("meta")` nothing is allocated.
         """
         backbone = WanTransformer3DModel(**preset.backbone)
-        branch = MemoryBranch.for_backbone(backbone, preset.branch_layers, preset.branch_inputs, preset.latent_channels)
+        branch = MemoryBranch.for_backbone(
+            backbone, preset.branch_layers, preset.branch_inputs, preset.latent_channels, preset.predicts_clean
+        )
         if backbone.device.type != "meta":
             branch.copy_blocks_from(backbone)
         model = cls(backbone, branch)
@@ -119,6 +125,9 @@ class MirageTransformer(nn.Module):
     ) -> Tensor:
         """Predict the flow (noise minus clean latents).
 
+        A branch with `clean_channels` makes the network estimate clean latents, and this the flow that leads to them:
+        with large patches that is far easier to learn than to carry the noise through (arXiv 2511.13720).
+
         Args:
             latents: (B, C, F, h, w), frames in the order [reference | target | preceding].
             timesteps: (B, F) in 0..1000, one for each frame; or (B,) for all frames; or (B, tokens) one for each token.
@@ -153,7 +162,31 @@ class MirageTransformer(nn.Module):
                 hidden = (
                     hidden + hint if start == 0 else torch.cat([hidden[:, :start], hidden[:, start:] + hint], dim=1)
                 )
-        return self._unembed(hidden, time, (batch, frames, rows, columns)).to(latents.dtype)
+        normalised = self._normalise(hidden, time)
+        shape = (batch, frames, rows, columns)
+        output = self._unembed(self.backbone.proj_out, normalised, shape)
+        branch = self.branch
+        if branch is not None and branch.correction is not None:
+            if memory is not None:
+                correction = self._unembed(branch.correction, normalised, shape)[:, :, references:].float()
+                output = torch.cat(
+                    [output[:, :, :references].float(), branch.clean_estimate(correction, memory)], dim=2
+                )
+            # The flow that leads to this estimate; context, whose sigma is 0, gets no meaningful one anyway.
+            sigmas = self._per_cell(timesteps / TRAIN_TIMESTEPS, shape).clamp(min=LEAST_SIGMA)
+            output = (latents.float() - output.float()) / sigmas
+        return output.to(latents.dtype)
+
+    def _per_cell(self, values: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+        """Values (B,), (B, F) or (B, tokens) spread over (B, 1, F, h, w), or what broadcasts to it."""
+        if values.ndim == 1:
+            return values[:, None, None, None, None]
+        batch, frames, rows, columns = shape
+        if values.shape[1] == frames:
+            return values[:, None, :, None, None]
+        _, patch_rows, patch_columns = self.backbone.config["patch_size"]
+        cells = values.view(batch, 1, frames, rows, columns)
+        return cells.repeat_interleave(patch_rows, dim=3).repeat_interleave(patch_columns, dim=4)
 
     def _hints(
         self,
@@ -205,12 +238,14 @@ class MirageTransformer(nn.Module):
         modulation = embedder.time_proj(embedder.act_fn(time))
         return time, modulation.unflatten(-1, (6, -1))
 
-    def _unembed(self, hidden: Tensor, time: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    def _normalise(self, hidden: Tensor, time: Tensor) -> Tensor:
+        shift, scale = (self.backbone.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)).unbind(2)
+        return modulate(self.backbone.norm_out(hidden.float()), shift, scale).type_as(hidden)
+
+    def _unembed(self, projection: nn.Module, tokens: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
         batch, frames, rows, columns = shape
         _, patch_rows, patch_columns = self.backbone.config["patch_size"]
-        shift, scale = (self.backbone.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)).unbind(2)
-        hidden = modulate(self.backbone.norm_out(hidden.float()), shift, scale).type_as(hidden)
-        cells = self.backbone.proj_out(hidden).view(batch, frames, rows, columns, patch_rows, patch_columns, -1)
+        cells = projection(tokens).view(batch, frames, rows, columns, patch_rows, patch_columns, -1)
         return cells.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
     def _check_shapes(

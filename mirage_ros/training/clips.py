@@ -75,7 +75,8 @@ class Clip:
         intrinsics[..., 0, 2] = self.camera.width - intrinsics[..., 0, 2]
         intrinsics[..., 0, 1] = -intrinsics[..., 0, 1]
         camera = Camera(intrinsics, mirror @ self.camera.cam2world @ mirror, self.camera.height, self.camera.width)
-        rgb, depth, labels = (np.ascontiguousarray(a[:, :, ::-1]) for a in (self.rgb, self.depth, self.labels))
+        rgb, labels = np.ascontiguousarray(self.rgb[:, :, ::-1]), np.ascontiguousarray(self.labels[:, :, ::-1])
+        depth = np.ascontiguousarray(self.depth[:, :, ::-1])
         return Clip(self.name, rgb, depth, labels, camera, self.fps)
 
     def cropped(self, top: int, left: int, height: int, width: int) -> Clip:
@@ -84,5 +85,9 @@ class Clip:
             raise ValueError(f"window: expected inside {self.rgb.shape[1:3]}, got {(top, left, height, width)}")
         rows, columns = slice(top, top + height), slice(left, left + width)
         camera = self.camera.cropped(top, left, height, width)
-        parts = (a[:, rows, columns] for a in (self.rgb, self.depth, self.labels))
-        return Clip(self.name, *parts, camera, self.fps)
+        rgb, depth, labels = (
+            self.rgb[:, rows, columns],
+            self.depth[:, rows, columns],
+            self.labels[:, rows, columns],
+        )
+        return Clip(self.name, rgb, depth, labels, camera, self.fps)

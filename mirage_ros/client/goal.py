@@ -1,0 +1,68 @@
+"""An action goal as a planner holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+from mirage_ros.client.results import Imagination
+
+
+class Goal:
+    """An imagination under way.
+
+    Attributes:
+        future: its result, for those who combine several.
+        frames_total: that were asked for.
+    """
+
+    def __init__(self, frames_total: int) -> None:
+        self.future: Future[Imagination] = Future()
+        # From here on nobody but the node ends it: asyncio would cancel it together with a task that waits for it.
+        self.future.set_running_or_notify_cancel()
+        self._handle: Any = None
+        self._cancelled = False
+        self._lock = threading.Lock()
+        self.frames_total = frames_total
+
+    def cancel(self) -> None:
+        """Stop it within one denoising step; `result` then raises `ImaginationCancelled`."""
+        with self._lock:
+            self._cancelled = True
+            if self._handle is not None:
+                self._handle.cancel_goal_async()
+
+    def done(self) -> bool:
+        """Whether the result is there."""
+        return self.future.done()
+
+    def result(self, timeout: float | None = None) -> Imagination:
+        """Wait for the result.
+
+        Args:
+            timeout: seconds; None waits as long as it takes.
+
+        Raises:
+            TimeoutError: it is not there yet; the goal goes on.
+            ImaginationCancelled: it was cancelled.
+            MirageError: it was refused or failed.
+        """
+        try:
+            return self.future.result(timeout)
+        except FutureTimeout:
+            if self.future.done():
+                raise
+            raise TimeoutError(f"imagine: no result within {timeout:g} s") from None
+
+    def __await__(self) -> Any:
+        return asyncio.wrap_future(self.future).__await__()
+
+    def accepted(self, handle: Any) -> None:
+        """The node took it on; for the connection to call."""
+        with self._lock:
+            self._handle = handle
+            if self._cancelled:
+                handle.cancel_goal_async()

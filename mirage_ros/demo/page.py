@@ -1,0 +1,54 @@
+"""One HTML page with everything inside: pictures, films and figures."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_TYPES = {".png": "image/png", ".mp4": "video/mp4"}
+_STYLE = """
+body { background: #18181b; color: #e4e4e7; font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem;
+  padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+figure { margin: 1rem 0; } img, video { max-width: 100%; image-rendering: pixelated; display: block; }
+figcaption, .note { color: #a1a1aa; } .warning { color: #fbbf24; }
+table { border-collapse: collapse; } td { padding: .15rem 1.2rem .15rem 0; } td:last-child { text-align: right; }
+"""
+
+
+def figure(path: Path, caption: str) -> str:
+    """A picture or film, embedded."""
+    kind = _TYPES[path.suffix]
+    source = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    shown = (
+        f'<video src="{source}" controls autoplay loop muted playsinline></video>'
+        if kind.startswith("video")
+        else f'<img src="{source}" alt="{html.escape(caption)}">'
+    )
+    return f"<figure>{shown}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def table(rows: Mapping[str, object]) -> str:
+    """Names and values."""
+    cells = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(value))}</td></tr>" for name, value in rows.items()
+    )
+    return f"<table>{cells}</table>"
+
+
+def write_page(path: Path, title: str, lead: str, warning: str, sections: Sequence[tuple[str, str]]) -> None:
+    """Write the page.
+
+    Args:
+        path: of the file.
+        title, lead, warning: text; the warning may be empty.
+        sections: heading and HTML of each.
+    """
+    warn = f'<p class="warning">{html.escape(warning)}</p>' if warning else ""
+    body = "".join(f"<h2>{html.escape(heading)}</h2>{content}" for heading, content in sections)
+    path.write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1><p>{html.escape(lead)}</p>{warn}{body}</html>\n"
+    )

@@ -1,0 +1,78 @@
+"""Pictures of the demo: frames beside each other, and the memory's cloud."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mirage_ros.geometry import Camera, pinhole
+from mirage_ros.media import Pixels
+from mirage_ros.trajectory import look_at
+
+BACKGROUND = 24
+CAPTION = 18
+
+
+def fitted(rgb: Pixels, height: int, width: int) -> Pixels:
+    """The middle of a picture, cut to a shape and scaled."""
+    scale = max(height / rgb.shape[0], width / rgb.shape[1])
+    rows, columns = round(height / scale), round(width / scale)
+    top, left = (rgb.shape[0] - rows) // 2, (rgb.shape[1] - columns) // 2
+    cut = np.ascontiguousarray(rgb[top : top + rows, left : left + columns])
+    return np.asarray(cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def grey(share: NDArray[np.float32]) -> Pixels:
+    """(H, W) 0 to 1 as (H, W, 3) black to white."""
+    return np.repeat((np.clip(np.nan_to_num(share), 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def captioned(panels: list[tuple[str, Pixels]]) -> Pixels:
+    """Panels of one height beside each other, a caption above each."""
+    columns = []
+    for caption, panel in panels:
+        head = np.full((CAPTION, panel.shape[1], 3), BACKGROUND, np.uint8)
+        cv2.putText(head, caption, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (230, 230, 230), 1, cv2.LINE_AA)
+        columns.append(np.concatenate([head, panel]))
+    return np.concatenate(columns, axis=1)
+
+
+def cloud_view(points: NDArray[np.float32], poses: Tensor) -> Camera:
+    """A camera behind and above the first pose that looks at the middle of the cloud."""
+    middle = torch.from_numpy(np.median(points, axis=0)).double()
+    start, forward = poses[0, :3, 3].double(), poses[0, :3, 2].double()
+    up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    extent = float(np.percentile(np.linalg.norm(points - middle.numpy(), axis=1), 90))
+    eye = start - forward * 0.7 * extent + up * 0.9 * extent
+    return pinhole(480, 720, vertical_fov=0.9, cam2world=look_at(eye, middle))
+
+
+def draw_cloud(points: NDArray[np.float32], colours: Pixels, camera: Camera, poses: Tensor, radius: float) -> Pixels:
+    """A picture of a cloud: every point a disc, near ones over far ones, with the poses as an orange line.
+
+    Args:
+        points: (N, 3) metres.
+        colours: (N, 3).
+        camera: to look from.
+        poses: (T, 4, 4) of the walk.
+        radius: of a point, metres.
+    """
+    picture = np.full((camera.height, camera.width, 3), BACKGROUND, np.uint8)
+    pixels, depth = camera.project(torch.from_numpy(points).double())
+    focal = float(camera.intrinsics[0, 0])
+    for index in np.argsort(-depth.numpy()):
+        z = float(depth[index])
+        if z > 0.1:
+            x, y = pixels[index].tolist()
+            size = max(1, min(40, round(radius * focal / z)))
+            cv2.circle(picture, (round(x), round(y)), size, colours[index].tolist(), -1, cv2.LINE_AA)
+    track, ahead = camera.project(poses[:, :3, 3].double())
+    line = [(round(x), round(y)) for (x, y), z in zip(track.tolist(), ahead.tolist(), strict=True) if z > 0.1]
+    for start, end in pairwise(line):
+        cv2.line(picture, start, end, (236, 112, 64), 2, cv2.LINE_AA)
+    return picture

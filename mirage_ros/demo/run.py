@@ -1,0 +1,295 @@
+"""The demo's story: the robot looks around, the planner previews, imagines a path, and compares three ways on."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mirage_ros.ros.dds import use_default_profile
+
+use_default_profile()
+
+import numpy as np  # noqa: E402  (the DDS profile must be chosen before rclpy loads)
+from tqdm import tqdm  # noqa: E402
+
+from mirage_ros.client import Imagination, Mirage, PreviewFrame  # noqa: E402
+from mirage_ros.demo.page import figure, table, write_page  # noqa: E402
+from mirage_ros.demo.pictures import captioned, cloud_view, draw_cloud, fitted, grey  # noqa: E402
+from mirage_ros.demo.recorder import ReceivedFrame, Recorder  # noqa: E402
+from mirage_ros.demo.robots import RecordedRobot, Robot, SimRobot, View  # noqa: E402
+from mirage_ros.media import Pixels, VideoWriter, colour_depth, contact_sheet, save_png  # noqa: E402
+from mirage_ros.resources import weights_directory  # noqa: E402
+from mirage_ros.ros.bag import BagWriter  # noqa: E402
+from mirage_ros.ros.conversions import cloud_to_points  # noqa: E402
+from mirage_ros.ros.node_parameters import PRESETS  # noqa: E402
+from mirage_ros.ros.processes import parameter_arguments, running  # noqa: E402
+
+# Drawing shares the cores with the model: no faster than the story needs.
+CAMERA_RATE = 5.0
+COLUMNS = 6
+# Loading the model on a slow and busy machine; a chunk there.
+START_TIMEOUT, WORK_TIMEOUT = 900.0, 900.0
+# Between looks whether the node is still there.
+PATIENCE = 20.0
+UNTRAINED = "Untrained weights: this shows that everything runs and how fast, not what it can draw."
+
+
+@dataclass(eq=False)
+class Shown:
+    """What came of it.
+
+    Attributes:
+        walk: camera frames that went into the memory.
+        truth, previews, imagined: views along the path.
+        candidates: result of the action.
+        timings: figures by name.
+    """
+
+    walk: list[View] = field(default_factory=list)
+    truth: list[View] = field(default_factory=list)
+    previews: list[PreviewFrame] = field(default_factory=list)
+    imagined: list[ReceivedFrame] = field(default_factory=list)
+    candidates: Imagination | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def play(robot: Robot, recorder: Recorder, mirage: Mirage, rate: float) -> Shown:
+    """Act out the story over ROS topics, services and the action."""
+    shown, plan = Shown(), robot.plan
+    for index in tqdm(range(len(plan.walk)), desc="the robot looks around", unit="frame"):
+        shown.walk.append(robot.show(mirage, index))
+    delays = []
+    for pose in tqdm(plan.path, desc="what the memory knows", unit="view"):
+        start = time.perf_counter()
+        shown.previews.append(mirage.preview(pose))
+        delays.append(1000 * (time.perf_counter() - start))
+        recorder.executor.spin_once(timeout_sec=0)
+    shown.timings["pose to preview, median, ms"] = statistics.median(delays)
+    shown.timings["pose to preview, 95th percentile, ms"] = float(np.percentile(delays, 95))
+
+    start = time.monotonic()
+    recorder.frames.clear()
+    recorder.send_path(plan.path, rate)
+    with tqdm(total=len(plan.path), desc="imagine a path", unit="frame") as bar:
+
+        def complete() -> bool:
+            bar.update(len(recorder.frames) - bar.n)
+            return len(recorder.frames) >= len(plan.path)
+
+        recorder.spin_until(complete, WORK_TIMEOUT, "the whole imagined path")
+    shown.imagined = sorted(recorder.frames, key=lambda frame: frame.stamp)
+    shown.timings["path: seconds to the first frame"] = min(frame.received for frame in shown.imagined) - start
+    seconds = max(frame.received for frame in shown.imagined) - start
+    shown.timings["path: frames a second as received"] = len(shown.imagined) / seconds
+
+    labels, candidates = zip(*plan.candidates, strict=True)
+    total = sum(map(len, candidates))
+    with tqdm(total=total, desc=f"compare {len(candidates)} candidates", unit="frame") as bar:
+        goal = mirage.start(
+            candidates, labels=labels, on_feedback=lambda feedback: bar.update(feedback.frames_done - bar.n)
+        )
+        recorder.spin_until(goal.done, WORK_TIMEOUT, "the action's result")
+    shown.candidates = goal.result(0)
+    shown.timings["action: frames a second, all candidates"] = 1 / shown.candidates.seconds_per_frame
+    recorder.spin_until(lambda: "memory/points" in recorder.last, 30.0, "a cloud")
+
+    for index in tqdm(range(len(plan.path)), desc="what is really there", unit="view"):
+        shown.truth.append(robot.look(index))
+    return shown
+
+
+def rows_of(shown: Shown) -> list[list[tuple[str, Pixels]]]:
+    """Truth, preview, imagined frame, visibility and depth of every frame of the path, with captions."""
+    far = max(float(np.nanmax(frame.depth)) for frame in shown.imagined)
+    rows = []
+    for truth, preview, frame in zip(shown.truth, shown.previews, shown.imagined, strict=True):
+        size = frame.rgb.shape[:2]
+        rows.append(
+            [
+                ("really there", fitted(truth.rgb, *size)),
+                ("preview: the memory alone", preview.rgb),
+                ("imagined", frame.rgb),
+                ("white: remembered", grey(frame.visible)),
+                ("imagined depth", colour_depth(np.nan_to_num(frame.depth), far)),
+            ]
+        )
+    return rows
+
+
+def draw(shown: Shown, robot: Robot, mirage: Mirage, recorder: Recorder, out: Path, rate: float, notes: str) -> None:
+    """Write films, sheets, cloud, timings and page."""
+    rows = rows_of(shown)
+    with VideoWriter(out / "side_by_side.mp4", rate) as video:
+        for row in rows:
+            video.append(captioned(row))
+    picked = np.linspace(0, len(rows) - 1, min(COLUMNS, len(rows))).round().astype(int)
+    sheet = [(rows[0][line][0], [rows[index][line][1] for index in picked]) for line in range(len(rows[0]))]
+    save_png(out / "contact_sheet.png", contact_sheet(sheet))
+    size = shown.imagined[0].rgb.shape[:2]
+    seen = np.linspace(0, len(shown.walk) - 1, min(COLUMNS, len(shown.walk))).round().astype(int)
+    save_png(
+        out / "walk.png", contact_sheet([("what the camera saw", [fitted(shown.walk[i].rgb, *size) for i in seen])])
+    )
+    assert shown.candidates is not None
+    candidates = []
+    for trajectory in shown.candidates.trajectories:
+        chosen = np.linspace(0, len(trajectory) - 1, min(COLUMNS, len(trajectory))).round().astype(int)
+        caption = f"{trajectory.label}: knows {trajectory.coverage.mean():.0%} of it"
+        candidates.append((caption, [trajectory.rgb[index] for index in chosen]))
+    save_png(out / "candidates.png", contact_sheet(candidates))
+
+    saved = Path(mirage.export_cloud("cloud"))
+    if saved.resolve() != (out / "cloud.ply").resolve():
+        (out / "cloud.ply").write_bytes(saved.read_bytes())
+    points, colours, _ = cloud_to_points(recorder.last["memory/points"])
+    camera = cloud_view(points, robot.plan.walk)
+    save_png(out / "cloud.png", draw_cloud(points, colours, camera, robot.plan.walk, 0.035))
+
+    status = mirage.status()
+    shown.timings["memory: elements"] = status.elements
+    shown.timings["memory: KiB"] = status.bytes / 1024
+    for stage in ("read", "denoise", "decode", "perceive", "write"):
+        shown.timings[f"last chunk: {stage}, ms a frame"] = 1000 * getattr(status, f"{stage}_time")
+    (out / "timings.json").write_text(json.dumps(shown.timings, indent=1) + "\n")
+    figures = {name: f"{value:,.0f}" if value >= 100 else f"{value:.2f}" for name, value in shown.timings.items()}
+    write_page(
+        out / "index.html",
+        "mirage_ros: a robot imagines",
+        "A camera process, the node mirage and a planner talked over ROS 2 topics, services and an action. The camera "
+        f"looked at {len(shown.walk)} places. Everything else on this page came out of the node.",
+        notes,
+        [
+            ("What the camera saw", figure(out / "walk.png", "Frames that were written to the memory.")),
+            (
+                "A path, imagined",
+                figure(out / "side_by_side.mp4", "Each frame of the path, in the order in which it was asked for.")
+                + figure(out / "contact_sheet.png", "Some of them."),
+            ),
+            (
+                "Three ways on",
+                figure(
+                    out / "candidates.png",
+                    "One action goal, each candidate on its own fork of the memory. The share is how much of the views "
+                    "the memory knew before: what a planner may use to tell the known from the guessed.",
+                ),
+            ),
+            (
+                "The memory",
+                figure(
+                    out / "cloud.png", "The elements as the topic memory/points shows them; orange: the camera's walk."
+                ),
+            ),
+            ("Figures", table(figures)),
+        ],
+    )
+
+
+def connected(process: subprocess.Popen[bytes]) -> Mirage:
+    """A client of the node, however long that takes to load, as long as its process lives."""
+    limit = time.monotonic() + START_TIMEOUT
+    while True:
+        try:
+            return Mirage(timeout=WORK_TIMEOUT, connect_timeout=PATIENCE)
+        except TimeoutError:
+            if process.poll() is not None:
+                raise RuntimeError(f"the node ended with status {process.returncode}") from None
+            if time.monotonic() > limit:
+                raise
+
+
+@contextlib.contextmanager
+def simulated(options: argparse.Namespace, recorder: Recorder) -> Iterator[Robot]:
+    """A robot in a simulated room."""
+    from mirage_ros.sim.paths import plan_path
+    from mirage_ros.sim.scene import build_scene
+
+    arguments = {"family": options.family, "seed": options.seed, "rate": CAMERA_RATE, "motion": "hold", "moving": 0}
+    path = plan_path(build_scene(options.seed, options.family, 0), options.walk + options.frames, options.seed)
+    with running("sim_camera", parameter_arguments(arguments), log=options.out / "sim_camera.log"):
+        yield SimRobot(recorder, options.walk, options.frames, path)
+
+
+@contextlib.contextmanager
+def recorded(options: argparse.Namespace, recorder: Recorder) -> Iterator[Robot]:
+    """A robot that walked in the past."""
+    yield RecordedRobot(recorder, options.rgbd, options.walk, options.frames, print)
+
+
+def main() -> None:
+    """Run the demo."""
+    options = _options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    # A domain of its own, so that the demo neither hears nor disturbs other ROS programs on this machine.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(10 + os.getpid() % 90))
+    trained = options.preset != "test" and (
+        options.preset != "default" or (weights_directory() / options.preset).is_dir()
+    )
+    if not trained:
+        print(f"demo: no weights of preset {options.preset}. {UNTRAINED}")
+    log = options.out / "mirage.log"
+    log.write_bytes(b"")
+    parameters: dict[str, Any] = {
+        "preset": options.preset,
+        "random_weights": not trained,
+        "observation.enabled": False,
+        "memory.folder": str(options.out.resolve()),
+        "memory.restore": False,
+        "memory.autosave": 0.0,
+    }
+    arguments = parameter_arguments(parameters)
+    if not options.rgbd:
+        # The simulated camera calls its pose the true one.
+        arguments += ["-r", "camera_pose:=true_pose"]
+    start = time.monotonic()
+    recorder = None
+    try:
+        with BagWriter(options.out / "bag") as bag, running("mirage", arguments, log=log) as node:
+            recorder = Recorder(bag)
+            print("starting the camera and the node, loading the model ...", flush=True)
+            source = recorded if options.rgbd else simulated
+            with source(options, recorder) as robot, connected(node) as mirage:
+                loaded = time.monotonic() - start
+                shown = play(robot, recorder, mirage, options.rate)
+                shown.timings = {"seconds until the node was active": loaded, **shown.timings}
+                draw(shown, robot, mirage, recorder, options.out, options.rate, "" if trained else UNTRAINED)
+    except (RuntimeError, TimeoutError, OSError, ValueError) as error:
+        sys.exit(f"demo: {error}\n{log.read_text(errors='replace')[-3000:]}")
+    finally:
+        if recorder is not None:
+            recorder.close()
+    print(f"done in {time.monotonic() - start:.0f} s:")
+    for name in ("index.html", "side_by_side.mp4", "contact_sheet.png", "candidates.png", "cloud.ply", "cloud.png"):
+        print(f"  {options.out / name}")
+    print(f"  {options.out / 'bag'}  {options.out / 'timings.json'}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="A robot camera, the node and a planner, and a page that shows them.")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results")
+    parser.add_argument("--rgbd", type=Path, help="a recorded walk instead of the simulator, see recordings.rgbd")
+    parser.add_argument("--preset", choices=PRESETS, default="default")
+    parser.add_argument("--walk", type=int, default=24, help="camera frames for the memory")
+    parser.add_argument("--frames", type=int, default=25, help="frames to imagine")
+    parser.add_argument("--rate", type=float, default=10.0, help="frames a second of the film")
+    parser.add_argument("--family", default="rooms", help="of the simulated scene")
+    parser.add_argument("--seed", type=int, default=3, help="of the simulated scene")
+    options = parser.parse_args()
+    if options.walk < 2 or options.frames < 4 or options.frames // 2 > options.walk:
+        parser.error(
+            f"expected --walk >= 2, --frames >= 4 and at most twice the walk, got {options.walk}, {options.frames}"
+        )
+    return options
+
+
+if __name__ == "__main__":
+    main()

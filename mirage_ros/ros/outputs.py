@@ -1,0 +1,136 @@
+"""What the node publishes: imagined frames, previews, paths and the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from nav_msgs.msg import Path
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from std_msgs.msg import Header
+from torch import Tensor
+
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.cloud import Cloud
+from mirage_ros.ros.conversions import (
+    camera_to_info,
+    depth_from_metres,
+    numpy_to_compressed,
+    numpy_to_image,
+    points_to_cloud,
+    pose_to_stamped,
+    poses_to_path,
+    stamp_from_ns,
+)
+from mirage_ros.ros.topics import OUTPUTS
+from mirage_ros.world.results import ImaginedChunk, Preview
+
+
+class Outputs:
+    """The publishers of an active node. Publishing is safe from any thread."""
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        world_frame: str,
+        imagined_frame: str,
+        reliability: str,
+        depth_encoding: str,
+        jpeg_quality: Callable[[], int],
+        events: Callable[[str], Any],
+    ) -> None:
+        """Open the topics.
+
+        Args:
+            node: owns the publishers.
+            world_frame, imagined_frame: of poses, and of what is seen from them.
+            reliability: of images.
+            depth_encoding: 32FC1 or 16UC1.
+            jpeg_quality: asked at each frame.
+            events: gives the event callbacks of a topic's publisher.
+        """
+        self._node = node
+        self._world_frame, self._imagined_frame = world_frame, imagined_frame
+        self._depth_encoding, self._jpeg_quality = depth_encoding, jpeg_quality
+        self._publishers: dict[str, Publisher[Any]] = {
+            topic.name: node.create_publisher(
+                topic.kind, topic.name, topic.qos(output=reliability), event_callbacks=events(topic.name)
+            )
+            for topic in OUTPUTS
+            if not topic.name.startswith("/")
+        }
+
+    def close(self) -> None:
+        """Take the topics away."""
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+        self._publishers.clear()
+
+    def wanted(self, topic: str) -> bool:
+        """Whether somebody listens."""
+        return self._publishers[topic].get_subscription_count() > 0
+
+    def publish(self, topic: str, message: Any) -> None:
+        """Publish a message on one of the topics."""
+        self._publishers[topic].publish(message)
+
+    def frames(self, chunk: ImaginedChunk, stamps: Sequence[int], start: int = 0, stop: int | None = None) -> None:
+        """Publish the frames of a chunk, each with one stamp and one frame_id on all topics.
+
+        Args:
+            chunk: what was imagined.
+            stamps: nanoseconds of the chunk's frames.
+            start, stop: those to publish.
+        """
+        for index in range(len(chunk))[start:stop]:
+            camera = chunk.camera[index]
+            header = self.header(stamps[index])
+            self._image("imagined", header, chunk.rgb[index], chunk.visible[index], camera)
+            if self.wanted("imagined/depth"):
+                self.publish("imagined/depth", self.depth(chunk.depth[index], header))
+            if self.wanted("imagined/image/compressed"):
+                message = numpy_to_compressed(chunk.rgb[index], header=header, quality=self._jpeg_quality())
+                self.publish("imagined/image/compressed", message)
+            world = Header(stamp=header.stamp, frame_id=self._world_frame)
+            self.publish("imagined/pose", pose_to_stamped(camera.cam2world.double().cpu(), world))
+
+    def preview(self, preview: Preview, stamp: int) -> None:
+        """Publish the first view of a preview."""
+        self._image("preview", self.header(stamp), preview.rgb[0], preview.visible[0], preview.camera[0])
+
+    def path(self, poses: Tensor, stamps: Sequence[int]) -> Path:
+        """Publish a path of (T, 4, 4) optical poses in the world frame."""
+        message = self.path_message(poses, stamps)
+        self.publish("imagined/path", message)
+        return message
+
+    def path_message(self, poses: Tensor, stamps: Sequence[int]) -> Path:
+        """A path of (T, 4, 4) optical poses in the world frame."""
+        header = Header(stamp=stamp_from_ns(stamps[0]), frame_id=self._world_frame)
+        return poses_to_path(poses.double().cpu(), header, stamps)
+
+    def cloud(self, cloud: Cloud, stamp: int) -> None:
+        """Publish the memory."""
+        header = Header(stamp=stamp_from_ns(stamp), frame_id=self._world_frame)
+        points, colours, confidence = (value.numpy() for value in (cloud.points, cloud.colours, cloud.confidence))
+        self.publish("memory/points", points_to_cloud(points, colours, confidence, header))
+
+    def depth(self, metres: NDArray[np.float32], header: Header) -> Any:
+        """Depth message in the node's encoding."""
+        return depth_from_metres(metres, self._depth_encoding, header)
+
+    def header(self, stamp: int) -> Header:
+        """Header of what is seen at a moment in nanoseconds."""
+        return Header(stamp=stamp_from_ns(stamp), frame_id=self._imagined_frame)
+
+    def _image(
+        self, group: str, header: Header, rgb: NDArray[np.uint8], visible: NDArray[np.float32], camera: Camera
+    ) -> None:
+        self.publish(f"{group}/camera_info", camera_to_info(camera, header))
+        if self.wanted(f"{group}/visibility"):
+            self.publish(f"{group}/visibility", numpy_to_image(visible.astype(np.float32), "32FC1", header))
+        self.publish(f"{group}/image", numpy_to_image(rgb, "rgb8", header))

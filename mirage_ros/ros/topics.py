@@ -1,0 +1,99 @@
+"""Topics, services and the action of the node `mirage`: names, types, quality of service, meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Path
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from mirage_ros.action import Imagine
+from mirage_ros.msg import MemoryStatus
+from mirage_ros.ros.qos import image_qos, latched_qos
+from mirage_ros.srv import ExportCloud, LoadMemory, Reset, SaveMemory, SetPrompt
+
+# How messages of a topic are delivered: as observation.reliability or output.reliability says, reliably, or reliably
+# with the last one kept for those who come late.
+CAMERA, OUTPUT, RELIABLE, LATCHED = "camera", "output", "reliable", "latched"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of the node.
+
+    Attributes:
+        name: relative to the node's namespace.
+        kind: message class.
+        delivery: one of CAMERA, OUTPUT, RELIABLE, LATCHED.
+        description: one sentence.
+    """
+
+    name: str
+    kind: Any
+    delivery: str
+    description: str
+
+    def qos(self, camera: str = "best_effort", output: str = "reliable") -> QoSProfile:
+        """Its quality of service under the reliabilities of the node's parameters."""
+        if self.delivery == LATCHED:
+            return latched_qos()
+        return image_qos({CAMERA: camera, OUTPUT: output}.get(self.delivery, "reliable"))
+
+
+INPUTS = (
+    Topic("image", Image, CAMERA, "Camera frames; with observation.transport compressed, image/compressed instead."),
+    Topic("image/compressed", CompressedImage, CAMERA, "Camera frames as JPEG or PNG, with that transport only."),
+    Topic("camera_info", CameraInfo, CAMERA, "Their optics, same stamp."),
+    Topic("depth", Image, CAMERA, "Their depth, registered to the image, same stamp; REP-118."),
+    Topic(
+        "camera_pose", PoseStamped, RELIABLE, "Pose of the camera's optical frame, interpolated to the image's stamp."
+    ),
+    Topic("pose", PoseStamped, RELIABLE, "Streamed pose command: preview at once, frames a chunk at a time."),
+    Topic("preview/pose", PoseStamped, RELIABLE, "Asks for a preview and nothing else."),
+    Topic("path", Path, RELIABLE, "A whole trajectory to imagine."),
+    Topic("prompt", String, RELIABLE, "Text that conditions what is imagined from the next chunk on."),
+)
+
+OUTPUTS = (
+    Topic("imagined/image", Image, OUTPUT, "Imagined frames, rgb8."),
+    Topic("imagined/image/compressed", CompressedImage, OUTPUT, "The same as JPEG, while somebody listens."),
+    Topic("imagined/camera_info", CameraInfo, OUTPUT, "Their optics."),
+    Topic("imagined/depth", Image, OUTPUT, "Their depth along the optical axis; REP-118."),
+    Topic("imagined/visibility", Image, OUTPUT, "32FC1: 0 where a pixel was invented, 1 where it was remembered."),
+    Topic("imagined/pose", PoseStamped, OUTPUT, "Pose of their optical frame in the world frame."),
+    Topic("imagined/path", Path, LATCHED, "Poses of the newest rollout in the world frame."),
+    Topic("preview/image", Image, OUTPUT, "What the memory knows of a view, decoded without diffusion, rgb8."),
+    Topic("preview/visibility", Image, OUTPUT, "32FC1: 1 where the preview knows anything, 0 elsewhere."),
+    Topic("preview/camera_info", CameraInfo, OUTPUT, "Optics of the preview."),
+    Topic("memory/points", PointCloud2, LATCHED, "The memory: x y z rgb confidence, in the world frame."),
+    Topic("memory/status", MemoryStatus, LATCHED, "Elements, bytes, backlog and timings."),
+    Topic("/diagnostics", DiagnosticArray, RELIABLE, "What is wrong and what to do: once a second, in every state."),
+)
+
+SERVICES: tuple[tuple[str, Any, str], ...] = (
+    ("reset", Reset, "Forget everything, or what was imagined only."),
+    ("save_memory", SaveMemory, "Write the memory to a file below memory.folder."),
+    ("load_memory", LoadMemory, "Replace the memory by a file's."),
+    ("export_cloud", ExportCloud, "Write the memory as a PLY cloud."),
+    ("set_prompt", SetPrompt, "Set the text; says whether the preset takes one."),
+    ("observe", Trigger, "Write the next camera frame, whatever observation.enabled and observation.rate say."),
+)
+
+ACTIONS: tuple[tuple[str, Any, str], ...] = (
+    ("imagine", Imagine, "Imagine candidate trajectories, each on its own fork of the memory."),
+)
+
+
+def topic(name: str) -> Topic:
+    """The row of this name.
+
+    Raises:
+        KeyError: the node has no such topic.
+    """
+    return {row.name: row for row in (*INPUTS, *OUTPUTS)}[name]

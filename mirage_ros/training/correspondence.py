@@ -1,0 +1,43 @@
+"""Where one view's cells are in another view, from true depth: which of them both see, and nothing that moves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mirage_ros.geometry import Camera, valid_depth
+
+# Share of depth within which two views see one surface.
+TOLERANCE = 0.05
+
+
+def correspond(
+    target: Camera, target_depth: Tensor, source: Camera, source_depth: Tensor, tolerance: float = TOLERANCE
+) -> tuple[Tensor, Tensor]:
+    """For each cell of the target, its place in the source.
+
+    Args:
+        target, source: (T,) cameras at the same or different resolutions.
+        target_depth: (T, h, w) metres at the target's resolution; invalid where a cell shall not be matched.
+        source_depth: (T, H, W) metres at any resolution with the source's field of view; invalid likewise.
+
+    Returns:
+        places (T, h, w, 2) as (x, y) in the source's cells, and covisible (T, h, w) bool: inside the source, and the
+        source measures that surface there.
+    """
+    points = target.lift(target_depth)
+    pixels, depth = source.project(points.flatten(-3, -2))
+    shape = target_depth.shape
+    places = torch.nan_to_num(pixels, nan=-1e4).clamp(-1e4, 1e4).unflatten(-2, shape[-2:]).to(target_depth.dtype)
+    depth = depth.unflatten(-1, shape[-2:])
+    size = places.new_tensor([source.width, source.height])
+    measured = F.grid_sample(
+        torch.nan_to_num(source_depth, nan=0.0, posinf=0.0).unsqueeze(1),
+        2 * places / size - 1,
+        mode="nearest",
+        align_corners=False,
+    ).squeeze(1)
+    inside = ((places > 0) & (places < size)).all(dim=-1)
+    same = valid_depth(measured) & ((depth / measured.clamp(min=1e-6) - 1).abs() < tolerance)
+    return places, inside & same & valid_depth(target_depth)

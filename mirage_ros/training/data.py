@@ -1,0 +1,202 @@
+"""`mirage data`: clips from the simulator to shards, in parallel processes; run it again to go on.
+
+With --walk, clips are cut out of a recorded walk instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mirage_ros.sim.scene import FAMILIES
+from mirage_ros.training.clips import Clip
+from mirage_ros.training.recorded import READERS, clips_of, realestate10k_frames
+from mirage_ros.training.render import ClipSettings, render_clip
+from mirage_ros.training.shards import MANIFEST, write_shard
+from mirage_ros.training.splits import SEEDS, Split, scene_seeds
+
+
+def plan(split: Split, scenes: int, first: int, families: list[str], clips_per_shard: int) -> list[tuple[str, ...]]:
+    """Which scenes go into which shard, families in turn: 'family seed' each."""
+    pairs = [f"{family} {seed}" for seed in scene_seeds(split, first, scenes) for family in families]
+    return [tuple(pairs[i : i + clips_per_shard]) for i in range(0, len(pairs), clips_per_shard)]
+
+
+def generate(
+    folder: Path, shards: list[tuple[str, ...]], settings: ClipSettings, processes: int, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Render what is missing.
+
+    Args:
+        folder: where shards and manifest go.
+        shards: from `plan`.
+        settings: how clips are drawn.
+        processes: that render at the same time.
+        facts: what else the manifest says.
+
+    Returns:
+        the manifest.
+
+    Raises:
+        ValueError: the folder holds shards that were made in another way.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = _open_manifest(folder / MANIFEST, {**facts, "settings": asdict(settings)})
+    done = manifest["shards"]
+    missing = {}
+    for index, scenes in enumerate(shards):
+        name = f"{index:05d}.tar"
+        if name in done and done[name]["scenes"] != list(scenes):
+            raise ValueError(f"out: {folder / name} holds other scenes than asked for; give another folder")
+        if name not in done or not (folder / name).is_file():
+            missing[name] = scenes
+    # OpenGL does not survive a fork.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        waiting = {
+            pool.submit(_render_shard, folder / name, scenes, settings): name for name, scenes in missing.items()
+        }
+        for future in tqdm(as_completed(waiting), total=len(waiting), desc="shards", unit="shard"):
+            name = waiting[future]
+            done[name] = {"scenes": list(missing[name]), "clips": future.result()}
+            _save(folder / MANIFEST, manifest)
+    return manifest
+
+
+def cut(
+    folder: Path,
+    walk: Path,
+    format: str,
+    pictures: Path | None,
+    settings: ClipSettings,
+    clips_per_shard: int,
+    skip: int,
+) -> dict[str, Any]:
+    """Cut a recorded walk into clips; they are appended to the folder's shards.
+
+    Args:
+        folder: where shards and manifest go.
+        walk: folder of the walk, or the camera file of a RealEstate10K clip.
+        format: 'rgbd', 'tum' or 'realestate10k'.
+        pictures: frames of the RealEstate10K clip.
+        settings: frames of a clip and their size.
+        clips_per_shard: clips that share a shard.
+        skip: every so many-th frame is taken.
+
+    Returns:
+        the manifest.
+
+    Raises:
+        ValueError: there is no such format, or the walk is too short for a clip.
+    """
+    if format == "realestate10k":
+        if pictures is None:
+            raise ValueError("pictures: expected a folder of frames beside the camera file")
+        frames = realestate10k_frames(walk, pictures)
+    elif format in READERS:
+        frames = READERS[format](walk)
+    else:
+        raise ValueError(f"format: expected {', '.join(READERS)} or realestate10k, got {format!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = _open_manifest(folder / MANIFEST, {"settings": asdict(settings)})
+    done = manifest["shards"]
+    if any(shard["scenes"] == [str(walk)] for shard in done.values()):
+        return manifest
+    clips = clips_of(frames, walk.stem, settings.frames, settings.height, settings.width, skip)
+    # All or nothing: the walk is named in the manifest once its last shard is there.
+    new: dict[str, Any] = {}
+    for held in iter(lambda: list(islice(clips, clips_per_shard)), []):
+        name = f"{len(done) + len(new):05d}.tar"
+        new[name] = {"scenes": [str(walk)], "clips": write_shard(folder / name, held)}
+    if not new:
+        raise ValueError(f"walk: {walk} has fewer than {settings.frames * skip} frames")
+    manifest["shards"] = {**done, **new}
+    _save(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _one_thread() -> None:
+    os.environ["LP_NUM_THREADS"] = "1"
+
+
+def _render_shard(path: Path, scenes: tuple[str, ...], settings: ClipSettings) -> list[str]:
+    def clips() -> Iterator[Clip]:
+        for scene in scenes:
+            family, seed = scene.split()
+            clip = render_clip(int(seed), family, settings)
+            if clip is not None:
+                yield clip
+
+    return write_shard(path, clips())
+
+
+def _open_manifest(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    if not path.is_file():
+        return {**facts, "shards": {}}
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    for name, value in facts.items():
+        if manifest.get(name) != value:
+            raise ValueError(f"out: {path} was made with {name} {manifest.get(name)}, asked for {value}")
+    return manifest
+
+
+def _save(path: Path, manifest: dict[str, Any]) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps({**manifest, "shards": dict(sorted(manifest["shards"].items()))}, indent=1))
+    os.replace(part, path)
+
+
+def main() -> None:
+    """Render clips."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("data/train"), help="folder (%(default)s)")
+    parser.add_argument("--split", choices=tuple(SEEDS), default="train", help="whose seeds to use (%(default)s)")
+    parser.add_argument("--scenes", type=int, default=300, help="of each family (%(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="skip so many seeds of the split (%(default)s)")
+    parser.add_argument("--family", choices=FAMILIES, action="append", help="default: all")
+    parser.add_argument("--frames", type=int, default=ClipSettings.frames, help="of a clip (%(default)s)")
+    parser.add_argument("--size", type=int, nargs=2, default=(128, 192), metavar=("HEIGHT", "WIDTH"), help="pixels")
+    parser.add_argument("--clips-per-shard", type=int, default=16)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    walks = parser.add_argument_group("recorded walks")
+    walks.add_argument("--walk", type=Path, help="folder of the walk, or camera file of a RealEstate10K clip")
+    walks.add_argument("--format", choices=(*READERS, "realestate10k"), default="rgbd")
+    walks.add_argument("--pictures", type=Path, help="frames of the RealEstate10K clip, named by their stamps")
+    walks.add_argument("--skip", type=int, default=1, help="take every so many-th frame")
+    options = parser.parse_args()
+    for name in ("frames", "clips_per_shard", "processes", "skip"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name}: expected a whole number from 1, got {getattr(options, name)}")
+    settings = replace(ClipSettings(), frames=options.frames, height=options.size[0], width=options.size[1])
+    if options.walk is not None:
+        manifest = cut(
+            options.out,
+            options.walk,
+            options.format,
+            options.pictures,
+            settings,
+            options.clips_per_shard,
+            options.skip,
+        )
+        print(f"{options.out}: {sum(len(shard['clips']) for shard in manifest['shards'].values())} clips")
+        return
+    families = options.family or list(FAMILIES)
+    shards = plan(options.split, options.scenes, options.first, families, options.clips_per_shard)
+    facts = {"split": options.split, "first": options.first, "families": families, "mujoco": version("mujoco")}
+    manifest = generate(options.out, shards, settings, options.processes, facts)
+    count = sum(len(shard["clips"]) for shard in manifest["shards"].values())
+    print(f"{options.out}: {count} clips of {settings.frames} frames in {len(manifest['shards'])} shards")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""`python -m mirage_ros.training.export`: the parts of a run as a folder of weights to ship, in half precision."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+
+from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.loading import MAX_FILE, load_part, load_transformer
+from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.training.recipe import merged_backbone
+
+PARTS = ("vae", "reader", "transformer", "branch")
+
+
+def export(model: Path, out: Path) -> dict[str, int]:
+    """Write the finished parts of a run, LoRA merged into the backbone.
+
+    Args:
+        model: folder of the parts: `model` in that of a run, or `averaged` in that of a phase that is under way.
+        out: where to; parts that are there already are replaced.
+
+    Returns:
+        bytes of each part that was written.
+
+    Raises:
+        FileNotFoundError: there is no finished part.
+    """
+    found = [part for part in PARTS if (model / part).is_dir()]
+    if not found:
+        raise FileNotFoundError(f"model: {model} holds none of {', '.join(PARTS)}")
+    if "vae" in found:
+        load_part(FrameAutoencoder, model, "vae").half().save_pretrained(_fresh(out, "vae"))
+    if "reader" in found:
+        load_part(UnfoldReader, model, "reader").half().save_pretrained(_fresh(out, "reader"))
+    if "branch" in found:
+        transformer = load_transformer(model)
+        merged_backbone(transformer).half().save_pretrained(_fresh(out, "transformer"), max_shard_size=MAX_FILE)
+        assert transformer.branch is not None
+        transformer.branch.half().save_pretrained(_fresh(out, "branch"), max_shard_size=MAX_FILE)
+    for file in out.rglob("*.safetensors"):
+        # They are written for their owner alone; an installed package is for everyone.
+        file.chmod(0o644)
+    return {
+        part: sum(file.stat().st_size for file in (out / part).rglob("*.safetensors"))
+        for part in PARTS
+        if (out / part).is_dir()
+    }
+
+
+def _fresh(out: Path, part: str) -> Path:
+    """An empty folder: shards of a longer predecessor must not stay."""
+    shutil.rmtree(out / part, ignore_errors=True)
+    (out / part).mkdir(parents=True)
+    return out / part
+
+
+def main() -> None:
+    """Export."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path, nargs="?", default=Path("runs/default/model"), help="(%(default)s)")
+    parser.add_argument("out", type=Path, nargs="?", default=Path("weights/default"), help="(%(default)s)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    sizes = export(options.model, options.out)
+    for part, size in sizes.items():
+        print(f"{options.out / part}: {size / 1e6:.1f} MB")
+    print(f"{sum(sizes.values()) / 1e6:.1f} MB in all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""How well chunks of held-out scenes are imagined, in what the memory shows and in what it does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import default_collate
+
+from mirage_ros.media import Pixels
+from mirage_ros.models import log_depth
+from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.schedule import make_scheduler
+from mirage_ros.models.text import no_text
+from mirage_ros.training.latents import SKY_DEPTH
+from mirage_ros.training.loop import Rows
+from mirage_ros.training.losses import psnr
+from mirage_ros.training.pictures import as_images, as_pixels
+from mirage_ros.training.windows import Windows
+from mirage_ros.world.denoise import Conditions, denoise, draw_noise
+
+if TYPE_CHECKING:
+    from mirage_ros.training.stages import StageTask
+
+
+def chunk_sample(data: Windows, index: int, chunk: int) -> dict[str, Tensor]:
+    """The first `chunk` latent frames of a clip, with a memory of its first frame alone."""
+    stride = data.time_stride
+    length = (chunk - 1) * stride + 1
+    step = 2 if stride == 1 and 2 * (length - 1) < data.frames(index) else 1
+    targets = step * np.arange(length)
+    shown, seen = targets[::stride], targets[:1]
+    window = data.window(index, targets)
+    camera, view = data.camera(index, seen), data.camera(index, shown)
+    return {
+        "targets": window,
+        "preceding": window[:0],
+        "references": window[:0],
+        "depth": data.depth(index, shown, keep=False),
+        "still": torch.isfinite(data.depth(index, shown, keep=True)),
+        "source_latents": data.latents(index, seen),
+        "source_depth": data.depth(index, seen, keep=True),
+        "source_intrinsics": camera.intrinsics,
+        "source_cam2world": camera.cam2world,
+        "intrinsics": view.intrinsics,
+        "cam2world": view.cam2world,
+        "frames": torch.from_numpy(targets),
+    }
+
+
+@torch.no_grad()
+def imagine_chunk(task: StageTask, batch: dict[str, Tensor], steps: int | None = None, seed: int = 0) -> Tensor:
+    """Clean latents (B, C, F, h, w) of a batch from `chunk_sample`, sampled as in a rollout."""
+    targets, preceding, references = task.clean(batch)
+    memory = None
+    known, fixed = targets, torch.zeros_like(targets, dtype=torch.bool)
+    if task.stage != "backbone":
+        reading = task.read(batch)
+        memory = task.memory(reading)
+        if task.preset.keep_known:
+            known, fixed = task.known(reading, targets.shape[2])
+    known = torch.cat([targets[:, :, :1], known[:, :, 1:]], dim=2)
+    fixed = torch.cat([torch.ones_like(fixed[:, :, :1]), fixed[:, :, 1:]], dim=2)
+    features = no_text(len(targets), task.preset.text_dim, task.preset.text_tokens, targets.device)
+    noise = draw_noise(tuple(targets.shape), seed, 0, targets.device)
+    conditions = Conditions(references, preceding, memory, known, fixed, task.model.embed_text(features), 1)
+    return denoise(task.model, make_scheduler(task.preset.schedule, steps), noise, conditions)
+
+
+@torch.no_grad()
+def measure_imagination(
+    task: StageTask, data: Windows, autoencoder: Autoencoder, clips: int = 12, steps: int | None = None
+) -> tuple[dict[str, float], Rows]:
+    """Imagine the first chunk of clips out of their first frame.
+
+    Args:
+        task: with the weights to measure.
+        data: scenes never trained on.
+        autoencoder: that draws the latents.
+        clips: how many, evenly spread.
+        steps: of the sampler; the preset's by default.
+
+    Returns:
+        PSNR in dB over the frames after the first, without what moves: 'whole', 'visible' and 'hidden' of imagined
+        frames, 'readout' and 'readout_visible' of the readout decoded without a model, 'copied' of the first frame
+        copied, 'bound' of the autoencoder; 'hidden_share' of pixels; 'depth_visible' and 'depth_hidden' AbsRel.
+    """
+    channels = autoencoder.channels
+    chunk = (task.preset.chunk_frames - 1) // data.time_stride + 1
+    kept: dict[str, list[Tensor]] = {name: [] for name in ("truth", "imagined", "readout", "copied", "bound")}
+    seen_masks: list[Tensor] = []
+    still_masks: list[Tensor] = []
+    errors: dict[str, list[float]] = {"visible": [], "hidden": []}
+    rows: list[list[list[Pixels]]] = []
+    for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int).tolist():
+        batch = default_collate([chunk_sample(data, index, chunk)])
+        latents = imagine_chunk(task, batch, steps)
+        reading = task.read(batch)
+        clip = data.clips.clip(index, batch["frames"][0].numpy())
+        truth = as_images(clip.rgb)[1:]
+        size = truth.shape[-2:]
+        readout = torch.cat([batch["targets"].transpose(1, 2)[:, :, :1], reading.latents.transpose(1, 2)[:, :, 1:]], 2)
+        decoded = [autoencoder.decode(part)[0, 1:] for part in (latents[:, :channels], readout)]
+        visible = _per_frame(F.interpolate(reading.visible[0], size=size, mode="nearest"), data.time_stride)
+        # Nothing is drawn where the memory shows nothing.
+        drawn = torch.where(visible > 0, decoded[1], 0.5)
+        kept["truth"].append(truth)
+        kept["imagined"].append(decoded[0])
+        kept["readout"].append(drawn)
+        kept["copied"].append(as_images(clip.rgb)[:1].expand_as(truth))
+        kept["bound"].append(autoencoder.decode(batch["targets"].transpose(1, 2))[0, 1:])
+        seen_masks.append(visible)
+        still_masks.append(torch.from_numpy(clip.labels[1:] != 1).float().unsqueeze(1))
+        if task.preset.depth_channels:
+            _depth_errors(task, latents[:, channels:], batch, reading.visible[0], errors)
+        if len(rows) < 4:
+            picks = (len(truth) // 2 - 1, len(truth) - 1)
+            rows.append([[as_pixels(kept[name][-1][i]) for i in picks] for name in ("truth", "readout", "imagined")])
+    still, seen = torch.cat(still_masks), torch.cat(seen_masks)
+    stacked = {name: torch.cat(parts) for name, parts in kept.items()}
+    figures = {
+        "whole": psnr(stacked["imagined"], stacked["truth"], still),
+        "visible": psnr(stacked["imagined"], stacked["truth"], still * seen),
+        "hidden": psnr(stacked["imagined"], stacked["truth"], still * (1 - seen)),
+        "readout": psnr(stacked["readout"], stacked["truth"], still),
+        "readout_visible": psnr(stacked["readout"], stacked["truth"], still * seen),
+        "copied": psnr(stacked["copied"], stacked["truth"], still),
+        "bound": psnr(stacked["bound"], stacked["truth"], still),
+        "hidden_share": float(1 - (seen * still).sum() / still.sum()),
+    }
+    figures |= {f"depth_{name}": float(np.mean(values)) for name, values in errors.items() if values}
+    captions = ("truth", "readout, grey where the memory shows nothing", "imagined")
+    return figures, [(caption, [picture for row in rows for picture in row[i]]) for i, caption in enumerate(captions)]
+
+
+def _per_frame(values: Tensor, stride: int) -> Tensor:
+    """Values of latent frames for each frame after the first."""
+    return values[1:].repeat_interleave(stride, dim=0)
+
+
+def _depth_errors(
+    task: StageTask, channels: Tensor, batch: dict[str, Tensor], visible: Tensor, errors: dict[str, list[float]]
+) -> None:
+    preset = task.preset
+    depth = log_depth.unpack(channels[0].transpose(0, 1), preset.log_depth_mean, preset.log_depth_std)[1:]
+    truth = batch["depth"][0, 1 : 1 + len(depth)]
+    known = batch["still"][0, 1:] & (truth > 0) & (truth < 0.95 * SKY_DEPTH)
+    seen = F.interpolate(visible[1:], size=depth.shape[-2:], mode="nearest").squeeze(1) > 0
+    relative = (depth / truth.clamp(min=1e-3) - 1).abs()
+    for name, where in (("visible", known & seen), ("hidden", known & ~seen)):
+        if where.any():
+            errors[name].append(float(relative[where].mean()))

@@ -1,0 +1,146 @@
+"""Latents and cell depth of all clips, computed once by a finished autoencoder and memory-mapped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from mirage_ros.geometry import Camera
+from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.log_depth import FINE, reduce
+from mirage_ros.training.cache import ClipCache
+from mirage_ros.training.clips import MOVING, SKY, Clip
+from mirage_ros.training.pictures import as_images
+
+# Metres: what a model shall say of the sky. Further than anything in a scene, so that a rollout can leave it out.
+SKY_DEPTH = 30.0
+
+
+class LatentCache:
+    """Random access to the latents of a set of clips, frame by frame.
+
+    Args:
+        clips: the pictures.
+        autoencoder: in evaluation mode, normalised.
+        folder: where the arrays go. Those of another autoencoder are replaced.
+        device: where to encode.
+    """
+
+    time_stride = 1
+
+    def __init__(
+        self, clips: ClipCache, autoencoder: FrameAutoencoder, folder: str | Path, device: torch.device | str = "cpu"
+    ) -> None:
+        self.clips, self._autoencoder, self._folder, self._device = clips, autoencoder, Path(folder), device
+        self._fingerprint = fingerprint(autoencoder)
+        self._arrays: list[dict[str, NDArray[Any]]] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Encode clips that were rendered since."""
+        self.clips.refresh()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        missing = range(len(self._arrays), len(self.clips))
+        for index in tqdm(missing, desc="latents", unit="clip", disable=len(missing) < 8, mininterval=5):
+            path = self._folder / f"{self.clips.name(index)}-{self._fingerprint[:12]}"
+            if not path.with_suffix(".json").is_file():
+                self._encode(index, path)
+            shapes = json.loads(path.with_suffix(".json").read_text())
+            arrays: dict[str, NDArray[Any]] = {}
+            for name, (dtype, shape, offset) in shapes.items():
+                arrays[name] = np.memmap(path.with_suffix(".bin"), dtype, "r", offset, tuple(shape))
+            self._arrays.append(arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def frames(self, index: int) -> int:
+        """Number of frames of a clip."""
+        return int(self._arrays[index]["latents"].shape[0])
+
+    def latents(self, index: int, frames: NDArray[np.int64]) -> Tensor:
+        """(T, C, h, w) float32 normalised latents."""
+        return torch.from_numpy(self._arrays[index]["latents"][frames].astype(np.float32))
+
+    def window(self, index: int, frames: NDArray[np.int64]) -> Tensor:
+        """The same, since frames do not depend on each other."""
+        return self.latents(index, frames)
+
+    def depth(self, index: int, frames: NDArray[np.int64], *, keep: bool) -> Tensor:
+        """(T, 2h, 2w) float32 metres at twice the latent resolution.
+
+        With `keep`, NaN where something moves, where there is sky, and where nothing is known: what may be written into
+        a memory. Without, everything that has a depth, and SKY_DEPTH for the sky; 0 where nothing is known.
+        """
+        metres = self._arrays[index]["kept" if keep else "depth"][frames].astype(np.float32) / 1000
+        return torch.from_numpy(np.where(metres > 0, metres, np.nan) if keep else metres)
+
+    def camera(self, index: int, frames: NDArray[np.int64]) -> Camera:
+        """(T,) cameras at latent resolution."""
+        arrays = self._arrays[index]
+        return Camera(
+            torch.from_numpy(arrays["intrinsics"][frames]),
+            torch.from_numpy(arrays["cam2world"][frames]),
+            *arrays["latents"].shape[-2:],
+        )
+
+    @torch.no_grad()
+    def _encode(self, index: int, path: Path) -> None:
+        clip = self.clips.clip(index)
+        encoded = []
+        for images in as_images(clip.rgb).split(8):
+            with torch.autocast(torch.device(self._device).type, torch.bfloat16):
+                encoded.append(self._autoencoder.encode_images(images.to(self._device)).float().cpu())
+        latents = torch.cat(encoded)
+        depth, kept = cell_depth(clip, latents.shape[-2] * FINE, latents.shape[-1] * FINE)
+        cells = clip.camera.resized(*latents.shape[-2:])
+        arrays = {
+            "latents": latents.half().numpy(),
+            "depth": depth,
+            "kept": kept,
+            "intrinsics": cells.intrinsics.expand(len(clip), 3, 3).numpy(),
+            "cam2world": cells.cam2world.expand(len(clip), 4, 4).numpy(),
+        }
+        shapes, offset = {}, 0
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        with open(part, "wb") as file:
+            for name, array in arrays.items():
+                data = np.ascontiguousarray(array)
+                shapes[name] = (data.dtype.str, data.shape, offset)
+                offset += file.write(data.tobytes())
+        os.replace(part, path.with_suffix(".bin"))
+        part.write_text(json.dumps(shapes))
+        os.replace(part, path.with_suffix(".json"))
+
+
+def cell_depth(clip: Clip, height: int, width: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Depth on a grid of cells, millimetres, 0 where unknown: of everything, and of what may be written into a memory.
+
+    A cell may be written if none of its pixels moves or is sky.
+    """
+    truth = torch.from_numpy(np.where(clip.labels == SKY, np.float32(SKY_DEPTH), clip.depth))
+    everything = torch.nan_to_num(reduce(truth, height, width), nan=0.0).numpy()
+    moves = torch.from_numpy((clip.labels == MOVING) | (clip.labels == SKY)).float()
+    rows, columns = clip.labels.shape[1] // height, clip.labels.shape[2] // width
+    touched = torch.nn.functional.max_pool2d(moves.unsqueeze(1), (rows, columns)).squeeze(1).numpy() > 0
+    millimetres = np.round(np.minimum(everything, 65.0) * 1000).astype(np.uint16)
+    return millimetres, np.where(touched, np.uint16(0), millimetres)
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """SHA-256 of a module's weights and buffers; also those that are not saved, such as normalisation."""
+    digest = hashlib.sha256()
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

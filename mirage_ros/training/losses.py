@@ -1,0 +1,60 @@
+"""Losses and figures on pictures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def gradient_l1(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean absolute difference of horizontal and vertical differences, (N, C, H, W); mask (N, 1, H, W) in 0..1."""
+    error = image - target
+    rows, columns = error.diff(dim=-2).abs(), error.diff(dim=-1).abs()
+    if mask is None:
+        return rows.mean() + columns.mean()
+    return masked_mean(rows, mask[..., 1:, :] * mask[..., :-1, :]) + masked_mean(
+        columns, mask[..., 1:] * mask[..., :-1]
+    )
+
+
+def picture_loss(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """L1 + 0.5 gradient L1 + 2 MSE of pictures (N, 3, H, W) in 0..1."""
+    error = image - target
+    absolute = error.abs().mean() if mask is None else masked_mean(error.abs(), mask)
+    square = error.square().mean() if mask is None else masked_mean(error.square(), mask)
+    return absolute + 0.5 * gradient_l1(image, target, mask) + 2 * square
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (N, C, ...) where a (N, 1, ...) mask is one; zero where it is nowhere."""
+    weight = mask.expand_as(values)
+    return (values * weight).sum() / weight.sum().clamp(min=1)
+
+
+def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in 0..1, the image clamped, over pixels where the mask is one."""
+    square = (image.float().clamp(0, 1) - target.float()).square()
+    error = square.mean() if mask is None else masked_mean(square, mask)
+    return float(-10 * torch.log10(error.clamp(min=1e-10)))
+
+
+def shift_latents(latents: Tensor, offset: Tensor) -> Tensor:
+    """Move each latent image by a fraction of a cell, bilinearly: out(y, x) = in(y + dy, x + dx), borders repeated.
+
+    Args:
+        latents: (N, C, h, w).
+        offset: (N, 2) as (dx, dy) in cells.
+    """
+    _, _, height, width = latents.shape
+    ys = torch.arange(height, device=latents.device) + 0.5
+    xs = torch.arange(width, device=latents.device) + 0.5
+    grid = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1) + offset[:, None, None].float()
+    return sample_cells(latents, grid)
+
+
+def sample_cells(latents: Tensor, places: Tensor) -> Tensor:
+    """Latents (N, C, h, w) at places (N, h', w', 2) as (x, y) in cells, centres at +0.5; bilinear, borders repeated."""
+    size = places.new_tensor([latents.shape[-1], latents.shape[-2]])
+    grid = (2 * places / size - 1).to(latents.dtype)
+    return F.grid_sample(latents, grid, mode="bilinear", padding_mode="border", align_corners=False)

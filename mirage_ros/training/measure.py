@@ -1,0 +1,100 @@
+"""`python -m mirage_ros.training.measure`: figures of weights on held-out clips, as JSON, with a sheet."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from mirage_ros.media import contact_sheet, save_png
+from mirage_ros.models.frame_autoencoder import FrameAutoencoder, channels_last
+from mirage_ros.models.loading import has_part, load_part, load_transformer
+from mirage_ros.models.presets import Preset, preset
+from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.training.autoencoder import measure_autoencoder
+from mirage_ros.training.cache import ClipCache
+from mirage_ros.training.hops import measure_hops
+from mirage_ros.training.imagination import measure_imagination
+from mirage_ros.training.latents import LatentCache
+from mirage_ros.training.loop import Rows
+from mirage_ros.training.reader import measure_reader
+from mirage_ros.training.stages import StageTask
+
+
+def measure(
+    weights: Path,
+    transformer: Path | None,
+    held_out: Path,
+    clips: int,
+    steps: list[int],
+    chosen: Preset | None = None,
+) -> tuple[dict[str, Any], Rows]:
+    """Measure the parts of a preset with an autoencoder of single frames.
+
+    Args:
+        weights: folder with vae/ and reader/.
+        transformer: folder with transformer/ and branch/; `weights` by default. Left out where there is none.
+        held_out: shards.
+        clips: of them, evenly spread.
+        steps: numbers of sampling steps.
+        chosen: the weights' preset; `default` by default.
+
+    Returns:
+        figures by part, and rows for a sheet.
+    """
+    autoencoder = load_part(FrameAutoencoder, weights, "vae").eval()
+    reader = load_part(UnfoldReader, weights, "reader").eval()
+    channels_last(autoencoder)
+    channels_last(reader)
+    data = ClipCache(held_out)
+    figures: dict[str, Any] = {"autoencoder": measure_autoencoder(autoencoder, data, clips)[0]}
+    rows: Rows = []
+    with TemporaryDirectory() as folder:
+        latents = LatentCache(data, autoencoder, folder)
+        figures["reader"] = measure_reader(reader, autoencoder, latents, clips)[0]
+        hops = min(8, (min(data.frames(index) for index in range(len(data))) - 1) // 2)
+        figures["hops"] = measure_hops(reader, autoencoder, latents, clips, hops)
+        source = transformer or weights
+        if has_part(source, "branch"):
+            model = load_transformer(source)
+            task = StageTask("all", model, chosen or preset("default"), latents, latents, reader, autoencoder).eval()
+            for count in steps:
+                figures[f"imagined, {count} steps"], rows = measure_imagination(
+                    task, latents, autoencoder, clips, count
+                )
+    return figures, rows
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", type=Path, nargs="?", default=Path("weights/default"), help="(%(default)s)")
+    parser.add_argument("--transformer", type=Path, help="folder with transformer/ and branch/, if elsewhere")
+    parser.add_argument("--held-out", type=Path, default=Path("data/held-out"), help="shards (%(default)s)")
+    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4], help="sampling steps (%(default)s)")
+    parser.add_argument("--sheet", type=Path, help="PNG file for a contact sheet")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.set_grad_enabled(False)
+    figures, rows = measure(options.weights, options.transformer, options.held_out, options.clips, options.steps)
+    if options.sheet is not None and rows:
+        save_png(options.sheet, contact_sheet(rows))
+    print(json.dumps(_rounded(figures), indent=1))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_rounded(entry) for entry in value]
+    return round(value, 3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Memories of a training sample, batched: source frames lifted, static part only, and read for the target cameras.
+
+It gives what `mirage_ros.world.reading.read_views` gives in a rollout, for a batch of clips at once and without keeping
+a memory for each.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mirage_ros.geometry import Camera, valid_depth
+from mirage_ros.memory.grids import splat
+from mirage_ros.memory.readout import Readout
+from mirage_ros.models.log_depth import FINE
+from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.world.reading import SHARP_SCALE, Reading
+
+
+@torch.no_grad()
+def read_sources(
+    latents: Tensor, depth: Tensor, sources: Camera, targets: Camera, reader: UnfoldReader | None, rule: str = "nearest"
+) -> Reading:
+    """Read source frames.
+
+    Args:
+        latents: (B, S, C, h, w) of the source frames.
+        depth: (B, S, 2h, 2w) metres, invalid where nothing shall be lifted.
+        sources: (B, S) cameras at latent resolution.
+        targets: (B, T) cameras at latent resolution.
+        reader: learned reader; None reads whole tokens by `rule`.
+        rule: 'nearest' or 'strict'.
+
+    Returns:
+        a reading whose tensors have the batch in front.
+    """
+    coarse_depth = depth[..., FINE // 2 :: FINE, FINE // 2 :: FINE]
+    if reader is None:
+        with torch.autocast(latents.device.type, enabled=False):
+            coarse = splat(latents, coarse_depth, sources, targets, rule=rule)
+    else:
+        read = reader(latents, depth, sources, targets, exact_splat, coarse_depth)
+        coarse = read.coarse
+    shown = torch.where(coarse.visible > 0, coarse.depth, torch.nan).squeeze(-3)
+    fine_depth = interpolate(shown, scale_factor=float(FINE), mode="nearest")
+    values, visible = coarse.latents, coarse.visible
+    if reader is not None:
+        # Cells that only whole tokens reach are taken from them.
+        only_coarse = (read.visible == 0) & (coarse.visible > 0)
+        values = torch.where(only_coarse, coarse.latents, read.latents)
+        visible = torch.maximum(coarse.visible, read.visible)
+        if read.fine.depth.shape[-2:] == fine_depth.shape[-2:]:
+            fine_depth = torch.where(read.fine.visible.squeeze(-3) > 0, read.fine.depth.squeeze(-3), fine_depth)
+    return Reading(
+        latents=values,
+        visible=visible,
+        sharp=(visible > 0) & (coarse.log_scale <= torch.log(torch.tensor(SHARP_SCALE))),
+        depth=shown,
+        fine_depth=fine_depth,
+        offset=coarse.offset,
+        log_scale=coarse.log_scale,
+        camera=targets,
+    )
+
+
+def exact_splat(features: Tensor, depth: Tensor, sources: Camera, targets: Camera) -> Readout:
+    """`splat` in full precision: under autocast its matrix products would be off by pixels."""
+    with torch.autocast(features.device.type, enabled=False):
+        return splat(features.float(), depth, sources, targets)
+
+
+def forget(reading: Reading, samples: Tensor) -> Reading:
+    """The reading with nothing in it for some samples of the batch.
+
+    Args:
+        reading: with the batch in front.
+        samples: (B,) bool.
+    """
+    gone = samples[:, None, None, None, None]
+    return Reading(
+        latents=torch.where(gone, 0.0, reading.latents),
+        visible=torch.where(gone, 0.0, reading.visible),
+        sharp=reading.sharp & ~gone,
+        depth=torch.where(gone[:, 0], torch.nan, reading.depth),
+        fine_depth=torch.where(gone[:, 0], torch.nan, reading.fine_depth),
+        offset=torch.where(gone, 0.0, reading.offset),
+        log_scale=torch.where(gone, 0.0, reading.log_scale),
+        camera=reading.camera,
+    )
+
+
+def measured(reading: Reading) -> Tensor:
+    """(B, T, 4, h, w) bool: which depth channels the memory gives."""
+    return torch.nn.functional.pixel_unshuffle(valid_depth(reading.fine_depth).unsqueeze(-3).float(), FINE) > 0

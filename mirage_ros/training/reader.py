@@ -1,0 +1,197 @@
+"""Training the reader: what it reads out of other views must decode to the true picture.
+
+One to four source frames, noisy depth, and chains in which each hop reads what the last one wrote: a reader that never
+saw its own output diverges in a closed loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mirage_ros.geometry import Camera
+from mirage_ros.media import Pixels
+from mirage_ros.memory.grids import splat
+from mirage_ros.memory.rgb import RgbMemory
+from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.training.latents import LatentCache
+from mirage_ros.training.loop import Rows, Task
+from mirage_ros.training.losses import masked_mean, psnr
+from mirage_ros.training.memories import exact_splat
+from mirage_ros.training.pictures import as_images, as_pixels
+
+
+@dataclass(frozen=True)
+class ReaderSettings:
+    """How the reader is trained.
+
+    Attributes:
+        hops: greatest length of a chain; each step draws its own.
+        apart: greatest distance in frames from a source to the target, and from hop to hop.
+        noise: deviation of the relative depth error, in a third of the samples.
+        picture_weight: of the squared error of decoded pixels.
+        latent_weight: of the squared error of normalised latents.
+    """
+
+    hops: int = 1
+    apart: int = 10
+    noise: float = 0.02
+    picture_weight: float = 100.0
+    latent_weight: float = 0.1
+
+
+class ReaderTask(Task):
+    """Reader with its losses; the autoencoder is frozen.
+
+    Args:
+        reader: to train.
+        autoencoder: finished.
+        data, held_out: latents of clips.
+        settings: how.
+    """
+
+    def __init__(
+        self,
+        reader: UnfoldReader,
+        autoencoder: FrameAutoencoder,
+        data: LatentCache,
+        held_out: LatentCache,
+        settings: ReaderSettings | None = None,
+    ) -> None:
+        super().__init__()
+        self.reader = reader
+        # In a list, so that it is no part of the module: checkpoints need not hold what does not change.
+        self._frozen = [autoencoder.eval().requires_grad_(False)]
+        self._data, self._held_out = data, held_out
+        self.settings = settings or ReaderSettings()
+
+    def refresh(self) -> None:
+        """Take in clips that were rendered since."""
+        self._data.refresh()
+
+    def sample(self, rng: np.random.Generator, shared: np.random.Generator) -> dict[str, Tensor]:
+        """Source frames and a chain of targets."""
+        own = self.settings
+        hops = int(shared.integers(1, own.hops + 1))
+        sources = int(shared.choice([1, 2, 4], p=[0.65, 0.2, 0.15])) if hops == 1 else 1
+        index = int(rng.integers(len(self._data)))
+        count = self._data.frames(index)
+        chain = [int(rng.integers(count))]
+        for _ in range(hops - 1):
+            chain.append(_near(rng, chain[-1], count, own.apart))
+        froms = [_near(rng, chain[0], count, own.apart) for _ in range(sources)]
+        frames = np.array(froms + chain)
+        depth = self._data.depth(index, frames, keep=True)
+        camera = self._data.camera(index, frames)
+        clip = self._data.clips.clip(index, np.array(chain))
+        return {
+            "latents": self._data.latents(index, frames),
+            "depth": noisy_depth(depth, own.noise, rng) if rng.random() < 1 / 3 else depth,
+            "intrinsics": camera.intrinsics,
+            "cam2world": camera.cam2world,
+            "images": as_images(clip.rgb),
+            "static": torch.from_numpy(clip.labels == 0).float().unsqueeze(1),
+            "sources": torch.tensor(sources),
+        }
+
+    def forward(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses, the mean over the hops of a chain."""
+        own, sources = self.settings, int(batch["sources"][0])
+        height, width = batch["latents"].shape[-2:]
+        camera = Camera(batch["intrinsics"], batch["cam2world"], height, width)
+        latents, depth = batch["latents"][:, :sources], batch["depth"][:, :sources]
+        hops = batch["latents"].shape[1] - sources
+        come_from, picture, latent = _at(camera, slice(0, sources)), [], []
+        for hop in range(hops):
+            place = slice(sources + hop, sources + hop + 1)
+            target, truth = _at(camera, place), batch["latents"][:, place]
+            reading = self.reader(latents, depth, come_from, target, exact_splat)
+            decoded = self._frozen[0].decode_images(reading.latents[:, 0])[0].float()
+            cells = reading.visible[:, 0]
+            pixels = F.interpolate(cells, size=decoded.shape[-2:], mode="nearest") * batch["static"][:, hop]
+            picture.append(masked_mean((decoded - batch["images"][:, hop]).square(), pixels))
+            latent.append(masked_mean((reading.latents - truth)[:, 0].square(), cells))
+            # The next hop sees what this one read; what it did not see is written anew from the truth.
+            latents = torch.where(reading.visible > 0, reading.latents, truth)
+            depth, come_from = batch["depth"][:, place], target
+        losses = {"picture": torch.stack(picture).mean(), "latent": torch.stack(latent).mean()}
+        losses["loss"] = own.picture_weight * losses["picture"] + own.latent_weight * losses["latent"]
+        return losses
+
+    def save(self, folder: Path) -> None:
+        """Write the reader to reader/."""
+        self.reader.save_pretrained(folder / "reader")
+
+    def validate(self) -> tuple[dict[str, float], Rows]:
+        """PSNR of what is read on held-out scenes."""
+        return measure_reader(self.reader, self._frozen[0], self._held_out)
+
+
+def noisy_depth(depth: Tensor, deviation: float, rng: np.random.Generator) -> Tensor:
+    """Depth (T, H, W) with a relative error that varies slowly over the picture, a quarter from pixel to pixel."""
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    coarse = torch.randn(len(depth), 1, 4, 6, generator=generator)
+    slow = F.interpolate(coarse, size=depth.shape[-2:], mode="bicubic", align_corners=False).squeeze(1)
+    fast = torch.randn(depth.shape, generator=generator)
+    return depth * torch.exp(deviation * (0.75 * slow + 0.25 * fast))
+
+
+def _near(rng: np.random.Generator, frame: int, count: int, apart: int) -> int:
+    """Another frame at most `apart` away."""
+    others = [i for i in range(max(0, frame - apart), min(count, frame + apart + 1)) if i != frame]
+    return int(rng.choice(others)) if others else frame
+
+
+def _at(camera: Camera, place: slice) -> Camera:
+    """Some of the frames, the second dimension, of a batch of cameras."""
+    return Camera(camera.intrinsics[:, place], camera.cam2world[:, place], camera.height, camera.width)
+
+
+@torch.no_grad()
+def measure_reader(
+    reader: UnfoldReader, autoencoder: FrameAutoencoder, data: LatentCache, clips: int = 24, gap: int = 6
+) -> tuple[dict[str, float], Rows]:
+    """One source frame, one target `gap` frames later: PSNR on the static pixels of visible cells.
+
+    Returns:
+        'psnr' of the reader, 'bound' of decode(encode(target)), 'nearest' of whole tokens and 'rgb' of a pixel cache
+        (splat, fill, encode, decode) on the same pixels, and 'visible' the share of them; rows of sources, truth and
+        readings.
+    """
+    drawn: dict[str, list[Tensor]] = {name: [] for name in ("psnr", "bound", "nearest", "rgb")}
+    truth: list[Tensor] = []
+    masks: list[Tensor] = []
+    rows: list[list[Pixels]] = []
+    for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int).tolist():
+        frames = np.array([2, min(2 + gap, data.frames(index) - 1)])
+        camera, depth = data.camera(index, frames), data.depth(index, frames, keep=True)
+        latents = data.latents(index, frames)
+        reading = reader(latents[:1], depth[:1], camera[:1], camera[1:], splat)
+        clip = data.clips.clip(index, frames)
+        images, colour = as_images(clip.rgb), torch.from_numpy(clip.rgb)
+        cache = RgbMemory(autoencoder.encode_images, autoencoder.strides[1])
+        depth_image, keep = torch.from_numpy(clip.depth[:1]), torch.from_numpy(clip.keep[:1])
+        cache.write(None, depth_image, clip.camera[:1], keep, colour=colour[:1])
+        stacked = torch.cat([reading.latents, latents[1:], reading.coarse.latents, cache.read(camera[1:]).latents])
+        decoded = autoencoder.decode_images(stacked)[0].float()
+        # Cells that the reader and the nearest whole token both show.
+        seen = reading.visible * reading.coarse.visible
+        pixels = F.interpolate(seen, size=images.shape[-2:], mode="nearest")
+        masks.append(pixels * torch.from_numpy(clip.labels[1:] == 0).float())
+        for name, picture in zip(drawn, decoded, strict=True):
+            drawn[name].append(picture.unsqueeze(0))
+        truth.append(images[1:])
+        if len(rows) < 5:
+            grey = torch.where(pixels > 0, decoded[:1], 0.5)
+            rows.append([as_pixels(image) for image in (images[0], images[1], grey[0])])
+    mask, target = torch.cat(masks), torch.cat(truth)
+    figures = {name: psnr(torch.cat(pictures), target, mask) for name, pictures in drawn.items()}
+    figures["visible"] = float(mask.mean())
+    captions = ("source", "truth", "read, grey where the memory shows nothing")
+    return figures, [(caption, [row[i] for row in rows]) for i, caption in enumerate(captions)]

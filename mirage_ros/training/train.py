@@ -1,0 +1,89 @@
+"""`mirage train`: all phases of a preset, one after the other; run it again to go on where it stopped.
+
+On several GPUs or machines: `accelerate launch -m mirage_ros.training.train default`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from mirage_ros.models.presets import PRESETS, Preset, preset
+from mirage_ros.training.recipe import DEFAULT_LOOPS, PHASES, Recipe, run
+from mirage_ros.training.stages import StageSettings
+
+
+def main() -> None:
+    """Train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset", choices=tuple(PRESETS))
+    parser.add_argument("--data", type=Path, default=Path("data/train"), help="shards of `mirage data` (%(default)s)")
+    parser.add_argument("--held-out", type=Path, default=Path("data/held-out"), help="shards to validate on")
+    parser.add_argument("--run", type=Path, help="folder of the run (runs/PRESET)")
+    parser.add_argument("--source", type=Path, help="folder with vae/ and transformer/ to start from")
+    parser.add_argument("--phase", choices=PHASES, action="append", help="only these; default: all")
+    parser.add_argument("--minutes", action="append", default=[], metavar="PHASE=N", help="budget of a phase")
+    parser.add_argument("--steps", action="append", default=[], metavar="PHASE=N", help="the same in steps")
+    parser.add_argument("--batch", type=int, help="samples of one process in one pass")
+    parser.add_argument("--accumulate", type=int, help="passes of a step")
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory for a third more time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare samples")
+    parser.add_argument("--precision", choices=("bf16", "no"), default="bf16")
+    parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="on a CPU (%(default)s)")
+    parser.add_argument("--fresh", action="store_true", help="start anew rather than resume")
+    parser.add_argument("--resume", action="store_true", help="go on where the run stopped; the default")
+    options = parser.parse_args()
+    if options.fresh and options.resume:
+        raise ValueError("fresh: expected either --fresh or --resume")
+    torch.set_num_threads(options.threads)
+    chosen = preset(options.preset)
+    loops = dict(DEFAULT_LOOPS)
+    if chosen.autoencoder_kind != "frame":
+        loops = {phase: loop for phase, loop in loops.items() if phase in ("branch", "lora")}
+    if options.phase:
+        loops = {phase: loop for phase, loop in loops.items() if phase in options.phase}
+    common = {
+        name: getattr(options, name)
+        for name in ("batch", "accumulate", "seed", "workers", "precision")
+        if getattr(options, name) is not None
+    }
+    loops = {phase: replace(loop, **common) for phase, loop in loops.items()}
+    for name in ("minutes", "steps"):
+        for entry in getattr(options, name):
+            phase, number = _budget(name, entry, loops)
+            loop = loops[phase]
+            loops[phase] = replace(loop, minutes=number) if name == "minutes" else replace(loop, steps=int(number))
+    folder = options.run or Path("runs") / chosen.name
+    stages = StageSettings(gradient_checkpointing=options.gradient_checkpointing)
+    recipe = Recipe(
+        chosen, folder, options.data, options.held_out, loops, stages=_fitting(stages, chosen), source=options.source
+    )
+    run(recipe, resume=not options.fresh)
+
+
+def _fitting(settings: StageSettings, chosen: Preset) -> StageSettings:
+    """Chunks no longer than the preset's, counted in latent frames."""
+    stride = 1 if chosen.autoencoder_kind == "frame" else 4
+    most = (chosen.chunk_frames - 1) // stride + 1
+    return replace(settings, chunks=tuple(min(chunk, most) for chunk in settings.chunks))
+
+
+def _budget(name: str, entry: str, loops: Mapping[str, object]) -> tuple[str, float]:
+    phase, equals, number = entry.partition("=")
+    if not equals or phase not in loops:
+        raise ValueError(f"{name}: expected PHASE=N with a phase out of {', '.join(loops)}, got {entry!r}")
+    try:
+        value = float(number)
+    except ValueError:
+        raise ValueError(f"{name}: expected a number after {phase}=, got {number!r}") from None
+    return phase, value
+
+
+if __name__ == "__main__":
+    main()

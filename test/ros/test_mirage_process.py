@@ -1,0 +1,86 @@
+"""The executable `mirage` as users start it: the simulator's topics to frames, killed, restarted, misconfigured."""
+
+import signal
+
+import pytest
+import torch
+from std_msgs.msg import Header
+
+from mirage_ros.ros.conversions import pose_from_stamped, poses_to_path
+from mirage_ros.ros.processes import executable, parameter_arguments
+from mirage_ros.ros.topics import topic
+
+SMALL = {"preset": "test", "random_weights": True, "threads": 1, "observation.rate": 0.0, "memory.autosave": 0.2}
+TIMEOUT = 280.0
+
+
+class Listener:
+    def __init__(self, ros, *names):
+        self.node, self.received = ros.node("tester"), {name: [] for name in names}
+        for name in names:
+            row = topic(name)
+            self.node.create_subscription(row.kind, row.name, self.received[name].append, row.qos())
+
+
+@pytest.mark.timeout(1200)
+def test_camera_to_frames_then_killed_in_mid_rollout_and_restored(ros, tmp_path):
+    memory = tmp_path / "memory"
+    parameters = {**SMALL, "memory.folder": str(memory)}
+    remap = ("-r", "camera_pose:=true_pose")
+    listener = Listener(ros, "imagined/image", "memory/status")
+    poses = []
+    ros.start("sim_camera", {"width": 96, "height": 64, "rate": 5.0, "motion": "path", "path_length": 10})
+    truth = topic("camera_pose")
+    listener.node.create_subscription(truth.kind, "true_pose", poses.append, 10)
+    process = ros.start("mirage", parameters, *remap)
+    status, images = listener.received["memory/status"], listener.received["imagined/image"]
+    ros.spin_until(lambda: status and status[-1].observed_frames >= 2, TIMEOUT)
+    path = listener.node.create_publisher(topic("path").kind, "path", 10)
+    ros.spin_until(path.get_subscription_count)
+    here, _, _ = pose_from_stamped(poses[-1])
+    path.publish(poses_to_path(here.repeat(200, 1, 1), Header(frame_id="map")))
+    ros.spin_until(lambda: len(images) >= 9 and (memory / "autosave.safetensors").exists(), TIMEOUT)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # Whole, although it was killed at any moment.
+    from mirage_ros.memory.latent import LatentMemory
+
+    saved = len(LatentMemory.load(memory / "autosave.safetensors"))
+    assert saved > 0
+    status.clear()
+    images.clear()
+    # Without any camera: what is served comes from the file.
+    again = ros.start("mirage", {**parameters, "observation.enabled": False}, *remap)
+    ros.spin_until(lambda: status, TIMEOUT)
+    assert status[-1].elements == saved
+    path.publish(poses_to_path(here.repeat(5, 1, 1), Header(frame_id="map")))
+    ros.spin_until(lambda: len(images) >= 5 or again.poll() is not None, TIMEOUT)
+    assert again.poll() is None
+    again.send_signal(signal.SIGINT)
+    assert again.wait(30) == 0
+    assert "Traceback" not in (tmp_path / "mirage.log").read_text()
+    assert torch.isfinite(here).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status", "message"),
+    [
+        ({"preset": "huge"}, 1, "parameter preset: expected one of default, wan2.2-ti2v-5b, test, got 'huge'"),
+        ({"presett": "test"}, 1, "parameter presett: expected one of"),
+        ({"observation.rate": -1.0}, 1, "parameter observation.rate: expected float from 0.0 to 1000.0, got -1.0"),
+        ({**SMALL, "observation.pose": "tf"}, 1, "observation.pose is tf, but tf2_ros is not installed"),
+        ({**SMALL, "device": "abacus"}, 1, "device: expected 'cpu', 'cuda' or 'cuda:N', got 'abacus'"),
+    ],
+)
+def test_mistakes_end_the_process_with_a_line_that_says_what_was_expected(ros, tmp_path, parameters, status, message):
+    parameters = {"memory.folder": str(tmp_path / "memory"), **parameters}
+    process = ros.start("mirage", parameters)
+    assert process.wait(TIMEOUT) == status
+    log = (tmp_path / "mirage.log").read_text()
+    assert message in log
+    assert "Traceback" not in log
+
+
+def test_it_is_an_executable_of_the_package():
+    assert executable("mirage").stat().st_mode & 0o111
+    assert parameter_arguments({"a": 1})[0] == "--ros-args"

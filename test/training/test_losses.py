@@ -1,0 +1,56 @@
+"""Losses and the warps of the equivariance loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mirage_ros.training.correspondence import correspond
+from mirage_ros.training.losses import gradient_l1, masked_mean, picture_loss, psnr, sample_cells, shift_latents
+
+
+def test_a_shift_by_whole_cells_moves_the_latents():
+    latents = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    moved = shift_latents(latents, torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+    assert torch.allclose(moved[0, :, :, :-1], latents[0, :, :, 1:], atol=1e-5)
+    assert torch.allclose(moved[1, :, :-2], latents[1, :, 2:], atol=1e-5)
+
+
+def test_a_shift_by_half_a_cell_is_the_mean_of_neighbours():
+    latents = torch.randn(1, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    moved = shift_latents(latents, torch.tensor([[0.5, 0.0]]))
+    assert torch.allclose(moved[..., :-1], (latents[..., 1:] + latents[..., :-1]) / 2, atol=1e-5)
+
+
+def test_true_depth_takes_each_cell_to_what_it_shows(new_clip):
+    clip = new_clip(moving=False)
+    depth = torch.from_numpy(clip.depth)
+    places, covisible = correspond(clip.camera[1:2], depth[1:2], clip.camera[:1], depth[:1])
+    images = torch.from_numpy(clip.rgb).permute(0, 3, 1, 2).float() / 255
+    warped = sample_cells(images[:1], places)
+    # The camera slid to the right: the last columns were not seen before.
+    assert 0.85 < covisible.float().mean() < 1
+    assert psnr(warped, images[1:2], covisible.unsqueeze(1).float()) > 35
+    assert psnr(images[:1], images[1:2]) < 25
+
+
+def test_what_is_hidden_behind_something_is_not_covisible(new_clip):
+    clip = new_clip(moving=False)
+    depth = torch.from_numpy(clip.depth)
+    nearer = depth[:1].clone()
+    nearer[:, 10:20, 10:20] = 0.5
+    _, covisible = correspond(clip.camera[1:2], depth[1:2], clip.camera[:1], nearer)
+    assert not covisible[0, 12:18, 10:16].any()
+    assert covisible[0, 25, 20]
+
+
+def test_masks_leave_out_what_they_cover():
+    image, target = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    target[..., :2] = 1
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., 2:] = 1
+    assert picture_loss(image, target, mask) == 0
+    assert gradient_l1(image, target, mask) == 0
+    assert picture_loss(image, target) > 0
+    assert masked_mean(target, torch.zeros_like(mask)) == 0
+    assert psnr(image, target) == pytest.approx(3.01, abs=0.01)

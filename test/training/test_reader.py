@@ -1,0 +1,100 @@
+"""The reader's samples and its training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from mirage_ros.memory.grids import splat
+from mirage_ros.training.hops import measure_hops
+from mirage_ros.training.latents import LatentCache, cell_depth
+from mirage_ros.training.memories import exact_splat
+from mirage_ros.training.reader import ReaderSettings, ReaderTask, measure_reader, noisy_depth
+
+
+@pytest.fixture
+def task(new_clips, tiny_preset, tmp_path) -> ReaderTask:
+    torch.manual_seed(0)
+    autoencoder = tiny_preset.new_autoencoder().eval()
+    latents = LatentCache(new_clips(), autoencoder, tmp_path / "latents")
+    return ReaderTask(tiny_preset.new_reader(), autoencoder, latents, latents, ReaderSettings(hops=3, apart=3))
+
+
+def batch_of(task: ReaderTask, shared: int, count: int = 2) -> dict[str, torch.Tensor]:
+    samples = [task.sample(np.random.default_rng(i), np.random.default_rng(shared)) for i in range(count)]
+    return default_collate(samples)
+
+
+def test_a_batch_agrees_on_its_lengths_and_lengths_vary(task):
+    shapes = {tuple(batch_of(task, shared)["latents"].shape[1:2]) for shared in range(12)}
+    assert len(shapes) > 1
+
+
+def test_every_hop_of_a_chain_reaches_the_weights(task):
+    for shared in range(6):
+        batch = batch_of(task, shared)
+        losses = task(batch, 0, torch.Generator())
+        task.zero_grad()
+        losses["loss"].backward()
+        assert all(parameter.grad is not None for parameter in task.reader.unfolding.parameters())
+        assert not any(parameter.requires_grad for parameter in task._frozen[0].parameters())
+
+
+def test_training_reduces_what_is_read_wrongly(task):
+    batch = batch_of(task, 1, 4)
+    optimiser = torch.optim.AdamW(task.reader.parameters(), lr=3e-3)
+    values = []
+    for _ in range(15):
+        loss = task(batch, 0, torch.Generator())["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        values.append(float(loss.detach()))
+    assert values[-1] < values[0]
+
+
+def test_cells_with_anything_that_moves_are_not_kept(new_clip):
+    clip = new_clip()
+    everything, kept = cell_depth(clip, 16, 24)
+    moves = (
+        torch.nn.functional.max_pool2d(torch.from_numpy((clip.labels != 0).astype(np.float32))[:, None], 2)[:, 0] > 0
+    )
+    assert (kept[moves.numpy()] == 0).all()
+    assert (kept[~moves.numpy()] == 2000).all()
+    assert (everything[:, :2] == 30_000).all()
+
+
+def test_noise_leaves_holes_alone_and_is_of_the_size_asked_for():
+    depth = torch.full((4, 32, 48), 2.0)
+    depth[:, :8] = torch.nan
+    noisy = noisy_depth(depth, 0.02, np.random.default_rng(0))
+    assert torch.isnan(noisy[:, :8]).all()
+    assert 0.005 < (noisy[:, 8:] / 2 - 1).std() < 0.04
+
+
+def test_splatting_under_autocast_is_exact(task):
+    batch = batch_of(task, 0)
+    from mirage_ros.geometry import Camera
+
+    camera = Camera(batch["intrinsics"], batch["cam2world"], 8, 12).resized(16, 24)
+    features = torch.randn(2, batch["depth"].shape[1], 3, 16, 24)
+    wanted = splat(features, batch["depth"], camera, camera)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = exact_splat(features, batch["depth"], camera, camera)
+    assert torch.equal(got.index, wanted.index)
+
+
+def test_an_untrained_reader_reads_whole_tokens(task):
+    figures, rows = measure_reader(task.reader, task._frozen[0], task._held_out, clips=2, gap=2)
+    assert figures["psnr"] == pytest.approx(figures["nearest"], abs=0.2)
+    assert 0 < figures["visible"] < 1
+    assert len(rows) == 3
+
+
+def test_hops_of_a_closed_loop_pile_up_errors(task):
+    figures = measure_hops(task.reader, task._frozen[0], task._held_out, clips=2, hops=2, step=1)
+    assert {name: len(values) for name, values in figures.items()} == {"latent": 2, "rgb": 2, "bound": 2}
+    with pytest.raises(ValueError, match="hops"):
+        measure_hops(task.reader, task._frozen[0], task._held_out, clips=1, hops=20)

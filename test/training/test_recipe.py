@@ -1,0 +1,110 @@
+"""All phases in order at a minute size, resuming between them, and the weights that come out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mirage_ros.models.loading import load_autoencoder, load_part, load_transformer
+from mirage_ros.models.presets import TEST
+from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.training.autoencoder import AutoencoderSettings
+from mirage_ros.training.export import export
+from mirage_ros.training.loop import LoopSettings
+from mirage_ros.training.measure import measure
+from mirage_ros.training.reader import ReaderSettings
+from mirage_ros.training.recipe import PHASES, Recipe, run, windows
+from mirage_ros.training.shards import write_shard
+from mirage_ros.training.stages import StageSettings
+from mirage_ros.training.windows import LiveLatents
+
+LOOP = LoopSettings(steps=2, batch=2, precision="no")
+
+
+@pytest.fixture
+def recipe(new_clip, tiny_preset, tmp_path) -> Recipe:
+    for name, seed in (("train", 0), ("held-out", 5)):
+        (tmp_path / name).mkdir()
+        clips = [new_clip(f"{name}-{i}", seed=seed + i) for i in range(2)]
+        write_shard(tmp_path / name / "00000.tar", clips)
+    return Recipe(
+        preset=tiny_preset,
+        folder=tmp_path / "run",
+        data=tmp_path / "train",
+        held_out=tmp_path / "held-out",
+        loops=dict.fromkeys(PHASES, LOOP),
+        autoencoder=AutoencoderSettings(height=16, width=24),
+        reader=ReaderSettings(apart=3),
+        stages=StageSettings(chunks=(3,), sources=(2,)),
+    )
+
+
+def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
+    early = replace(recipe, loops={name: recipe.loops[name] for name in PHASES[:3]})
+    run(early)
+    assert "backbone" not in capsys.readouterr().out
+    trained = (recipe.model / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
+    run(recipe)
+    assert (recipe.model / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() == trained
+    printed = capsys.readouterr().out
+    assert "reader" not in printed
+    assert [line.split(":")[0] for line in printed.splitlines()] == ["backbone", "branch", "lora", "joint"]
+
+    sizes = export(recipe.model, tmp_path / "weights")
+    assert list(sizes) == ["vae", "reader", "transformer", "branch"]
+    whole, shipped = load_transformer(recipe.model).eval(), load_transformer(tmp_path / "weights").eval()
+    assert not (tmp_path / "weights" / "lora").exists()
+    inputs = torch.randn(1, 12, 3, 8, 12), torch.full((1, 3), 500.0)
+    memory = torch.randn(1, whole.branch.in_channels, 3, 8, 12)
+    with torch.no_grad():
+        flows = [m(*inputs, m.embed_text(torch.zeros(1, 1, 8)), memory) for m in (whole, shipped)]
+    assert torch.allclose(flows[0], flows[1], atol=2e-2)
+    autoencoder = load_autoencoder(tmp_path / "weights")
+    assert np.std(autoencoder.config["latents_std"]) > 0
+    load_part(UnfoldReader, tmp_path / "weights", "reader")
+
+    figures, rows = measure(tmp_path / "weights", None, recipe.held_out, 1, [1, 2], recipe.preset)
+    assert list(figures) == ["autoencoder", "reader", "hops", "imagined, 1 steps", "imagined, 2 steps"]
+    assert figures["imagined, 2 steps"]["visible"] > 0
+    assert len(figures["hops"]["rgb"]) == 2
+    assert len(rows) == 3
+
+
+def test_a_model_shaped_like_the_full_size_one_trains_by_the_same_stages(new_clip, tmp_path):
+    """Time compression, causal autoencoder, flow prediction, no depth channels, text tokens."""
+    torch.manual_seed(0)
+    source = tmp_path / "source"
+    MirageTransformer.from_preset(TEST).backbone.save_pretrained(source / "transformer")
+    TEST.new_autoencoder().save_pretrained(source / "vae")
+    for name in ("train", "held-out"):
+        (tmp_path / name).mkdir()
+        write_shard(tmp_path / name / "00000.tar", [new_clip(f"{name}-0", 14)])
+    recipe = Recipe(
+        preset=replace(TEST, height=32, width=48),
+        folder=tmp_path / "run",
+        data=tmp_path / "train",
+        held_out=tmp_path / "held-out",
+        loops={"branch": replace(LOOP, batch=1), "lora": replace(LOOP, batch=1, accumulate=2)},
+        stages=StageSettings(chunks=(2,), sources=(2,)),
+        source=source,
+    )
+    run(recipe)
+    model = load_transformer(recipe.model)
+    assert any(bool(parameter.any()) for parameter in model.branch.proj_out.parameters())
+    assert (recipe.model / "lora").is_dir()
+
+
+def test_windows_of_a_causal_autoencoder_are_encoded_whole(new_clips, tmp_path):
+    clips = new_clips(1, 9)
+    autoencoder = TEST.new_autoencoder().eval()
+    recipe = Recipe(TEST, tmp_path, Path(), Path(), {})
+    data = windows(recipe, clips, autoencoder, "train")
+    assert isinstance(data, LiveLatents)
+    assert data.window(0, np.arange(9)).shape == (3, 6, 4, 6)
+    assert data.latents(0, np.arange(2)).shape == (2, 6, 4, 6)
+    assert data.depth(0, np.arange(2), keep=True).shape == (2, 8, 12)

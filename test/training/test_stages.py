@@ -1,0 +1,116 @@
+"""What each stage trains, what its memories hold, and that its loss can be learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from mirage_ros.models.lora import has_lora
+from mirage_ros.training.imagination import chunk_sample, imagine_chunk, measure_imagination
+
+
+def batch_of(task, count: int = 2, shared: int = 0) -> dict[str, torch.Tensor]:
+    samples = [task.sample(np.random.default_rng(i), np.random.default_rng(shared)) for i in range(count)]
+    return default_collate(samples)
+
+
+def trained_parts(task) -> set[str]:
+    names = {name for name, parameter in task.named_parameters() if parameter.requires_grad}
+    return {"lora" if "lora_" in name else name.split(".")[1] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("stage", "parts"),
+    [("backbone", {"backbone"}), ("branch", {"branch"}), ("lora", {"branch", "lora"}), ("all", {"backbone", "branch"})],
+)
+def test_a_stage_trains_its_parts_only(new_task, stage, parts):
+    task = new_task(stage)
+    assert trained_parts(task) == parts
+    assert has_lora(task.model) == (stage == "lora")
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    optimiser = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=1e-2)
+    losses = task(batch_of(task), 0, torch.Generator().manual_seed(0))
+    losses["loss"].backward()
+    optimiser.step()
+    changed = {name for name, value in task.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert {"lora" if "lora_" in name else name.split(".")[1] for name in changed} <= parts
+
+
+def test_what_moves_and_the_sky_are_not_lifted(new_task):
+    task = new_task()
+    batch = batch_of(task)
+    moving = task.moving(batch)
+    assert moving.any()
+    reading = task.read(batch)
+    # The ball is red at 1 m; the wall at 2 m is all that a memory may show.
+    shown = reading.depth[torch.isfinite(reading.depth)]
+    assert len(shown)
+    assert shown.min() > 1.5
+    assert torch.isnan(batch["source_depth"][:, :, :2]).all()
+
+
+def test_an_untrained_branch_imagines_the_readout_where_there_is_one(new_task):
+    task = new_task(memory_dropout=0.0)
+    batch = default_collate([chunk_sample(task._data, 0, 3)])
+    reading = task.read(batch)
+    latents = imagine_chunk(task, batch, steps=2)
+    seen = reading.visible.transpose(1, 2).expand(-1, 8, -1, -1, -1)[:, :, 1:] > 0
+    assert 0.5 < seen.float().mean() < 1
+    assert torch.allclose(latents[:, :8, 1:][seen], reading.latents.transpose(1, 2)[:, :, 1:][seen], atol=1e-4)
+    assert torch.equal(latents[:, :, :1], task.clean(batch)[0][:, :, :1])
+
+
+def test_a_forgotten_memory_shows_nothing(new_task):
+    task = new_task(memory_dropout=1.0)
+    batch = batch_of(task)
+    assert batch["forget"].all()
+    losses = task(batch, 0, torch.Generator().manual_seed(0))
+    assert losses["seen"] == 0
+    assert torch.allclose(losses["hidden"], losses["loss"])
+
+
+def test_recomputing_blocks_changes_no_gradient(new_task):
+    gradients = []
+    for checkpointing in (False, True):
+        task = new_task("branch", gradient_checkpointing=checkpointing)
+        task(batch_of(task), 0, torch.Generator().manual_seed(0))["loss"].backward()
+        gradients.append(task.model.branch.patch_embedding.weight.grad)
+        assert task.model.backbone.gradient_checkpointing == checkpointing
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
+
+
+def test_the_loss_falls(new_task):
+    task = new_task("all", sources=(1,))
+    optimiser = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=3e-3)
+    batch = batch_of(task, 4)
+    losses = []
+    for _ in range(30):
+        loss = task(batch, 0, torch.Generator().manual_seed(0))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_samples_follow_from_their_generators(new_task):
+    task = new_task()
+    first, again = batch_of(task), batch_of(task)
+    assert all(torch.equal(first[name].nan_to_num(), again[name].nan_to_num()) for name in first)
+
+
+def test_figures_and_rows_of_held_out_chunks(new_task):
+    task = new_task()
+    figures, rows = measure_imagination(task, task._held_out, task._autoencoder[0], clips=2, steps=1)
+    assert figures["bound"] > 0
+    assert 0 < figures["hidden_share"] < 1
+    assert {"whole", "visible", "hidden", "readout", "copied", "depth_visible"} <= figures.keys()
+    assert rows[0][0] == "truth"
+
+
+def test_an_unknown_stage_is_refused(new_task):
+    with pytest.raises(ValueError, match="backbone, branch, lora, all"):
+        new_task("third")
