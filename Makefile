@@ -15,7 +15,7 @@ TESTS ?= test
 .PHONY: help setup demo test lint format colcon clean
 
 help:
-	@echo "make demo    set up, run the simulated camera, leave pictures in out/demo"
+	@echo "make demo    set up, run camera, node and client, leave a page in out/demo (RGBD=folder for a recorded walk)"
 	@echo "make test    set up, run the tests (TESTS=test/ros for a part)"
 	@echo "make lint    ruff, mypy"
 	@echo "make colcon  build with colcon into build/colcon, against the same environment"
@@ -38,7 +38,7 @@ $(VENV)/.package: $(VENV)/.environment $(SOURCES)
 	touch $@
 
 demo: setup
-	$(RUN) $(VENV)/bin/mirage demo --out out/demo $(DEMO)
+	$(RUN) $(VENV)/bin/mirage demo --out out/demo $(if $(RGBD),--rgbd $(RGBD)) $(DEMO)
 
 test: setup
 	$(RUN) $(VENV)/bin/pytest $(TESTS)

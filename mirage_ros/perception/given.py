@@ -38,17 +38,27 @@ class SensorDepth:
 
 
 class JointDepth:
-    """Depth that the world model denoised together with the frames."""
+    """Depth that the world model denoised together with the frames.
+
+    Args:
+        far: metres; what is further is unknown. Models are trained with sky at a depth of about 30 metres.
+    """
+
+    def __init__(self, far: float = 25.0) -> None:
+        if not far > 0:
+            raise ValueError(f"far: expected positive metres, got {far}")
+        self._far = far
 
     def estimate(self, frames: Frames, memory: LatentMemory) -> DepthEstimate:
-        """The frames' joint depth.
+        """The frames' joint depth, NaN beyond `far`.
 
         Raises:
             ValueError: the preset has no depth channels.
         """
         if frames.joint_depth is None:
             raise ValueError("depth: expected a preset with depth channels for the estimator 'joint', choose another")
-        return DepthEstimate(frames.joint_depth, frames.camera)
+        depth = torch.where(frames.joint_depth <= self._far, frames.joint_depth, torch.nan)
+        return DepthEstimate(depth, frames.camera)
 
 
 class NoFilter:

@@ -71,12 +71,24 @@ class Outputs:
         self._publishers.clear()
 
     def wanted(self, topic: str) -> bool:
-        """Whether somebody listens."""
-        return self._publishers[topic].get_subscription_count() > 0
+        """Whether somebody listens; nobody does once ROS was shut down."""
+        try:
+            return self._publishers[topic].get_subscription_count() > 0
+        except Exception:
+            if self._node.context.ok():
+                raise
+            return False
 
     def publish(self, topic: str, message: Any) -> None:
-        """Publish a message on one of the topics."""
-        self._publishers[topic].publish(message)
+        """Publish a message on one of the topics.
+
+        An interrupt shuts ROS down under a running job: what it would still say has no one to hear it.
+        """
+        try:
+            self._publishers[topic].publish(message)
+        except Exception:
+            if self._node.context.ok():
+                raise
 
     def frames(self, chunk: ImaginedChunk, stamps: Sequence[int], start: int = 0, stop: int | None = None) -> None:
         """Publish the frames of a chunk, each with one stamp and one frame_id on all topics.
