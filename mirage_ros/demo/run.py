@@ -35,6 +35,8 @@ from mirage_ros.ros.node_parameters import PRESETS  # noqa: E402
 from mirage_ros.ros.processes import parameter_arguments, running  # noqa: E402
 
 # Drawing shares the cores with the model: no faster than the story needs.
+# A scene that the shipped weights were not trained on (`mirage_ros.training.splits`).
+SEED = 1_000_036
 CAMERA_RATE = 5.0
 COLUMNS = 6
 # Loading the model on a slow and busy machine; a chunk there.
@@ -282,7 +284,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=25, help="frames to imagine")
     parser.add_argument("--rate", type=float, default=10.0, help="frames a second of the film")
     parser.add_argument("--family", default="rooms", help="of the simulated scene")
-    parser.add_argument("--seed", type=int, default=3, help="of the simulated scene")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the simulated scene")
     options = parser.parse_args()
     if options.walk < 2 or options.frames < 4 or options.frames // 2 > options.walk:
         parser.error(
