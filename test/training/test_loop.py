@@ -107,6 +107,9 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path):
         + f"settings = LoopSettings(**{ {**vars(SETTINGS), 'batch': 2}!r})\n"
         + f"task = Line()\ntrain(task, Path({str(tmp_path / 'pair')!r}), settings)\n"
         + f"if os.environ['RANK'] == '0': torch.save(weights(task), {str(tmp_path / 'pair.pt')!r})\n"
+        # A process that just ends may cut off what it still has to send to the other: each waits for both.
+        + f"import time\nPath({str(tmp_path)!r}, 'done' + os.environ['RANK']).touch()\n"
+        + f"while len(list(Path({str(tmp_path)!r}).glob('done*'))) < 2: time.sleep(0.01)\n"
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
