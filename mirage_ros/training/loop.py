@@ -152,9 +152,14 @@ def train(task: Task, folder: Path, settings: LoopSettings, *, resume: bool = Tr
     progress, journal = Progress(), Journal(folder, accelerator.is_main_process)
     accelerator.register_for_checkpointing(progress, ema, journal)
     last = latest_checkpoint(folder)
+    accelerator.wait_for_everyone()
     if resume and last is not None:
         accelerator.load_state(str(last))
         journal.rewind(progress.step)
+    elif last is not None and accelerator.is_main_process:
+        # Left in place, the old run's checkpoints would be taken for the newest.
+        shutil.rmtree(folder / CHECKPOINTS)
+    accelerator.wait_for_everyone()
     run = _Run(task, model, optimiser, ema, accelerator, settings, folder, progress, journal, parameters)
     return run.go()
 
@@ -176,6 +181,8 @@ class _Run:
         self.task, self.model, self.optimiser, self.ema = task, model, optimiser, ema
         self.accelerator, self.settings, self.folder = accelerator, settings, folder
         self.progress, self.journal, self.parameters = progress, journal, parameters
+        # What the run starts from is on disk already; before the first step there is nothing to save.
+        self.saved_step = progress.step
 
     def go(self) -> dict[str, float]:
         settings, progress = self.settings, self.progress
@@ -294,11 +301,14 @@ class _Run:
 
     def _save(self) -> None:
         """A checkpoint under its final name once it is whole; older ones go after it is there."""
+        # Kept in memory, not looked up on disk: there, another process may see the folder a moment earlier or later,
+        # and would wait for the others for ever.
+        if self.saved_step == self.progress.step:
+            return
+        self.saved_step = self.progress.step
         home = self.folder / CHECKPOINTS
         final = home / f"step-{self.progress.step:08d}"
         part = home / f".part-{self.progress.step:08d}"
-        if final.is_dir():
-            return
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(part))
         self.accelerator.wait_for_everyone()

@@ -65,6 +65,9 @@ def main() -> None:
         chosen, folder, options.data, options.held_out, loops, stages=_fitting(stages, chosen), source=options.source
     )
     run(recipe, resume=not options.fresh)
+    if torch.distributed.is_initialized():
+        # Otherwise what one process still has to send may end with it.
+        torch.distributed.destroy_process_group()
 
 
 def _fitting(settings: StageSettings, chosen: Preset) -> StageSettings:
