@@ -51,6 +51,30 @@ def domain_id() -> Iterator[int]:
     raise RuntimeError("every DDS domain is taken by a running test")
 
 
+WORDS = ["<pad>", "</s>", "<unk>", "▁a", "▁red", "▁room", "▁chair", "▁and"]
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """text_encoder/ and tokenizer/ as in a diffusers repository: a minute UMT5 with random weights."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+    folder = tmp_path_factory.mktemp("model")
+    pieces = Tokenizer(models.Unigram([(word, -float(index)) for index, word in enumerate(WORDS)], unk_id=2))
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    pieces.decoder = decoders.Metaspace()
+    pieces.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    torch.manual_seed(0)
+    configuration = UMT5Config(
+        vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, tie_word_embeddings=False
+    )
+    UMT5EncoderModel(configuration).save_pretrained(folder / "text_encoder")
+    return folder
+
+
 class Ros:
     """One test's ROS graph: nodes here, executables of the package as processes, a log folder."""
 

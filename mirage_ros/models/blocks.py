@@ -6,12 +6,40 @@ every block. Here the modulation stays one vector for each frame and is broadcas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class MirageBlock(WanTransformerBlock):
+    """diffusers' block, which can also be driven by `run_block`.
+
+    Blocks are called as modules, not taken apart by a function, so that hooks see them: FSDP gathers a sharded block's
+    weights in one.
+    """
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        temb: Tensor,
+        rotary_emb: tuple[Tensor, Tensor],
+        run: Callable[..., Tensor] | None = None,
+    ) -> Tensor:
+        """diffusers' forward pass; with `run`, that of `run_block` or its compiled form, whose arguments these are."""
+        if run is None:
+            result: Tensor = super().forward(hidden_states, encoder_hidden_states, temb, rotary_emb)  # type: ignore[arg-type]
+            return result
+        return run(self, hidden_states, encoder_hidden_states, temb, rotary_emb)
+
+    @staticmethod
+    def adopt(block: nn.Module) -> None:
+        """Make a WanTransformerBlock one of these; weights and names stay."""
+        if not isinstance(block, MirageBlock):
+            block.__class__ = MirageBlock
 
 
 def run_block(

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel, WanTransformerBlock
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mirage_ros.models.blocks import block_arguments, run_block
+from mirage_ros.models.blocks import MirageBlock, block_arguments, run_block
 from mirage_ros.models.memory_input import fill_smoothly, input_channels, readout_channels
 
 
@@ -37,7 +37,7 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """
 
     _supports_gradient_checkpointing = True
-    _no_split_modules = ("WanTransformerBlock",)  # type: ignore[assignment]
+    _no_split_modules = ("MirageBlock",)  # type: ignore[assignment]
     _keep_in_fp32_modules = ["scale_shift_table", "norm1", "norm2", "norm3"]  # type: ignore[assignment]  # noqa: RUF012
 
     @register_to_config
@@ -64,7 +64,7 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         size = (patch_size[0], patch_size[1], patch_size[2])
         self.patch_embedding = nn.Conv3d(self.in_channels, width, kernel_size=size, stride=size)
         self.proj_in = nn.Linear(width, width)
-        self.blocks = nn.ModuleList(WanTransformerBlock(**arguments) for _ in layers)
+        self.blocks = nn.ModuleList(MirageBlock(**arguments) for _ in layers)
         self.proj_out = nn.ModuleList(nn.Linear(width, width) for _ in layers)
         for parameter in self.proj_out.parameters():
             nn.init.zeros_(parameter)
@@ -145,9 +145,9 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         block = self.blocks[index]
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            chain = checkpoint(run, block, chain, context, modulation, rotary, use_reentrant=False)
+            chain = checkpoint(block, chain, context, modulation, rotary, run, use_reentrant=False)
         else:
-            chain = run(block, chain, context, modulation, rotary)
+            chain = block(chain, context, modulation, rotary, run)
         return chain, self.proj_out[index](chain)
 
     def clean_estimate(self, correction: Tensor, memory: Tensor) -> Tensor:

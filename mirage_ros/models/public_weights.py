@@ -120,10 +120,11 @@ class OnesLatents:
 
     Args:
         autoencoder: the preset's.
+        encode: in place of the autoencoder's own, for one that is brought to the device for its work.
     """
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
-        self._autoencoder = autoencoder
+    def __init__(self, autoencoder: Autoencoder, encode: Callable[[Tensor], Tensor] | None = None) -> None:
+        self._autoencoder, self._encode = autoencoder, encode
         self._kept: dict[tuple[int, int, int, torch.device], Tensor] = {}
 
     def __call__(self, latent_frames: int, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
@@ -134,8 +135,9 @@ class OnesLatents:
             frames = self._autoencoder.video_frames(latent_frames)
             # In the autoencoder's range of -1..1 the public code feeds 1: white.
             white = torch.ones(1, frames, 3, height * rows, width * columns, device=device)
+            encode = self._encode or self._autoencoder.encode
             with torch.no_grad():
-                self._kept[key] = self._autoencoder.encode(white)[0].transpose(0, 1).contiguous()
+                self._kept[key] = encode(white)[0].transpose(0, 1).contiguous()
         return self._kept[key]
 
 

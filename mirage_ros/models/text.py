@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from mirage_ros.models.loading import MissingWeightsError, WeightsMismatchError
 
 # Tokens of a prompt in Wan; features beyond the prompt's own are zero.
 TOKENS = 512
+# Prompts whose features are kept: 4 MB each at full size.
+KEPT = 64
 _SPACES = re.compile(r"\s+")
 
 
@@ -31,12 +34,20 @@ class TextEncoder:
     Args:
         tokenizer, encoder: UMT5, as in Wan.
         tokens: length of the features.
+        reload: gives the encoder again after it was released; without, a released one takes no new prompts.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, encoder: UMT5EncoderModel, tokens: int = TOKENS) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        encoder: UMT5EncoderModel,
+        tokens: int = TOKENS,
+        reload: Callable[[], UMT5EncoderModel] | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._encoder: UMT5EncoderModel | None = encoder.eval().requires_grad_(False)
-        self._tokens = tokens
+        self._device = encoder.device
+        self._tokens, self._reload = tokens, reload
         self._features: dict[str, Tensor] = {}
 
     @classmethod
@@ -59,23 +70,16 @@ class TextEncoder:
                 if not (Path(source) / part).is_dir():
                     raise MissingWeightsError(f"{source}: expected a subfolder {part}/ as saved by transformers")
         options: dict[str, Any] = {} if local_files_only is None else {"local_files_only": local_files_only}
+        load = partial(_load_encoder, source, dtype, options)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(source), subfolder="tokenizer", **options)
-            loaded: Any = UMT5EncoderModel.from_pretrained(
-                str(source), subfolder="text_encoder", dtype=dtype, output_loading_info=True, **options
-            )
+            encoder = load()
         except OSError as error:
             raise MissingWeightsError(
                 f"{source}: no text encoder here nor on the hub ({error}). On a machine with network access run "
                 f"`hf download {source} --local-dir FOLDER` and give FOLDER"
             ) from error
-        encoder, report = loaded
-        # Tied copies of the token embedding are stored once.
-        missing = [name for name in report["missing_keys"] if "embed_tokens" not in name]
-        wrong = WeightsMismatchError(f"{source}/text_encoder", missing=missing)
-        if wrong:
-            raise wrong
-        return cls(tokenizer, encoder, tokens)
+        return cls(tokenizer, encoder, tokens, load)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
@@ -89,7 +93,7 @@ class TextEncoder:
 
         Raises:
             TypeError: a prompt is not a string.
-            RuntimeError: the prompt is new and the encoder was released.
+            RuntimeError: the prompt is new, and the encoder was released and cannot be loaded again.
         """
         cleaned = []
         for prompt in prompts:
@@ -99,23 +103,35 @@ class TextEncoder:
         fresh = [prompt for prompt in dict.fromkeys(cleaned) if prompt not in self._features]
         if fresh:
             self._features.update(zip(fresh, self._encode(fresh).unbind(0), strict=True))
-        return torch.stack([self._features[prompt] for prompt in cleaned])
+        features = torch.stack([self._features[prompt] for prompt in cleaned])
+        for prompt in list(self._features)[:-KEPT]:
+            del self._features[prompt]
+        return features
+
+    @property
+    def reloads(self) -> bool:
+        """Whether a released encoder comes back for a new prompt."""
+        return self._reload is not None
 
     def release(self) -> None:
-        """Free the encoder, at full size 11 GB; prompts that were encoded stay available."""
+        """Free the encoder, at full size 11 GB; the last prompts that were encoded stay available."""
         self._encoder = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def to(self, device: torch.device | str) -> TextEncoder:
-        """Move the encoder, and what it has encoded, to a device."""
+        """Move the encoder, and what it has encoded, to a device; one that was released goes there once it is back."""
+        self._device = torch.device(device)
         if self._encoder is not None:
             self._encoder.to(device)  # type: ignore[arg-type]
         self._features = {prompt: features.to(device) for prompt, features in self._features.items()}
         return self
 
     def _encode(self, prompts: list[str]) -> Tensor:
+        if self._encoder is None and self._reload is not None:
+            self._encoder = self._reload().eval().requires_grad_(False)
+            self._encoder.to(self._device)  # type: ignore[arg-type]
         if self._encoder is None:
             raise RuntimeError(f"text encoder: released, and {prompts[0]!r} was not encoded before; load it again")
         batch = self._tokenizer(
@@ -129,6 +145,20 @@ class TextEncoder:
         ).to(self._encoder.device)
         features: Tensor = self._encoder(batch["input_ids"], batch["attention_mask"]).last_hidden_state
         return features * batch["attention_mask"].unsqueeze(-1)
+
+
+def _load_encoder(source: str | Path, dtype: torch.dtype, options: dict[str, Any]) -> UMT5EncoderModel:
+    loaded: Any = UMT5EncoderModel.from_pretrained(
+        str(source), subfolder="text_encoder", dtype=dtype, output_loading_info=True, **options
+    )
+    encoder: UMT5EncoderModel
+    encoder, report = loaded
+    # Tied copies of the token embedding are stored once.
+    missing = [name for name in report["missing_keys"] if "embed_tokens" not in name]
+    wrong = WeightsMismatchError(f"{source}/text_encoder", missing=missing)
+    if wrong:
+        raise wrong
+    return encoder
 
 
 def clean(prompt: str) -> str:

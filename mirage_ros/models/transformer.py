@@ -12,7 +12,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mirage_ros.models.blocks import cast_parameters, modulate, run_block
+from mirage_ros.models.blocks import MirageBlock, cast_parameters, modulate, run_block
 from mirage_ros.models.branch import MemoryBranch
 from mirage_ros.models.rope import sequence_embedding
 from mirage_ros.models.schedule import TRAIN_TIMESTEPS
@@ -46,6 +46,8 @@ class MirageTransformer(nn.Module):
         _check_parts(backbone, branch)
         self.backbone = backbone
         self.branch = branch
+        for block in backbone.blocks:
+            MirageBlock.adopt(block)
         self._run: Callable[..., Tensor] = run_block
 
     @classmethod
@@ -154,9 +156,9 @@ class MirageTransformer(nn.Module):
         hints = self._hints(hidden, context, modulation, rotary, memory, references, frames)
         for index, block in enumerate(self.backbone.blocks):
             if torch.is_grad_enabled() and self.backbone.gradient_checkpointing:
-                hidden = checkpoint(self._run, block, hidden, context, modulation, rotary, use_reentrant=False)
+                hidden = checkpoint(block, hidden, context, modulation, rotary, self._run, use_reentrant=False)
             else:
-                hidden = self._run(block, hidden, context, modulation, rotary)
+                hidden = block(hidden, context, modulation, rotary, self._run)
             if index in hints:
                 hint = hints[index]() * hint_scale
                 hidden = (

@@ -20,9 +20,9 @@ from mirage_ros.models.log_depth import FURTHEST, NEAREST
 from mirage_ros.training.cache import ClipCache
 from mirage_ros.training.clips import Clip
 from mirage_ros.training.correspondence import correspond
-from mirage_ros.training.loop import Rows, Task
 from mirage_ros.training.losses import masked_mean, picture_loss, psnr, sample_cells, shift_latents
 from mirage_ros.training.pictures import as_images, as_pixels
+from mirage_ros.training.task import Rows, Task
 
 
 @dataclass(frozen=True)

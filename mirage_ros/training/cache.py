@@ -51,6 +51,11 @@ class ClipCache:
         shard, row = self._places[index]
         return shard.names[row]
 
+    def prompt(self, index: int) -> str:
+        """What is to be seen in a clip, in words; empty where nobody said."""
+        shard, row = self._places[index]
+        return shard.prompts[row]
+
     def frames(self, index: int) -> int:
         """Number of frames of a clip."""
         return int(self._places[index][0].arrays["rgb"].shape[1])
@@ -62,12 +67,13 @@ class ClipCache:
         height, width = part["rgb"].shape[1:3]
         camera = Camera(torch.from_numpy(part["intrinsics"]), torch.from_numpy(part["cam2world"]), height, width)
         depth = part["depth"].astype(np.float32) / np.float32(1000)
-        return Clip(shard.names[row], part["rgb"], depth, part["labels"], camera, shard.fps[row])
+        fps, prompt = shard.fps[row], shard.prompts[row]
+        return Clip(shard.names[row], part["rgb"], depth, part["labels"], camera, fps, prompt)
 
 
 class _Shard:
-    def __init__(self, names: list[str], fps: list[float], arrays: dict[str, NDArray[Any]]) -> None:
-        self.names, self.fps, self.arrays = names, fps, arrays
+    def __init__(self, names: list[str], fps: list[float], prompts: list[str], arrays: dict[str, NDArray[Any]]) -> None:
+        self.names, self.fps, self.prompts, self.arrays = names, fps, prompts, arrays
 
     @classmethod
     def open(cls, path: Path, folder: Path) -> _Shard:
@@ -76,7 +82,8 @@ class _Shard:
             _unpack(path, folder)
         read = json.loads(facts.read_text())
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in read["arrays"]}
-        return cls(read["names"], read["fps"], arrays)
+        # Caches of earlier versions have none.
+        return cls(read["names"], read["fps"], read.get("prompts", [""] * len(read["names"])), arrays)
 
 
 def _unpack(path: Path, folder: Path) -> None:
@@ -102,6 +109,11 @@ def _unpack(path: Path, folder: Path) -> None:
         os.replace(part, folder / f"{name}.npy")
     # Last, so that its presence says that the arrays are whole.
     part = folder / f".clips.{os.getpid()}.part"
-    facts = {"names": [c.name for c in clips], "fps": [c.fps for c in clips], "arrays": sorted(arrays)}
+    facts = {
+        "names": [clip.name for clip in clips],
+        "fps": [clip.fps for clip in clips],
+        "prompts": [clip.prompt for clip in clips],
+        "arrays": sorted(arrays),
+    }
     part.write_text(json.dumps(facts))
     os.replace(part, folder / "clips.json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ class Clip:
         labels: (T, H, W) uint8: static, moving or sky. Where nothing is known of movement everything is static.
         camera: (T,) intrinsics (centre convention) and poses.
         fps: frames a second.
+        prompt: what is to be seen, in words; for models that take text.
 
     Raises:
         ValueError: shapes or types differ from these; the message names the field.
@@ -36,6 +37,7 @@ class Clip:
     labels: NDArray[np.uint8]
     camera: Camera
     fps: float
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         shape = self.rgb.shape[:3]
@@ -66,7 +68,8 @@ class Clip:
     def select(self, frames: NDArray[np.int64]) -> Clip:
         """These frames, in this order."""
         index = torch.from_numpy(np.asarray(frames, dtype=np.int64))
-        return Clip(self.name, self.rgb[frames], self.depth[frames], self.labels[frames], self.camera[index], self.fps)
+        rgb, depth, labels = self.rgb[frames], self.depth[frames], self.labels[frames]
+        return replace(self, rgb=rgb, depth=depth, labels=labels, camera=self.camera[index])
 
     def mirrored(self) -> Clip:
         """The clip in a mirror: pictures flipped left to right, in the world whose x axis points the other way."""
@@ -77,7 +80,7 @@ class Clip:
         camera = Camera(intrinsics, mirror @ self.camera.cam2world @ mirror, self.camera.height, self.camera.width)
         rgb, labels = np.ascontiguousarray(self.rgb[:, :, ::-1]), np.ascontiguousarray(self.labels[:, :, ::-1])
         depth = np.ascontiguousarray(self.depth[:, :, ::-1])
-        return Clip(self.name, rgb, depth, labels, camera, self.fps)
+        return replace(self, rgb=rgb, depth=depth, labels=labels, camera=camera)
 
     def cropped(self, top: int, left: int, height: int, width: int) -> Clip:
         """A window of every frame."""
@@ -90,4 +93,4 @@ class Clip:
             self.depth[:, rows, columns],
             self.labels[:, rows, columns],
         )
-        return Clip(self.name, rgb, depth, labels, camera, self.fps)
+        return replace(self, rgb=rgb, depth=depth, labels=labels, camera=camera)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -21,10 +21,12 @@ from tqdm import tqdm
 
 from mirage_ros.sim.scene import FAMILIES
 from mirage_ros.training.clips import Clip
-from mirage_ros.training.recorded import READERS, clips_of, realestate10k_frames
+from mirage_ros.training.recorded import READERS, realestate10k_frames
 from mirage_ros.training.render import ClipSettings, render_clip
+from mirage_ros.training.rosbag import ROLES, rosbag_frames
 from mirage_ros.training.shards import MANIFEST, write_shard
 from mirage_ros.training.splits import SEEDS, Split, scene_seeds
+from mirage_ros.training.walks import clips_of
 
 
 def plan(split: Split, scenes: int, first: int, families: list[str], clips_per_shard: int) -> list[tuple[str, ...]]:
@@ -81,17 +83,21 @@ def cut(
     settings: ClipSettings,
     clips_per_shard: int,
     skip: int,
+    topics: Mapping[str, str] | None = None,
+    prompt: str = "",
 ) -> dict[str, Any]:
     """Cut a recorded walk into clips; they are appended to the folder's shards.
 
     Args:
         folder: where shards and manifest go.
-        walk: folder of the walk, or the camera file of a RealEstate10K clip.
-        format: 'rgbd', 'tum' or 'realestate10k'.
+        walk: folder of the walk or of the bag, or the camera file of a RealEstate10K clip.
+        format: 'rgbd', 'tum', 'rosbag' or 'realestate10k'.
         pictures: frames of the RealEstate10K clip.
         settings: frames of a clip and their size.
         clips_per_shard: clips that share a shard.
         skip: every so many-th frame is taken.
+        topics: of a bag, see `rosbag_frames`.
+        prompt: what is to be seen, for models that take text.
 
     Returns:
         the manifest.
@@ -99,7 +105,11 @@ def cut(
     Raises:
         ValueError: there is no such format, or the walk is too short for a clip.
     """
-    if format == "realestate10k":
+    if topics and format != "rosbag":
+        raise ValueError(f"topics: expected with the format rosbag, got {format!r}")
+    if format == "rosbag":
+        frames = rosbag_frames(walk, topics)
+    elif format == "realestate10k":
         if pictures is None:
             raise ValueError("pictures: expected a folder of frames beside the camera file")
         frames = realestate10k_frames(walk, pictures)
@@ -112,7 +122,7 @@ def cut(
     done = manifest["shards"]
     if any(shard["scenes"] == [str(walk)] for shard in done.values()):
         return manifest
-    clips = clips_of(frames, walk.stem, settings.frames, settings.height, settings.width, skip)
+    clips = clips_of(frames, walk.stem, settings.frames, settings.height, settings.width, skip, prompt)
     # All or nothing: the walk is named in the manifest once its last shard is there.
     new: dict[str, Any] = {}
     for held in iter(lambda: list(islice(clips, clips_per_shard)), []):
@@ -156,6 +166,13 @@ def _save(path: Path, manifest: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
+def _role(entry: str) -> tuple[str, str]:
+    role, equals, name = entry.partition("=")
+    if not equals or role not in ROLES or not name:
+        raise ValueError(f"topic: expected ROLE=NAME with a role out of {', '.join(ROLES)}, got {entry!r}")
+    return role, name
+
+
 def main() -> None:
     """Render clips."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -172,6 +189,10 @@ def main() -> None:
     walks.add_argument("--walk", type=Path, help="folder of the walk, or camera file of a RealEstate10K clip")
     walks.add_argument("--format", choices=(*READERS, "realestate10k"), default="rgbd")
     walks.add_argument("--pictures", type=Path, help="frames of the RealEstate10K clip, named by their stamps")
+    walks.add_argument(
+        "--topic", action="append", default=[], metavar="ROLE=NAME", help=f"of a bag; roles: {', '.join(ROLES)}"
+    )
+    walks.add_argument("--prompt", default="", help="what is to be seen, for models that take text")
     walks.add_argument("--skip", type=int, default=1, help="take every so many-th frame")
     options = parser.parse_args()
     for name in ("frames", "clips_per_shard", "processes", "skip"):
@@ -187,6 +208,8 @@ def main() -> None:
             settings,
             options.clips_per_shard,
             options.skip,
+            dict(_role(entry) for entry in options.topic),
+            options.prompt,
         )
         print(f"{options.out}: {sum(len(shard['clips']) for shard in manifest['shards'].values())} clips")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,11 +15,11 @@ from mirage_ros.media import Pixels
 from mirage_ros.models import log_depth
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.schedule import make_scheduler
-from mirage_ros.models.text import no_text
 from mirage_ros.training.latents import SKY_DEPTH
-from mirage_ros.training.loop import Rows
 from mirage_ros.training.losses import psnr
 from mirage_ros.training.pictures import as_images, as_pixels
+from mirage_ros.training.samples import chunk_sample
+from mirage_ros.training.task import Rows
 from mirage_ros.training.windows import Windows
 from mirage_ros.world.denoise import Conditions, denoise, draw_noise
 
@@ -26,33 +27,14 @@ if TYPE_CHECKING:
     from mirage_ros.training.stages import StageTask
 
 
-def chunk_sample(data: Windows, index: int, chunk: int) -> dict[str, Tensor]:
-    """The first `chunk` latent frames of a clip, with a memory of its first frame alone."""
-    stride = data.time_stride
-    length = (chunk - 1) * stride + 1
-    step = 2 if stride == 1 and 2 * (length - 1) < data.frames(index) else 1
-    targets = step * np.arange(length)
-    shown, seen = targets[::stride], targets[:1]
-    window = data.window(index, targets)
-    camera, view = data.camera(index, seen), data.camera(index, shown)
-    return {
-        "targets": window,
-        "preceding": window[:0],
-        "references": window[:0],
-        "depth": data.depth(index, shown, keep=False),
-        "still": torch.isfinite(data.depth(index, shown, keep=True)),
-        "source_latents": data.latents(index, seen),
-        "source_depth": data.depth(index, seen, keep=True),
-        "source_intrinsics": camera.intrinsics,
-        "source_cam2world": camera.cam2world,
-        "intrinsics": view.intrinsics,
-        "cam2world": view.cam2world,
-        "frames": torch.from_numpy(targets),
-    }
-
-
 @torch.no_grad()
-def imagine_chunk(task: StageTask, batch: dict[str, Tensor], steps: int | None = None, seed: int = 0) -> Tensor:
+def imagine_chunk(
+    task: StageTask,
+    batch: dict[str, Tensor],
+    steps: int | None = None,
+    seed: int = 0,
+    prompts: Sequence[str] | None = None,
+) -> Tensor:
     """Clean latents (B, C, F, h, w) of a batch from `chunk_sample`, sampled as in a rollout."""
     targets, preceding, references = task.clean(batch)
     memory = None
@@ -64,9 +46,9 @@ def imagine_chunk(task: StageTask, batch: dict[str, Tensor], steps: int | None =
             known, fixed = task.known(reading, targets.shape[2])
     known = torch.cat([targets[:, :, :1], known[:, :, 1:]], dim=2)
     fixed = torch.cat([torch.ones_like(fixed[:, :, :1]), fixed[:, :, 1:]], dim=2)
-    features = no_text(len(targets), task.preset.text_dim, task.preset.text_tokens, targets.device)
+    context = task.context(prompts or [""] * len(targets))
     noise = draw_noise(tuple(targets.shape), seed, 0, targets.device)
-    conditions = Conditions(references, preceding, memory, known, fixed, task.model.embed_text(features), 1)
+    conditions = Conditions(references, preceding, memory, known, fixed, context, 1)
     return denoise(task.model, make_scheduler(task.preset.schedule, steps), noise, conditions)
 
 
@@ -97,7 +79,7 @@ def measure_imagination(
     rows: list[list[list[Pixels]]] = []
     for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int).tolist():
         batch = default_collate([chunk_sample(data, index, chunk)])
-        latents = imagine_chunk(task, batch, steps)
+        latents = imagine_chunk(task, batch, steps, prompts=[data.clips.prompt(index)])
         reading = task.read(batch)
         clip = data.clips.clip(index, batch["frames"][0].numpy())
         truth = as_images(clip.rgb)[1:]

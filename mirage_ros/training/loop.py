@@ -13,98 +13,24 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, DistributedType
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mirage_ros.media import Pixels, contact_sheet, save_png
+from mirage_ros.media import contact_sheet, save_png
 from mirage_ros.training.batches import batches
 from mirage_ros.training.journal import Journal
+from mirage_ros.training.task import LoopSettings, Task
 
-Rows = list[tuple[str, list[Pixels]]]
 CHECKPOINTS = "checkpoints"
 # Folder with the averaged weights of the last validation.
 AVERAGED = "averaged"
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """How a phase is trained.
-
-    Attributes:
-        steps: optimiser steps; None to go by `minutes`.
-        minutes: wall-clock budget of the phase, over all its runs; used where `steps` is None.
-        batch: samples of one process in one pass.
-        accumulate: passes whose gradients are summed up for a step.
-        learning_rate: at its greatest.
-        betas, weight_decay: of AdamW.
-        warmup: steps of linear warm-up; a cosine follows, down to a hundredth.
-        clip: greatest norm of the gradient.
-        ema: decay of the averaged weights, which are what is validated and kept.
-        precision: 'bf16' computes in bfloat16 over float32 weights; 'no' all in float32.
-        seed: of samples and noise.
-        checkpoint_minutes: at most this much is lost when the process dies.
-        sheet_minutes: between validations with a sample sheet.
-        workers: processes that prepare samples; 0 prepares them in the training process.
-    """
-
-    steps: int | None = None
-    minutes: float = 10.0
-    batch: int = 8
-    accumulate: int = 1
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.01
-    warmup: int = 100
-    clip: float = 1.0
-    ema: float = 0.995
-    precision: str = "bf16"
-    seed: int = 0
-    checkpoint_minutes: float = 3.0
-    sheet_minutes: float = 5.0
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps: expected a whole number from 1, got {self.steps}")
-        for name in ("minutes", "learning_rate", "clip", "checkpoint_minutes", "sheet_minutes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected a number above zero, got {getattr(self, name)}")
-        for name in ("batch", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected a whole number from 1, got {getattr(self, name)}")
-        if self.precision not in ("bf16", "no"):
-            raise ValueError(f"precision: expected 'bf16' or 'no', got {self.precision!r}")
-
-
-class Task(nn.Module):
-    """What a phase trains: a module whose trainable parameters are those with `requires_grad`."""
-
-    def sample(self, rng: np.random.Generator, shared: np.random.Generator) -> dict[str, Tensor]:
-        """One training sample, drawn with `rng`; what a whole batch must agree on, such as lengths, with `shared`."""
-        raise NotImplementedError
-
-    def forward(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of a batch as scalars; 'loss' is the one to minimise."""
-        raise NotImplementedError
-
-    def validate(self) -> tuple[dict[str, float], Rows]:
-        """Figures on held-out scenes with the weights as they are, and rows for a sample sheet."""
-        raise NotImplementedError
-
-    def refresh(self) -> None:
-        """Take in data that has come since; called at checkpoints."""
-
-    def save(self, folder: Path) -> None:
-        """Write the weights as they are, as they are loaded for use."""
 
 
 class Progress:
@@ -133,6 +59,9 @@ def train(task: Task, folder: Path, settings: LoopSettings, *, resume: bool = Tr
 
     Returns:
         the last validation's figures.
+
+    Raises:
+        ValueError: accelerate was told to shard the model.
     """
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     accelerator = Accelerator(
@@ -141,6 +70,11 @@ def train(task: Task, folder: Path, settings: LoopSettings, *, resume: bool = Tr
         kwargs_handlers=handlers,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=False),
     )
+    if accelerator.distributed_type == DistributedType.FSDP:
+        # Averages, checkpoints and validation hold whole weights; of sharded ones each process has a part.
+        raise ValueError(
+            "distributed_type: expected DDP, got FSDP, whose sharded weights are not averaged or saved here"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(

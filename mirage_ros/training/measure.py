@@ -20,9 +20,9 @@ from mirage_ros.training.cache import ClipCache
 from mirage_ros.training.hops import measure_hops
 from mirage_ros.training.imagination import measure_imagination
 from mirage_ros.training.latents import LatentCache
-from mirage_ros.training.loop import Rows
 from mirage_ros.training.reader import measure_reader
 from mirage_ros.training.stages import StageTask
+from mirage_ros.training.task import Rows
 
 
 def measure(

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.grids import splat
 from mirage_ros.memory.readout import Readout
 from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.reader import UnfoldReader
-from mirage_ros.world.reading import SHARP_SCALE, Reading
+from mirage_ros.world.reading import Reading, as_reading
 
 
 @torch.no_grad()
@@ -38,30 +37,9 @@ def read_sources(
     coarse_depth = depth[..., FINE // 2 :: FINE, FINE // 2 :: FINE]
     if reader is None:
         with torch.autocast(latents.device.type, enabled=False):
-            coarse = splat(latents, coarse_depth, sources, targets, rule=rule)
-    else:
-        read = reader(latents, depth, sources, targets, exact_splat, coarse_depth)
-        coarse = read.coarse
-    shown = torch.where(coarse.visible > 0, coarse.depth, torch.nan).squeeze(-3)
-    fine_depth = interpolate(shown, scale_factor=float(FINE), mode="nearest")
-    values, visible = coarse.latents, coarse.visible
-    if reader is not None:
-        # Cells that only whole tokens reach are taken from them.
-        only_coarse = (read.visible == 0) & (coarse.visible > 0)
-        values = torch.where(only_coarse, coarse.latents, read.latents)
-        visible = torch.maximum(coarse.visible, read.visible)
-        if read.fine.depth.shape[-2:] == fine_depth.shape[-2:]:
-            fine_depth = torch.where(read.fine.visible.squeeze(-3) > 0, read.fine.depth.squeeze(-3), fine_depth)
-    return Reading(
-        latents=values,
-        visible=visible,
-        sharp=(visible > 0) & (coarse.log_scale <= torch.log(torch.tensor(SHARP_SCALE))),
-        depth=shown,
-        fine_depth=fine_depth,
-        offset=coarse.offset,
-        log_scale=coarse.log_scale,
-        camera=targets,
-    )
+            return as_reading(splat(latents, coarse_depth, sources, targets, rule=rule), targets)
+    read = reader(latents, depth, sources, targets, exact_splat, coarse_depth)
+    return as_reading(read.coarse, targets, (read.latents, read.visible, read.fine))
 
 
 def exact_splat(features: Tensor, depth: Tensor, sources: Camera, targets: Camera) -> Readout:

@@ -21,10 +21,10 @@ from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.training.latents import LatentCache
-from mirage_ros.training.loop import Rows, Task
 from mirage_ros.training.losses import masked_mean, psnr
 from mirage_ros.training.memories import exact_splat
 from mirage_ros.training.pictures import as_images, as_pixels
+from mirage_ros.training.task import Rows, Task
 
 
 @dataclass(frozen=True)

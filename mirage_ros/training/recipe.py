@@ -25,13 +25,17 @@ from mirage_ros.models.loading import load_part, load_transformer
 from mirage_ros.models.lora import has_lora, merge_lora
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.autoencoder import AutoencoderSettings, AutoencoderTask, measure_statistics
 from mirage_ros.training.cache import ClipCache
 from mirage_ros.training.latents import LatentCache
-from mirage_ros.training.loop import LoopSettings, train
+from mirage_ros.training.loop import train
+from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.reader import ReaderSettings, ReaderTask
-from mirage_ros.training.stages import Stage, StageSettings, StageTask
+from mirage_ros.training.samples import StageSettings
+from mirage_ros.training.stages import Stage, StageTask
+from mirage_ros.training.task import LoopSettings
 from mirage_ros.training.windows import LiveLatents, Windows
 
 DONE = "done.json"
@@ -191,7 +195,12 @@ def stage_task(recipe: Recipe, stage: Stage, clips: ClipCache, held_out: ClipCac
     autoencoder, reader = load_autoencoder(recipe), load_reader(recipe)
     data, unseen = windows(recipe, clips, autoencoder, "train"), windows(recipe, held_out, autoencoder, "held-out")
     model = starting_model(recipe, stage)
-    return StageTask(stage, model, recipe.preset, data, unseen, reader, autoencoder, recipe.stages)
+    prompts = None
+    if recipe.preset.text:
+        if recipe.source is None:
+            raise FileNotFoundError(f"text_encoder: expected a source that has one for preset {recipe.preset.name!r}")
+        prompts = Prompts(recipe.preset, TextEncoder.from_pretrained(recipe.source, tokens=recipe.preset.text_tokens))
+    return StageTask(stage, model, recipe.preset, data, unseen, reader, autoencoder, recipe.stages, prompts)
 
 
 def starting_model(recipe: Recipe, stage: Stage) -> MirageTransformer:

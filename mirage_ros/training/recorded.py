@@ -1,9 +1,8 @@
-"""Clips out of recorded walks: RGB-D folders, TUM RGB-D sequences, RealEstate10K camera files with frames."""
+"""Readers of recorded walks: RGB-D folders, TUM RGB-D sequences, RealEstate10K camera files with frames, bags."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from mirage_ros.geometry import Camera
 from mirage_ros.recordings.rgbd import RgbdFolder
 from mirage_ros.recordings.trajectories import read_trajectory
-from mirage_ros.training.clips import STATIC, Clip
+from mirage_ros.training.rosbag import rosbag_frames
+from mirage_ros.training.walks import RecordedFrame
 from mirage_ros.trajectory import interpolate
 
 # TUM RGB-D: depth images hold 5000 units a metre (https://cvg.cit.tum.de/data/datasets/rgbd-dataset/file_formats).
@@ -25,23 +25,6 @@ TUM_APART = 0.03
 # are known.
 TUM_INTRINSICS = (525.0, 525.0, 319.5, 239.5)
 _PICTURES = (".jpg", ".jpeg", ".png")
-
-
-@dataclass(frozen=True, eq=False)
-class RecordedFrame:
-    """One frame of a walk.
-
-    Attributes:
-        rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres, 0 where unknown.
-        camera: single.
-        time: seconds.
-    """
-
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    camera: Camera
-    time: float
 
 
 def rgbd_frames(folder: str | Path, fps: float = 10.0) -> Iterator[RecordedFrame]:
@@ -114,64 +97,6 @@ def realestate10k_frames(cameras: str | Path, folder: str | Path) -> Iterator[Re
         raise FileNotFoundError(f"realestate10k: {folder} holds no picture for the stamps of {cameras}")
 
 
-def clips_of(
-    frames: Iterator[RecordedFrame], name: str, count: int, height: int, width: int, skip: int = 1
-) -> Iterator[Clip]:
-    """Cut a walk into clips of one length and size; a rest that is too short is left out.
-
-    Args:
-        frames: in order.
-        name: of the walk.
-        count: frames of a clip.
-        height, width: pixels; frames are cropped in the middle to this shape, then made smaller.
-        skip: only every so many-th frame is taken.
-
-    Raises:
-        ValueError: an argument is out of range.
-    """
-    if count < 1 or skip < 1:
-        raise ValueError(f"count, skip: expected whole numbers from 1, got {count} and {skip}")
-    held: list[RecordedFrame] = []
-    number = 0
-    for index, frame in enumerate(frames):
-        if index % skip:
-            continue
-        held.append(fit(frame, height, width))
-        if len(held) == count:
-            yield _joined(held, f"{name}-{number:04d}")
-            held, number = [], number + 1
-
-
-def fit(frame: RecordedFrame, height: int, width: int) -> RecordedFrame:
-    """A frame cropped in the middle to the shape of height x width and resized to it; depth is never mixed."""
-    rows, columns = frame.rgb.shape[:2]
-    tall, wide = min(rows, columns * height // width), min(columns, rows * width // height)
-    top, left = (rows - tall) // 2, (columns - wide) // 2
-    window = np.s_[top : top + tall, left : left + wide]
-    smaller = cv2.INTER_AREA if tall > height else cv2.INTER_LINEAR
-    rgb = cv2.resize(frame.rgb[window], (width, height), interpolation=smaller)
-    ys = ((np.arange(height) + 0.5) * tall / height).astype(int)
-    xs = ((np.arange(width) + 0.5) * wide / width).astype(int)
-    depth = np.ascontiguousarray(frame.depth[window][ys[:, None], xs])
-    camera = frame.camera.cropped(top, left, tall, wide).resized(height, width)
-    return RecordedFrame(np.ascontiguousarray(rgb, dtype=np.uint8), depth, camera, frame.time)
-
-
-def _joined(frames: list[RecordedFrame], name: str) -> Clip:
-    first = frames[0].camera
-    camera = Camera(
-        torch.stack([frame.camera.intrinsics for frame in frames]).float(),
-        torch.stack([frame.camera.cam2world for frame in frames]).float(),
-        first.height,
-        first.width,
-    )
-    depth = np.stack([frame.depth for frame in frames])
-    seconds = frames[-1].time - frames[0].time
-    fps = (len(frames) - 1) / seconds if seconds > 0 else 1.0
-    labels = np.full(depth.shape, STATIC, np.uint8)
-    return Clip(name, np.stack([frame.rgb for frame in frames]), depth, labels, camera, fps)
-
-
 def _tum_list(path: Path) -> list[tuple[float, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"tum: {path} is missing")
@@ -196,4 +121,8 @@ def _picture(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[..., ::-1])
 
 
-READERS: dict[str, Callable[[Path], Iterator[RecordedFrame]]] = {"rgbd": rgbd_frames, "tum": tum_frames}
+READERS: dict[str, Callable[[Path], Iterator[RecordedFrame]]] = {
+    "rgbd": rgbd_frames,
+    "tum": tum_frames,
+    "rosbag": rosbag_frames,
+}

@@ -19,6 +19,10 @@ ATTEMPTS = 6
 MOST_BLANK = 0.1
 
 
+# What is to be seen in the scenes of a family, for models that take text.
+PROMPTS = {"rooms": "a furnished room seen by a robot", "halls": "a storage hall seen by a robot"}
+
+
 @dataclass(frozen=True)
 class ClipSettings:
     """How clips are drawn.
@@ -82,6 +86,7 @@ def render_clip(seed: int, family: str, settings: ClipSettings) -> Clip | None:
                 labels=np.stack([frame.labels for frame in frames]),
                 camera=camera,
                 fps=1 / interval,
+                prompt=PROMPTS[family],
             )
     return None
 

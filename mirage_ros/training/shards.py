@@ -1,7 +1,7 @@
 """Clips in WebDataset tar shards: written in parallel, resumable, with a manifest.
 
 A sample is one clip; its files are NAME.rgb-0000.png, NAME.depth-0000.png (16 bit, millimetres, 0 unknown),
-NAME.labels-0000.png of each frame, and NAME.clip.json (cameras, frames a second). https://github.com/webdataset
+NAME.labels-0000.png of each frame, and NAME.clip.json (cameras, frames a second, prompt). https://github.com/webdataset
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def encode_clip(clip: Clip) -> dict[str, Any]:
         "clip.json": json.dumps(
             {
                 "fps": clip.fps,
+                "prompt": clip.prompt,
                 "height": camera.height,
                 "width": camera.width,
                 "intrinsics": camera.intrinsics.expand(len(clip), 3, 3).tolist(),
@@ -67,7 +68,7 @@ def decode_clip(sample: dict[str, Any]) -> Clip:
     depth = np.stack([_image(sample, f"depth-{i:04d}.png", cv2.IMREAD_UNCHANGED) for i in range(count)])
     labels = np.stack([_image(sample, f"labels-{i:04d}.png", cv2.IMREAD_UNCHANGED) for i in range(count)])
     metres = depth.astype(np.float32) / np.float32(1000)
-    return Clip(name, np.ascontiguousarray(rgb), metres, labels, camera, facts["fps"])
+    return Clip(name, np.ascontiguousarray(rgb), metres, labels, camera, facts["fps"], facts.get("prompt", ""))
 
 
 def write_shard(path: Path, clips: Iterable[Clip]) -> list[str]:

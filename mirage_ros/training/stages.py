@@ -6,7 +6,7 @@ past references, and a memory made of one frame, as in the paper, or of several.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,49 +20,20 @@ from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.loading import MAX_FILE, save_transformer
 from mirage_ros.models.lora import add_lora, has_lora
 from mirage_ros.models.presets import Preset
+from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import TRAIN_TIMESTEPS, add_noise, clean_estimate, shift_sigmas
-from mirage_ros.models.text import no_text
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.latents import SKY_DEPTH
-from mirage_ros.training.loop import Rows, Task
 from mirage_ros.training.memories import forget, measured, read_sources
-from mirage_ros.training.reader import noisy_depth
+from mirage_ros.training.prompts import Prompts
+from mirage_ros.training.samples import StageSettings, draw_chunk
+from mirage_ros.training.task import Rows, Task
 from mirage_ros.training.windows import Windows
 from mirage_ros.world.reading import Reading, branch_input
 
 Stage = Literal["backbone", "branch", "lora", "all"]
 STAGES: tuple[Stage, ...] = ("backbone", "branch", "lora", "all")
-
-
-@dataclass(frozen=True)
-class StageSettings:
-    """How samples are drawn and weighted.
-
-    Attributes:
-        chunks: numbers of latent frames of a chunk, one of which each step draws.
-        sources: numbers of source frames of a memory, likewise; the known frame is always one of them.
-        memory_dropout: share of samples whose memory shows nothing.
-        own_sigma: share of samples in which every frame has a noise level of its own.
-        pure_noise: share of the others that start from pure noise, where few-step sampling spends its first step.
-        shift: of the noise levels, as in the schedule.
-        depth_noise: relative error of the sources' depth, in a third of the samples.
-        latent_noise: deviation of an error on the sources' latents, in half of the samples: what is written in a
-            rollout is not what a camera saw.
-        gradient_checkpointing: recompute blocks in the backward pass: less memory, a third more time.
-        least_sigma: errors of a clean estimate are weighted by 1 / sigma squared down to this level.
-    """
-
-    chunks: tuple[int, ...] = (3, 5, 9)
-    sources: tuple[int, ...] = (1, 1, 2, 3)
-    memory_dropout: float = 0.1
-    own_sigma: float = 0.2
-    pure_noise: float = 0.35
-    shift: float = 3.0
-    depth_noise: float = 0.02
-    latent_noise: float = 0.05
-    gradient_checkpointing: bool = False
-    least_sigma: float = 0.4
 
 
 class StageTask(Task):
@@ -76,9 +47,10 @@ class StageTask(Task):
         data, held_out: clips.
         reader, autoencoder: finished, frozen.
         settings: how.
+        prompts: features of the clips' prompts; for presets with text.
 
     Raises:
-        ValueError: there is no such stage.
+        ValueError: there is no such stage, or a preset with text has no prompts.
     """
 
     def __init__(
@@ -91,6 +63,7 @@ class StageTask(Task):
         reader: UnfoldReader | None,
         autoencoder: Autoencoder,
         settings: StageSettings | None = None,
+        prompts: Prompts | None = None,
     ) -> None:
         super().__init__()
         if stage not in STAGES:
@@ -98,9 +71,12 @@ class StageTask(Task):
         self.stage, self.model, self.preset = stage, model, preset
         self.settings = settings or StageSettings()
         self._data, self._held_out = data, held_out
+        self._prompts = prompts or Prompts(preset)
+        self._learn_prompts()
         # In a list, so that they are no part of the module: checkpoints need not hold what does not change.
         self._frozen = [None if reader is None else reader.eval().requires_grad_(False)]
         self._autoencoder = [autoencoder.eval().requires_grad_(False)]
+        self._ones = [OnesLatents(autoencoder)]
         model.set_gradient_checkpointing(self.settings.gradient_checkpointing)
         model.requires_grad_(False)
         if stage in ("backbone", "all"):
@@ -119,56 +95,11 @@ class StageTask(Task):
     def refresh(self) -> None:
         """Take in clips that were rendered since."""
         self._data.refresh()
+        self._learn_prompts()
 
     def sample(self, rng: np.random.Generator, shared: np.random.Generator) -> dict[str, Tensor]:
         """A chunk, its context and the source frames of its memory."""
-        own, preset = self.settings, self.preset
-        stride = self._data.time_stride
-        chunk = int(shared.choice(own.chunks))
-        sources = int(shared.choice(own.sources))
-        preceding = int(shared.integers(0, preset.preceding + 1))
-        references = int(shared.integers(0, min(preset.references, sources - 1) + 1))
-        index = int(rng.integers(len(self._data)))
-        count = self._data.frames(index)
-        length, before = (chunk - 1) * stride + 1, preceding * stride
-        if length + before > count:
-            raise ValueError(f"chunks: expected at most {count} frames, clip {index} has no {length + before}")
-        # Every second frame of slow walks, so that views turn away from what was seen.
-        most = max(1, (count - 1) // (length + before)) if stride == 1 else 1
-        step = int(rng.integers(1, min(most, 2) + 1))
-        order = np.arange(count)[:: -1 if stride == 1 and rng.random() < 0.5 else 1]
-        start = int(rng.integers(before * step, count - (length - 1) * step))
-        targets = order[start + step * np.arange(length)]
-        context = order[start - step * stride * np.arange(preceding, 0, -1)] if preceding else order[:0]
-        others = np.setdiff1d(order, targets) if len(targets) < count else order
-        seen = np.concatenate([targets[:1], rng.choice(others, sources - 1)]).astype(np.int64)
-        shown = np.concatenate([targets[::stride], context])
-        depth = self._data.depth(index, seen, keep=True)
-        source_latents = self._data.latents(index, seen)
-        if rng.random() < 1 / 3:
-            depth = noisy_depth(depth, own.depth_noise, rng)
-        if rng.random() < 0.5:
-            noise = rng.standard_normal(source_latents.shape, np.float32)
-            source_latents = source_latents + own.latent_noise * torch.from_numpy(noise)
-        camera, view = self._data.camera(index, seen), self._data.camera(index, shown)
-        past = seen[1 : 1 + references]
-        single = self._data.latents(index, np.concatenate([context, past])) if preceding + references else None
-        window = self._data.window(index, targets)
-        empty = window[:0]
-        return {
-            "targets": window,
-            "preceding": empty if single is None else single[:preceding],
-            "references": empty if single is None else single[preceding:],
-            "depth": self._data.depth(index, np.concatenate([targets[::stride], context, past]), keep=False),
-            "still": torch.isfinite(self._data.depth(index, targets[::stride], keep=True)),
-            "source_latents": source_latents,
-            "source_depth": depth,
-            "source_intrinsics": camera.intrinsics,
-            "source_cam2world": camera.cam2world,
-            "intrinsics": view.intrinsics,
-            "cam2world": view.cam2world,
-            "forget": torch.tensor(rng.random() < own.memory_dropout),
-        }
+        return draw_chunk(self._data, self.preset, self.settings, rng, shared)
 
     def forward(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Loss on the target frames after the known first one, and its parts in what is seen and what is hidden."""
@@ -185,7 +116,8 @@ class StageTask(Task):
             start = torch.where(fixed, known, targets)
         level = sigmas[:, None, :, None, None]
         noisy = torch.where(level > 0, add_noise(start, noise, level), targets)
-        flow = self.predict(noisy, sigmas, references, preceding, memory)
+        prompts = ["" if clip < 0 else self._data.clips.prompt(clip) for clip in batch["clip"].tolist()]
+        flow = self.predict(noisy, sigmas, references, preceding, memory, self.context(prompts))
         if self.model.branch is None or self.model.branch.correction is None:
             error = (flow - (noise - start))[:, :, 1:].square()
         else:
@@ -205,20 +137,27 @@ class StageTask(Task):
         return losses
 
     def predict(
-        self, noisy: Tensor, sigmas: Tensor, references: Tensor, preceding: Tensor, memory: Tensor | None
+        self,
+        noisy: Tensor,
+        sigmas: Tensor,
+        references: Tensor,
+        preceding: Tensor,
+        memory: Tensor | None,
+        context: Tensor,
     ) -> Tensor:
-        """Flow (B, C, F, h, w) of the targets, with sigmas (B, F)."""
+        """Flow (B, C, F, h, w) of the targets, with sigmas (B, F) and context tokens from `context`."""
         sequence = torch.cat([references, noisy, preceding], dim=2)
         first, last = (
             sigmas.new_zeros(len(sigmas), references.shape[2]),
             sigmas.new_zeros(len(sigmas), preceding.shape[2]),
         )
         timesteps = torch.cat([first, sigmas, last], dim=1) * TRAIN_TIMESTEPS
-        context = self.model.embed_text(
-            no_text(len(noisy), self.preset.text_dim, self.preset.text_tokens, noisy.device)
-        )
         flow = self.model(sequence, timesteps, context, memory, references=references.shape[2])
         return flow[:, :, references.shape[2] : references.shape[2] + noisy.shape[2]].float()
+
+    def context(self, prompts: Sequence[str]) -> Tensor:
+        """(B, L, D) context tokens of prompts; those of no text for presets without."""
+        return self.model.embed_text(self._prompts.features(prompts, self.model.device))
 
     def clean(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Clean targets, preceding frames and references, each (B, C, F, h, w), depth channels included."""
@@ -245,8 +184,8 @@ class StageTask(Task):
         inputs = tuple(self.model.branch.config["inputs"])
         ones = None
         if "ones" in inputs:
-            size = [reading.latents.shape[-2] * self._stride[0], reading.latents.shape[-1] * self._stride[1]]
-            ones = self._autoencoder[0].encode(torch.ones(1, 1, 3, *size, device=reading.latents.device))[:, :, 0]
+            frames, _, height, width = reading.latents.shape[1:]
+            ones = self._ones[0](frames, height, width, reading.latents.device)
         # Matrix products of poses in bfloat16 would be no poses any more.
         with torch.autocast(reading.latents.device.type, enabled=False):
             return branch_input(inputs, reading, reading.camera.cam2world[:, 0], self.preset, ones)
@@ -282,9 +221,9 @@ class StageTask(Task):
 
         return measure_imagination(self, self._held_out, self._autoencoder[0])
 
-    @property
-    def _stride(self) -> tuple[int, int]:
-        return self._autoencoder[0].strides[1], self._autoencoder[0].strides[2]
+    def _learn_prompts(self) -> None:
+        known = [data.clips.prompt(index) for data in (self._data, self._held_out) for index in range(len(data.clips))]
+        self._prompts.learn(["", *known])
 
     def _sigmas(self, batch: int, frames: int, generator: torch.Generator) -> Tensor:
         """(B, F) noise levels, zero for the known first frame."""

@@ -15,7 +15,7 @@ import torch
 
 from mirage_ros.models.presets import PRESETS, Preset, preset
 from mirage_ros.training.recipe import DEFAULT_LOOPS, PHASES, Recipe, run
-from mirage_ros.training.stages import StageSettings
+from mirage_ros.training.samples import StageSettings
 
 
 def main() -> None:

@@ -42,8 +42,6 @@ class Settings:
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str):
-            raise ValueError(f"prompt: expected text, got {self.prompt!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise ValueError(f"seed: expected a whole number from 0, below 2^63, got {self.seed!r}")
         for name, least, most in (("steps", 1, MAX_STEPS), ("batch", 1, 2**31)):

@@ -74,11 +74,16 @@ def enlarge(cells: Tensor, height: int, width: int) -> Tensor:
     return cells.repeat_interleave(rows, dim=-2).repeat_interleave(columns, dim=-1)
 
 
-def check_image(name: str, rgb: Image) -> Tensor:
-    """An image as a tensor; refuses anything but (H, W, 3) uint8."""
+def check_image(name: str, rgb: Image, cell: tuple[int, int] = (1, 1)) -> Tensor:
+    """An image as a tensor; refuses anything but (H, W, 3) uint8 of at least a cell's rows and columns of pixels."""
     image = torch.as_tensor(np.require(rgb, requirements=["C", "W"]) if isinstance(rgb, np.ndarray) else rgb)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != torch.uint8 or 0 in image.shape:
         raise ValueError(f"{name}: expected (H, W, 3) uint8, got {tuple(image.shape)} {image.dtype}")
+    if image.shape[0] < cell[0] or image.shape[1] < cell[1]:
+        raise ValueError(
+            f"{name}: expected at least {cell[0]}x{cell[1]} pixels, one cell of the latent grid, "
+            f"got {image.shape[0]}x{image.shape[1]}"
+        )
     return image
 
 

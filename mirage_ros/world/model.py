@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,22 +15,21 @@ from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.projection import Convention
 from mirage_ros.memory.rules import WriteReport, WriteRules
+from mirage_ros.models.presets import Preset
 from mirage_ros.perception.given import JointDepth, NoFilter
 from mirage_ros.perception.pipeline import Perception
-from mirage_ros.world import loading
+from mirage_ros.world import checks, loading
 from mirage_ros.world.colours import LatentColours
 from mirage_ros.world.engine import Engine, Settings
-from mirage_ros.world.frames import Depth, Image, check_image, fit_camera, fit_colour
+from mirage_ros.world.frames import Depth, Image, fit_camera, fit_colour
 from mirage_ros.world.history import History
 from mirage_ros.world.observing import observe
 from mirage_ros.world.parts import Parts
-from mirage_ros.world.plan import Span, plan_chunks
+from mirage_ros.world.plan import Span
 from mirage_ros.world.preview import preview
 from mirage_ros.world.reading import ReadableMemory
 from mirage_ros.world.results import Cancel, ImaginedChunk, OnProgress, Preview
 from mirage_ros.world.rollout import Rollout
-
-Memory = TypeVar("Memory", bound=ReadableMemory)
 
 
 class WorldModel:
@@ -73,7 +72,7 @@ class WorldModel:
         return cls(loading.load_parts(source, **options), perception)
 
     @property
-    def preset(self) -> Any:
+    def preset(self) -> Preset:
         """The preset."""
         return self.parts.preset
 
@@ -130,9 +129,7 @@ class WorldModel:
         Raises:
             ValueError: it is not one batch of cameras, or no rollout has its length.
         """
-        if len(trajectory.batch_shape) != 1 or not len(trajectory):
-            raise ValueError(f"trajectory: expected (T,) cameras, T >= 1, got batch {tuple(trajectory.batch_shape)}")
-        return plan_chunks(len(trajectory), self.preset.chunk_frames, self.time_stride)
+        return checks.check_trajectory(self.parts, trajectory)
 
     def observe(
         self,
@@ -206,11 +203,20 @@ class WorldModel:
         """
         spans = self.check_trajectory(trajectory)
         settings = Settings(prompt or "", seed, steps, guidance)
-        perception = self._check(memory, perception, first is not None)
-        image = None if first is None else self._first(first, trajectory)
-        whose = memory if remember else memory.fork()  # type: ignore[attr-defined]
+        self.parts.check_prompt(settings.prompt)
+        checks.check_memory(self.parts, memory)
+        checks.check_not_empty(memory, first)
+        perception = self._perception(perception)
+        nanoseconds = checks.check_stamps(stamps, trajectory)
+        image = None
+        if first is not None:
+            view = checks.check_first(self.parts, first, trajectory)
+            image = fit_colour(view.to(self.device), self.height, self.width)
+        whose = memory if remember else memory.fork()
         past = self.new_history() if history is None else history if remember else history.fork()
-        rollout = self._rollout(whose, trajectory, spans, perception, past, 0, stamps, image)
+        rollout = Rollout(
+            self.parts, perception, whose, past, self._camera(trajectory), spans, nanoseconds, first=image
+        )
         return Engine(self.parts, [rollout], settings, on_progress, cancel).run()
 
     def imagine_candidates(
@@ -246,17 +252,20 @@ class WorldModel:
             raise ValueError("trajectories: expected at least one, got none")
         settings = Settings(prompt or "", seed, steps, guidance, batch)
         plans = [self.check_trajectory(trajectory) for trajectory in trajectories]
-        perception = self._check(memory, perception, False)
+        self.parts.check_prompt(settings.prompt)
+        checks.check_memory(self.parts, memory)
+        checks.check_not_empty(memory, None)
+        perception = self._perception(perception)
         rollouts = [
-            self._rollout(
-                memory.fork(),  # type: ignore[attr-defined]
-                trajectory,
-                spans,
+            Rollout(
+                self.parts,
                 perception,
+                memory.fork(),
                 self.new_history() if history is None else history.fork(),
-                index,
-                None,
-                None,
+                self._camera(trajectory),
+                spans,
+                checks.check_stamps(None, trajectory),
+                candidate=index,
             )
             for index, (trajectory, spans) in enumerate(zip(trajectories, plans, strict=True))
         ]
@@ -270,7 +279,7 @@ class WorldModel:
             trajectory: (T,) cameras; any number.
 
         Raises:
-            ValueError: the trajectory is not one batch of cameras.
+            ValueError: the trajectory is not one batch of cameras, or the memory is not one of this model's.
         """
         return preview(self.parts, memory, trajectory)
 
@@ -280,12 +289,7 @@ class WorldModel:
             self._colours = LatentColours.of(self.parts)
         return self._colours(features)
 
-    def _check(self, memory: ReadableMemory, perception: Perception | None, first: bool) -> Perception:
-        channels = getattr(memory, "channels", self.parts.autoencoder.channels)
-        if channels != self.parts.autoencoder.channels:
-            raise ValueError(f"memory: expected {self.parts.autoencoder.channels} channels, got {channels}")
-        if not len(memory) and not first:
-            raise ValueError("memory: expected at least one observation, or the first view, got an empty memory")
+    def _perception(self, perception: Perception | None) -> Perception:
         chosen = perception or self.perception
         if chosen is None:
             raise ValueError(
@@ -293,30 +297,5 @@ class WorldModel:
             )
         return chosen
 
-    def _first(self, first: Image, trajectory: Camera) -> Tensor:
-        image = check_image("first", first)
-        if abs(image.shape[1] / image.shape[0] * trajectory.height / trajectory.width - 1) > 0.02:
-            raise ValueError(
-                f"first: expected the shape of the trajectory's cameras, {trajectory.height}x{trajectory.width}, "
-                f"got {image.shape[0]}x{image.shape[1]}"
-            )
-        return fit_colour(image.to(self.device), self.height, self.width)
-
-    def _rollout(
-        self,
-        memory: Any,
-        trajectory: Camera,
-        spans: list[Span],
-        perception: Perception,
-        history: History,
-        candidate: int,
-        stamps: Sequence[int] | None,
-        first: Tensor | None,
-    ) -> Rollout:
-        if stamps is not None and len(stamps) != len(trajectory):
-            raise ValueError(f"stamps: expected {len(trajectory)}, one for each camera, got {len(stamps)}")
-        camera = fit_camera(trajectory, self.height, self.width).to(self.device, torch.float64)
-        nanoseconds = [0] * len(trajectory) if stamps is None else [int(stamp) for stamp in stamps]
-        return Rollout(
-            self.parts, perception, memory, history, camera, spans, nanoseconds, candidate=candidate, first=first
-        )
+    def _camera(self, trajectory: Camera) -> Camera:
+        return fit_camera(trajectory, self.height, self.width).to(self.device, torch.float64)

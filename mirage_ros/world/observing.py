@@ -15,6 +15,7 @@ from mirage_ros.models import log_depth
 from mirage_ros.perception.given import JointDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.protocols import Frames
+from mirage_ros.world.checks import check_memory
 from mirage_ros.world.frames import (
     Depth,
     Image,
@@ -42,7 +43,8 @@ def observe(
     perception: Perception | None,
 ) -> WriteReport:
     """Write a frame; see `WorldModel.observe`."""
-    image = check_image("rgb", rgb)
+    check_memory(parts, memory)
+    image = check_image("rgb", rgb, parts.autoencoder.strides[1:])
     if camera.batch_shape:
         raise ValueError(f"camera: expected a single one, got batch {tuple(camera.batch_shape)}")
     if (camera.height, camera.width) != tuple(image.shape[:2]):

@@ -16,9 +16,13 @@ from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.memory.rules import WriteReport
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.presets import Preset
+from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.text import TextEncoder, no_text
 from mirage_ros.models.transformer import MirageTransformer
+
+# Prompts whose context tokens are kept: 3 to 6 MB each at full size.
+KEPT_PROMPTS = 16
 
 
 class Parts:
@@ -30,7 +34,7 @@ class Parts:
         text: prompts to features, where the preset takes text and its encoder is at hand.
         device: where the work is done.
         size: pixels (height, width) of a frame; the preset's by default.
-        offload: keep only the network at work on the device, the others in host memory.
+        offload: keep only the large network at work on the device, the other in host memory.
 
     Raises:
         ValueError: networks and preset do not fit, or the size is not a whole number of tokens.
@@ -57,10 +61,11 @@ class Parts:
         for network in networks:
             if network is not None:
                 network.eval().requires_grad_(False)
-                if not offload:
+                # The reader is small and works with every read.
+                if not offload or network is reader:
                     network.to(self.device)
         self._contexts: dict[str, Tensor] = {}
-        self._ones: Tensor | None = None
+        self._ones = OnesLatents(autoencoder, self.encode)
 
     def wait(self) -> None:
         """Wait for the device, so that times mean something."""
@@ -89,32 +94,49 @@ class Parts:
         with self.at_work(self.autoencoder):
             return self.autoencoder.decode(latents)
 
-    def context(self, prompt: str) -> Tensor:
-        """(1, L, D) context tokens of a prompt, computed once.
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse what cannot be a prompt here.
 
         Raises:
-            ValueError: a prompt for a model without text, or without its text encoder.
+            ValueError: no text, or text for a model without text or without its text encoder.
         """
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompt: expected text, got {prompt!r}")
         if prompt and not self.preset.text:
             raise ValueError(f"prompt: expected none, preset {self.preset.name!r} takes no text, got {prompt!r}")
         if prompt and self.text is None:
             raise ValueError(f"prompt: expected none, the text encoder was not loaded, got {prompt!r}")
+
+    def context(self, prompt: str) -> Tensor:
+        """(1, L, D) context tokens of a prompt, computed once; the text encoder is freed afterwards.
+
+        Raises:
+            ValueError: see `check_prompt`.
+        """
+        self.check_prompt(prompt)
         if prompt not in self._contexts:
             if self.text is not None:
-                features = self.text.encode([prompt]).to(self.device)
+                features = self.text.to(self.device).encode([prompt])
+                if self.text.reloads:
+                    self.text.release()
             else:
                 features = no_text(1, self.preset.text_dim, self.preset.text_tokens, self.device)
             with torch.no_grad(), self.at_work(self.transformer):
                 self._contexts[prompt] = self.transformer.embed_text(features)
-        return self._contexts[prompt]
+        context = self._contexts[prompt]
+        for old in list(self._contexts)[:-KEPT_PROMPTS]:
+            del self._contexts[old]
+        return context
 
-    def ones(self, inputs: Sequence[str]) -> Tensor | None:
-        """(1, C, h, w) latents of an all-ones video, if the branch asks for them; encoded once."""
-        if "ones" not in inputs:
-            return None
-        if self._ones is None:
-            self._ones = self.encode(torch.ones(1, 1, 3, *self.size, device=self.device))[:, :, 0]
-        return self._ones
+    def ones(self, inputs: Sequence[str], frames: int) -> Tensor | None:
+        """(F, C, h, w) latents of an all-ones video, if the branch asks for them; encoded once for each length.
+
+        Args:
+            inputs: the branch's groups.
+            frames: latent frames F, targets before preceding. The autoencoder is causal, so that the first of them are
+                those of the shorter video of the targets alone.
+        """
+        return self._ones(frames, *self.latent_size, self.device) if "ones" in inputs else None
 
     @staticmethod
     def write(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
+from mirage_ros.world.checks import check_cameras, check_memory
 from mirage_ros.world.frames import enlarge, fit_camera
 from mirage_ros.world.parts import Parts
 from mirage_ros.world.reading import ReadableMemory, Reading, read_views
@@ -22,8 +23,8 @@ UNKNOWN = 0.13
 @torch.no_grad()
 def preview(parts: Parts, memory: ReadableMemory, trajectory: Camera) -> Preview:
     """Decode what the memory shows of views; see `WorldModel.preview`."""
-    if len(trajectory.batch_shape) != 1 or not len(trajectory):
-        raise ValueError(f"trajectory: expected (T,) cameras, T >= 1, got batch {tuple(trajectory.batch_shape)}")
+    check_cameras(trajectory)
+    check_memory(parts, memory)
     start, read_seconds = time.perf_counter(), 0.0
     camera = fit_camera(trajectory, *parts.size).to(parts.device, torch.float64)
     pieces: list[tuple[Tensor, Tensor, Reading]] = []

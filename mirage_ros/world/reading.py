@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.grids import splat
@@ -33,6 +33,10 @@ class ReadableMemory(Protocol):
 
     def read(self, camera: Camera) -> Readout:
         """Readout of (T,) cameras at latent resolution."""
+        ...
+
+    def fork(self) -> Any:
+        """A memory with the same content that goes its own way."""
         ...
 
 
@@ -106,25 +110,40 @@ def read_views(memory: ReadableMemory, camera: Camera, preset: Preset, reader: U
         coarse = memory.read(camera, "nearest" if preset.read_rule == "unfold" else preset.read_rule)
     else:
         coarse = memory.read(camera)
-    depth = torch.where(coarse.visible > 0, coarse.depth, torch.nan).squeeze(-3)
-    latents, visible = coarse.latents.float(), coarse.visible
-    fine_depth = interpolate(depth[:, None], scale_factor=float(log_depth.FINE), mode="nearest").squeeze(1)
+    unfolded = None
     if unfolding and len(memory):
         assert isinstance(memory, LatentMemory)
         assert reader is not None
         sources = _sources(coarse)
         if sources:
-            latents, visible, fine = _unfold(memory, sources, camera, coarse, reader)
-            # A frame that was not unfolded may show what the chosen ones do not.
-            only_coarse = (visible == 0) & (coarse.visible > 0)
-            latents = torch.where(only_coarse, coarse.latents.float(), latents)
-            visible = torch.maximum(visible, coarse.visible)
-            if fine.depth.shape[-2:] == fine_depth[:, None].shape[-2:]:
-                fine_depth = torch.where(fine.visible > 0, fine.depth, fine_depth[:, None]).squeeze(1)
+            unfolded = _unfold(memory, sources, camera, coarse, reader)
+    return as_reading(coarse, camera, unfolded)
+
+
+def as_reading(coarse: Readout, camera: Camera, unfolded: tuple[Tensor, Tensor, Readout] | None = None) -> Reading:
+    """A reading of whole tokens, and of what was unfolded where anything was.
+
+    Args:
+        coarse: (..., T, C, h, w) whole tokens.
+        camera: (..., T) at latent resolution.
+        unfolded: latents (..., T, C, h, w) and visibility after refolding, and the splat at `log_depth.FINE` times the
+            resolution.
+    """
+    depth = torch.where(coarse.visible > 0, coarse.depth, torch.nan).squeeze(-3)
+    latents, visible = coarse.latents.float(), coarse.visible
+    fine_depth = depth.repeat_interleave(log_depth.FINE, dim=-2).repeat_interleave(log_depth.FINE, dim=-1)
+    if unfolded is not None:
+        refolded, shown, fine = unfolded
+        # A frame that was not unfolded may show what the others do not.
+        only_coarse = (shown == 0) & (coarse.visible > 0)
+        latents = torch.where(only_coarse, latents, refolded)
+        visible = torch.maximum(shown, coarse.visible)
+        if fine.depth.shape[-2:] == fine_depth.shape[-2:]:
+            fine_depth = torch.where(fine.visible.squeeze(-3) > 0, fine.depth.squeeze(-3), fine_depth)
     return Reading(
         latents=latents,
         visible=visible,
-        sharp=(visible > 0) & (coarse.log_scale <= torch.log(torch.tensor(SHARP_SCALE))),
+        sharp=(visible > 0) & (coarse.log_scale <= math.log(SHARP_SCALE)),
         depth=depth,
         fine_depth=fine_depth,
         offset=coarse.offset,
@@ -140,13 +159,13 @@ def branch_input(
 
     Args:
         inputs: the branch's groups, see `memory_input.GROUPS`.
-        reading: of target and preceding frames.
-        anchor: (4, 4) cam2world that rays are relative to: the first target camera.
+        reading: of target and preceding frames; its tensors may have a batch in front, and the result has it too.
+        anchor: (..., 4, 4) cam2world that rays are relative to: the first target camera.
         preset: gives channels and the statistics of log depth.
-        ones: (1, C, h, w) latents of an all-ones video, for the group of that name.
+        ones: (T, C, h, w) latents of an all-ones video, for the group of that name.
 
     Returns:
-        (K, T, h, w).
+        (..., K, T, h, w).
     """
     values = {
         "latents": reading.latents,
@@ -159,7 +178,7 @@ def branch_input(
     if "rays" in inputs:
         values["rays"] = pluecker_rays(reading.camera, anchor).to(reading.latents)
     if ones is not None:
-        values["ones"] = ones.expand(len(reading), -1, -1, -1).to(reading.latents)
+        values["ones"] = ones.to(reading.latents).expand(reading.latents.shape)
     return assemble(inputs, values, preset.latent_channels)
 
 

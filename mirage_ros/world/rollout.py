@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -106,7 +106,7 @@ class Rollout:
                 anchor = reading.camera.cam2world[0]
                 shown = reading if tail is None or tail.reading is None else Reading.joined([reading, tail.reading])
                 inputs = tuple(parts.transformer.branch.config["inputs"])
-                memory = branch_input(inputs, shown, anchor, preset, parts.ones(inputs))[None]
+                memory = branch_input(inputs, shown, anchor, preset, parts.ones(inputs, len(shown)))[None]
         conditions = Conditions(
             references=torch.stack([frame.latents for frame in references], dim=1)[None] if references else empty[None],
             preceding=preceding[None],
@@ -162,6 +162,8 @@ class Rollout:
             camera = self.trajectory[span.start : span.stop][overlap:]
             frames = Frames(video[overlap:], camera, span.start + overlap, None if joint is None else joint[overlap:])
             perceived = self.perception.perceive(frames, self.memory)
+            if preset.conventions.cameras == "given":
+                perceived = replace(perceived, camera=camera)
         after_stage("perceive")
         with self.timed("write"):
             written = latents

@@ -80,3 +80,15 @@ def clip() -> Callable[..., dict[str, Tensor]]:
         }
 
     return draw
+
+
+@pytest.fixture
+def flow(clip: Callable[..., dict[str, Tensor]]) -> Callable[[MirageTransformer], Tensor]:
+    """A function that gives the flow a model predicts for one clip."""
+    inputs = clip()
+
+    @torch.no_grad()
+    def run(model: MirageTransformer) -> Tensor:
+        return model(inputs["latents"], inputs["timesteps"], model.embed_text(inputs["text"]), inputs["memory"])
+
+    return run

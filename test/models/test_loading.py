@@ -9,7 +9,6 @@ import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from mirage_ros.models.loading import MissingWeightsError, WeightsMismatchError, load_part
 from mirage_ros.models.lora import add_lora, lora_parameters
@@ -17,17 +16,6 @@ from mirage_ros.models.transformer import MirageTransformer
 
 Build = Callable[..., MirageTransformer]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture
-def flow(clip: Callable[..., dict[str, Tensor]]) -> Callable[[MirageTransformer], Tensor]:
-    inputs = clip()
-
-    @torch.no_grad()
-    def run(model: MirageTransformer) -> Tensor:
-        return model(inputs["latents"], inputs["timesteps"], model.embed_text(inputs["text"]), inputs["memory"])
-
-    return run
 
 
 @pytest.mark.parametrize("lora", [False, True])

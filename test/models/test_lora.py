@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from mirage_ros.models.loading import MissingWeightsError, WeightsMismatchError
 from mirage_ros.models.lora import (
@@ -25,17 +24,6 @@ from mirage_ros.models.lora import (
 from mirage_ros.models.transformer import MirageTransformer
 
 Build = Callable[..., MirageTransformer]
-
-
-@pytest.fixture
-def flow(clip: Callable[..., dict[str, Tensor]]) -> Callable[[MirageTransformer], Tensor]:
-    inputs = clip()
-
-    @torch.no_grad()
-    def run(model: MirageTransformer) -> Tensor:
-        return model(inputs["latents"], inputs["timesteps"], model.embed_text(inputs["text"]), inputs["memory"])
-
-    return run
 
 
 def train(model: MirageTransformer) -> None:

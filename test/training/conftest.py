@@ -16,8 +16,9 @@ from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.cache import ClipCache
 from mirage_ros.training.clips import MOVING, SKY, STATIC, Clip
 from mirage_ros.training.latents import LatentCache
+from mirage_ros.training.samples import StageSettings
 from mirage_ros.training.shards import write_shard
-from mirage_ros.training.stages import StageSettings, StageTask
+from mirage_ros.training.stages import StageTask
 
 HEIGHT, WIDTH, DISTANCE = 32, 48, 2.0
 

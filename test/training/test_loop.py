@@ -16,7 +16,8 @@ import pytest
 import torch
 from torch import nn
 
-from mirage_ros.training.loop import LoopSettings, Task, latest_checkpoint, schedule, train
+from mirage_ros.training.loop import latest_checkpoint, schedule, train
+from mirage_ros.training.task import LoopSettings, Task
 
 SETTINGS = LoopSettings(steps=12, batch=4, learning_rate=1e-2, warmup=3, precision="no", checkpoint_minutes=1e-9)
 
@@ -157,6 +158,15 @@ def test_the_learning_rate_warms_up_and_falls():
     assert factors[0] == pytest.approx(0.1, abs=0.01)
     assert max(factors) == factors[10] or max(factors) == factors[9]
     assert factors[100] == pytest.approx(0.01)
+
+
+def test_a_task_that_lacks_a_part_cannot_be_made():
+    class Half(Task):
+        def sample(self, rng, shared):
+            return {}
+
+    with pytest.raises(TypeError, match="abstract methods '?forward'?, '?validate'?"):
+        Half()
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 0}, {"minutes": 0.0}, {"precision": "fp16"}])

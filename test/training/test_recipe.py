@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.autoencoder import AutoencoderSettings
 from mirage_ros.training.export import export
-from mirage_ros.training.loop import LoopSettings
 from mirage_ros.training.measure import measure
 from mirage_ros.training.reader import ReaderSettings
 from mirage_ros.training.recipe import PHASES, Recipe, run, windows
+from mirage_ros.training.samples import StageSettings
 from mirage_ros.training.shards import write_shard
-from mirage_ros.training.stages import StageSettings
+from mirage_ros.training.task import LoopSettings
 from mirage_ros.training.windows import LiveLatents
 
 LOOP = LoopSettings(steps=2, batch=2, precision="no")
@@ -75,17 +76,19 @@ def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
     assert len(rows) == 3
 
 
-def test_a_model_shaped_like_the_full_size_one_trains_by_the_same_stages(new_clip, tmp_path):
-    """Time compression, causal autoencoder, flow prediction, no depth channels, text tokens."""
+@pytest.mark.parametrize("conventions", ["paper", "public"])
+def test_a_model_shaped_like_the_full_size_one_trains_by_the_same_stages(new_clip, text_folder, tmp_path, conventions):
+    """Time compression, causal autoencoder, flow prediction, no depth channels, prompts."""
     torch.manual_seed(0)
     source = tmp_path / "source"
+    shutil.copytree(text_folder, source)
     MirageTransformer.from_preset(TEST).backbone.save_pretrained(source / "transformer")
     TEST.new_autoencoder().save_pretrained(source / "vae")
     for name in ("train", "held-out"):
         (tmp_path / name).mkdir()
-        write_shard(tmp_path / name / "00000.tar", [new_clip(f"{name}-0", 14)])
+        write_shard(tmp_path / name / "00000.tar", [replace(new_clip(f"{name}-0", 14), prompt="a red room")])
     recipe = Recipe(
-        preset=replace(TEST, height=32, width=48),
+        preset=replace(TEST, height=32, width=48, text=True, text_tokens=6).with_conventions(conventions),
         folder=tmp_path / "run",
         data=tmp_path / "train",
         held_out=tmp_path / "held-out",
@@ -95,6 +98,7 @@ def test_a_model_shaped_like_the_full_size_one_trains_by_the_same_stages(new_cli
     )
     run(recipe)
     model = load_transformer(recipe.model)
+    assert tuple(model.branch.config["inputs"]) == recipe.preset.branch_inputs
     assert any(bool(parameter.any()) for parameter in model.branch.proj_out.parameters())
     assert (recipe.model / "lora").is_dir()
 

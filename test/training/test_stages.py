@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
 
 from mirage_ros.models.lora import has_lora
-from mirage_ros.training.imagination import chunk_sample, imagine_chunk, measure_imagination
+from mirage_ros.models.presets import TEST
+from mirage_ros.models.text import TextEncoder
+from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.training.cache import ClipCache
+from mirage_ros.training.imagination import imagine_chunk, measure_imagination
+from mirage_ros.training.prompts import Prompts
+from mirage_ros.training.samples import StageSettings, chunk_sample
+from mirage_ros.training.shards import write_shard
+from mirage_ros.training.stages import StageTask
+from mirage_ros.training.windows import LiveLatents
 
 
 def batch_of(task, count: int = 2, shared: int = 0) -> dict[str, torch.Tensor]:
@@ -70,6 +81,26 @@ def test_a_forgotten_memory_shows_nothing(new_task):
     losses = task(batch, 0, torch.Generator().manual_seed(0))
     assert losses["seen"] == 0
     assert torch.allclose(losses["hidden"], losses["loss"])
+
+
+def test_prompts_reach_the_network_unless_they_are_dropped(new_clip, text_folder, tmp_path):
+    torch.manual_seed(0)
+    write_shard(tmp_path / "00000.tar", [replace(new_clip(frames=14), prompt="a red room")])
+    preset = replace(TEST, height=32, width=48, text=True, text_tokens=6)
+    autoencoder = preset.new_autoencoder().eval()
+    clips = LiveLatents(ClipCache(tmp_path), autoencoder)
+    model = MirageTransformer.from_preset(preset)
+    encoder = TextEncoder.from_pretrained(text_folder, dtype=torch.float32, tokens=6)
+    losses = {}
+    for dropout in (0.0, 1.0):
+        settings = StageSettings(chunks=(2,), sources=(1,), prompt_dropout=dropout)
+        prompts = Prompts(preset, encoder)
+        task = StageTask("branch", model, preset, clips, clips, None, autoencoder, settings, prompts)
+        batch = batch_of(task)
+        assert (batch["clip"] >= 0).tolist() == [dropout == 0.0] * 2
+        losses[dropout] = float(task(batch, 0, torch.Generator().manual_seed(0))["loss"].detach())
+        assert not torch.equal(task.context([""]), task.context(["a red room"]))
+    assert losses[0.0] != losses[1.0]
 
 
 def test_recomputing_blocks_changes_no_gradient(new_task):

@@ -225,7 +225,7 @@ def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk):
     memory, _ = started(frame_world, scene)
     empty = frame_world.new_memory()
     before = content(memory)
-    flat = torch.zeros(*SIZE)
+    flat, small = torch.zeros(*SIZE), walk(9, height=3, width=5)
     for call, field in (
         (lambda: frame_world.imagine(empty, scene.camera), "memory: expected at least one observation"),
         (lambda: frame_world.imagine(memory, scene.camera[0]), r"trajectory: expected \(T,\) cameras"),
@@ -238,6 +238,17 @@ def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk):
         (lambda: frame_world.imagine_candidates(memory, []), "trajectories: expected at least one"),
         (lambda: frame_world.imagine_candidates(memory, [scene.camera], batch=0), "batch: expected"),
         (lambda: video_world.imagine(memory, scene.camera, perception=scene.perception), "memory: expected 6 channels"),
+        (lambda: video_world.preview(memory, scene.camera), "memory: expected 6 channels"),
+        (
+            lambda: video_world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0]),
+            "memory: expected 6 channels",
+        ),
+        (lambda: frame_world.preview(memory, scene.camera[0]), r"trajectory: expected \(T,\) cameras"),
+        (
+            lambda: frame_world.observe(memory, small.rgb[0], small.depth[0], small.camera[0]),
+            "rgb: expected at least 4x4 pixels, one cell of the latent grid, got 3x5",
+        ),
+        (lambda: frame_world.imagine(memory, small.camera, first=small.rgb[0]), "first: expected at least 4x4 pixels"),
         (lambda: frame_world.observe(memory, scene.rgb[0], flat, scene.camera[0]), "depth: expected some valid"),
         (lambda: frame_world.observe(memory, scene.rgb[0], None, scene.camera[0]), "depth: expected depth with"),
         (lambda: frame_world.observe(memory, scene.rgb[0][:8], flat + 1, scene.camera[0]), "camera: expected"),

@@ -1,0 +1,53 @@
+"""Text features of the clips' prompts for training: encoded once, with the encoder gone before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from mirage_ros.models.presets import Preset
+from mirage_ros.models.text import TextEncoder, no_text
+
+
+class Prompts:
+    """Features by prompt.
+
+    Args:
+        preset: whose transformer takes them.
+        encoder: of a preset with text.
+
+    Raises:
+        ValueError: a preset with text and no encoder, or the other way round.
+    """
+
+    def __init__(self, preset: Preset, encoder: TextEncoder | None = None) -> None:
+        if preset.text != (encoder is not None):
+            wanted = "a text encoder" if preset.text else "no text encoder"
+            raise ValueError(f"encoder: expected {wanted} for preset {preset.name!r}")
+        self._preset, self._encoder = preset, encoder
+        # Without the zeros beyond a prompt's own tokens, which would be most of it.
+        self._features: dict[str, Tensor] = {}
+
+    def learn(self, prompts: Iterable[str]) -> None:
+        """Encode the prompts that are new, and free the encoder; nothing for presets without text."""
+        if self._encoder is None:
+            return
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._features]
+        for prompt in new:
+            features = self._encoder.encode([prompt])[0].cpu()
+            used = int(features.any(dim=-1).nonzero().max()) + 1 if features.any() else 0
+            self._features[prompt] = features[:used].clone()
+        if new and self._encoder.reloads:
+            self._encoder.release()
+
+    def features(self, prompts: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
+        """(B, L, text_dim) features, float32, zero beyond each prompt's own tokens; all zero without text."""
+        features = no_text(len(prompts), self._preset.text_dim, self._preset.text_tokens, device)
+        if self._encoder is not None:
+            self.learn(prompts)
+            for row, prompt in zip(features, prompts, strict=True):
+                own = self._features[prompt]
+                row[: len(own)] = own.to(row)
+        return features

@@ -1,0 +1,137 @@
+"""What a training step of the transformer is drawn from: a chunk, its context and the source frames of its memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mirage_ros.models.presets import Preset
+from mirage_ros.training.reader import noisy_depth
+from mirage_ros.training.windows import Windows
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """How samples are drawn and weighted.
+
+    Attributes:
+        chunks: numbers of latent frames of a chunk, one of which each step draws.
+        sources: numbers of source frames of a memory, likewise; the known frame is always one of them.
+        memory_dropout: share of samples whose memory shows nothing.
+        prompt_dropout: share of samples whose prompt is left away; for presets with text.
+        own_sigma: share of samples in which every frame has a noise level of its own.
+        pure_noise: share of the others that start from pure noise, where few-step sampling spends its first step.
+        shift: of the noise levels, as in the schedule.
+        depth_noise: relative error of the sources' depth, in a third of the samples.
+        latent_noise: deviation of an error on the sources' latents, in half of the samples: what is written in a
+            rollout is not what a camera saw.
+        gradient_checkpointing: recompute blocks in the backward pass: less memory, a third more time.
+        least_sigma: errors of a clean estimate are weighted by 1 / sigma squared down to this level.
+    """
+
+    chunks: tuple[int, ...] = (3, 5, 9)
+    sources: tuple[int, ...] = (1, 1, 2, 3)
+    memory_dropout: float = 0.1
+    prompt_dropout: float = 0.1
+    own_sigma: float = 0.2
+    pure_noise: float = 0.35
+    shift: float = 3.0
+    depth_noise: float = 0.02
+    latent_noise: float = 0.05
+    gradient_checkpointing: bool = False
+    least_sigma: float = 0.4
+
+
+def draw_chunk(
+    data: Windows, preset: Preset, settings: StageSettings, rng: np.random.Generator, shared: np.random.Generator
+) -> dict[str, Tensor]:
+    """A chunk, its context and the source frames of its memory.
+
+    Args:
+        data: clips.
+        preset: gives the context's size.
+        settings: how samples are drawn.
+        rng: of this sample.
+        shared: of the whole step, whose samples agree in their lengths.
+
+    Returns:
+        tensors by name; those of frames have them in front.
+
+    Raises:
+        ValueError: a clip is too short for the chunk.
+    """
+    stride = data.time_stride
+    chunk = int(shared.choice(settings.chunks))
+    sources = int(shared.choice(settings.sources))
+    preceding = int(shared.integers(0, preset.preceding + 1))
+    references = int(shared.integers(0, min(preset.references, sources - 1) + 1))
+    index = int(rng.integers(len(data)))
+    count = data.frames(index)
+    length, before = (chunk - 1) * stride + 1, preceding * stride
+    if length + before > count:
+        raise ValueError(f"chunks: expected at most {count} frames, clip {index} has no {length + before}")
+    # Every second frame of slow walks, so that views turn away from what was seen.
+    most = max(1, (count - 1) // (length + before)) if stride == 1 else 1
+    step = int(rng.integers(1, min(most, 2) + 1))
+    order = np.arange(count)[:: -1 if stride == 1 and rng.random() < 0.5 else 1]
+    start = int(rng.integers(before * step, count - (length - 1) * step))
+    targets = order[start + step * np.arange(length)]
+    context = order[start - step * stride * np.arange(preceding, 0, -1)] if preceding else order[:0]
+    others = np.setdiff1d(order, targets) if len(targets) < count else order
+    seen = np.concatenate([targets[:1], rng.choice(others, sources - 1)]).astype(np.int64)
+    shown = np.concatenate([targets[::stride], context])
+    depth = data.depth(index, seen, keep=True)
+    source_latents = data.latents(index, seen)
+    if rng.random() < 1 / 3:
+        depth = noisy_depth(depth, settings.depth_noise, rng)
+    if rng.random() < 0.5:
+        noise = rng.standard_normal(source_latents.shape, np.float32)
+        source_latents = source_latents + settings.latent_noise * torch.from_numpy(noise)
+    camera, view = data.camera(index, seen), data.camera(index, shown)
+    past = seen[1 : 1 + references]
+    single = data.latents(index, np.concatenate([context, past])) if preceding + references else None
+    window = data.window(index, targets)
+    empty = window[:0]
+    return {
+        "targets": window,
+        "preceding": empty if single is None else single[:preceding],
+        "references": empty if single is None else single[preceding:],
+        "depth": data.depth(index, np.concatenate([targets[::stride], context, past]), keep=False),
+        "still": torch.isfinite(data.depth(index, targets[::stride], keep=True)),
+        "source_latents": source_latents,
+        "source_depth": depth,
+        "source_intrinsics": camera.intrinsics,
+        "source_cam2world": camera.cam2world,
+        "intrinsics": view.intrinsics,
+        "cam2world": view.cam2world,
+        "forget": torch.tensor(rng.random() < settings.memory_dropout),
+        "clip": torch.tensor(-1 if rng.random() < settings.prompt_dropout else index),
+    }
+
+
+def chunk_sample(data: Windows, index: int, chunk: int) -> dict[str, Tensor]:
+    """The first `chunk` latent frames of a clip, with a memory of its first frame alone."""
+    stride = data.time_stride
+    length = (chunk - 1) * stride + 1
+    step = 2 if stride == 1 and 2 * (length - 1) < data.frames(index) else 1
+    targets = step * np.arange(length)
+    shown, seen = targets[::stride], targets[:1]
+    window = data.window(index, targets)
+    camera, view = data.camera(index, seen), data.camera(index, shown)
+    return {
+        "targets": window,
+        "preceding": window[:0],
+        "references": window[:0],
+        "depth": data.depth(index, shown, keep=False),
+        "still": torch.isfinite(data.depth(index, shown, keep=True)),
+        "source_latents": data.latents(index, seen),
+        "source_depth": data.depth(index, seen, keep=True),
+        "source_intrinsics": camera.intrinsics,
+        "source_cam2world": camera.cam2world,
+        "intrinsics": view.intrinsics,
+        "cam2world": view.cam2world,
+        "frames": torch.from_numpy(targets),
+    }

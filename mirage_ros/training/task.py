@@ -1,0 +1,88 @@
+"""What the training loop trains, and how: the interface of a task, and the settings of a phase."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mirage_ros.media import Pixels
+
+# A contact sheet: captions and pictures of each row.
+Rows = list[tuple[str, list[Pixels]]]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How a phase is trained.
+
+    Attributes:
+        steps: optimiser steps; None to go by `minutes`.
+        minutes: wall-clock budget of the phase, over all its runs; used where `steps` is None.
+        batch: samples of one process in one pass.
+        accumulate: passes whose gradients are summed up for a step.
+        learning_rate: at its greatest.
+        betas, weight_decay: of AdamW.
+        warmup: steps of linear warm-up; a cosine follows, down to a hundredth.
+        clip: greatest norm of the gradient.
+        ema: decay of the averaged weights, which are what is validated and kept.
+        precision: 'bf16' computes in bfloat16 over float32 weights; 'no' all in float32.
+        seed: of samples and noise.
+        checkpoint_minutes: at most this much is lost when the process dies.
+        sheet_minutes: between validations with a sample sheet.
+        workers: processes that prepare samples; 0 prepares them in the training process.
+    """
+
+    steps: int | None = None
+    minutes: float = 10.0
+    batch: int = 8
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    warmup: int = 100
+    clip: float = 1.0
+    ema: float = 0.995
+    precision: str = "bf16"
+    seed: int = 0
+    checkpoint_minutes: float = 3.0
+    sheet_minutes: float = 5.0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps: expected a whole number from 1, got {self.steps}")
+        for name in ("minutes", "learning_rate", "clip", "checkpoint_minutes", "sheet_minutes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a number above zero, got {getattr(self, name)}")
+        for name in ("batch", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected a whole number from 1, got {getattr(self, name)}")
+        if self.precision not in ("bf16", "no"):
+            raise ValueError(f"precision: expected 'bf16' or 'no', got {self.precision!r}")
+
+
+class Task(nn.Module, ABC):
+    """What a phase trains: a module whose trainable parameters are those with `requires_grad`."""
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator, shared: np.random.Generator) -> dict[str, Tensor]:
+        """One training sample, drawn with `rng`; what a whole batch must agree on, such as lengths, with `shared`."""
+
+    @abstractmethod
+    def forward(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of a batch as scalars; 'loss' is the one to minimise."""
+
+    @abstractmethod
+    def validate(self) -> tuple[dict[str, float], Rows]:
+        """Figures on held-out scenes with the weights as they are, and rows for a sample sheet."""
+
+    def refresh(self) -> None:
+        """Take in data that has come since; called at checkpoints."""
+
+    def save(self, folder: Path) -> None:
+        """Write the weights as they are, as they are loaded for use."""
