@@ -1,8 +1,8 @@
 """`mirage bench memory`: how fast, how small and how faithful the latent memory is.
 
 Parts: `read` (time against the sort-and-assign of the public Mirage code, and what elements out of view cost), `fork`,
-`walk` (bytes and coverage over five chunks, beside the caches that it is compared with) and `frames` (the rules of
-reading as more frames of one place are written).
+`walk` (bytes and coverage over five chunks, beside the caches that it is compared with), `frames` (the rules of
+reading as more frames of one place are written) and `finer` (when a closer view replaces an element).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
+from mirage_ros.bench.memory_finer import bench_finer
 from mirage_ros.bench.memory_frames import bench_frames
 from mirage_ros.bench.memory_walk import CHANNELS, HEIGHT, WALKS, WIDTH, bench_walk
 from mirage_ros.bench.timing import median_ms
@@ -26,7 +28,7 @@ from mirage_ros.memory.backends import backend
 from mirage_ros.trajectory import pan
 
 VIEWS = 9
-PARTS = ("read", "fork", "walk", "frames")
+PARTS = ("read", "fork", "walk", "frames", "finer")
 
 
 def target_views() -> Camera:
@@ -48,6 +50,7 @@ def add(memory: LatentMemory, count: int, camera: Camera, generator: torch.Gener
     """Write about `count` more elements from frames around the origin."""
     smooth = F.interpolate(torch.rand(1, 1, 6, 10, generator=generator), (HEIGHT, WIDTH), mode="bilinear")[0]
     written = 0
+    progress = tqdm(total=count, desc="writing", unit="element", leave=False)
     while written < count:
         yaw = float(torch.rand((), generator=generator)) * 0.4 + (0 if ahead else math.pi)
         pose = pan(torch.eye(4), yaw, 2)[1:]
@@ -58,6 +61,8 @@ def add(memory: LatentMemory, count: int, camera: Camera, generator: torch.Gener
             torch.randn(1, CHANNELS, HEIGHT, WIDTH, generator=generator), depth, camera.at(pose), keep
         )
         written += max(report.added, 1)
+        progress.update(report.added)
+    progress.close()
 
 
 def sort_and_assign(positions: Tensor, features: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
@@ -146,11 +151,12 @@ def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all by default")
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=20, help="of each time, whose median is printed")
+    parser.add_argument("--threads", type=int, default=2, help="that torch uses")
     parser.add_argument("--walks", type=int, default=1, help=f"how many of {len(WALKS)} walks")
     parser.add_argument("--rooms", type=int, default=12, help="rooms of `frames`")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--halls", type=int, default=8, help="halls of `finer`")
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON in the end")
     options = parser.parse_args()
     parts = options.parts or PARTS
     if set(parts) - set(PARTS):
@@ -166,6 +172,8 @@ def main() -> None:
         results["walk"] = bench_walk(options.walks)
     if "frames" in parts:
         results["frames"] = bench_frames(options.rooms)
+    if "finer" in parts:
+        results["finer"] = bench_finer(options.halls)
     if options.json:
         print(json.dumps(results))
 

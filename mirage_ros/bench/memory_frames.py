@@ -19,7 +19,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.memory import LatentMemory, WriteRules
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
-from mirage_ros.sim.scene import build_scene
+from mirage_ros.sim.scene import Scene, build_scene
 
 IMAGE, STRIDE, CHANNELS = (128, 192), 8, 16
 FRAMES = (1, 2, 4, 8)
@@ -69,7 +69,7 @@ class LinearAutoencoder:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Frames of one place: the target first, then sources in random order."""
+    """Frames of one place, (T, 3, H, W) in 0..1, (T, H, W) metres and T cameras."""
 
     images: Tensor
     depth: Tensor
@@ -77,16 +77,26 @@ class Place:
 
 
 def visit(seed: int) -> Place:
-    """Frames of a simulated room."""
+    """Frames of a simulated room: the target first, then sources in random order."""
     scene = build_scene(seed, moving=0)
     path = plan_path(scene, POSES, seed, step=STEP)
     order = torch.randperm(POSES, generator=torch.Generator().manual_seed(seed))[: 1 + max(FRAMES)]
-    poses = path[order]
+    return drawn(scene, path[order])
+
+
+def drawn(scene: Scene, poses: Tensor) -> Place:
+    """Frames of a scene from these poses (T, 4, 4)."""
     with Renderer(scene, *IMAGE) as renderer:
-        drawn = [renderer.render(pose) for pose in poses]
+        frames = [renderer.render(pose) for pose in poses]
         camera = renderer.camera(poses)
-    images = torch.stack([torch.from_numpy(frame.rgb) for frame in drawn]).permute(0, 3, 1, 2).float() / 255
-    return Place(images, torch.stack([torch.from_numpy(frame.depth) for frame in drawn]), camera)
+    images = torch.stack([torch.from_numpy(frame.rgb) for frame in frames]).permute(0, 3, 1, 2).float() / 255
+    return Place(images, torch.stack([torch.from_numpy(frame.depth) for frame in frames]), camera)
+
+
+def fitted_autoencoder() -> LinearAutoencoder:
+    """The principal components of rooms that are not measured."""
+    seeds = range(FIRST_FITTED, FIRST_FITTED + FITTED_ROOMS)
+    return LinearAutoencoder.fit(torch.cat([visit(seed).images for seed in tqdm(seeds, desc="fitting", leave=False)]))
 
 
 def disturbed(depth: Tensor, noise: float, seed: int) -> Tensor:
@@ -127,17 +137,16 @@ def squared_errors(place: Place, autoencoder: LinearAutoencoder, depth: Tensor, 
 
 def bench_frames(places: int) -> dict[str, Any]:
     """PSNR of each rule over the number of frames, for exact and for noisy depth."""
-    fitted = [visit(FIRST_FITTED + seed) for seed in range(FITTED_ROOMS)]
-    autoencoder = LinearAutoencoder.fit(torch.cat([place.images for place in fitted]))
+    autoencoder = fitted_autoencoder()
     visited = [visit(seed) for seed in tqdm(range(places), desc="rooms", leave=False)]
     bound = torch.stack(
         [((autoencoder.decode(autoencoder.encode(p.images[:1])) - p.images[:1]) ** 2).mean() for p in visited]
     )
     print(
         f"{places} rooms, {IMAGE[0]}x{IMAGE[1]}, {CHANNELS} principal components of {STRIDE}x{STRIDE} patches "
-        f"(alone: {_psnr(bound):.2f} dB); PSNR in dB on what every read shows, by frames written"
+        f"(alone: {psnr(bound):.2f} dB); PSNR in dB on what every read shows, by frames written"
     )
-    results: dict[str, Any] = {"autoencoder_db": _psnr(bound)}
+    results: dict[str, Any] = {"autoencoder_db": psnr(bound)}
     print(f"{'depth':<10} {'written':<12} {'rule':<18} " + " ".join(f"{count:>6}" for count in FRAMES))
     for noise in (0.0, 0.02):
         for written, rules in (("everything", WriteRules(select=False)), ("selected", WriteRules())):
@@ -147,14 +156,14 @@ def bench_frames(places: int) -> dict[str, Any]:
                 for name, values in found.items():
                     errors[name].append(values)
             for name, values_of in errors.items():
-                decibels = [_psnr(column) for column in torch.stack(values_of, dim=1)]
+                decibels = [psnr(column) for column in torch.stack(values_of, dim=1)]
                 results[f"{written}, {name}, noise {noise}"] = decibels
                 depth = "exact" if noise == 0 else f"{100 * noise:.0f} % noise"
                 print(f"{depth:<10} {written:<12} {name:<18} " + " ".join(f"{value:6.2f}" for value in decibels))
     return results
 
 
-def _psnr(squared_errors: Tensor) -> float:
+def psnr(squared_errors: Tensor) -> float:
     """Decibels of the mean over rooms."""
     finite = squared_errors[squared_errors.isfinite()]
     return -10 * math.log10(finite.mean().item())

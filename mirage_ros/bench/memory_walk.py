@@ -62,7 +62,7 @@ class Recording:
 
 
 def record(family: str, seed: int, style: str) -> Recording:
-    """Draw a walk."""
+    """Draw a walk, which takes seconds."""
     scene = build_scene(seed, family, moving=0)
     path = plan_path(scene, 1 + 4 * (sum(CHUNK_LATENTS) - 1), seed, style=style, step=STEP)[::4].double()
     with Renderer(scene, IMAGE[0] // ENLARGED, IMAGE[1] // ENLARGED, samples=0, shadows=False) as renderer:
@@ -104,6 +104,9 @@ def walk(family: str, seed: int, style: str) -> dict[str, Any]:
         "view (VMem's way)": ViewMemory(CHANNELS),
         "rgb (Spatia's way)": RgbMemory(lambda images: F.avg_pool2d(images, 16), 16, max_bytes=4 << 30),
     }
+    print(
+        f"  {'cache':<20} " + " ".join(f"{f'chunk {i}':>8}" for i in range(1, 1 + len(CHUNK_LATENTS))) + "   coverage"
+    )
     held: dict[str, list[float]] = {name: [] for name in caches}
     first = 0
     for count in tqdm(CHUNK_LATENTS, desc=f"{family} {seed}", unit="chunk", leave=False):

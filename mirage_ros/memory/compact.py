@@ -68,7 +68,7 @@ class Raster:
         self.tolerance = tolerance
         self.max_footprint = max_footprint
         self.half_focal: list[float] = views.half_focal[0].tolist()
-        self.surface = torch.full((views.slots,), torch.inf)
+        self.surface = torch.full((views.slots,), torch.inf, device=views.matrices.device)
 
     def winners(self, positions: Tensor, sizes: Tensor, blocks: Tensor, best: int) -> Tensor:
         """(best, cells) int64 indices, -1 where there is none."""
@@ -78,7 +78,7 @@ class Raster:
         far: list[Elements] = []
         for elements in self.in_view(positions, sizes, blocks, _BLOCKS if prune else _BLOCKS // 4):
             self._draw(elements, prune, near, far)
-        ranked = torch.full((best, self.views.slots), EMPTY)
+        ranked = torch.full((best, self.views.slots), EMPTY, device=self.surface.device)
         self._rank(near, far, prune, ranked)
         return unpack_index(self.views.image(ranked))
 
@@ -264,10 +264,10 @@ class Raster:
             if len(rows) == 0:
                 continue
             chosen = part.at(rows)
-            steps = torch.arange(-size, size + 1, dtype=torch.float32)
+            steps = torch.arange(-size, size + 1, dtype=torch.float32, device=reach.device)
             for step_y in range(-size, size + 1):
-                step_x = steps if step_y else steps[steps != 0]
-                yield chosen, step_x.unsqueeze(1), torch.full((len(step_x), 1), float(step_y))
+                step_x = steps if step_y else torch.cat([steps[:size], steps[size + 1 :]])
+                yield chosen, step_x.unsqueeze(1), torch.full_like(step_x, step_y).unsqueeze(1)
 
     def step(self, part: Elements, step_x: Tensor, step_y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Cells some steps from the own cell, whether the footprint covers them, and the offsets from their centres."""

@@ -35,7 +35,8 @@ class Blocks:
         # Halves first: the sum of two large coordinates could overflow.
         self.centre = torch.where(high >= low, high * 0.5 + low * 0.5, 0.0)
         self.half = torch.where(high >= low, (high * 0.5 - low * 0.5).clamp(min=0), -torch.inf)
-        self.reach = sizes.float().reshape(-1, BLOCK).nan_to_num(0.0, 0.0, 0.0).amax(dim=-1) * (0.5 * MARGIN)
+        # What is not a number covers nothing but its own cell; what is infinite reaches everywhere.
+        self.reach = sizes.float().reshape(-1, BLOCK).nan_to_num(0.0).amax(dim=-1).clamp(min=0) * (0.5 * MARGIN)
 
     @property
     def nbytes(self) -> int:

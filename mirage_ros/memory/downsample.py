@@ -26,7 +26,6 @@ class CellDepth:
         depth: (h, w) float32 metres at the cells' centres, NaN unless usable.
         state: (h, w) uint8 USABLE, MASKED, INVALID or EDGE.
         sure: (h, w) bool, the whole cell is one surface.
-        low: (h, w) float32 least valid depth of the cell, infinite where there is none.
         fine: (h, w, p, p) float32 depth of sub-cells, NaN where none is valid; p may be zero.
         samples: (h x k, w x k) float32 the depth that all this was made from, NaN where invalid or masked.
     """
@@ -34,7 +33,6 @@ class CellDepth:
     depth: Tensor
     state: Tensor
     sure: Tensor
-    low: Tensor
     fine: Tensor
     samples: Tensor
 
@@ -47,7 +45,7 @@ def depth_to_cells(
     *,
     patch: int = 0,
     edge: float = 0.1,
-    share: float = 0.75,
+    share: float = 0.6,
 ) -> CellDepth:
     """Bring a depth image to the latent grid.
 
@@ -88,7 +86,6 @@ def depth_to_cells(
         depth=torch.where(state == USABLE, median, torch.nan),
         state=state.to(torch.uint8),
         sure=one_surface,
-        low=torch.where(valid, cells, torch.inf).amin(dim=-1),
         fine=fine,
         samples=samples,
     )
@@ -108,7 +105,6 @@ def bilinear_to_cells(depth: Tensor, keep: Tensor | None, height: int, width: in
         depth=usable,
         state=state.to(torch.uint8),
         sure=torch.ones_like(kept),
-        low=torch.where(state == USABLE, averaged, torch.inf),
         fine=averaged.new_zeros(height, width, 0, 0),
         samples=usable,
     )

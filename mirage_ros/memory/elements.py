@@ -17,6 +17,26 @@ _MOVED = 4096
 _HEADROOM = 1.25
 
 
+def layout(
+    channels: int, dtype: torch.dtype, patch: int, colour: bool
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Name -> shape and type of what is stored of one element, in the order in which the buffers grow."""
+    # Features first: growing them needs the most room, and then the other buffers are still small.
+    columns: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+        "features": ((channels,), dtype),
+        "positions": ((3,), torch.float32),
+        "size": ((), torch.float16),
+        "confidence": ((), torch.uint8),
+        "frame": ((), torch.int16),
+        "cell": ((2,), torch.uint8),
+    }
+    if colour:
+        columns["colour"] = ((3,), torch.uint8)
+    if patch:
+        columns["patch"] = ((patch, patch), torch.int8)
+    return columns
+
+
 class ElementStore:
     """One buffer for each property, padded to whole blocks.
 
@@ -28,31 +48,27 @@ class ElementStore:
     """
 
     def __init__(self, channels: int, dtype: torch.dtype, device: torch.device, patch: int, colour: bool) -> None:
+        """An empty store; see `LatentMemory` for the arguments.
+
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= 65536:
+            raise ValueError(f"channels: expected 1..65536, got {channels!r}")
+        if dtype not in FEATURE_DTYPES:
+            raise ValueError(f"dtype: expected one of {', '.join(map(str, FEATURE_DTYPES))}, got {dtype}")
+        if isinstance(patch, bool) or not isinstance(patch, int) or not 0 <= patch <= 16:
+            raise ValueError(f"patch: expected 0..16 sub-cells, got {patch!r}")
         self.channels, self.dtype, self.device, self.patch, self.colour = channels, dtype, device, patch, colour
+        self._layout = layout(channels, dtype, patch, colour)
         self.count = 0
-        self.columns = {name: self._allocate(name, 0) for name in self._layout()}
+        self.columns = {name: self._allocate(name, 0) for name in self._layout}
         self.scale = torch.zeros(channels, device=device) if dtype == torch.int8 else None
         self.owners: weakref.WeakSet[object] = weakref.WeakSet()
         self._blocks: Blocks | None = None
 
-    def _layout(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        # Features first: growing them needs the most room, and then the other buffers are still small.
-        layout: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-            "features": ((self.channels,), self.dtype),
-            "positions": ((3,), torch.float32),
-            "size": ((), torch.float16),
-            "confidence": ((), torch.uint8),
-            "frame": ((), torch.int16),
-            "cell": ((2,), torch.uint8),
-        }
-        if self.colour:
-            layout["colour"] = ((3,), torch.uint8)
-        if self.patch:
-            layout["patch"] = ((self.patch, self.patch), torch.int8)
-        return layout
-
     def _allocate(self, name: str, capacity: int) -> Tensor:
-        shape, dtype = self._layout()[name]
+        shape, dtype = self._layout[name]
         if name == "positions":
             return torch.full((3, capacity), torch.nan, device=self.device)
         return torch.zeros((capacity, *shape), dtype=dtype, device=self.device)
@@ -60,7 +76,7 @@ class ElementStore:
     @property
     def row_bytes(self) -> int:
         """Bytes of one element."""
-        sizes = (torch.Size(shape).numel() * dtype.itemsize for shape, dtype in self._layout().values())
+        sizes = (torch.Size(shape).numel() * dtype.itemsize for shape, dtype in self._layout.values())
         return sum(sizes)
 
     @property

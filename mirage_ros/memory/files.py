@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from mirage_ros.memory.atomic import write_atomically
-from mirage_ros.memory.elements import FEATURE_DTYPES, ElementStore
+from mirage_ros.memory.elements import FEATURE_DTYPES, ElementStore, layout
 from mirage_ros.memory.projection import Convention
-from mirage_ros.memory.provenance import MAX_SLOTS, ROW, FrameTable
+from mirage_ros.memory.provenance import MAX_COORDINATE, MAX_SLOTS, ROW, FrameTable
 from mirage_ros.memory.rules import WriteRules
 
 if TYPE_CHECKING:
@@ -114,16 +114,19 @@ def load(path: str | os.PathLike[str], device: torch.device, max_bytes: int, rul
             expected = _expected(path, description)
             shapes = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
             count, frames = _sizes(path, expected, shapes)
-            memory = LatentMemory(
-                description["channels"],
-                device,
-                _DTYPES[description["dtype"]],
-                max_bytes,
-                patch=description["patch"],
-                colour=description["colour"],
-                rules=rules,
-                convention=Convention(*description["convention"]),
-            )
+            try:
+                memory = LatentMemory(
+                    description["channels"],
+                    device,
+                    _DTYPES[description["dtype"]],
+                    max_bytes,
+                    patch=description["patch"],
+                    colour=description["colour"],
+                    rules=rules,
+                    convention=Convention(*description["convention"]),
+                )
+            except ValueError as error:
+                raise MemoryFileError(f"{path}: {error}") from error
             most = memory._store.limit(memory._element_bytes)
             if count > most or frames > memory._table.limit:
                 raise MemoryFileError(
@@ -191,25 +194,19 @@ def _is_point(value: object) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 3
-        and all(isinstance(number, float | int) and abs(number) < 1e15 for number in value)
+        # The memory rounds its origin to whole metres.
+        and all(isinstance(number, float | int) and abs(number) <= MAX_COORDINATE for number in value)
     )
 
 
 def _expected(path: Path, description: dict[str, Any]) -> dict[str, tuple[tuple[int | str, ...], torch.dtype]]:
     """Names, shapes and types of the tensors that the description asks for; 'n' and 'f' stand for the counts."""
-    channels, patch = description["channels"], description["patch"]
+    channels = description["channels"]
+    columns = layout(channels, _DTYPES[description["dtype"]], description["patch"], description["colour"])
     expected: dict[str, tuple[tuple[int | str, ...], torch.dtype]] = {
-        "features": (("n", channels), _DTYPES[description["dtype"]]),
-        "positions": ((3, "n"), torch.float32),
-        "size": (("n",), torch.float16),
-        "confidence": (("n",), torch.uint8),
-        "frame": (("n",), torch.int16),
-        "cell": (("n", 2), torch.uint8),
+        name: (("n", *shape) if name != "positions" else (*shape, "n"), dtype)
+        for name, (shape, dtype) in columns.items()
     }
-    if description["colour"]:
-        expected["colour"] = (("n", 3), torch.uint8)
-    if patch:
-        expected["patch"] = (("n", patch, patch), torch.int8)
     if description["dtype"] == "int8":
         expected["scale"] = ((channels,), torch.float32)
     for name, (shape, dtype) in _FRAME_SHAPES.items():
@@ -256,8 +253,11 @@ def _check_values(path: Path, tensors: dict[str, Tensor], count: int, frames: in
     ids = tensors["frames.id"][used]
     if (ids < 0).any() or len(ids.unique()) != len(ids):
         refuse("frame ids are negative or not unique")
-    if (tensors["frames.sequence"] < 0).any() or (tensors["frames.stamp"] < 0).any():
-        refuse("a frame's stamp or sequence is negative")
+    if (tensors["frames.stamp"] < 0).any():
+        refuse("a frame's stamp is negative")
+    # The next frame's is larger, and must be a whole number of 64 bits too.
+    if ((tensors["frames.sequence"] < 0) | (tensors["frames.sequence"] > 2**62)).any():
+        refuse("a frame's sequence is out of range")
     height, width = tensors["frames.height"][used], tensors["frames.width"][used]
     if ((height < 1) | (height > 256) | (width < 1) | (width > 256)).any():
         refuse("a frame's latent grid is not 1..256 cells along each side")
@@ -266,6 +266,8 @@ def _check_values(path: Path, tensors: dict[str, Tensor], count: int, frames: in
     error = rotation @ rotation.mT - torch.eye(3, dtype=torch.float64)
     if (error.abs() > 1e-2).any() or (tensors["frames.cam2world"][used][:, 3] != bottom).any():
         refuse("a frame's pose is not rigid")
+    if (tensors["frames.cam2world"][used][:, :3, 3].abs() > MAX_COORDINATE).any():
+        refuse("a frame's pose is out of the world")
     focal = tensors["frames.intrinsics"][used].diagonal(dim1=-2, dim2=-1)
     if (focal <= 0).any():
         refuse("a frame's focal length is not positive")

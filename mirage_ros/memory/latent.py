@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from torch import Tensor
 from mirage_ros.geometry import Camera
 from mirage_ros.memory import files
 from mirage_ros.memory.backends import backend, winners
-from mirage_ros.memory.cloud import Cloud, Elements, cloud_of
 from mirage_ros.memory.culling import BLOCK, Blocks
-from mirage_ros.memory.elements import FEATURE_DTYPES, ElementStore
-from mirage_ros.memory.grids import FrameGrids, grids_of
+from mirage_ros.memory.elements import ElementStore
 from mirage_ros.memory.projection import CENTRED, MAX_FOOTPRINT, Convention, views_of
 from mirage_ros.memory.provenance import FrameTable, SourceFrame
 from mirage_ros.memory.read import BLEND_BEST, assemble, check_rule
@@ -57,7 +55,8 @@ class LatentMemory(MemoryState):
     `max_bytes`, not even while a buffer grows and its old and new storage exist together. Working memory of one call is
     not counted. When there is no room, elements go in this order: imagined before observed, those in doubt (confidence
     1), those of the oldest frame, of them the least confirmed; a twentieth of the room at a time. New imagined cells
-    never displace observed elements: they are dropped.
+    never displace observed elements: they are dropped. A sixteenth of the room is for source frames: when none is left,
+    the imagined or else the oldest frame goes with its elements.
 
     `fork` and `restore` share buffers: what-if rollouts write to a fork, and one that must leave the caller's memory as
     it was forks it first and restores it from the fork.
@@ -90,21 +89,22 @@ class LatentMemory(MemoryState):
             convention: `projection.CENTRED`, or `projection.PUBLIC` for weights trained with the public Mirage code.
 
         Raises:
+            TypeError: `max_bytes`, `rules` or `convention` is of another type.
             ValueError: an argument is out of range, or `max_bytes` holds not even one block of elements.
         """
-        if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= 65536:
-            raise ValueError(f"channels: expected 1..65536, got {channels!r}")
-        if dtype not in FEATURE_DTYPES:
-            raise ValueError(f"dtype: expected one of {', '.join(map(str, FEATURE_DTYPES))}, got {dtype}")
-        if isinstance(patch, bool) or not isinstance(patch, int) or not 0 <= patch <= 16:
-            raise ValueError(f"patch: expected 0..16 sub-cells, got {patch!r}")
+        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | np.integer):
+            raise TypeError(f"max_bytes: expected a whole number of bytes, got {max_bytes!r}")
+        self.rules, self.convention = WriteRules() if rules is None else rules, convention
+        if not isinstance(self.rules, WriteRules):
+            raise TypeError(f"rules: expected WriteRules, got {type(rules).__name__}")
+        if not isinstance(convention, Convention):
+            raise TypeError(f"convention: expected Convention, got {type(convention).__name__}")
         self.channels, self.dtype, self.device = channels, dtype, _indexed(torch.device(device))
-        self.max_bytes, self.patch, self.colour = int(max_bytes), patch, colour
-        self.rules, self.convention = rules or WriteRules(), convention
+        self.max_bytes, self.patch, self.colour = int(max_bytes), patch, bool(colour)
         self._warned = False
-        # A sixteenth of the room is set aside for source frames.
         self._element_bytes = self.max_bytes - self.max_bytes // 16
-        super().__init__(ElementStore(channels, dtype, self.device, patch, colour), FrameTable(self.max_bytes // 16))
+        store = ElementStore(channels, dtype, self.device, patch, self.colour)
+        super().__init__(store, FrameTable(self.max_bytes // 16))
         if self._table.limit < 1 or self._store.limit(self._element_bytes) == 0:
             least = (self._store.row_bytes * BLOCK + Blocks.BYTES + channels * 4 + 1024) * 16 // 15
             raise ValueError(f"max_bytes: expected at least {least} for one block of elements, got {max_bytes}")
@@ -137,10 +137,11 @@ class LatentMemory(MemoryState):
         """Back-project frames, one after the other: each is compared with what those before it left.
 
         Args:
-            latents: (T, C, h, w) float, at most 256 cells along each side.
-            depth: (T, H, W) float metres along the optical axis, of any resolution; where it is not finite or not
-                positive there is nothing to write.
-            camera: T cameras at any resolution with the field of view of the frames.
+            latents: (T, C, h, w) float, at most 256 cells along each side, of magnitudes below 1e38; what exceeds a
+                stored float16 becomes its largest number.
+            depth: (T, H, W) float metres along the optical axis, of any resolution. Where it is not finite or not
+                positive there is nothing to write, nor where a cell would be larger than 65 km.
+            camera: T cameras at any resolution with the field of view of the frames, within 1e12 m of the origin.
             keep: (T, H, W) bool, of any resolution; false on what must not be remembered, such as moving things.
             frame: provenance of each frame; observations without a stamp by default.
             copied: (T, h, w) bool, cells whose content was merely read from the memory (a readout's `visible`, where
@@ -151,13 +152,15 @@ class LatentMemory(MemoryState):
             what happened, summed over the frames.
 
         Raises:
-            ValueError: an argument does not fit; the memory is then unchanged.
+            TypeError: an argument is of another type; the memory is then unchanged.
+            ValueError: an argument does not fit; likewise.
         """
         check_write(self, latents, depth, camera, keep, copied, colour)
         frames = source_frames(frame, len(latents))
         self._table.check_new(frames)
-        if len(self._store.owners) > 1:
-            self._own()
+        if len(latents) == 0:
+            return WriteReport()
+        self._own()
         if self._origin is None:
             # Positions are float32: near the first camera they keep their precision wherever the map's origin is.
             self._origin = camera.cam2world.expand(*camera.batch_shape, 4, 4)[0, :3, 3].double().round()
@@ -205,9 +208,14 @@ class LatentMemory(MemoryState):
             dtype: of the latents.
 
         Raises:
+            TypeError: `camera` is not a Camera.
             ValueError: an option or the camera's device is not usable.
         """
         check_rule(rule, tolerance, blend, MAX_FOOTPRINT)
+        if not isinstance(camera, Camera):
+            raise TypeError(f"camera: expected Camera, got {type(camera).__name__}")
+        if not dtype.is_floating_point:
+            raise ValueError(f"dtype: expected a floating-point type, got {dtype}")
         if camera.device != self.device:
             raise ValueError(f"camera: expected on {self.device} like the memory, got {camera.device}")
         store = self._store
@@ -228,49 +236,6 @@ class LatentMemory(MemoryState):
             camera.batch_shape,
             dtype,
         )
-
-    def elements(self) -> Elements:
-        """The elements as tensors, for inspection and for readers of one's own."""
-        store, table = self._store, self._table
-        frame = store.columns["frame"][: store.count].to(torch.int64)
-        return Elements(
-            positions=self._world(),
-            features=store.decode(),
-            size=store.columns["size"][: store.count].float(),
-            confidence=store.columns["confidence"][: store.count].float(),
-            source=table.ids(self.device)[frame],
-            imagined=table.imagined(self.device)[frame],
-            cell=store.columns["cell"][: store.count].to(torch.int64),
-            colour=store.columns["colour"][: store.count].clone() if self.colour else None,
-        )
-
-    def frame_grids(self, frames: Sequence[int] | None = None) -> FrameGrids:
-        """Latents of source frames put back on their grids, for readers that unfold: see `FrameGrids`.
-
-        Args:
-            frames: ids, in this order; by default all of them in the order of writing. They share one latent grid.
-
-        Raises:
-            ValueError: an id is unknown, or grids differ.
-        """
-        counts = self._counts()
-        slots = np.array([slot for slot in self._table.slots() if counts[slot]], np.int64)
-        if frames is not None:
-            slots = np.array([self._table.slot_of(frame) for frame in frames], np.int64)
-        return grids_of(self._store, self._table, slots, self._origin, self.convention)
-
-    def cloud(self, colour: Callable[[Tensor], Tensor] | None = None) -> Cloud:
-        """Points for a viewer.
-
-        Args:
-            colour: features (N, C) float32 to colours (N, 3) float in 0..1, such as a model's linear preview; by
-                default the stored colours, or grey.
-        """
-        features = self._store.decode() if colour is not None else None
-        stored = self._store.columns["colour"][: len(self)] if self.colour else None
-        confidence = self._store.columns["confidence"][: len(self)].float()
-        painted = colour(features) if colour is not None and features is not None else None
-        return cloud_of(self._world(), stored, painted, confidence)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the memory to a file, atomically; see `files` for the format.

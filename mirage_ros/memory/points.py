@@ -69,7 +69,7 @@ class PointStore:
             self.columns = {name: buffer.clone() for name, buffer in self.columns.items()}
             self._shared = False
 
-    def append(self, positions: Tensor, sizes: Tensor, columns: dict[str, Tensor], most: int) -> int:
+    def append(self, positions: Tensor, sizes: Tensor, columns: dict[str, Tensor], most: int) -> tuple[int, int]:
         """Add points, at most up to `most` rows in all; the oldest go where there is no room.
 
         Args:
@@ -79,11 +79,13 @@ class PointStore:
             most: rows that the buffers may have.
 
         Returns:
-            how many old points were dropped.
+            how many points were added, the last ones where there is no room for all, and how many old ones went.
         """
         self.own()
         most = most // BLOCK * BLOCK
         added = min(len(positions), most)
+        if added == 0:
+            return 0, 0
         dropped = max(self.count + added - most, 0)
         if dropped:
             # A twentieth more at a time: moving everything for each write would cost more than the writing.
@@ -97,7 +99,7 @@ class PointStore:
             buffer[rows] = columns[name][-added:].to(buffer)
         self.count += added
         self._blocks = None
-        return dropped
+        return added, dropped
 
     def _drop_oldest(self, number: int) -> None:
         left = self.count - number

@@ -16,6 +16,10 @@ OBSERVATION, IMAGINATION = "observation", "imagination"
 KINDS = (OBSERVATION, IMAGINATION)
 # Elements name their frame by a 16-bit slot.
 MAX_SLOTS = 2**15 - 1
+# Metres: what is further from the world's origin along an axis is no place, and would overflow float32 somewhere.
+MAX_COORDINATE = 1e12
+# Ids and sequence numbers are stored as signed 64-bit numbers.
+_LARGEST_ID = 2**63 - 1
 
 ROW = np.dtype(
     [
@@ -37,7 +41,7 @@ class SourceFrame:
     """What a caller says about a frame it writes.
 
     Attributes:
-        id: any whole number that is unique in the memory; chosen by the memory if None.
+        id: any whole number from 0 that is unique in the memory; if None one more than the largest that it holds.
         stamp: nanoseconds; zero if unknown.
         kind: 'observation' for a real camera frame, 'imagination' for a generated one.
     """
@@ -53,7 +57,7 @@ class SourceFrame:
             value = getattr(self, name)
             if value is None and name == "id":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**63:
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value <= _LARGEST_ID:
                 raise ValueError(f"{name}: expected a whole number from 0, below 2^63, got {value!r}")
 
 
@@ -137,7 +141,7 @@ class FrameTable:
         slot = int(free[0])
         row = self.rows[slot]
         used = self.rows[self.rows["used"]]
-        row["id"] = frame.id if frame.id is not None else int(used["id"].max(initial=-1)) + 1
+        row["id"] = frame.id if frame.id is not None else _next_id(used["id"])
         row["sequence"] = int(self.rows["sequence"].max(initial=-1)) + 1
         row["stamp"], row["imagined"], row["used"] = frame.stamp, frame.kind == IMAGINATION, True
         row["cam2world"] = camera.cam2world.double().cpu().numpy()
@@ -188,6 +192,7 @@ class FrameTable:
             check_pose(pose, name=f"poses[{frame}]")
             if pose.shape != (4, 4):
                 raise ValueError(f"poses[{frame}]: expected (4, 4), got {tuple(pose.shape)}")
+            check_place(pose, f"poses[{frame}]")
 
     def move(self, poses: Mapping[int, Tensor]) -> list[tuple[int, Tensor]]:
         """Give frames new poses; (slot, (4, 4) float64 transform from the old place to the new) of each."""
@@ -199,3 +204,19 @@ class FrameTable:
             changes.append((slot, new @ invert(old)))
             self.rows["cam2world"][slot] = new.numpy()
         return changes
+
+
+def check_place(poses: Tensor, name: str) -> None:
+    """Refuse poses (..., 4, 4) that are further than MAX_COORDINATE from the world's origin."""
+    if (poses[..., :3, 3].abs() > MAX_COORDINATE).any():
+        raise ValueError(
+            f"{name}: expected within {MAX_COORDINATE:g} m of the origin, got {poses[..., :3, 3].tolist()}"
+        )
+
+
+def _next_id(taken: NDArray[np.int64]) -> int:
+    """One more than the largest id or, where that is the largest there can be, the least that is free."""
+    largest = int(taken.max(initial=-1))
+    if largest < _LARGEST_ID:
+        return largest + 1
+    return int(np.setdiff1d(np.arange(len(taken) + 1), taken)[0])

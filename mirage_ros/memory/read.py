@@ -61,6 +61,7 @@ def read_elements(
         a readout whose confidence is one and whose source is -1 throughout.
 
     Raises:
+        TypeError: an argument is not a tensor or not a camera.
         ValueError: a shape or an option is not usable.
     """
     check_rule(rule, tolerance, blend, max_footprint)
@@ -149,7 +150,7 @@ def assemble(
     if index.shape[1] == 1:
         latents = _gather(features, scale, flat, visible, dtype)
     else:
-        latents = _blend(index, positions, features, scale, views, dtype)
+        latents = _blend(index, positions, features, scale, views).to(dtype)
 
     slots = frames.index_select(0, flat).to(torch.int64)
 
@@ -176,15 +177,14 @@ def _gather(features: Tensor, scale: Tensor | None, flat: Tensor, visible: Tenso
         if gathered is not None:
             return gathered
     # Emptied and turned around while the numbers are still small.
-    rows = features.index_select(0, flat).reshape(*visible.shape, -1).masked_fill_(~visible.unsqueeze(-1), 0)
-    rows = rows.mT.contiguous().to(dtype)
-    return rows if scale is None else rows.mul_(scale.to(dtype).unsqueeze(-1))
+    rows = features.index_select(0, flat).reshape(*visible.shape, features.shape[1])
+    rows = rows.masked_fill_(~visible.unsqueeze(-1), 0).mT.contiguous()
+    # A scale may be too small for float16, where the product is not.
+    return rows.to(dtype) if scale is None else rows.float().mul_(scale.unsqueeze(-1)).to(dtype)
 
 
-def _blend(
-    index: Tensor, positions: Tensor, features: Tensor, scale: Tensor | None, views: Views, dtype: torch.dtype
-) -> Tensor:
-    """(V, C, cells) means of the best winners, weighted by a Gaussian of their offsets."""
+def _blend(index: Tensor, positions: Tensor, features: Tensor, scale: Tensor | None, views: Views) -> Tensor:
+    """(V, C, cells) float32 means of the best winners, weighted by a Gaussian of their offsets."""
     cell = torch.arange(views.cells, device=index.device)
     centre = BORDER + views.convention.centre
     centre_x = cell % views.width + centre
@@ -201,11 +201,11 @@ def _blend(
         # Relative to the nearest: far from the centre all weights would underflow together.
         nearest = squared if nearest is None else nearest
         weight = torch.where(present, torch.exp((nearest - squared) / (2 * BLEND_SIGMA**2)), 0.0)
-        part = _gather(features, scale, flat, present, dtype) * weight.unsqueeze(1).to(dtype)
+        part = _gather(features, scale, flat, present, torch.float32) * weight.unsqueeze(1)
         total = part if total is None else total + part
         weights = weights + weight
     assert total is not None
-    return total / weights.clamp(min=1e-9).unsqueeze(1).to(dtype)
+    return total / weights.clamp(min=1e-9).unsqueeze(1)
 
 
 def check_rule(rule: str, tolerance: float, blend: bool, max_footprint: int) -> None:
@@ -221,6 +221,11 @@ def check_rule(rule: str, tolerance: float, blend: bool, max_footprint: int) -> 
 
 
 def _check_elements(positions: Tensor, sizes: Tensor, features: Tensor, camera: Camera) -> None:
+    for name, tensor in (("positions", positions), ("sizes", sizes), ("features", features)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+    if not isinstance(camera, Camera):
+        raise TypeError(f"camera: expected Camera, got {type(camera).__name__}")
     if positions.ndim not in (2, 3) or positions.shape[-1] != 3 or not positions.is_floating_point():
         raise ValueError(
             f"positions: expected float (N, 3) or (B, N, 3), got {tuple(positions.shape)} {positions.dtype}"

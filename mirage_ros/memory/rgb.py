@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera, valid_depth
+from mirage_ros.memory.culling import BLOCK
 from mirage_ros.memory.points import PointStore
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.rules import WriteReport
@@ -61,7 +62,10 @@ class RgbMemory:
         self.encode, self.stride, self.max_bytes = encode, stride, max_bytes
         self.select, self.tolerance = select, tolerance
         self.device = torch.device(device)
-        self._store = PointStore({"colour": ((3,), torch.uint8)}, self.device)
+        self.clear()
+        if max_bytes < BLOCK * self._store.row_bytes:
+            least = BLOCK * self._store.row_bytes
+            raise ValueError(f"max_bytes: expected at least {least} for one block of points, got {max_bytes}")
 
     def __len__(self) -> int:
         return self._store.count
@@ -120,11 +124,16 @@ class RgbMemory:
         focal = torch.minimum(camera.intrinsics[0, 0], camera.intrinsics[1, 1])
         sizes = depth.reshape(-1)[rows] / focal
         most = self.max_bytes // self._store.row_bytes
-        evicted = self._store.append(points, sizes, {"colour": colour.reshape(-1, 3)[rows]}, most)
+        written, evicted = self._store.append(points, sizes, {"colour": colour.reshape(-1, 3)[rows]}, most)
         masked, invalid = int((~kept).sum()), int((kept & ~valid).sum())
-        written = len(rows)
-        explained = depth.numel() - masked - invalid - written
-        return WriteReport(masked=masked, invalid=invalid, explained=explained, written=written, evicted=evicted)
+        return WriteReport(
+            masked=masked,
+            invalid=invalid,
+            explained=depth.numel() - masked - invalid - len(rows),
+            dropped=len(rows) - written,
+            written=written,
+            evicted=evicted,
+        )
 
     @torch.no_grad()
     def render(self, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:

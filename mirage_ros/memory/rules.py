@@ -33,12 +33,12 @@ class WriteRules:
     def __post_init__(self) -> None:
         for name in ("tolerance", "free_space", "edge", "share"):
             value = getattr(self, name)
-            if not 0 < value <= 1:
-                raise ValueError(f"{name}: expected a share in (0, 1], got {value}")
-        if not 1 <= self.finer < float("inf"):
-            raise ValueError(f"finer: expected a ratio of at least 1, got {self.finer}")
-        if not 0 <= self.context <= 16:
-            raise ValueError(f"context: expected 0..16 cells, got {self.context}")
+            if not isinstance(value, int | float) or not 0 < value <= 1:
+                raise ValueError(f"{name}: expected a share in (0, 1], got {value!r}")
+        if not isinstance(self.finer, int | float) or not 1 <= self.finer < float("inf"):
+            raise ValueError(f"finer: expected a ratio of at least 1, got {self.finer!r}")
+        if isinstance(self.context, bool) or not isinstance(self.context, int) or not 0 <= self.context <= 16:
+            raise ValueError(f"context: expected 0..16 cells, got {self.context!r}")
 
 
 @dataclass

@@ -1,8 +1,8 @@
-"""The state of a memory: elements, their source frames, and what can be done to them without features."""
+"""The state of a memory: its elements and source frames, looked at, shared, moved and forgotten."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
+from mirage_ros.memory.cloud import Cloud, Elements, cloud_of
 from mirage_ros.memory.elements import ElementStore
+from mirage_ros.memory.grids import FrameGrids, grids_of
+from mirage_ros.memory.projection import Convention
 from mirage_ros.memory.provenance import FrameRecord, FrameTable
 
 # What memories that exchange their content have in common.
@@ -18,7 +21,13 @@ _KIND = ("channels", "dtype", "device", "patch", "colour", "convention", "max_by
 
 
 class MemoryState:
-    """Elements and source frames, shared between forks until one of them changes."""
+    """Elements and source frames, shared between forks until one of them changes.
+
+    Attributes:
+        convention: where cell centres are.
+    """
+
+    convention: Convention
 
     def __init__(self, store: ElementStore, table: FrameTable) -> None:
         """Take over a store and a table."""
@@ -33,11 +42,12 @@ class MemoryState:
 
     def _own(self) -> ElementStore:
         """The store, which is this memory's alone from now on."""
-        if len(self._store.owners) > 1:
-            shared = self._store
+        shared = self._store
+        if len(shared.owners) > 1:
+            store, self._table = shared.copy(), self._table.copy()
+            self._adopt(store)
+            # Last: from here on the other owner, perhaps in another thread, may change what was copied.
             shared.owners.discard(self)
-            self._adopt(shared.copy())
-            self._table = self._table.copy()
         return self._store
 
     def __len__(self) -> int:
@@ -107,6 +117,8 @@ class MemoryState:
     def repose(self, poses: Mapping[int, Tensor]) -> int:
         """Move source frames, and the elements that came from them, as after a loop closure.
 
+        Frames that left no element are not kept: `frames` names those that can be moved.
+
         Args:
             poses: frame id -> (4, 4) cam2world.
 
@@ -151,6 +163,51 @@ class MemoryState:
     def forget_older(self, stamp: int) -> int:
         """Remove every element of frames before a stamp in nanoseconds; the number of elements removed."""
         return self.forget([record.id for record in self.frames() if record.stamp < stamp])
+
+    def elements(self) -> Elements:
+        """The elements as tensors, for inspection and for readers of one's own."""
+        store, table = self._store, self._table
+        frame = store.columns["frame"][: store.count].to(torch.int64)
+        return Elements(
+            positions=self._world(),
+            features=store.decode(),
+            size=store.columns["size"][: store.count].float(),
+            confidence=store.columns["confidence"][: store.count].float(),
+            source=table.ids(store.device)[frame],
+            imagined=table.imagined(store.device)[frame],
+            cell=store.columns["cell"][: store.count].to(torch.int64),
+            colour=store.columns["colour"][: store.count].clone() if self._store.colour else None,
+        )
+
+    def frame_grids(self, frames: Sequence[int] | None = None) -> FrameGrids:
+        """Latents of source frames put back on their grids, for readers that unfold: see `FrameGrids`.
+
+        Args:
+            frames: ids, in this order; by default all of them in the order of writing. They share one latent grid.
+
+        Raises:
+            ValueError: an id is unknown or given twice, grids differ, or there is no frame.
+        """
+        if frames is None:
+            counts = self._counts()
+            slots = np.array([slot for slot in self._table.slots() if counts[slot]], np.int64)
+        else:
+            slots = np.array([self._table.slot_of(frame) for frame in frames], np.int64)
+            if len(np.unique(slots)) < len(slots):
+                raise ValueError(f"frames: expected each id once, got {list(frames)}")
+        return grids_of(self._store, self._table, slots, self._origin, self.convention)
+
+    def cloud(self, colour: Callable[[Tensor], Tensor] | None = None) -> Cloud:
+        """Points for a viewer.
+
+        Args:
+            colour: features (N, C) float32 to colours (N, 3) float in 0..1, such as a model's linear preview; by
+                default the stored colours, or grey.
+        """
+        stored = self._store.columns["colour"][: len(self)] if self._store.colour else None
+        confidence = self._store.columns["confidence"][: len(self)].float()
+        painted = None if colour is None else colour(self._store.decode())
+        return cloud_of(self._world(), stored, painted, confidence)
 
     def age(self, now: int) -> Tensor:
         """(N,) float64 seconds from the stamp of each element's source frame to `now` in nanoseconds."""

@@ -16,7 +16,7 @@ from mirage_ros.memory import projection, zbuffer
 
 _NEAR = tl.constexpr(projection.NEAR)
 _BORDER = tl.constexpr(projection.BORDER)
-_OUTSIDE = tl.constexpr(projection.MAX_FOOTPRINT + 0.5)
+_OUTSIDE = tl.constexpr(projection.OUTSIDE)
 _EMPTY = tl.constexpr(zbuffer.EMPTY)
 _INFINITE = tl.constexpr(float("inf"))
 # Bits of float32 infinity: the depth of a cell that no element covers.
@@ -97,6 +97,41 @@ def _elements(
 
 
 @triton.jit
+def _beside(
+    column: tl.tensor,
+    row: tl.tensor,
+    own_x: tl.tensor,
+    own_y: tl.tensor,
+    reach_x: tl.tensor,
+    reach_y: tl.tensor,
+    step_x: tl.tensor,
+    step_y: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    INTEGER: tl.constexpr,  # noqa: N803
+) -> tl.tensor:
+    """The cell some steps from each element's own one.
+
+    Offsets from its centre, whether the element covers it, whether it is in the image, and its flat place there.
+    """
+    centre = 0.0 if INTEGER else 0.5
+    cell_x, cell_y = own_x + step_x, own_y + step_y
+    dx, dy = column - (cell_x.to(tl.float32) + centre), row - (cell_y.to(tl.float32) + centre)
+    own = (step_x == 0) & (step_y == 0)
+    covers = own | ((tl.abs(dx) <= reach_x) & (tl.abs(dy) <= reach_y))
+    inside = (cell_x >= _BORDER) & (cell_x < width + _BORDER) & (cell_y >= _BORDER) & (cell_y < height + _BORDER)
+    return dx, dy, covers, inside, (cell_y - _BORDER) * width + (cell_x - _BORDER)
+
+
+@triton.jit
+def _lower(cell: tl.tensor, value: tl.tensor, taken: tl.tensor) -> None:
+    # Most elements lose: what a plain load shows to be lost needs no atomic. Cells only fall, so an outdated load lets
+    # too many through, never too few.
+    now = tl.load(cell, mask=taken, other=0, cache_modifier=".cg")
+    tl.atomic_min(cell, value, mask=taken & (value < now), sem="relaxed")
+
+
+@triton.jit
 def _key(measure: tl.tensor, index: tl.tensor) -> tl.tensor:
     """As `zbuffer.pack`."""
     return (measure.to(tl.int32, bitcast=True).to(tl.int64) << 32) | index
@@ -143,25 +178,15 @@ def frontmost(
         positions, sizes, matrices, half_focal, elements, views, height, width,
         position_view, position_axis, position_element, size_view, size_element, FOOTPRINT, INTEGER, BLOCK,
     )  # fmt: skip
-    centre = 0.0 if INTEGER else 0.5
     steps = tl.minimum(furthest, RADIUS)
     image = grid + view * height * width
     value = _key(depth, index) if KEYS else depth.to(tl.int32, bitcast=True)
     for step_y in range(-steps, steps + 1):
-        cell_y = own_y + step_y
-        dy = row - (cell_y.to(tl.float32) + centre)
         for step_x in range(-steps, steps + 1):
-            cell_x = own_x + step_x
-            dx = column - (cell_x.to(tl.float32) + centre)
-            own = (step_x == 0) & (step_y == 0)
-            covers = usable & (own | ((tl.abs(dx) <= reach_x) & (tl.abs(dy) <= reach_y)))
-            covers &= (cell_x >= _BORDER) & (cell_x < width + _BORDER) & (cell_y >= _BORDER)
-            covers &= cell_y < height + _BORDER
-            cell = image + (cell_y - _BORDER) * width + (cell_x - _BORDER)
-            # Most elements lose: what a plain load shows to be lost needs no atomic. Cells only fall, so an outdated
-            # load lets too many through, never too few.
-            now = tl.load(cell, mask=covers, other=0, cache_modifier=".cg")
-            tl.atomic_min(cell, value, mask=covers & (value < now), sem="relaxed")
+            _, _, covers, inside, cell = _beside(
+                column, row, own_x, own_y, reach_x, reach_y, step_x, step_y, height, width, INTEGER
+            )
+            _lower(image + cell, value, usable & covers & inside)
 
 
 @triton.jit(do_not_specialize=["elements", "rank"])
@@ -205,29 +230,21 @@ def nearest(
         positions, sizes, matrices, half_focal, elements, views, height, width,
         position_view, position_axis, position_element, size_view, size_element, FOOTPRINT, INTEGER, BLOCK,
     )  # fmt: skip
-    centre = 0.0 if INTEGER else 0.5
     steps = tl.where(furthest < 0, furthest, tl.minimum(tl.maximum(furthest, 1), RADIUS))
     cells = height * width
     image = limit + view * cells
     ranked = keys + (view * best + rank) * cells
     for step_y in range(-steps, steps + 1):
-        cell_y = own_y + step_y
-        dy = row - (cell_y.to(tl.float32) + centre)
         for step_x in range(-steps, steps + 1):
-            cell_x = own_x + step_x
-            dx = column - (cell_x.to(tl.float32) + centre)
-            own = (step_x == 0) & (step_y == 0)
-            taken = own | ((tl.abs(dx) <= reach_x) & (tl.abs(dy) <= reach_y))
-            taken = usable & (taken | ((tl.abs(dx) < 1.0) & (tl.abs(dy) < 1.0)))
-            taken &= (cell_x >= _BORDER) & (cell_x < width + _BORDER) & (cell_y >= _BORDER)
-            taken &= cell_y < height + _BORDER
-            cell = (cell_y - _BORDER) * width + (cell_x - _BORDER)
+            dx, dy, covers, inside, cell = _beside(
+                column, row, own_x, own_y, reach_x, reach_y, step_x, step_y, height, width, INTEGER
+            )
+            taken = usable & inside & (covers | ((tl.abs(dx) < 1.0) & (tl.abs(dy) < 1.0)))
             taken &= depth <= tl.load(image + cell, mask=taken, other=0.0)
             value = _key(dx * dx + dy * dy, index)
             if not FIRST:
                 taken &= value > tl.load(ranked + cell - cells, mask=taken, other=_EMPTY)
-            now = tl.load(ranked + cell, mask=taken, other=0, cache_modifier=".cg")
-            tl.atomic_min(ranked + cell, value, mask=taken & (value < now), sem="relaxed")
+            _lower(ranked + cell, value, taken)
 
 
 @triton.jit

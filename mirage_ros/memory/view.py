@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.downsample import USABLE, depth_to_cells
+from mirage_ros.memory.downsample import EDGE, INVALID, MASKED, USABLE, depth_to_cells
 from mirage_ros.memory.points import PointStore
 from mirage_ros.memory.read import read_elements
 from mirage_ros.memory.readout import Readout
@@ -18,6 +18,8 @@ from mirage_ros.memory.zbuffer import TOLERANCE
 
 # Views that one surfel remembers; the oldest is forgotten for a newer one.
 _VIEWS = 8
+# A surfel lists views in 16 bits, as their names plus one.
+_NAMES = 2**15 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,40 +128,48 @@ class ViewMemory:
         usable = cells.state == USABLE
         index, seen = self._surfels.winners(own, tolerance=self.tolerance)
         known = usable & (seen[0] > 0) & ((seen[0] / cells.depth - 1).abs() <= self.tolerance)
-        name = self._next % (1 << 15)
+        name = self._next % _NAMES
         self._next += 1
         self._surfels.own()
+        order = tile_order(height, width, depth.device)
+        new = order[(usable & ~known).reshape(-1)[order]]
+        view = View(latents.to(self.dtype).clone(), torch.where(usable, cells.depth, torch.nan).half(), own)
+        report = WriteReport(
+            masked=int((cells.state == MASKED).sum()),
+            invalid=int((cells.state == INVALID).sum()),
+            edge=int((cells.state == EDGE).sum()),
+        )
+        if view.nbytes > self.max_bytes:
+            report.dropped = int(usable.sum())
+            return report
+        if not self._make_room(view.nbytes + 2 * self._surfels.row_bytes * len(new)):
+            known, new = torch.zeros_like(known), order[usable.reshape(-1)[order]]
         rows = index[0][known].unique()
         column = self._surfels.columns["seen"]
         # The newest view is the first of a surfel's list; identifiers are stored plus one, zero is none.
         column[rows, 1:] = column[rows, :-1].clone()
         column[rows, 0] = name + 1
-        order = tile_order(height, width, depth.device)
-        new = order[(usable & ~known).reshape(-1)[order]]
         points = own.lift(cells.depth).reshape(-1, 3)[new]
         focal = torch.minimum(own.intrinsics[0, 0], own.intrinsics[1, 1])
         listed = torch.zeros(len(new), _VIEWS, dtype=torch.int16, device=self.device)
         listed[:, 0] = name + 1
-        view = View(latents.to(self.dtype).clone(), torch.where(usable, cells.depth, torch.nan).half(), own)
-        self._make_room(view.nbytes + 2 * self._surfels.row_bytes * len(new))
-        most = (
-            max(self.max_bytes - sum(v.nbytes for v in self._views.values()) - view.nbytes, 0)
-            // self._surfels.row_bytes
+        room = self.max_bytes - view.nbytes - sum(held.nbytes for held in self._views.values())
+        sizes = cells.depth.reshape(-1)[new] / focal
+        report.written, report.evicted = self._surfels.append(
+            points, sizes, {"seen": listed}, room // self._surfels.row_bytes
         )
-        evicted = self._surfels.append(points, cells.depth.reshape(-1)[new] / focal, {"seen": listed}, most)
+        report.explained, report.dropped = int(known.sum()), len(new) - report.written
         self._views[name] = view
-        return WriteReport(
-            masked=int((cells.state == 1).sum()),
-            invalid=int((cells.state == 2).sum()),
-            edge=int((cells.state == 3).sum()),
-            explained=int(known.sum()),
-            written=len(new),
-            evicted=evicted,
-        )
+        return report
 
-    def _make_room(self, needed: int) -> None:
+    def _make_room(self, needed: int) -> bool:
+        """Let go of the oldest views; false if all had to go, and with them the surfels, which then name none."""
         while self._views and self.nbytes + needed > self.max_bytes:
             del self._views[next(iter(self._views))]
+        if self._views or self.nbytes + needed <= self.max_bytes:
+            return True
+        self._surfels = self._new_surfels()
+        return False
 
     @torch.no_grad()
     def retrieve(self, camera: Camera) -> list[tuple[int, int]]:

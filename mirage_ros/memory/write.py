@@ -80,7 +80,8 @@ def judge(
     heard = inside & usable[at_own] & ~(real_memory & frame_imagined)
     agrees = heard & ((elements.depth / measured - 1).abs() <= rules.tolerance)
     around = _measured(elements, _least_around(cells.samples, height), views)
-    through = heard & measured.isfinite() & (elements.depth < around * (1 - rules.free_space))
+    # With a tolerance above `free_space` both could hold of one element, which then counts as agreeing.
+    through = heard & ~agrees & measured.isfinite() & (elements.depth < around * (1 - rules.free_space))
 
     good = (elements.depth.reciprocal() * store.columns["size"].index_select(0, elements.index).float()) * views.focal[
         0
@@ -111,7 +112,7 @@ def judge(
         worse[cell[hit & ~good[rows]]] = True
 
     # A worse element goes once every cell that it covers is held by better ones.
-    settled = (usable & ~explained) | explained
+    settled = usable | explained
     open_cells = torch.zeros(len(own), dtype=torch.bool, device=own.device)
     for rows, cell, _ in pairs:
         open_cells[rows[(cell < 0) | ~settled[cell.clamp(min=0)]]] = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from mirage_ros.memory.downsample import (
 from mirage_ros.memory.elements import ElementStore
 from mirage_ros.memory.patches import encode_patch
 from mirage_ros.memory.projection import Convention, views_of
-from mirage_ros.memory.provenance import IMAGINATION, FrameTable, SourceFrame
+from mirage_ros.memory.provenance import IMAGINATION, FrameTable, SourceFrame, check_place
 from mirage_ros.memory.rules import WriteReport, WriteRules
 from mirage_ros.memory.write import Verdict, eviction_order, judge, tile_order
 
@@ -37,6 +37,8 @@ SURE, UNSURE = 2, 1
 _EVICTED_AT_ONCE = 20
 # Cells along each side: rows and columns are stored in a byte.
 _MAX_SIDE = 256
+# Magnitudes from here on could overflow float32 when int8 features are decoded.
+_LARGEST_FEATURE = 1e38
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,13 @@ def check_write(
     colour: Tensor | None,
 ) -> None:
     """Refuse what cannot be written, naming the argument."""
+    given = {"latents": latents, "depth": depth, "keep": keep, "copied": copied, "colour": colour}
+    for name, value in given.items():
+        optional = name in ("keep", "copied", "colour")
+        if not (isinstance(value, Tensor) or (value is None and optional)):
+            raise TypeError(f"{name}: expected a tensor{' or None' * optional}, got {type(value).__name__}")
+    if not isinstance(camera, Camera):
+        raise TypeError(f"camera: expected Camera, got {type(camera).__name__}")
     if latents.ndim != 4 or latents.shape[1] != memory.channels or not latents.is_floating_point():
         raise ValueError(
             f"latents: expected float (T, {memory.channels}, h, w), got {tuple(latents.shape)} {latents.dtype}"
@@ -68,13 +77,15 @@ def check_write(
     count, _, height, width = latents.shape
     if not (1 <= height <= _MAX_SIDE and 1 <= width <= _MAX_SIDE):
         raise ValueError(f"latents: expected 1..{_MAX_SIDE} cells along each side, got {height} x {width}")
-    if not torch.isfinite(latents).all():
-        raise ValueError("latents: expected finite values, got NaN or infinity")
-    if depth.ndim != 3 or len(depth) != count or depth.numel() == 0 or not depth.is_floating_point():
+    # A comparison with NaN is false.
+    if not (latents.abs() < _LARGEST_FEATURE).all():
+        raise ValueError(f"latents: expected finite values of magnitudes below {_LARGEST_FEATURE:g}, got others")
+    if depth.ndim != 3 or len(depth) != count or 0 in depth.shape[1:] or not depth.is_floating_point():
         raise ValueError(f"depth: expected float ({count}, H, W) like latents, got {tuple(depth.shape)} {depth.dtype}")
     if camera.batch_shape != (count,):
         raise ValueError(f"camera: expected a batch of {count} like latents, got {tuple(camera.batch_shape)}")
-    if keep is not None and (keep.ndim != 3 or len(keep) != count or keep.numel() == 0 or keep.dtype != torch.bool):
+    check_place(camera.cam2world, "camera")
+    if keep is not None and (keep.ndim != 3 or len(keep) != count or 0 in keep.shape[1:] or keep.dtype != torch.bool):
         raise ValueError(f"keep: expected bool ({count}, H, W), got {tuple(keep.shape)} {keep.dtype}")
     if copied is not None and (copied.shape != (count, height, width) or copied.dtype != torch.bool):
         raise ValueError(f"copied: expected bool {(count, height, width)}, got {tuple(copied.shape)} {copied.dtype}")
@@ -83,26 +94,23 @@ def check_write(
     if colour is not None:
         if not memory.colour:
             raise ValueError("colour: expected None because this memory keeps no colours (LatentMemory(colour=True))")
-        if colour.ndim != 4 or len(colour) != count or colour.shape[-1] != 3 or colour.dtype != torch.uint8:
+        image = colour.ndim == 4 and len(colour) == count and colour.shape[-1] == 3 and 0 not in colour.shape[1:]
+        if not image or colour.dtype != torch.uint8:
             raise ValueError(f"colour: expected uint8 ({count}, H, W, 3), got {tuple(colour.shape)} {colour.dtype}")
-    given: dict[str, Any] = {
-        "latents": latents,
-        "depth": depth,
-        "camera": camera,
-        "keep": keep,
-        "copied": copied,
-        "colour": colour,
-    }
-    for name, value in given.items():
-        if value is not None and value.device != memory.device:
-            raise ValueError(f"{name}: expected on {memory.device} like the memory, got {value.device}")
+    devices = {name: value.device for name, value in given.items() if value is not None}
+    for name, device in {**devices, "camera": camera.device}.items():
+        if device != memory.device:
+            raise ValueError(f"{name}: expected on {memory.device} like the memory, got {device}")
 
 
 def source_frames(frame: SourceFrame | Sequence[SourceFrame] | None, count: int) -> list[SourceFrame]:
     """What a caller says about its frames, one for each."""
     if frame is None:
         return [SourceFrame()] * count
-    frames = [frame] if isinstance(frame, SourceFrame) else list(frame)
+    frames = [frame] if isinstance(frame, SourceFrame) else list(frame) if isinstance(frame, Sequence) else [frame]
+    for one in frames:
+        if not isinstance(one, SourceFrame):
+            raise TypeError(f"frame: expected SourceFrame, one or a sequence of them, got {type(one).__name__}")
     if len(frames) != count:
         raise ValueError(f"frame: expected {count} source frames, one for each frame of latents, got {len(frames)}")
     return frames
@@ -122,6 +130,9 @@ def write_frame(
     height, width = latents.shape[1:]
     camera = camera.to(dtype=torch.float64).resized(height, width)
     rules, store, device = target.rules, target.store, latents.device
+    # Beyond this the size of a cell overflows float16.
+    focal = torch.minimum(camera.intrinsics[0, 0], camera.intrinsics[1, 1])
+    depth = torch.where(depth <= focal * torch.finfo(torch.float16).max, depth, torch.nan)
     if target.convention.bilinear_depth:
         cells = bilinear_to_cells(depth, keep, height, width)
     else:
@@ -144,11 +155,14 @@ def write_frame(
     chosen = tile_order(height, width, device)
     chosen = chosen[new.reshape(-1)[chosen]]
     chosen = _make_room(target, chosen, imagined_frame, report)
-    _count(report, cells, skip, new, replaced, chosen)
-    if len(chosen):
+    slot = _slot(target, frame, camera, report) if len(chosen) else None
+    if slot is None:
+        chosen = chosen[:0]
+    else:
         rows = _rows(target, latents, cells, camera, chosen, colour)
-        rows["frame"] = torch.full((len(chosen),), _slot(target, frame, camera, report), device=device)
+        rows["frame"] = torch.full((len(chosen),), slot, device=device)
         store.append(rows, target.max_bytes)
+    _count(report, cells, skip, new, replaced, chosen)
     return report
 
 
@@ -189,8 +203,11 @@ def _make_room(target: Target, chosen: Tensor, imagined_frame: bool, report: Wri
     return chosen[: most - store.count]
 
 
-def _slot(target: Target, frame: SourceFrame, camera: Camera, report: WriteReport) -> int:
-    """A slot for the frame; the frame first in the order of eviction goes if there is none."""
+def _slot(target: Target, frame: SourceFrame, camera: Camera, report: WriteReport) -> int | None:
+    """A slot for the frame; the frame first in the order of eviction goes if there is none.
+
+    None if only observed frames could go for an imagined one.
+    """
     table, store = target.table, target.store
     if table.is_full():
         held = torch.bincount(store.columns["frame"][: store.count].to(torch.int64), minlength=len(table.rows))
@@ -198,6 +215,8 @@ def _slot(target: Target, frame: SourceFrame, camera: Camera, report: WriteRepor
         if len(empty) == 0:
             rows = table.rows
             empty = np.lexsort((rows["sequence"], ~rows["imagined"]))[:1]
+            if frame.kind == IMAGINATION and not rows["imagined"][empty[0]]:
+                return None
             gone = store.columns["frame"][: store.count] == int(empty[0])
             report.evicted += int(gone.sum())
             store.keep(~gone)
@@ -218,11 +237,10 @@ def _rows(
     local = torch.stack([x, y, torch.ones_like(x)], dim=-1) * depth.unsqueeze(-1)
     positions = local @ pose[:3, :3].mT + (pose[:3, 3] - target.origin.to(pose))
     focal = torch.minimum(intrinsics[0, 0], intrinsics[1, 1])
-    limit = torch.finfo(torch.float16)
     rows = {
         "positions": positions,
         "features": latents.reshape(len(latents), -1).T[chosen],
-        "size": (depth / focal).clamp(min=limit.smallest_normal, max=limit.max),
+        "size": (depth / focal).clamp(min=torch.finfo(torch.float16).smallest_normal),
         "confidence": torch.where(cells.sure.reshape(-1)[chosen], SURE, UNSURE),
         "cell": torch.stack([row, column], dim=-1),
     }

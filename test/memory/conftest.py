@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, pinhole
+from mirage_ros.memory.culling import BLOCK
+from mirage_ros.memory.projection import views_of
 
 
 @dataclass
@@ -39,6 +42,10 @@ class Room:
         points = camera.lift(self.depth(camera))
         waves = torch.arange(1, channels + 1) * 0.7
         return torch.sin(points.sum(dim=-1, keepdim=True) * waves + points[..., :1] * 2).movedim(-1, -3)
+
+    def latents(self, camera: Camera, channels: int = 6, grid: tuple[int, int] = (22, 40)) -> Tensor:
+        """(..., C, h, w) latents that say what is where."""
+        return self.colour(camera.resized(*grid), channels)
 
 
 @pytest.fixture
@@ -73,3 +80,65 @@ def _walk(count: int, turn: float = 1.0, length: float = 3.0, height: int = 352,
 def walk():
     """walk(count, turn, length, height, width): cameras that cross the room and turn."""
     return _walk
+
+
+def _random_scene(seed, count, kind):
+    """Positions (3, n), sizes (n,) float32 of one of several kinds of trouble."""
+    rng = np.random.default_rng(seed)
+    depth = 10.0 ** rng.uniform(-3, 7, count) if kind == "scales" else rng.uniform(0.5, 6, count)
+    positions = np.stack([rng.uniform(-0.9, 0.9, count) * depth, rng.uniform(-0.9, 0.9, count) * depth, depth])
+    sizes = depth / 6 * rng.uniform(0.2, 6, count)
+    if kind == "plane":
+        positions[:2] *= 3 / depth
+        positions[2] = 3
+    if kind == "behind":
+        positions[2] *= rng.choice([-1, 1], count)
+    if kind == "broken":
+        broken = rng.random(count) < 0.4
+        values = rng.choice([np.nan, np.inf, -np.inf, 1e38, -1e38], count)
+        axis = rng.integers(0, 3, count)
+        positions[axis, np.arange(count)] = np.where(broken, values, positions[axis, np.arange(count)])
+        sizes = np.where(rng.random(count) < 0.3, rng.choice([np.nan, np.inf, -1.0, 0.0], count), sizes)
+    if kind == "duplicates" and count:
+        chosen = rng.integers(0, max(count // 3, 1), count)
+        positions, sizes = positions[:, chosen], sizes[chosen]
+    return torch.from_numpy(positions).float(), torch.from_numpy(sizes).float()
+
+
+def _random_views(seed, views, convention, height=5, width=7, device="cpu"):
+    """Cameras near the origin that look roughly ahead, half of them with unequal focal lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    poses = torch.eye(4).repeat(views, 1, 1)
+    angle = (torch.rand(views, generator=generator) - 0.5) * 0.6
+    poses[:, 0, 0] = poses[:, 2, 2] = angle.cos()
+    poses[:, 0, 2], poses[:, 2, 0] = angle.sin(), -angle.sin()
+    poses[:, :3, 3] = torch.randn(views, 3, generator=generator) * 0.3
+    camera = pinhole(height, width, focal=0.7 * width).at(poses)
+    camera.intrinsics[1, 1] *= 1.0 if seed % 2 else 1.3
+    return views_of(camera.to(device), convention)
+
+
+def _padded(positions, sizes):
+    missing = -positions.shape[1] % BLOCK
+    return (
+        torch.cat([positions, torch.full((3, missing), math.nan)], dim=1),
+        torch.cat([sizes, torch.zeros(missing)]),
+    )
+
+
+@pytest.fixture(scope="session")
+def random_scene():
+    """random_scene(seed, count, kind): positions and sizes of elements."""
+    return _random_scene
+
+
+@pytest.fixture(scope="session")
+def random_views():
+    """random_views(seed, views, convention, height, width, device): target views."""
+    return _random_views
+
+
+@pytest.fixture(scope="session")
+def padded():
+    """padded(positions, sizes): the same, padded to whole blocks."""
+    return _padded

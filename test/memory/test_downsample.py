@@ -49,7 +49,6 @@ def test_two_surfaces_never_mix():
     assert (result.depth[:, 0] == 2).all()
     assert (result.depth[:, 1:] == 6).all()
     assert result.sure.tolist() == [[True, False, True, True]] * 4
-    assert (result.low[:, 1] == 2).all()
 
 
 def test_a_cell_shared_evenly_is_an_edge():
@@ -86,7 +85,6 @@ def test_masked_and_invalid_cells_are_told_apart_and_do_not_leak():
     assert result.state[0].tolist() == [MASKED, INVALID, INVALID, USABLE]
     assert result.depth[1, 0] == 3
     assert result.sure[1, 0]
-    assert result.low[0, 0] == math.inf
 
 
 def test_slope_follows_surfaces_and_stops_at_edges():

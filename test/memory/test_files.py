@@ -104,6 +104,8 @@ HOSTILE = {
     "frame is not in the table": lambda t, d: t["frame"].__setitem__(0, 4000),
     "frame is not in the table ": lambda t, d: t["frame"].__setitem__(0, -1),
     "cell is outside its frame": lambda t, d: t["cell"].__setitem__((0, 0), 200),
+    "sequence is out of range": lambda t, d: t["frames.sequence"].fill_(2**63 - 1),
+    "pose is out of the world": lambda t, d: t["frames.cam2world"][:, 0, 3].fill_(1e13),
     "pose is not rigid": lambda t, d: t["frames.cam2world"].mul_(3),
     "focal length is not positive": lambda t, d: t["frames.intrinsics"].mul_(-1),
     "frame ids are negative or not unique": lambda t, d: t["frames.id"].fill_(1),
@@ -115,6 +117,7 @@ HOSTILE = {
     "expected positions": lambda t, d: t.update(positions=t["positions"][:, :-1].contiguous()),
     "description is not usable": lambda t, d: d.update(channels=10**12),
     "description is not usable ": lambda t, d: d.update(origin=[1, 2]),
+    "description is not usable  ": lambda t, d: d.update(origin=[1e13, 0, 0]),
     "has no mirage_ros.latent_memory": lambda t, d: d.update(format="gaussians"),
 }
 
@@ -147,6 +150,9 @@ def test_a_memory_that_does_not_fit_is_refused(room, walk, tmp_path):
     memory.save(path)
     with pytest.raises(MemoryFileError, match="do not fit into max_bytes"):
         LatentMemory.load(path, max_bytes=12_000)
+    # Not even one block of elements.
+    with pytest.raises(MemoryFileError, match="max_bytes: expected at least"):
+        LatentMemory.load(path, max_bytes=1_000)
     assert LatentMemory.load(path, max_bytes=200_000).nbytes <= 200_000
 
 

@@ -1,16 +1,27 @@
-"""The compiled gather against torch's, bit for bit, and what happens where the library is missing."""
+"""The compiled library against torch, bit for bit, and what happens where it is missing."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mirage_ros.memory import native
-from mirage_ros.memory.native import gather_native, load_library
+from mirage_ros.memory.compact import winners_compact
+from mirage_ros.memory.culling import Blocks
+from mirage_ros.memory.native import gather_native, load_library, winners_native
+from mirage_ros.memory.projection import CENTRED, PUBLIC, Convention
+from mirage_ros.memory.zbuffer import winners_dense
+
+KINDS = ("room", "scales", "plane", "behind", "broken", "duplicates")
+ONE_CELL = Convention(footprints=False)
+INTEGER = Convention(integer_centres=True)
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the package was built without its compiled part")
 
@@ -84,3 +95,61 @@ def test_without_the_library_torch_reads_the_same(capsys):
     assert without[:2] == ["torch", "False"]
     assert within[:2] == ["compiled", "True"]
     assert without[2] == within[2]
+
+
+@settings(max_examples=150)
+@given(
+    seed=st.integers(0, 2**31),
+    count=st.sampled_from([0, 1, 2, 7, 40, 300, 2000]),
+    kind=st.sampled_from(KINDS),
+    views=st.integers(1, 3),
+    threads=st.integers(1, 4),
+    rule=st.sampled_from([("strict", 1), ("nearest", 1), ("nearest", 4)]),
+    convention=st.sampled_from([CENTRED, ONE_CELL, PUBLIC, INTEGER]),
+    tolerance=st.sampled_from([0.0, 0.05, 0.7]),
+    max_footprint=st.sampled_from([1, 2, 4]),
+)
+def test_compiled_winners_are_those_of_the_reference(
+    random_scene, random_views, padded, seed, count, kind, views, threads, rule, convention, tolerance, max_footprint
+):
+    positions, sizes = random_scene(seed, count, kind)
+    targets = random_views(seed, views, convention)
+    options = {"rule": rule[0], "best": rule[1], "tolerance": tolerance, "max_footprint": max_footprint}
+    store, lengths = padded(positions, sizes)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = winners_native(native.library(), store, lengths, targets, Blocks(store, lengths), **options)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found, winners_dense(positions, sizes, targets, **options))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rule", ["strict", "nearest"])
+def test_blocks_shared_by_threads_of_the_library_give_the_same_as_torch(random_scene, random_views, padded, rule, kind):
+    positions, sizes = random_scene(5, 40_000, kind)
+    views = random_views(5, 5, CENTRED, height=20, width=30)
+    store, lengths = padded(positions, sizes)
+    blocks = Blocks(store, lengths)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = winners_native(native.library(), store, lengths.half(), views, blocks, rule=rule)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found, winners_compact(store, lengths.half(), views, blocks, rule=rule))
+
+
+def test_several_callers_at_once_do_not_disturb_each_other(random_scene, random_views, padded):
+    scenes = [random_scene(seed, 30_000, "room") for seed in range(4)]
+    views = random_views(5, 4, CENTRED, height=20, width=30)
+
+    def read(scene):
+        store, lengths = padded(*scene)
+        return winners_native(native.library(), store, lengths, views, Blocks(store, lengths))
+
+    alone = [read(scene) for scene in scenes]
+    with ThreadPoolExecutor(4) as pool:
+        for expected, found in zip(alone * 5, pool.map(read, scenes * 5), strict=True):
+            assert torch.equal(found, expected)

@@ -129,3 +129,20 @@ def test_a_memory_with_a_full_frame_table_goes_on(room, walk):
         assert memory.nbytes <= 40_000
     assert 1 <= len(memory.frames()) <= memory._table.limit
     assert memory.frames()[-1].id == max(record.id for record in memory.frames())
+
+
+def test_the_largest_id_may_be_used_and_others_follow(room, walk):
+    camera = walk(3)
+    memory = LatentMemory(6)
+    frames = [SourceFrame(id=2**63 - 1), SourceFrame(), SourceFrame()]
+    memory.write(room.latents(camera), room.depth(camera), camera, frame=frames)
+    assert [record.id for record in memory.frames()] == [2**63 - 1, 0, 1]
+
+
+def test_a_pose_out_of_the_world_is_refused(memory):
+    before = memory.elements().positions
+    far = torch.eye(4, dtype=torch.float64)
+    far[0, 3] = 1e13
+    with pytest.raises(ValueError, match=r"poses\[10\]: expected within 1e\+12 m of the origin"):
+        memory.repose({10: far})
+    assert torch.equal(memory.elements().positions, before)

@@ -146,3 +146,17 @@ def test_coming_closer_leaves_no_holes():
     assert (memory.render(closer)[1] == 1).all()
     aside = memory.render(camera.at(pan(torch.eye(4), 0.3, 2)))[1]
     assert 0.5 < aside[1].mean() < 1
+
+
+def test_a_cap_below_one_block_is_refused():
+    with pytest.raises(ValueError, match="max_bytes: expected at least 4352"):
+        RgbMemory(encode, STRIDE, max_bytes=4000)
+
+
+def test_pixels_without_room_are_counted_as_dropped(room):
+    colour, depth, camera = room
+    memory = RgbMemory(encode, STRIDE, max_bytes=5000)
+    report = memory.write(None, depth[:1], camera[:1], colour=colour[:1])
+    assert (report.written, report.dropped) == (256, depth[0].numel() - 256)
+    assert len(memory) == 256
+    assert memory.nbytes <= 5000

@@ -39,42 +39,6 @@ def interpreted():
             yield lambda function, *args, **options: pool.submit(function, *args, **options).result()
 
 
-def scene(seed, count, kind):
-    """Positions (3, n), sizes (n,) float32 of one of several kinds of trouble."""
-    rng = np.random.default_rng(seed)
-    depth = 10.0 ** rng.uniform(-3, 7, count) if kind == "scales" else rng.uniform(0.5, 6, count)
-    positions = np.stack([rng.uniform(-0.9, 0.9, count) * depth, rng.uniform(-0.9, 0.9, count) * depth, depth])
-    sizes = depth / 6 * rng.uniform(0.2, 6, count)
-    if kind == "plane":
-        positions[:2] *= 3 / depth
-        positions[2] = 3
-    if kind == "behind":
-        positions[2] *= rng.choice([-1, 1], count)
-    if kind == "broken":
-        broken = rng.random(count) < 0.4
-        values = rng.choice([np.nan, np.inf, -np.inf, 1e38, -1e38], count)
-        axis = rng.integers(0, 3, count)
-        positions[axis, np.arange(count)] = np.where(broken, values, positions[axis, np.arange(count)])
-        sizes = np.where(rng.random(count) < 0.3, rng.choice([np.nan, np.inf, -1.0, 0.0], count), sizes)
-    if kind == "duplicates" and count:
-        chosen = rng.integers(0, max(count // 3, 1), count)
-        positions, sizes = positions[:, chosen], sizes[chosen]
-    return torch.from_numpy(positions).float(), torch.from_numpy(sizes).float()
-
-
-def targets(seed, views, convention, height=5, width=7, device="cpu"):
-    """Cameras near the origin that look roughly ahead, half of them with unequal focal lengths."""
-    generator = torch.Generator().manual_seed(seed)
-    poses = torch.eye(4).repeat(views, 1, 1)
-    angle = (torch.rand(views, generator=generator) - 0.5) * 0.6
-    poses[:, 0, 0] = poses[:, 2, 2] = angle.cos()
-    poses[:, 0, 2], poses[:, 2, 0] = angle.sin(), -angle.sin()
-    poses[:, :3, 3] = torch.randn(views, 3, generator=generator) * 0.3
-    camera = pinhole(height, width, focal=0.7 * width).at(poses)
-    camera.intrinsics[1, 1] *= 1.0 if seed % 2 else 1.3
-    return views_of(camera.to(device), convention)
-
-
 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**31),
@@ -87,11 +51,11 @@ def targets(seed, views, convention, height=5, width=7, device="cpu"):
     max_footprint=st.sampled_from([1, 2, MAX_FOOTPRINT]),
 )
 def test_winners_are_those_of_the_reference(
-    interpreted, seed, count, kind, views, convention, rule, tolerance, max_footprint
+    random_scene, random_views, interpreted, seed, count, kind, views, convention, rule, tolerance, max_footprint
 ):
-    positions, sizes = scene(seed, count, kind)
+    positions, sizes = random_scene(seed, count, kind)
     options = {"rule": rule[0], "best": rule[1], "tolerance": tolerance, "max_footprint": max_footprint}
-    into = targets(seed, views, convention)
+    into = random_views(seed, views, convention)
     expected = winners_dense(positions, sizes, into, **options)
     assert torch.equal(interpreted(winners_triton, positions, sizes, into, **options), expected)
 
@@ -174,20 +138,20 @@ def test_depths_that_differ_by_rounding_alone(interpreted):
     assert torch.equal(interpreted(winners_triton, positions, sizes, views, rule="strict"), expected)
 
 
-def test_views_with_their_own_elements_in_any_layout(interpreted):
-    scenes = [scene(seed, 60, "room") for seed in range(2)]
+def test_views_with_their_own_elements_in_any_layout(random_scene, random_views, interpreted):
+    scenes = [random_scene(seed, 60, "room") for seed in range(2)]
     positions = torch.stack([positions.T for positions, _ in scenes]).mT
     sizes = torch.stack([sizes for _, sizes in scenes], dim=-1).half().T
     assert not positions.is_contiguous()
-    views = targets(7, 2, CENTRED)
+    views = random_views(7, 2, CENTRED)
     expected = winners_dense(positions, sizes, views)
     assert not torch.equal(expected[0], winners_dense(positions[1], sizes[1], views.at(slice(0, 1)))[0])
     assert torch.equal(interpreted(winners_triton, positions, sizes, views), expected)
 
 
-def test_a_workspace_forgets_the_read_before(interpreted):
-    views = targets(3, 2, CENTRED)
-    near, far = scene(1, 80, "room"), scene(2, 5, "room")
+def test_a_workspace_forgets_the_read_before(random_scene, random_views, interpreted):
+    views = random_views(3, 2, CENTRED)
+    near, far = random_scene(1, 80, "room"), random_scene(2, 5, "room")
     workspace = Workspace.like(views, 2)
     full = interpreted(winners_triton, *near, views, best=2, workspace=workspace)
     workspace.keys.copy_(full)
@@ -199,9 +163,9 @@ def test_a_workspace_forgets_the_read_before(interpreted):
     assert (empty == -1).all()
 
 
-def test_what_a_kernel_would_read_beyond_is_refused():
-    views = targets(3, 2, CENTRED)
-    positions, sizes = scene(1, 8, "room")
+def test_what_a_kernel_would_read_beyond_is_refused(random_scene, random_views):
+    views = random_views(3, 2, CENTRED)
+    positions, sizes = random_scene(1, 8, "room")
     with pytest.raises(ValueError, match=r"workspace: expected buffers for \(2, 1, 35\), got \(2, 2, 35\)"):
         winners_triton(positions, sizes, views, workspace=Workspace.like(views, 2))
     with pytest.raises(ValueError, match=r"sizes: expected \(2, 8\) or \(8,\), got \(7,\)"):
@@ -212,10 +176,10 @@ def test_what_a_kernel_would_read_beyond_is_refused():
         winners_triton(positions, sizes, views, rule="strict", best=2)
 
 
-def test_a_cpu_is_read_with_torch(interpreted):
+def test_a_cpu_is_read_with_torch(random_scene, random_views, interpreted):
     assert not available(torch.device("cpu"))
-    positions, sizes = scene(4, 50, "room")
-    views = targets(4, 2, CENTRED)
+    positions, sizes = random_scene(4, 50, "room")
+    views = random_views(4, 2, CENTRED)
     expected = winners_dense(positions, sizes, views, rule="strict")
     assert torch.equal(winners_device(positions, sizes, views, rule="strict"), expected)
     assert interpreted(trial, torch.device("cpu"))
@@ -224,31 +188,31 @@ def test_a_cpu_is_read_with_torch(interpreted):
 @needs_gpu
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("rule", "best"), [("strict", 1), ("nearest", 1), ("nearest", 4)])
-def test_a_gpu_finds_the_winners_of_the_reference(kind, rule, best):
+def test_a_gpu_finds_the_winners_of_the_reference(random_scene, random_views, kind, rule, best):
     device = torch.device("cuda", torch.cuda.current_device())
     assert available(device)
-    positions, sizes = scene(1, 50_000, kind)
+    positions, sizes = random_scene(1, 50_000, kind)
     for convention in (CENTRED, PUBLIC):
-        views = targets(1, 3, convention, 44, 80)
+        views = random_views(1, 3, convention, 44, 80)
         expected = winners_dense(positions, sizes, views, rule=rule, best=best)
-        views = targets(1, 3, convention, 44, 80, device)
+        views = random_views(1, 3, convention, 44, 80, device)
         found = winners_triton(positions.to(device), sizes.to(device), views, rule=rule, best=best)
         assert torch.equal(found.cpu(), expected)
 
 
 @needs_gpu
 @pytest.mark.parametrize("rule", ["strict", "nearest"])
-def test_a_captured_read_follows_its_inputs(rule):
+def test_a_captured_read_follows_its_inputs(random_scene, random_views, rule):
     device = torch.device("cuda", torch.cuda.current_device())
-    positions, sizes = (tensor.to(device) for tensor in scene(1, 20_000, "room"))
-    views = targets(1, 2, CENTRED, 44, 80, device)
+    positions, sizes = (tensor.to(device) for tensor in random_scene(1, 20_000, "room"))
+    views = random_views(1, 2, CENTRED, 44, 80, device)
     workspace = Workspace.like(views)
     winners_triton(positions, sizes, views, rule=rule, workspace=workspace)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         found = winners_triton(positions, sizes, views, rule=rule, workspace=workspace)
     for seed in (2, 3):
-        positions.copy_(scene(seed, 20_000, "room")[0])
-        views.matrices.copy_(targets(seed, 2, CENTRED, 44, 80).matrices)
+        positions.copy_(random_scene(seed, 20_000, "room")[0])
+        views.matrices.copy_(random_views(seed, 2, CENTRED, 44, 80).matrices)
         graph.replay()
         assert torch.equal(found, winners_dense(positions, sizes, views, rule=rule))

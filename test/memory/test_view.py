@@ -103,3 +103,34 @@ def test_bad_arguments_are_named(room):
         ViewMemory(3).write(latents[:2], depth[:3], camera[:3])
     with pytest.raises(ValueError, match="channels, views: expected"):
         ViewMemory(0)
+
+
+def test_a_view_larger_than_the_cap_is_dropped(room):
+    latents, depth, camera = room
+    memory = ViewMemory(3, max_bytes=500)
+    report = memory.write(latents[:1], depth[:1], camera[:1])
+    assert report.dropped > 50
+    assert report.cells == 96
+    assert len(memory) == memory.nbytes == 0
+    assert memory.read(camera[0].resized(8, 12)).visible.sum() == 0
+
+
+@pytest.mark.parametrize("max_bytes", [1_500, 3_000, 12_000])
+def test_small_caps_hold_while_surfels_and_views_compete(room, max_bytes):
+    latents, depth, camera = room
+    memory = ViewMemory(3, max_bytes=max_bytes)
+    for t in range(20):
+        report = memory.write(latents[t : t + 1], depth[t : t + 1], camera[t : t + 1])
+        assert memory.nbytes <= max_bytes
+        assert report.cells == 96
+    assert len(memory) > 0
+
+
+def test_names_of_views_start_again_after_the_last(room):
+    latents, depth, camera = room
+    memory = ViewMemory(3)
+    memory._next = 2**15 - 3
+    memory.write(latents[:4], depth[:4], camera[:4])
+    grid = camera.resized(8, 12)
+    assert {memory.retrieve(grid[t])[0][0] for t in range(4)} <= {2**15 - 3, 2**15 - 2, 0, 1}
+    assert {name for name, _ in memory.retrieve(grid[3])} == {2**15 - 3, 2**15 - 2, 0, 1}

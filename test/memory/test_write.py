@@ -1,0 +1,117 @@
+"""What a new view says of what is there: it adds, confirms, replaces and removes."""
+
+from __future__ import annotations
+
+import torch
+
+from mirage_ros.memory import IMAGINATION, LatentMemory, SourceFrame, WriteRules
+
+GRID = (22, 40)
+
+
+def test_seeing_the_same_again_adds_nothing_but_confidence(room, walk):
+    camera = walk(1)
+    memory = LatentMemory(6)
+    first = memory.write(room.latents(camera), room.depth(camera), camera)
+    count = len(memory)
+    before = memory.elements().confidence.mean()
+    again = memory.write(room.latents(camera), room.depth(camera), camera)
+    assert again.added < 0.01 * first.added
+    assert len(memory) - count < 0.01 * count
+    assert again.confirmed > 0.9 * count
+    assert memory.elements().confidence.mean() > before + 0.9
+
+
+def test_a_finer_view_replaces_a_coarser_one(empty_room, walk):
+    far = walk(1, length=0.0)
+    near = far.at(far.cam2world.clone())
+    near.cam2world[0, 0, 3] += 4.0
+    memory = LatentMemory(6)
+    memory.write(empty_room.latents(far), empty_room.depth(far), far)
+    count = len(memory)
+    report = memory.write(empty_room.latents(near), empty_room.depth(near), near)
+    assert report.replaced > 0.5 * report.added
+    assert report.superseded > 50
+    assert len(memory) == count + report.added - report.superseded - report.removed
+    readout = memory.read(near.resized(*GRID))
+    assert (readout.source == 1).float().mean() > 0.9
+    assert readout.coverage()[0] > 0.98
+    # Looking from afar again finds everything as fine as before, and adds nothing.
+    back = memory.write(empty_room.latents(far), empty_room.depth(far), far)
+    assert back.added < 0.03 * count
+
+
+def test_what_has_left_is_gone_after_two_views_through_its_place(room, empty_room, walk):
+    camera = walk(1)
+    memory = LatentMemory(6)
+    for _ in range(3):
+        memory.write(room.latents(camera), room.depth(camera), camera)
+    away = []
+    for _ in range(3):
+        memory.write(empty_room.latents(camera), empty_room.depth(camera), camera)
+        truth = empty_room.depth(camera.resized(*GRID))
+        readout = memory.read(camera.resized(*GRID))
+        in_front = (readout.visible[:, 0] > 0) & (readout.depth[:, 0] < 0.85 * truth)
+        away.append(int(in_front.sum()))
+    boxes = (room.depth(camera.resized(*GRID)) < 0.85 * empty_room.depth(camera.resized(*GRID))).sum()
+    assert boxes > 60
+    assert away[0] > 0.5 * boxes
+    assert away[1] == 0
+
+
+def test_confidence_falls_at_the_first_view_through_and_recovers(room, empty_room, walk):
+    camera = walk(1)
+    memory = LatentMemory(6)
+    for _ in range(4):
+        memory.write(room.latents(camera), room.depth(camera), camera)
+    count = len(memory)
+    report = memory.write(empty_room.latents(camera), empty_room.depth(camera), camera)
+    assert report.seen_through > 40
+    doubted = memory.elements().confidence == 1
+    assert doubted.sum() >= report.seen_through - report.removed
+    memory.write(room.latents(camera), room.depth(camera), camera)
+    report = memory.write(empty_room.latents(camera), empty_room.depth(camera), camera)
+    # It was seen again in between, so one more view through it does not remove it.
+    assert report.removed < 0.1 * report.seen_through
+    assert len(memory) > count
+
+
+def test_imagination_neither_removes_nor_replaces_what_was_observed(room, empty_room, walk):
+    camera = walk(1)
+    memory = LatentMemory(6)
+    memory.write(room.latents(camera), room.depth(camera), camera)
+    before = memory.elements()
+    for _ in range(3):
+        report = memory.write(
+            empty_room.latents(camera), empty_room.depth(camera), camera, frame=SourceFrame(kind=IMAGINATION)
+        )
+        assert report.removed == report.superseded == report.seen_through == 0 or report.removed <= len(memory) - len(
+            before.size
+        )
+    after = memory.elements()
+    assert torch.equal(after.positions[: len(before.size)], before.positions)
+    assert torch.equal(after.confidence[: len(before.size)], before.confidence)
+    assert after.imagined[len(before.size) :].all()
+
+
+def test_an_observation_takes_the_place_of_imagination(empty_room, walk):
+    camera = walk(1)
+    memory = LatentMemory(6)
+    latents = empty_room.latents(camera)
+    memory.write(latents, empty_room.depth(camera), camera, frame=SourceFrame(kind=IMAGINATION))
+    report = memory.write(latents + 1, empty_room.depth(camera), camera)
+    assert report.replaced > 0.95 * GRID[0] * GRID[1]
+    assert memory.elements().imagined.float().mean() < 0.02
+    readout = memory.read(camera.resized(*GRID))
+    assert (readout.latents - latents - 1).abs().median() < 1e-2
+
+
+def test_what_agrees_within_a_wide_tolerance_is_not_seen_through(room, walk):
+    camera = walk(1)
+    memory = LatentMemory(6, rules=WriteRules(tolerance=0.3, free_space=0.05))
+    memory.write(room.latents(camera), room.depth(camera), camera)
+    before = memory.elements().confidence
+    # Further by more than the free space, but within the tolerance.
+    report = memory.write(room.latents(camera), room.depth(camera) * 1.15, camera)
+    assert report.confirmed > 0.9 * len(before)
+    assert report.seen_through < 0.01 * report.confirmed
