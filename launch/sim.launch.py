@@ -48,7 +48,12 @@ def generate_launch_description():
     share = share_directory()
     mirage = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share / "launch" / "mirage.launch.py")),
-        launch_arguments={"namespace": LaunchConfiguration("namespace"), "camera_pose": "true_pose"}.items(),
+        launch_arguments={
+            "namespace": LaunchConfiguration("namespace"),
+            "camera_pose": "true_pose",
+            # Where the camera makes the time, the others follow it.
+            "use_sim_time": LaunchConfiguration("publish_clock"),
+        }.items(),
         condition=IfCondition(LaunchConfiguration("mirage")),
     )
     rviz = Node(
@@ -56,6 +61,7 @@ def generate_launch_description():
         executable="rviz2",
         namespace=LaunchConfiguration("namespace"),
         arguments=["-d", str(share / "config" / "mirage.rviz")],
+        parameters=[{"use_sim_time": ParameterValue(LaunchConfiguration("publish_clock"), value_type=bool)}],
         # The same settings as the nodes', or it would not see them.
         additional_env=default_environment(),
         condition=IfCondition(LaunchConfiguration("rviz")),

@@ -108,13 +108,15 @@ def check_perception() -> list[Finding]:
     from mirage_ros.perception.registry import DEPTHS, FILTERS
 
     sam = hasattr(transformers, "Sam3VideoModel")
-    from mirage_ros.perception import depth_anything, entities, map_anything, unidepth, video_segmenter
+    from mirage_ros.perception import depth_anything, entities, video_segmenter
+    from mirage_ros.perception.map_anything import MapAnythingDepth
+    from mirage_ros.perception.unidepth import UniDepth
 
     needs: dict[str, tuple[bool, str, tuple[str, ...]]] = {
         # name: (whether the code is there, what installs it, the weights it asks for)
         "depth-anything": (True, "", (depth_anything.INDOOR,)),
-        "map-anything": (importable("mapanything"), map_anything.COMMAND, (map_anything.SOURCE,)),
-        "unidepth": (importable("unidepth"), unidepth.COMMAND, (unidepth.SOURCE,)),
+        "map-anything": (importable("mapanything"), MapAnythingDepth.COMMAND, (MapAnythingDepth.SOURCE,)),
+        "unidepth": (importable("unidepth"), UniDepth.COMMAND, (UniDepth.SOURCE,)),
         "open-vocabulary": (sam, "pip install 'transformers>=5'", (entities.QWEN, video_segmenter.SAM3)),
     }
     findings = []

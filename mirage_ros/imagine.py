@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,13 +15,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mirage_ros.evaluation.metrics import masked_psnr
-from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros
+from mirage_ros.imagine_inputs import Options, Task, read_task
 from mirage_ros.media import VideoWriter, colour_depth, contact_sheet, save_png
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.registry import make_perception
-from mirage_ros.recordings.rgbd import RgbdFolder
-from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.world.frames import fit_colour, fit_nearest
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.results import STAGES, ImaginedChunk
@@ -30,148 +27,6 @@ from mirage_ros.world.results import STAGES, ImaginedChunk
 COLUMNS = 8
 # Metres that the darkest colour of depth pictures stands for.
 FAR = 6.0
-
-
-@dataclass
-class Options:
-    """Imagine what a camera would see along a trajectory, and write film, frames, depth, visibility and memory."""
-
-    out: Path
-    """folder for the results"""
-    image: Path | None = None
-    """first view: an image file"""
-    depth: Path | None = None
-    """its depth: 16-bit PNG in millimetres, or .npy in metres"""
-    camera: Path | None = None
-    """its intrinsics: text file with 3x3 numbers, pixel centres at integers as in ROS and OpenCV"""
-    trajectory: Path | None = None
-    """target poses; the first is that of the image. 4x4 matrices, TUM, nerfstudio or RealEstate10K"""
-    format: Annotated[str | None, tyro.conf.arg(help="of the trajectory; guessed by default")] = None
-    rgbd: Path | None = None
-    """a recorded walk in place of the five options above: its first frame is seen, the poses of all are imagined"""
-    every: int = 1
-    """take every n-th frame of the walk"""
-    frames: int | None = None
-    """imagine at most this many frames"""
-    memory: Path | None = None
-    """start from a memory file"""
-    preset: str = "default"
-    weights: str | None = None
-    """folder or hub repository; the preset's own by default"""
-    random_weights: bool = False
-    """load nothing, to try the machinery"""
-    conventions: str = "paper"
-    """'public' for weights trained with the public Mirage code"""
-    device: str = "cpu"
-    depth_estimator: str = "auto"
-    """of imagined frames: joint, memory, sensor (recorded walks), depth-anything, map-anything, unidepth; auto takes
-    the model's own, else the walk's, else the memory's"""
-    dynamic_filter: str = "none"
-    """what keeps moving things and sky out of the memory: none, geometric, open-vocabulary"""
-    prompt: str = ""
-    seed: int = 0
-    steps: int | None = None
-    """denoising steps; the preset's by default"""
-    fps: float | None = None
-    """of the film; the preset's by default"""
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What is asked for.
-
-    Attributes:
-        rgb: (H, W, 3) uint8 first view.
-        depth: (H, W) metres of it.
-        camera: (T,) target cameras; the first is that of the image.
-        truth: real frames and depths of the targets, where a walk was recorded.
-    """
-
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    camera: Camera
-    truth: list[tuple[NDArray[np.uint8], NDArray[np.float32]]] | None = None
-
-
-def read_task(options: Options, world: WorldModel) -> Task:
-    """Read the inputs that the options name.
-
-    Raises:
-        ValueError: options contradict each other, or an input does not fit; names it.
-        FileNotFoundError: an input is missing.
-    """
-    if options.every < 1:
-        raise ValueError(f"every: expected at least 1, got {options.every}")
-    if options.frames is not None and options.frames < 1:
-        raise ValueError(f"frames: expected at least 1, got {options.frames}")
-    single = ("image", "depth", "camera", "trajectory")
-    if options.rgbd is not None:
-        given = [name for name in single if getattr(options, name) is not None]
-        if given:
-            raise ValueError(f"rgbd: expected alone, got {', '.join(given)} too")
-        walk = RgbdFolder(options.rgbd)
-        indices = list(range(0, len(walk), options.every))
-        indices = indices[: world.frames_for(min(len(indices), options.frames or len(indices)))]
-        frames = [walk[index] for index in indices]
-        first = frames[0]
-        poses = torch.stack([frame.camera.cam2world for frame in frames])
-        camera = Camera(first.camera.intrinsics, poses, first.camera.height, first.camera.width)
-        return Task(first.rgb, first.depth, camera, [(frame.rgb, frame.depth) for frame in frames])
-    missing = [name for name in single if getattr(options, name) is None]
-    if missing:
-        raise ValueError(f"{missing[0]}: expected with the others of {', '.join(single)}, or rgbd alone, got none")
-    assert options.image is not None
-    assert options.depth is not None
-    assert options.camera is not None
-    assert options.trajectory is not None
-    rgb = _read_image(options.image)
-    intrinsics = _read_intrinsics(options.camera)
-    poses = read_trajectory(options.trajectory, options.format).cam2world
-    if options.frames is not None:
-        poses = poses[: world.frames_for(options.frames)]
-    return Task(rgb, _read_depth(options.depth), Camera(intrinsics, poses, *rgb.shape[:2]))
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    if not path.is_file():
-        raise FileNotFoundError(f"image: {path} is not a file")
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise ValueError(f"image: expected a picture, got {path}")
-    return np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8)
-
-
-def _read_depth(path: Path) -> NDArray[np.float32]:
-    if not path.is_file():
-        raise FileNotFoundError(f"depth: {path} is not a file")
-    if path.suffix == ".npy":
-        try:
-            metres = np.load(path, allow_pickle=False)
-        except ValueError as error:
-            raise ValueError(f"depth: expected an array of metres, got {path}: {error}") from None
-        if metres.ndim != 2 or not np.issubdtype(metres.dtype, np.floating):
-            raise ValueError(
-                f"depth: expected (H, W) floating-point metres, got {metres.shape} {metres.dtype} in {path}"
-            )
-        return metres.astype(np.float32)
-    millimetres: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if millimetres is None or millimetres.dtype != np.uint16 or millimetres.ndim != 2:
-        raise ValueError(f"depth: expected a 16-bit PNG of one channel or a .npy file, got {path}")
-    return np.where(millimetres == 65535, 0, millimetres).astype(np.float32) / np.float32(1000)
-
-
-def _read_intrinsics(path: Path) -> torch.Tensor:
-    if not path.is_file():
-        raise FileNotFoundError(f"camera: {path} is not a file")
-    try:
-        matrix = np.loadtxt(path, dtype=np.float64)
-    except ValueError as error:
-        raise ValueError(f"camera: expected 3x3 numbers in {path}, {error}") from None
-    if matrix.shape != (3, 3):
-        raise ValueError(f"camera: expected 3x3 numbers in {path}, got {matrix.shape}")
-    intrinsics = torch.from_numpy(matrix)
-    check_intrinsics(intrinsics, name=f"camera {path}")
-    return intrinsics_from_ros(intrinsics)
 
 
 class Results:

@@ -10,7 +10,8 @@ PARTS = {
     "conversions": ("mirage_ros.bench.conversions", "ROS images to arrays and back"),
     "memory": ("mirage_ros.bench.memory", "the latent memory: time of reads, bytes, coverage"),
     "rollout": ("mirage_ros.bench.rollout", "seconds for each imagined frame, by stage, with three kinds of cache"),
-    "node": ("mirage_ros.bench.node", "the node over DDS: previews, frames, losses, cancelling, resident memory"),
+    "node": ("mirage_ros.bench.node", "the node over DDS: previews, frames, losses, cancelling"),
+    "soak": ("mirage_ros.bench.soak", "the node over minutes of steady commands: resident memory, cap"),
     "perception": ("mirage_ros.bench.perception", "moving things, depth and cameras against the simulator's truth"),
     "sim": ("mirage_ros.bench.sim", "frames per second of the simulator"),
 }

@@ -1,7 +1,7 @@
 """`mirage bench node`: the node as a process, measured by a subscriber in another one, over DDS.
 
-Pose to preview, imagined frames a second as received, messages lost of a long stream of previews, time from a cancel to
-its answer in denoising steps, and resident memory over steady commands.
+Pose to preview with the node idle and while it imagines, imagined frames a second as received, messages lost of a long
+stream of previews, and time from a cancel to its answer in denoising steps.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Subscriber:
                 row.kind, name, lambda message, times=times: self._note(times, message), row.qos()
             )
         self._publishers: dict[str, Any] = {}
-        for name in ("path", "preview/pose"):
+        for name in ("path", "pose", "preview/pose"):
             row = topic(name)
             self._publishers[name] = self._node.create_publisher(row.kind, name, row.qos())
         self.spin_until(lambda: all(p.get_subscription_count() for p in self._publishers.values()))
@@ -83,12 +83,20 @@ class Subscriber:
             return None
         return self.arrived["preview/image"][stamp] - start
 
+    def stream(self, pose: Tensor) -> None:
+        """Send a pose command and wait for nothing."""
+        stamp = stamp_from_ns(self._node.get_clock().now().nanoseconds)
+        self._publishers["pose"].publish(pose_to_stamped(pose.double(), Header(stamp=stamp, frame_id="map")))
+
+    def spin_for(self, seconds: float) -> None:
+        """Receive for a while."""
+        end = time.monotonic() + seconds
+        self.spin_until(lambda: time.monotonic() >= end, seconds + 1)
+
     def path(self, poses: Tensor) -> tuple[float, float]:
         """Seconds until the first frame, and frames a second from then on, as received."""
-        now = self._node.get_clock().now().nanoseconds
-        stamps = [now + index for index in range(len(poses))]
         start = time.perf_counter()
-        self._publishers["path"].publish(poses_to_path(poses.double(), Header(frame_id="map"), stamps))
+        stamps = self._send_path(poses)
         arrived = self.arrived["imagined/image"]
         if not self.spin_until(lambda: stamps[-1] in arrived):
             raise TimeoutError(f"the path's frames did not arrive within {TIMEOUT:g} s")
@@ -96,6 +104,16 @@ class Subscriber:
         if len(times) < len(stamps):
             raise RuntimeError(f"{len(stamps) - len(times)} of {len(stamps)} imagined frames were lost")
         return times[0] - start, len(times) / (times[-1] - start)
+
+    def begin_path(self, poses: Tensor) -> int:
+        """Send a path; the stamp of its last frame."""
+        return self._send_path(poses)[-1]
+
+    def _send_path(self, poses: Tensor) -> list[int]:
+        now = self._node.get_clock().now().nanoseconds
+        stamps = [now + index for index in range(len(poses))]
+        self._publishers["path"].publish(poses_to_path(poses.double(), Header(frame_id="map"), stamps))
+        return stamps
 
     def close(self) -> None:
         """Leave the graph."""
@@ -133,7 +151,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with ExitStack() as stack:
         start = time.perf_counter()
-        process = stack.enter_context(running("mirage", parameter_arguments(parameters), log=folder / "mirage.log"))
+        stack.enter_context(running("mirage", parameter_arguments(parameters), log=folder / "mirage.log"))
         mirage = stack.enter_context(Mirage(timeout=TIMEOUT))
         figures["start to active, s"] = time.perf_counter() - start
         path = plan_path(build_scene(3, "rooms", 0), 24 + options.frames, 3)
@@ -145,21 +163,38 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         delays = [subscriber.preview(path[index % len(path)], 30.0) for index in range(options.previews)]
         came = [1000 * delay for delay in delays if delay is not None]
         figures["previews asked for"], figures["previews lost"] = len(delays), len(delays) - len(came)
-        figures["pose to preview, median, ms"] = float(np.median(came))
-        figures["pose to preview, 95th percentile, ms"] = float(np.percentile(came, 95))
+        figures |= spread("pose to preview", came)
+        figures |= spread("the same while imagining", busy(subscriber, path, options.frames, options.busy))
         subscriber.path(path[16 : 16 + options.frames])
         first, rate = subscriber.path(path[16 : 16 + options.frames])
         figures["path: first frame after, s"], figures["path: frames a second as received"] = first, rate
         figures["cancel answered after, ms"], figures["one denoising step, ms"] = cancel(mirage, path)
-        if options.minutes:
-            figures["resident memory over steady commands, MiB"] = steady(
-                subscriber, path[: options.frames], options.minutes, process.pid
-            )
         status = mirage.status()
         figures["memory bytes / cap"] = f"{status.bytes} / {status.max_bytes}"
         for stage in ("read", "denoise", "decode", "perceive", "write"):
             figures[f"last chunk: {stage}, ms a frame"] = 1000 * getattr(status, f"{stage}_time")
     return figures
+
+
+def spread(name: str, milliseconds: list[float]) -> dict[str, float]:
+    """Median and 95th percentile."""
+    median, high = np.percentile(milliseconds, [50, 95])
+    return {f"{name}, median, ms": float(median), f"{name}, 95th percentile, ms": float(high)}
+
+
+def busy(subscriber: Subscriber, path: Tensor, frames: int, count: int) -> list[float]:
+    """Milliseconds from pose to preview while one path after the other is imagined; poses at irregular moments."""
+    pauses, came = np.random.default_rng(0).uniform(0.05, 0.25, count), []
+    last = subscriber.begin_path(path[16 : 16 + frames])
+    for index, pause in enumerate(pauses):
+        if last in subscriber.arrived["imagined/image"]:
+            last = subscriber.begin_path(path[16 : 16 + frames])
+        subscriber.spin_for(pause)
+        delay = subscriber.preview(path[index % len(path)], TIMEOUT)
+        if delay is not None:
+            came.append(1000 * delay)
+    subscriber.spin_until(lambda: last in subscriber.arrived["imagined/image"])
+    return came
 
 
 def cancel(mirage: Mirage, path: Tensor) -> tuple[float, float]:
@@ -185,16 +220,6 @@ def cancel(mirage: Mirage, path: Tensor) -> tuple[float, float]:
     return 1000 * float(np.median(answers)), 1000 * float(np.median(steps))
 
 
-def steady(subscriber: Subscriber, path: Tensor, minutes: float, process: int) -> list[float]:
-    """Resident memory at the start and after each quarter of the time, while paths are imagined without a pause."""
-    resident, start = [resident_mebibytes(process)], time.monotonic()
-    for quarter in range(1, 5):
-        while time.monotonic() - start < 60 * minutes * quarter / 4:
-            subscriber.path(path)
-        resident.append(round(resident_mebibytes(process), 1))
-    return resident
-
-
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -202,8 +227,8 @@ def main() -> None:
     parser.add_argument("--random-weights", action="store_true", help="measure the preset untrained")
     parser.add_argument("--frames", type=int, default=25, help="of a path")
     parser.add_argument("--previews", type=int, default=1000)
+    parser.add_argument("--busy", type=int, default=100, help="previews while imagining")
     parser.add_argument("--threads", type=int, default=0, help="of the model; 0 leaves it to torch")
-    parser.add_argument("--minutes", type=float, default=0.0, help="of steady commands, for resident memory")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     os.environ.setdefault("ROS_DOMAIN_ID", str(10 + os.getpid() % 90))

@@ -1,7 +1,8 @@
 """`mirage bench rollout`: seconds for each imagined frame, stage by stage, and memory held.
 
 The latent memory and the caches that it is compared with condition the same model in one run: a simulated room is seen
-once, then a walk through it is imagined. Times are medians over chunks, the first chunk left out, which warms up.
+once, then a walk through it is imagined. Times are medians over chunks, the first chunk left out, which warms up. Of
+several numbers of chunks the longest walk is imagined once; the shorter ones are its beginnings.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Options:
     """folder or hub repository; the preset's own by default"""
     random_weights: bool = False
     """load nothing: times do not depend on the weights"""
-    chunks: int = 5
+    chunks: tuple[int, ...] = (5,)
+    """lengths of the rollout; several, such as 5 50, show how time and bytes grow"""
     caches: tuple[Cache, ...] = ("latent", "rgb", "view")
     device: str = "cpu"
     threads: int | None = None
@@ -56,6 +58,8 @@ class Options:
     """of the simulated room"""
     json: Path | None = None
     """write the figures to this file"""
+    plot: Path | None = None
+    """draw time and bytes against the chunk into this PNG"""
 
 
 def new_cache(kind: Cache, world: WorldModel) -> Any:
@@ -71,7 +75,7 @@ def new_cache(kind: Cache, world: WorldModel) -> Any:
 def measure(world: WorldModel, kind: Cache, options: Options) -> dict[str, Any]:
     """Imagine a walk with one cache."""
     new = world.preset.chunk_frames - 1
-    frames = 1 + new * options.chunks
+    frames = 1 + new * max(options.chunks)
     scene = build_scene(options.seed, moving=0)
     path = plan_path(scene, frames, options.seed, step=0.5 / world.preset.fps).double()
     with Renderer(scene, world.height, world.width, samples=0) as renderer:
@@ -86,32 +90,111 @@ def measure(world: WorldModel, kind: Cache, options: Options) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats(world.device)
     world.observe(cache, first.rgb, first.depth, camera[0], history=history)
     chunks, held = [], []
-    with tqdm(total=frames, desc=kind, unit="frame", leave=False) as bar:
+    with tqdm(total=frames, desc=f"{kind}, {max(options.chunks)} chunks", unit="frame", leave=False) as bar:
         for chunk in world.imagine(
             cache, camera, first=first.rgb, steps=options.steps, perception=sensor, history=history
         ):
             chunks.append(chunk)
             held.append(cache.nbytes)
             bar.update(len(chunk))
-    timed = chunks[1:] or chunks
     return {
-        "seconds_per_frame": {
-            stage: statistics.median(chunk.seconds[stage] / len(chunk) for chunk in timed) for stage in STAGES
-        },
-        "total": statistics.median(sum(chunk.seconds.values()) / len(chunk) for chunk in timed),
-        "coverage": float(sum(chunk.coverage.sum() for chunk in chunks) / frames),
+        "milliseconds": [{stage: 1000 * chunk.seconds[stage] / len(chunk) for stage in STAGES} for chunk in chunks],
         "cache_bytes": held,
+        "coverage": [float(chunk.coverage.mean()) for chunk in chunks],
         "peak_bytes": torch.cuda.max_memory_allocated(world.device)
         if world.device.type == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 
 
+def summarise(measured: dict[str, Any], count: int) -> dict[str, float]:
+    """Figures of the first chunks of a rollout.
+
+    Args:
+        measured: what `measure` gives.
+        count: how many chunks.
+
+    Returns:
+        of each stage, and in `all`, the median of milliseconds per frame; `growth`: the time of the last quarter of the
+        chunks over that of the first quarter; `kib_per_chunk`: held at the end, over the chunks; `kib`: held at the
+        end; `coverage`: mean share of the views that was remembered before.
+    """
+    # The first chunk warms up, and holds one frame more than the others.
+    timed = measured["milliseconds"][1:count] or measured["milliseconds"][:1]
+    totals = [sum(chunk.values()) for chunk in timed]
+    part = max(1, len(totals) // 4)
+    held = measured["cache_bytes"][count - 1] / 1024
+    return {
+        **{stage: statistics.median(chunk[stage] for chunk in timed) for stage in STAGES},
+        "all": statistics.median(totals),
+        "growth": statistics.median(totals[-part:]) / statistics.median(totals[:part]),
+        "kib": held,
+        "kib_per_chunk": held / count,
+        "coverage": statistics.fmean(measured["coverage"][:count]),
+    }
+
+
+def tables(results: dict[str, dict[str, Any]], count: int) -> str:
+    """Markdown: milliseconds per frame of each stage, bytes, and both as multiples of the first cache's."""
+    rows = {kind: summarise(measured, count) for kind, measured in results.items()}
+    first = next(iter(rows.values()))
+    head = ["conditioned on", *STAGES, "all", "growth", "time ratio", "KiB", "KiB/chunk", "bytes ratio", "coverage"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for kind, row in rows.items():
+        stages = [f"{row[stage]:.1f} ({row[stage] / row['all']:.0%})" for stage in STAGES]
+        cells = [
+            kind,
+            *stages,
+            f"{row['all']:.1f}",
+            f"{row['growth']:.2f}",
+            f"{row['all'] / first['all']:.2f}",
+            f"{row['kib']:.0f}",
+            f"{row['kib_per_chunk']:.1f}",
+            f"{row['kib'] / first['kib']:.1f}" if first["kib"] else "-",
+            f"{row['coverage']:.0%}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """Plot milliseconds per frame and bytes held against the chunk.
+
+    Raises:
+        RuntimeError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise RuntimeError("plot: matplotlib is not installed; pip install 'mirage_ros[eval]'") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    for kind, measured in results.items():
+        times = [sum(chunk.values()) for chunk in measured["milliseconds"]]
+        numbers = range(1, len(times) + 1)
+        # The first chunk warms up.
+        left.plot(numbers[1:] or numbers, times[1:] or times, label=kind, linewidth=1)
+        right.plot(numbers, [held / 1024 for held in measured["cache_bytes"]], label=kind)
+    left.set(xlabel="chunk", ylabel="milliseconds per frame", ylim=(0, None))
+    right.set(xlabel="chunk", ylabel="KiB held", yscale="log")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
 def main() -> None:
     """Measure the caches asked for."""
     options = tyro.cli(Options, prog="mirage bench rollout", description=__doc__)
-    if options.chunks < 1:
-        raise ValueError(f"chunks: expected at least 1, got {options.chunks}")
+    if not options.chunks or min(options.chunks) < 1:
+        raise ValueError(f"chunks: expected one or more lengths from 1, got {options.chunks}")
+    if not options.caches or len(set(options.caches)) < len(options.caches):
+        raise ValueError(f"caches: expected one or more, each once, got {options.caches}")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     if (options.height is None) != (options.width is None):
@@ -130,21 +213,27 @@ def main() -> None:
     print(
         f"{device}, torch {torch.__version__}, preset {options.preset}"
         f"{' with random weights' if options.random_weights else ''}, {world.width}x{world.height}, {steps} steps, "
-        f"chunks of {world.preset.chunk_frames - 1} new frames, median of {max(1, options.chunks - 1)} chunks"
+        f"chunks of {world.preset.chunk_frames - 1} new frames"
     )
-    columns = "".join(f"{stage:>10}" for stage in STAGES)
-    print(f"{'ms per frame':<14}{columns}{'all':>10}{'frames/s':>10}{'coverage':>10}{'cache KiB':>11}{'peak MiB':>10}")
-    results: dict[str, Any] = {}
+    results: dict[str, dict[str, Any]] = {}
     for kind in options.caches:
-        results[kind] = measured = measure(world, kind, options)
-        stages = "".join(f"{1000 * measured['seconds_per_frame'][stage]:10.2f}" for stage in STAGES)
-        held, peak = measured["cache_bytes"][-1] / 1024, measured["peak_bytes"] / 2**20
+        results[kind] = measure(world, kind, options)
+    for count in sorted(set(options.chunks)):
         print(
-            f"{kind:<14}{stages}{1000 * measured['total']:10.2f}{1 / measured['total']:10.2f}"
-            f"{measured['coverage']:10.1%}{held:11.1f}{peak:10.0f}"
+            f"\n{count} chunks: milliseconds per frame, median of {max(1, count - 1)}; ratios to {options.caches[0]}\n"
         )
+        print(tables(results, count), end="")
+    print(f"\npeak memory of the process {max(each['peak_bytes'] for each in results.values()) / 2**20:.0f} MiB")
     if options.json is not None:
-        options.json.write_text(json.dumps({"device": device, "steps": steps, **results}, indent=2) + "\n")
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        summaries = {
+            str(count): {kind: summarise(measured, count) for kind, measured in results.items()}
+            for count in options.chunks
+        }
+        content = {"device": device, "steps": steps, "summary": summaries, "chunks": results}
+        options.json.write_text(json.dumps(content, indent=2) + "\n")
+    if options.plot is not None:
+        draw(results, options.plot)
 
 
 if __name__ == "__main__":

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import rclpy
 import torch
 from numpy.typing import NDArray
-from rclpy.action import ActionClient
-from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
 from std_msgs.msg import Header
 from torch import Tensor
 
 from mirage_ros.action import Imagine
 from mirage_ros.client.goal import Goal
+from mirage_ros.client.link import Link, checked, wait_for
+from mirage_ros.client.previews import Previews
 from mirage_ros.client.results import Imagination, MirageError, PreviewFrame, imagination_of
 from mirage_ros.geometry import Camera
 from mirage_ros.msg import Candidate, MemoryStatus
 from mirage_ros.ros.conversions import (
-    camera_from_info,
     camera_to_info,
     depth_from_metres,
-    image_to_numpy,
     numpy_to_image,
     pose_to_stamped,
     poses_to_path,
     stamp_from_ns,
 )
 from mirage_ros.ros.node_parameters import POSES_OF
-from mirage_ros.ros.topics import ACTIONS, SERVICES, topic
 
 Poses = NDArray[np.floating] | Tensor
 # Seconds between repetitions of a camera frame that the node has not taken yet.
@@ -66,43 +60,14 @@ class Mirage:
             TimeoutError: no active node was found; says what was.
         """
         self._timeout, self._world_frame = timeout, world_frame
-        self._prefix = f"/{namespace.strip('/')}/" if namespace.strip("/") else "/"
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context)
-        # Several clients may run at once; a name of its own each keeps ROS tools from mixing them up.
-        self._node = rclpy.create_node(f"mirage_client_{time.monotonic_ns() % 10**9}", context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._status: MemoryStatus | None = None
-        self._status_changed = threading.Condition()
-        self._closing = False
         self._goals: set[Goal] = set()
-        self._publishers: dict[str, Any] = {}
-        self._previews: dict[str, list[Any]] = {}
-        self._preview_lock, self._preview_changed = threading.Lock(), threading.Condition()
-        status = topic("memory/status")
-        self._node.create_subscription(status.kind, self._prefix + status.name, self._on_status, status.qos())
-        self._action: Any = ActionClient(self._node, Imagine, self._prefix + ACTIONS[0][0])
-        self._services: dict[str, Any] = {
-            name: self._node.create_client(kind, self._prefix + name) for name, kind, _ in SERVICES
-        }
-        self._thread = threading.Thread(target=self._spin, name="mirage client", daemon=True)
-        self._thread.start()
-        try:
-            self._wait_until_active(timeout if connect_timeout is None else connect_timeout)
-        except BaseException:
-            self.close()
-            raise
+        self._link = Link(namespace, timeout if connect_timeout is None else connect_timeout)
+        self._previews = Previews(self._link)
 
     def close(self) -> None:
         """Cancel what is under way and disconnect."""
         self.cancel()
-        self._closing = True
-        self._executor.shutdown(timeout_sec=5.0)
-        self._thread.join(5.0)
-        self._action.destroy()
-        self._node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
+        self._link.close()
 
     def __enter__(self) -> Mirage:
         return self
@@ -170,7 +135,7 @@ class Mirage:
             if on_feedback is not None:
                 on_feedback(message.feedback)
 
-        self._action.send_goal_async(goal, feedback_callback=feedback).add_done_callback(accepted)
+        self._link.action.send_goal_async(goal, feedback_callback=feedback).add_done_callback(accepted)
         return running
 
     def imagine(self, candidates: Sequence[Poses], *, timeout: float | None = None, **options: Any) -> Imagination:
@@ -217,24 +182,7 @@ class Mirage:
             TimeoutError: the node did not answer.
         """
         limit = time.monotonic() + (timeout or self._timeout)
-        with self._preview_lock:
-            self._listen_to_previews(limit)
-            stamp = stamp_from_ns(self._node.get_clock().now().nanoseconds)
-            key = f"{stamp.sec}.{stamp.nanosec:09d}"
-            matrix = torch.as_tensor(pose).double()
-            header = Header(stamp=stamp, frame_id=self._world_frame)
-            with self._preview_changed:
-                self._previews.clear()
-                self._publishers["preview/pose"].publish(pose_to_stamped(matrix, header))
-                while len(self._previews.get(key, [])) < 3:
-                    if not self._preview_changed.wait(max(limit - time.monotonic(), 0)):
-                        raise TimeoutError("preview: the node did not answer; has it seen a camera frame?")
-                parts = dict(self._previews[key])
-        return PreviewFrame(
-            image_to_numpy(parts["preview/image"], "rgb8"),
-            image_to_numpy(parts["preview/visibility"]),
-            camera_from_info(parts["preview/camera_info"], matrix),
-        )
+        return self._previews.ask(torch.as_tensor(pose).double(), self._world_frame, limit)
 
     # The memory
 
@@ -260,7 +208,7 @@ class Mirage:
             TimeoutError, MirageError: it did not take the frame.
         """
         limit = time.monotonic() + (timeout or self._timeout)
-        stamp = stamp_from_ns(self._node.get_clock().now().nanoseconds)
+        stamp = stamp_from_ns(self._link.now())
         optics, world = Header(stamp=stamp, frame_id="camera"), Header(stamp=stamp, frame_id=self._world_frame)
         messages = {
             "camera_pose": pose_to_stamped(camera.cam2world.double().cpu(), world),
@@ -269,25 +217,24 @@ class Mirage:
         }
         if depth is not None:
             messages["depth"] = depth_from_metres(np.asarray(depth), header=optics)
-        for name in messages:
-            self._publisher(name)
-        self._wait_for(lambda: all(self._publishers[name].get_subscription_count() for name in messages), limit)
-        answer = self._call("observe")
+        publishers = {name: self._link.publisher(name) for name in messages}
+        wait_for(lambda: all(publisher.get_subscription_count() for publisher in publishers.values()), limit)
+        answer = self._link.call("observe")
         while True:
             for name, message in messages.items():
-                self._publishers[name].publish(message)
+                publishers[name].publish(message)
             try:
-                return str(
-                    self._checked("observe", answer.result(min(REPEAT, max(limit - time.monotonic(), 0)))).message
-                )
+                response = answer.result(min(REPEAT, max(limit - time.monotonic(), 0)))
             except FutureTimeout:
                 # The frame may have come before the request.
                 if time.monotonic() >= limit:
                     raise TimeoutError("observe: the node did not take the camera frame") from None
+            else:
+                return str(checked("observe", response).message)
 
     def observe_next(self) -> str:
         """Have the node write its camera's next frame, whatever its observation.rate says; what it says of it."""
-        return str(self._ask("observe").message)
+        return str(self._link.ask("observe", self._timeout).message)
 
     def status(self, timeout: float | None = None) -> MemoryStatus:
         """The newest mirage_ros/MemoryStatus.
@@ -295,124 +242,24 @@ class Mirage:
         Raises:
             TimeoutError: none came.
         """
-        with self._status_changed:
-            if not self._status_changed.wait_for(lambda: self._status is not None, timeout or self._timeout):
-                raise TimeoutError(f"status: nothing on {self._prefix}memory/status")
-        assert self._status is not None
-        return self._status
+        return self._link.status(timeout or self._timeout)
 
     def reset(self, keep_observations: bool = False) -> int:
         """Forget everything, or only what was imagined; the number of elements removed."""
-        return int(self._ask("reset", keep_observations=keep_observations).removed)
+        return int(self._link.ask("reset", self._timeout, keep_observations=keep_observations).removed)
 
     def save_memory(self, path: str) -> str:
         """Save to a file below the node's memory.folder; its absolute path there."""
-        return str(self._ask("save_memory", path=path).path)
+        return str(self._link.ask("save_memory", self._timeout, path=path).path)
 
     def load_memory(self, path: str) -> int:
         """Load a file from the node's memory.folder; the number of elements."""
-        return int(self._ask("load_memory", path=path).elements)
+        return int(self._link.ask("load_memory", self._timeout, path=path).elements)
 
     def export_cloud(self, path: str, min_confidence: float = 0.0) -> str:
         """Write a PLY below the node's memory.folder; its absolute path there."""
-        return str(self._ask("export_cloud", path=path, min_confidence=min_confidence).path)
+        return str(self._link.ask("export_cloud", self._timeout, path=path, min_confidence=min_confidence).path)
 
     def set_prompt(self, prompt: str) -> None:
         """Text that conditions what is imagined from the next chunk on."""
-        self._ask("set_prompt", prompt=prompt)
-
-    # Plumbing
-
-    def _spin(self) -> None:
-        while self._context.ok():
-            try:
-                self._executor.spin()
-            except (ExternalShutdownException, ShutdownException):
-                return
-            except Exception as error:
-                # A fault in somebody's callback must not leave every later request without an answer.
-                if self._context.ok():
-                    self._node.get_logger().error(f"mirage client: {type(error).__name__}: {error}")
-            if self._closing:
-                return
-
-    def _on_status(self, message: MemoryStatus) -> None:
-        with self._status_changed:
-            self._status = message
-            self._status_changed.notify_all()
-
-    def _wait_until_active(self, timeout: float) -> None:
-        limit = time.monotonic() + timeout
-        try:
-            self._wait_for(
-                lambda: self._action.server_is_ready() and all(c.service_is_ready() for c in self._services.values()),
-                limit,
-            )
-        except TimeoutError:
-            raise TimeoutError(
-                f"mirage: no node offers {self._prefix}imagine within {timeout:g} s; is it started and "
-                "configured, and are ROS_DOMAIN_ID, namespace and MIRAGE_ROS_NETWORK the same?"
-            ) from None
-        try:
-            self.status(max(limit - time.monotonic(), 0.1))
-        except TimeoutError:
-            raise TimeoutError(
-                f"mirage: the node at {self._prefix} is there but not active; activate it, or set autostart"
-            ) from None
-
-    def _wait_for(self, condition: Callable[[], Any], limit: float) -> None:
-        while not condition():
-            if time.monotonic() > limit:
-                raise TimeoutError("mirage: the node did not answer in time")
-            time.sleep(0.01)
-
-    def _publisher(self, name: str) -> Any:
-        if name not in self._publishers:
-            row = topic(name)
-            # Reliable, whatever the node asks for: it hears both.
-            self._publishers[name] = self._node.create_publisher(row.kind, self._prefix + name, row.qos("reliable"))
-        return self._publishers[name]
-
-    def _listen_to_previews(self, limit: float) -> None:
-        names = ("preview/image", "preview/visibility", "preview/camera_info")
-        if "preview/pose" not in self._publishers:
-            for name in names:
-                row = topic(name)
-                self._node.create_subscription(
-                    row.kind,
-                    self._prefix + name,
-                    lambda message, name=name: self._on_preview(name, message),
-                    row.qos(output="best_effort"),
-                )
-        publisher = self._publisher("preview/pose")
-        self._wait_for(
-            lambda: (
-                publisher.get_subscription_count() and all(self._node.count_publishers(self._prefix + n) for n in names)
-            ),
-            limit,
-        )
-
-    def _on_preview(self, name: str, message: Any) -> None:
-        stamp = message.header.stamp
-        with self._preview_changed:
-            self._previews.setdefault(f"{stamp.sec}.{stamp.nanosec:09d}", []).append((name, message))
-            self._preview_changed.notify_all()
-
-    def _call(self, service: str, **fields: Any) -> Future[Any]:
-        client = self._services[service]
-        answer: Future[Any] = Future()
-        request = client.srv_type.Request(**fields)
-        client.call_async(request).add_done_callback(lambda done: answer.set_result(done.result()))
-        return answer
-
-    def _ask(self, service: str, **fields: Any) -> Any:
-        try:
-            return self._checked(service, self._call(service, **fields).result(self._timeout))
-        except FutureTimeout:
-            raise TimeoutError(f"{service}: no answer within {self._timeout:g} s") from None
-
-    @staticmethod
-    def _checked(service: str, response: Any) -> Any:
-        if not response.success:
-            raise MirageError(f"{service}: {response.message}")
-        return response
+        self._link.ask("set_prompt", self._timeout, prompt=prompt)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import platform
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,8 @@ import torch
 import tyro
 
 from mirage_ros.evaluation.cases import CaseList
-from mirage_ros.evaluation.methods import METHODS, find_methods
+from mirage_ros.evaluation.methods import GROUPS, METHODS, find_methods, of_other_weights
+from mirage_ros.evaluation.metrics import Lpips
 from mirage_ros.evaluation.protocols.recorded import Re10kProtocol, RgbdProtocol
 from mirage_ros.evaluation.protocols.sim import SimProtocol
 from mirage_ros.evaluation.report import write_report
@@ -32,9 +34,15 @@ class Options:
     """of recordings, for rgbd and re10k"""
     out: Path = Path("out/eval")
     """results go to a subfolder named after the protocol"""
-    methods: Annotated[list[str], tyro.conf.arg(help="'all', or some of " + ", ".join(METHODS))] = None  # type: ignore[assignment]
+    methods: Annotated[list[str], tyro.conf.arg(help="some of " + ", ".join((*GROUPS, *METHODS)))] = field(
+        default_factory=lambda: ["all"]
+    )
+    other_weights: tuple[str, ...] = ()
+    """NAME=FOLDER: a further row 'mirage' with the weights of a folder, such as one of an earlier stage of training"""
     limit: int | None = None
     """only the first so many cases"""
+    lpips: bool = False
+    """measure the learned perceptual distance too; needs torchvision, which downloads AlexNet once"""
     preset: str = "default"
     weights: str | None = None
     """folder or hub repository; the preset's own by default"""
@@ -63,15 +71,33 @@ def protocol_of(options: Options, height: int, width: int) -> CaseList:
     return Re10kProtocol(options.folder, height, width, options.limit)
 
 
+def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts:
+        name, _, source = text.partition("=")
+        if not name or not source or name in METHODS or name in GROUPS:
+            raise ValueError(f"other_weights: expected NEWNAME=FOLDER, got {text!r}")
+        pairs.append((name, source))
+    return pairs
+
+
 def main() -> None:
     """Run the command."""
     options = tyro.cli(Options, prog="mirage eval", description=__doc__)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    methods = find_methods(options.methods or ["all"])
+    methods = find_methods(options.methods)
+    # Whatever is missing is said before the work begins.
+    lpips = Lpips() if options.lpips else None
+    descriptions = {name: METHODS[name][1] for name in methods}
     world = WorldModel.from_pretrained(
         options.weights, preset=options.preset, device=options.device, random_weights=options.random_weights
     )
+    for name, source in _pairs(options.other_weights):
+        methods[name] = of_other_weights(
+            WorldModel.from_pretrained(source, preset=options.preset, device=options.device)
+        )
+        descriptions[name] = f"mirage with the weights {source}"
     protocol = protocol_of(options, world.height, world.width)
     # What the figures depend on. Date and machine are added for the reader only.
     settings = {
@@ -82,9 +108,11 @@ def main() -> None:
         "weights": "random" if options.random_weights else options.weights or "shipped",
         "size": f"{world.width}x{world.height}",
         "seed": options.seed,
+        **({"lpips": "alex"} if options.lpips else {}),
+        **dict(_pairs(options.other_weights)),
     }
     folder = options.out / options.protocol
-    rows = evaluate(world, protocol, methods, folder, settings, options.seed)
+    rows = evaluate(world, protocol, methods, folder, settings, options.seed, lpips)
     rows = [row for row in rows if row["method"] in methods]
     facts = {
         **settings,
@@ -95,7 +123,7 @@ def main() -> None:
         "commit": _commit(),
         "date": datetime.date.today().isoformat(),
     }
-    print(write_report(folder, rows, facts, {name: METHODS[name][1] for name in methods}))
+    print(write_report(folder, rows, facts, descriptions))
     print(folder / "report.html")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mirage_ros.evaluation.ablations import (
+    NOISE,
+    TokenMemory,
+    geometric_filter,
+    memory_depth,
+    noisy_depth,
+    true_depth,
+)
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.readout import Readout
@@ -19,7 +28,6 @@ from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.memory.rules import WriteReport
 from mirage_ros.memory.view import ViewMemory
 from mirage_ros.models.memory_input import fill_rows
-from mirage_ros.perception.given import NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.world.frames import enlarge, fit_camera
 from mirage_ros.world.model import WorldModel
@@ -85,24 +93,33 @@ class NoMemory:
         return self
 
 
-def observed(world: WorldModel, cache: Any, case: Case) -> Any:
-    """Write a case's sources, their static part, into a cache; gives the history."""
+def observed(world: WorldModel, cache: Any, case: Case, *, filtered: bool = True) -> Any:
+    """Write a case's sources into a cache, their static part or everything; gives the history."""
     history = world.new_history()
     for source in case.sources:
         clip = case.clip
-        keep = torch.from_numpy(clip.keep[source])
+        keep = torch.from_numpy(clip.keep[source]) if filtered else None
         world.observe(cache, clip.rgb[source], clip.depth[source], clip.camera[source], keep=keep, history=history)
     return history
 
 
 def imagined(
-    new_cache: Callable[[WorldModel], Any], perceive: Callable[[WorldModel, Case], Perception | None] | None = None
+    new_cache: Callable[[WorldModel], Any],
+    perceive: Callable[[WorldModel, Case], Perception] | None = None,
+    *,
+    filtered: bool = True,
 ) -> Method:
-    """The world model with a cache and, where given, a perception of its own."""
+    """The world model with a cache.
+
+    Args:
+        new_cache: makes an empty one.
+        perceive: perception of imagined frames; the model's own by default.
+        filtered: keep what moves in observed frames out of the cache.
+    """
 
     def method(world: WorldModel, case: Case, seed: int) -> Outcome:
         cache = new_cache(world)
-        history = observed(world, cache, case)
+        history = observed(world, cache, case, filtered=filtered)
         perception = perceive(world, case) if perceive is not None else None
         if perception is None and world.perception is None:
             perception = true_depth(world, case)
@@ -121,11 +138,6 @@ def imagined(
         )
 
     return method
-
-
-def true_depth(world: WorldModel, case: Case) -> Perception:
-    """Perception that is given the true depth of every frame."""
-    return Perception(SensorDepth(torch.from_numpy(case.clip.depth)), NoFilter())
 
 
 @torch.no_grad()
@@ -166,7 +178,8 @@ def bound(world: WorldModel, case: Case, seed: int) -> Outcome:
     rgb = world.parts.decode(world.parts.encode(images[:, None]))[:, 0]
     return Outcome(
         rgb=(rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy(),
-        depth=case.clip.depth,
+        # It has none of its own, and the true one must not be scored.
+        depth=np.zeros_like(case.clip.depth),
         seconds=0.0,
         cache_bytes=0,
     )
@@ -199,26 +212,69 @@ METHODS: dict[str, tuple[Method, str]] = {
     ),
     "none": (imagined(NoMemory), "the same networks without any memory"),
     "copy": (copied, "the first frame again and again"),
+    "tokens": (
+        imagined(lambda world: TokenMemory(world, pixels=False)),
+        "latent memory whose tokens are read whole, without the networks of the reader",
+    ),
+    "pixel-lifting": (
+        imagined(lambda world: TokenMemory(world, pixels=True)),
+        "the same, latents enlarged and lifted pixel by pixel (an ablation of the paper)",
+    ),
+    "no-filter": (
+        imagined(lambda world: world.new_memory(), filtered=False),
+        "the world model, that also remembers what moves in the observed frame",
+    ),
+    "filter": (
+        imagined(lambda world: world.new_memory(), geometric_filter),
+        "the world model, with the geometric filter over imagined frames too",
+    ),
     "true-depth": (
         imagined(lambda world: world.new_memory(), true_depth),
-        "the world model, with true depth of its frames",
+        "the world model, with true depth of imagined frames",
+    ),
+    "noisy-depth": (
+        imagined(lambda world: world.new_memory(), noisy_depth),
+        f"the world model, with true depth of imagined frames and an error of {NOISE:.0%}",
+    ),
+    "memory-depth": (
+        imagined(lambda world: world.new_memory(), memory_depth),
+        "the world model, with depth of imagined frames out of the memory alone",
     ),
     "bound": (bound, "true frames through the autoencoder: what no method can beat"),
     "truth": (truth, "a perfect answer, to check a protocol"),
     "shuffled": (shuffled, "right pictures in the wrong places, to check a protocol"),
 }
-# What `--methods all` means; the rest are checks.
-COMPARED = ("mirage", "readout", "rgb", "view", "none", "copy", "bound")
+GROUPS: dict[str, tuple[str, ...]] = {
+    "compared": ("mirage", "readout", "rgb", "view", "none", "copy", "bound"),
+    "ablations": ("tokens", "pixel-lifting", "no-filter", "filter", "true-depth", "noisy-depth", "memory-depth"),
+}
+# The rest are checks.
+GROUPS["all"] = (*GROUPS["compared"], *GROUPS["ablations"])
 
 
-def find_methods(names: list[str]) -> dict[str, Method]:
-    """Methods by name; 'all' for those that are compared.
+def find_methods(names: Sequence[str]) -> dict[str, Method]:
+    """Methods by name or group, in this order, each once.
 
     Raises:
-        ValueError: a name is unknown.
+        ValueError: a name is unknown; says which is meant, where one is like it.
     """
-    chosen = list(COMPARED) if names == ["all"] else names
-    unknown = [name for name in chosen if name not in METHODS]
-    if unknown or not chosen:
-        raise ValueError(f"methods: expected 'all' or some of {', '.join(METHODS)}, got {', '.join(names) or 'none'}")
+    chosen = [name for given in names for name in GROUPS.get(given, (given,))]
+    for name in chosen:
+        if name not in METHODS:
+            close = get_close_matches(name, [*GROUPS, *METHODS], 1)
+            raise ValueError(
+                f"methods: expected some of {', '.join((*GROUPS, *METHODS))}, got {name!r}"
+                + (f"; is {close[0]!r} meant?" if close else "")
+            )
+    if not chosen:
+        raise ValueError(f"methods: expected some of {', '.join((*GROUPS, *METHODS))}, got none")
     return {name: METHODS[name][0] for name in chosen}
+
+
+def of_other_weights(other: WorldModel) -> Method:
+    """The method `mirage` of another model, such as one after another stage of training."""
+
+    def method(world: WorldModel, case: Case, seed: int) -> Outcome:
+        return METHODS["mirage"][0](other, case, seed)
+
+    return method

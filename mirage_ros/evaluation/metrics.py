@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -75,21 +76,45 @@ def masked_ssim(frames: Frames, truth: Frames, mask: Mask | None = None) -> floa
     return float(image.mean() if mask is None else image[mask].mean() if mask.any() else np.nan)
 
 
-def lpips(frames: Frames, truth: Frames) -> float:
-    """Learned perceptual distance (Zhang et al., arXiv 1801.03924), AlexNet; averaged over frames.
+class Lpips:
+    """Learned perceptual distance (Zhang et al., arXiv 1801.03924); 0 for the same pictures.
+
+    Args:
+        network: (N, 3, H, W) float32 twice, in 0..1 with normalize=True, to N distances; by default torchmetrics'
+            over AlexNet, loaded once, which torchvision downloads on its first use.
 
     Raises:
-        RuntimeError: its networks cannot be had; names the extra.
+        RuntimeError: the default network cannot be had; says what to do.
     """
-    try:
-        from torchmetrics.functional.image import learned_perceptual_image_patch_similarity as distance
 
+    def __init__(self, network: Callable[..., torch.Tensor] | None = None) -> None:
+        if network is None:
+            try:
+                from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+                network = LearnedPerceptualImagePatchSimilarity(net_type="alex").net
+            except Exception as error:
+                # A missing package, a failed download and a broken file all mean the same to the user.
+                raise RuntimeError(
+                    "lpips: expected torchvision with the weights of AlexNet, which cannot be had here "
+                    f"({type(error).__name__}: {error}); pip install torchvision, and let it download them once "
+                    "(or copy them to torch.hub's folder), or leave LPIPS out"
+                ) from error
+        self._network = network
+
+    @torch.no_grad()
+    def __call__(self, frames: Frames, truth: Frames) -> float:
+        """Mean distance of (T, H, W, 3) uint8 frames from the truth, whole pictures.
+
+        Raises:
+            ValueError: shapes differ.
+        """
+        _check(frames, truth, None)
         ours, theirs = (torch.from_numpy(values).permute(0, 3, 1, 2).float() / 255 for values in (frames, truth))
-        return float(distance(ours, theirs, net_type="alex", normalize=True))
-    except Exception as error:
-        raise RuntimeError(
-            f"lpips: its networks cannot be had ({error}); pip install torchvision, and let it download AlexNet once"
-        ) from error
+        # Frame by frame: a long walk at full size would not fit at once.
+        return float(
+            np.mean([float(self._network(a[None], b[None], normalize=True)) for a, b in zip(ours, theirs, strict=True)])
+        )
 
 
 def depth_errors(depth: Depth, truth: NDArray[np.floating], mask: Mask | None = None) -> dict[str, float]:

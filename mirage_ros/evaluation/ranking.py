@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mirage_ros.evaluation.decisions import MOVES, Place, decisions, free_moves, goal_score, places, space_score
 from mirage_ros.evaluation.methods import METHODS, Method, find_methods
+from mirage_ros.evaluation.runner import ROWS, claim_folder, read_rows
 from mirage_ros.world.model import WorldModel
 
 SCORES: dict[str, Callable[[Any, Any, Any], float]] = {
@@ -24,14 +25,21 @@ SCORES: dict[str, Callable[[Any, Any, Any], float]] = {
 }
 # A planner has arrived this near, metres and degrees, and gives up after so many moves.
 NEAR, FACING, PATIENCE = 0.5, 30.0, 3
+# Goes of the planner that moves at random, in each episode.
+RANDOM_TRIES = 50
 
 
 @dataclass
 class Options:
-    """Rank candidate moves by imagined views, and reach goals by such rankings, in held-out simulated scenes."""
+    """Rank candidate moves by imagined views, and reach goals by such rankings, in held-out simulated scenes.
+
+    A run that was stopped goes on when started again.
+    """
 
     out: Path = Path("out/eval/rank")
-    methods: Annotated[list[str], tyro.conf.arg(help="some of " + ", ".join(METHODS))] = None  # type: ignore[assignment]
+    methods: Annotated[list[str], tyro.conf.arg(help="some of " + ", ".join(METHODS))] = field(
+        default_factory=lambda: ["mirage", "readout", "none", "copy"]
+    )
     decisions: int = 50
     episodes: int = 16
     """of the planner that reaches a goal"""
@@ -43,22 +51,72 @@ class Options:
     seed: int = 0
 
 
-def rank(world: WorldModel, methods: dict[str, Method], count: int, seed: int) -> list[dict[str, Any]]:
+def rank(
+    world: WorldModel, methods: dict[str, Method], count: int, seed: int, folder: Path | None = None
+) -> list[dict[str, Any]]:
     """Score the candidates of every decision by every method and by the truth.
+
+    Args:
+        world: the model.
+        methods: by name.
+        count: decisions.
+        seed: of the noise.
+        folder: rows are appended to its rows.jsonl as they are ready; what is there already is not done again.
 
     Returns:
         rows with decision, method, score, tau (Kendall's, against the truth) and regret (0 best, 1 worst choice).
     """
-    rows = []
+    rows = [row for row in _rows(folder) if "decision" in row]
+    # A kill may leave one score of a method and not the other.
+    done = {(row["decision"], row["method"], row["score"]) for row in rows}
     for decision in tqdm(decisions(count, (world.height, world.width)), total=count, desc="decisions"):
-        answers = {
-            name: [method(world, case, seed) for case in decision.candidates] for name, method in methods.items()
-        }
-        for score, function in SCORES.items():
-            true = [function(case.clip.rgb, case.clip.depth, decision.goal) for case in decision.candidates]
-            for name, outcomes in answers.items():
+        for name, method in methods.items():
+            missing = {score: each for score, each in SCORES.items() if (decision.name, name, score) not in done}
+            if not missing:
+                continue
+            outcomes = [method(world, case, seed) for case in decision.candidates]
+            found = []
+            for score, function in missing.items():
+                true = [function(case.clip.rgb, case.clip.depth, decision.goal) for case in decision.candidates]
                 guessed = [function(outcome.rgb, outcome.depth, decision.goal) for outcome in outcomes]
-                rows.append({"decision": decision.name, "method": name, "score": score, **agreement(guessed, true)})
+                found.append({"score": score, **agreement(guessed, true), "guessed": guessed, "true": true})
+            rows += _append(folder, [{"decision": decision.name, "method": name, **row} for row in found])
+    return rows
+
+
+def episodes(
+    world: WorldModel, methods: dict[str, Method], count: int, seed: int, folder: Path | None = None
+) -> list[dict[str, Any]]:
+    """Let a planner with each method, and one that moves at random, look for the goal in every place.
+
+    Returns:
+        rows with episode, method and reached: 0 or 1, for the random planner the share of `RANDOM_TRIES`.
+    """
+    rows = [row for row in _rows(folder) if "episode" in row]
+    done = {(row["episode"], row["method"]) for row in rows}
+    for index, place in enumerate(tqdm(places(count, (world.height, world.width)), total=count, desc="episodes")):
+        for name in (*methods, "random"):
+            if (place.name, name) in done:
+                continue
+            if name in methods:
+                share = float(reach(world, methods[name], place, seed + index))
+            else:
+                share = float(
+                    np.mean([reach(world, None, place, seed + index, again) for again in range(RANDOM_TRIES)])
+                )
+            rows += _append(folder, [{"episode": place.name, "method": name, "reached": share}])
+    return rows
+
+
+def _rows(folder: Path | None) -> list[dict[str, Any]]:
+    return [] if folder is None else read_rows(folder)
+
+
+def _append(folder: Path | None, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One write for all, so that a kill leaves either none or what `read_rows` can cut off."""
+    if folder is not None:
+        with (folder / ROWS).open("a") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 
@@ -72,18 +130,22 @@ def agreement(guessed: Sequence[float], true: Sequence[float]) -> dict[str, floa
     return {"tau": tau if np.isfinite(tau) else 0.0, "regret": regret}
 
 
-def reach(world: WorldModel, method: Method | None, place: Place, seed: int) -> bool:
+def reach(world: WorldModel, method: Method | None, place: Place, seed: int, attempt: int = 0) -> bool:
     """Whether a planner that picks the move whose imagined end looks most like the goal gets there.
 
-    The goal is where two random moves lead. Without a method the planner picks at random.
+    The goal is where two random moves lead, not within reach of the start. Without a method the planner picks at
+    random.
+
+    Args:
+        world: the model.
+        method: that imagines, or none.
+        place: the scene and its start.
+        seed: of goal and noise.
+        attempt: of the planner that picks at random.
     """
-    generator = np.random.default_rng(seed)
-    goal = place.start
-    for _ in range(2):
-        moves = free_moves(place.scene, goal)
-        if moves:
-            goal = moves[int(generator.integers(len(moves)))][-1]
+    goal = goal_of(place, seed)
     picture, pose = place.view(goal), place.start
+    generator = np.random.default_rng((seed, attempt))
     for _ in range(PATIENCE):
         if arrived(pose, goal):
             break
@@ -97,6 +159,21 @@ def reach(world: WorldModel, method: Method | None, place: Place, seed: int) -> 
             chosen = int(np.argmax([goal_score(outcome.rgb[-1], picture) for outcome in outcomes]))
         pose = moves[chosen][-1]
     return arrived(pose, goal)
+
+
+def goal_of(place: Place, seed: int) -> torch.Tensor:
+    """The (4, 4) pose where two random moves lead, of a few draws the first at which a planner has not arrived yet."""
+    generator = np.random.default_rng(seed)
+    goal = place.start
+    for _ in range(20):
+        goal = place.start
+        for _ in range(2):
+            moves = free_moves(place.scene, goal)
+            if moves:
+                goal = moves[int(generator.integers(len(moves)))][-1]
+        if not arrived(place.start, goal):
+            break
+    return goal
 
 
 def arrived(pose: torch.Tensor, goal: torch.Tensor) -> bool:
@@ -113,19 +190,20 @@ def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float, floa
     return float(array.mean()), float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
-def table(rows: Sequence[dict[str, Any]], reached: dict[str, list[bool]]) -> str:
+def table(rows: Sequence[dict[str, Any]], reached: Sequence[dict[str, Any]]) -> str:
     """Markdown: tau and regret of each score, and the share of goals that were reached."""
     lines = [
         "| method | goal view: tau | regret | free space: tau | regret | goals reached |",
         "|---|---|---|---|---|---|",
     ]
-    for name in dict.fromkeys([*(row["method"] for row in rows), *reached]):
+    for name in dict.fromkeys(row["method"] for row in (*rows, *reached)):
         cells = []
         for score in SCORES:
             for value in ("tau", "regret"):
                 values = [row[value] for row in rows if row["method"] == name and row["score"] == score]
                 cells.append(_cell(interval(values)) if values else "-")
-        cells.append(_cell(interval([float(hit) for hit in reached[name]])) if reached.get(name) else "-")
+        values = [row["reached"] for row in reached if row["method"] == name]
+        cells.append(_cell(interval(values)) if values else "-")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -139,22 +217,31 @@ def main() -> None:
     options = tyro.cli(Options, prog="mirage rank", description=Options.__doc__)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    methods = find_methods(options.methods or ["mirage", "readout", "none"])
+    methods = find_methods(options.methods)
     world = WorldModel.from_pretrained(
         options.weights, preset=options.preset, device=options.device, random_weights=options.random_weights
     )
-    rows = rank(world, methods, options.decisions, options.seed)
-    reached: dict[str, list[bool]] = {name: [] for name in [*methods, "random"]}
-    size = (world.height, world.width)
-    for index, place in enumerate(tqdm(places(options.episodes, size), total=options.episodes, desc="episodes")):
-        for name in reached:
-            reached[name].append(reach(world, methods.get(name), place, options.seed + index))
-    options.out.mkdir(parents=True, exist_ok=True)
-    result = {"rows": rows, "reached": reached, "decisions": options.decisions, "moves": MOVES}
-    (options.out / "rank.json").write_text(json.dumps(result, indent=2) + "\n")
+    # The count is not among them: a run of more decisions goes on where a shorter one ended.
+    settings = {
+        "preset": options.preset,
+        "weights": "random" if options.random_weights else options.weights or "shipped",
+        "size": f"{world.width}x{world.height}",
+        "seed": options.seed,
+        "moves": [list(each) for each in MOVES],
+    }
+    claim_folder(options.out, settings)
+    rows = [
+        row for row in rank(world, methods, options.decisions, options.seed, options.out) if row["method"] in methods
+    ]
+    reached = [
+        row
+        for row in episodes(world, methods, options.episodes, options.seed, options.out)
+        if row["method"] in (*methods, "random")
+    ]
     text = table(rows, reached)
     (options.out / "table.md").write_text(text)
-    print(f"{options.decisions} decisions among up to {len(MOVES)} moves, {options.episodes} episodes; 95 % intervals")
+    decided, tried = (len({row[key] for row in each}) for each, key in ((rows, "decision"), (reached, "episode")))
+    print(f"{decided} decisions among up to {len(MOVES)} moves, {tried} episodes; 95 % intervals")
     print(text)
 
 

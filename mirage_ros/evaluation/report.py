@@ -90,7 +90,8 @@ def _sheets(folder: Path, methods: Sequence[str]) -> list[Path]:
     for case in sorted(path for path in (folder / "pictures").glob("*") if path.is_dir()):
         strips = []
         for name in dict.fromkeys(["truth", *methods]):
-            picture = cv2.imread(str(case / f"{name}.png"))
+            # A run that goes on has not drawn every method for every case yet.
+            picture = cv2.imread(str(case / f"{name}.png")) if (case / f"{name}.png").exists() else None
             if picture is not None:
                 strips.append((name, [np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8)]))
         if strips:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from mirage_ros.evaluation.cases import CaseList
 from mirage_ros.evaluation.methods import Method
+from mirage_ros.evaluation.metrics import Lpips
 from mirage_ros.evaluation.scores import drift, score
 from mirage_ros.media import save_png
 from mirage_ros.world.model import WorldModel
@@ -28,6 +29,7 @@ def evaluate(
     folder: Path,
     settings: Mapping[str, Any],
     seed: int = 0,
+    lpips: Lpips | None = None,
 ) -> list[dict[str, Any]]:
     """Score every method on every case.
 
@@ -40,12 +42,12 @@ def evaluate(
         folder: for results.
         settings: what the figures depend on; a folder with other settings is refused.
         seed: of the noise.
+        lpips: the learned distance, if it is to be measured.
 
     Raises:
         ValueError: the folder holds results under other settings.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, dict(settings))
+    claim_folder(folder, settings)
     rows = read_rows(folder)
     done = {(row["case"], row["method"]) for row in rows}
     total = len(protocol) * len(methods)
@@ -60,7 +62,7 @@ def evaluate(
                     row = {
                         "case": case.name,
                         "method": name,
-                        **score(case, outcome),
+                        **score(case, outcome, lpips),
                         "drift": [round(value, 4) for value in drift(case, outcome)],
                     }
                     if number < SHOWN_CASES:
@@ -90,17 +92,34 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    path = folder / SETTINGS
+def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make a folder for results under some settings.
+
+    Raises:
+        ValueError: it is a file, or holds results under other settings, or something else altogether.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out: expected a folder, got the file {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    path, settings = folder / SETTINGS, dict(settings)
     if path.exists():
-        found = json.loads(path.read_text())
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"out: expected the settings of a run in {path}, which cannot be read: {error}") from error
         different = sorted(name for name in settings.keys() | found.keys() if settings.get(name) != found.get(name))
         if different:
             raise ValueError(
                 f"out: expected a new folder or one with the same settings, {folder} has other "
                 + ", ".join(f"{name} ({found.get(name)!r}, not {settings.get(name)!r})" for name in different)
             )
-    path.write_text(json.dumps(settings, indent=2) + "\n")
+        return
+    if any(folder.iterdir()):
+        raise ValueError(f"out: expected an empty folder or one of such a run, {folder} holds other files")
+    # Whole or not at all: a kill must not leave half a file, which a later run could not read.
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(settings, indent=2) + "\n")
+    fresh.replace(path)
 
 
 def _keep_pictures(folder: Path, case: str, method: str, rgb: np.ndarray) -> None:

@@ -19,6 +19,7 @@ COLUMNS: dict[str, tuple[str, str, bool | None]] = {
     "psnr_visible": ("visible", ".2f", True),
     "psnr_hidden": ("hidden", ".2f", True),
     "ssim": ("SSIM", ".3f", True),
+    "lpips": ("LPIPS", ".3f", False),
     "depth_abs_rel": ("depth AbsRel", ".3f", False),
     "depth_delta": ("depth delta", ".3f", True),
     "reprojection_depth": ("reprojection depth", ".4f", False),
@@ -34,8 +35,8 @@ COLUMNS: dict[str, tuple[str, str, bool | None]] = {
 TIMED = ("ms_per_frame",)
 
 
-def score(case: Case, outcome: Outcome) -> dict[str, float]:
-    """All measures of an answer to a case, over its scored frames."""
+def score(case: Case, outcome: Outcome, lpips: metrics.Lpips | None = None) -> dict[str, float]:
+    """All measures of an answer to a case, over its scored frames; the learned distance where its network is given."""
     scored = np.array(case.scored, dtype=np.int64)
     clip = case.clip
     rgb, truth = outcome.rgb[scored], clip.rgb[scored]
@@ -56,6 +57,7 @@ def score(case: Case, outcome: Outcome) -> dict[str, float]:
         "psnr_visible": metrics.masked_psnr(rgb, truth, visible) if measured else nothing,
         "psnr_hidden": metrics.masked_psnr(rgb, truth, static & known & ~visible) if measured else nothing,
         "ssim": metrics.masked_ssim(rgb, truth, static),
+        **({} if lpips is None else {"lpips": lpips(rgb, truth)}),
         "depth_abs_rel": errors["abs_rel"],
         "depth_delta": errors["delta"],
         "reprojection_depth": consistent["depth"],
@@ -86,7 +88,7 @@ def summary(rows: Sequence[Mapping[str, float]], seed: int = 0) -> dict[str, tup
     generator = np.random.default_rng(seed)
     result = {}
     for name in COLUMNS:
-        values = np.array([row[name] for row in rows], dtype=np.float64)
+        values = np.array([row.get(name, np.nan) for row in rows], dtype=np.float64)
         values = values[np.isfinite(values)]
         if not len(values):
             result[name] = (float("nan"),) * 3

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.perception.pretrained import PerceptionUnavailableError, load_network, load_settings
+from mirage_ros.perception.pretrained import ON_CPU, Loading, PerceptionUnavailableError, load_network, load_settings
 from mirage_ros.perception.protocols import DepthEstimate, Frames
 
 # What the checkpoints were trained with, where a folder has no preprocessor_config.json.
@@ -28,44 +28,32 @@ class DepthAnything:
 
     Args:
         source: folder or hub repository.
-        device: where it runs.
-        dtype: of the weights; half precision on CUDA by default.
+        loading: where and how the weights are loaded.
         batch: frames at once.
-        local_files_only: do not ask the hub.
 
     Raises:
         MissingWeightsError: the weights are not there.
         PerceptionUnavailableError: the source holds another kind of network.
     """
 
-    def __init__(
-        self,
-        source: str | Path = INDOOR,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-        batch: int = 8,
-        local_files_only: bool = False,
-    ) -> None:
+    def __init__(self, source: str | Path = INDOOR, loading: Loading = ON_CPU, *, batch: int = 8) -> None:
         from transformers import DepthAnythingForDepthEstimation
 
         if batch < 1:
             raise ValueError(f"batch: expected a number of frames from 1, got {batch}")
-        kind = load_settings(source, ("config.json",), local_files_only=local_files_only).get("model_type")
+        kind = load_settings(source, ("config.json",), loading).get("model_type")
         if kind is not None and kind != "depth_anything":
             raise PerceptionUnavailableError(
                 f"{source}: expected a Depth Anything V1 or V2 checkpoint in transformers' layout (model_type "
                 f"depth_anything), got model_type {kind}"
             )
-        self._network = load_network(
-            DepthAnythingForDepthEstimation, source, device=device, dtype=dtype, local_files_only=local_files_only
-        )
-        settings = load_settings(source, ("preprocessor_config.json",), local_files_only=local_files_only)
+        self._network = load_network(DepthAnythingForDepthEstimation, source, loading)
+        settings = load_settings(source, ("preprocessor_config.json",), loading)
         size = settings.get("size", {"height": _SIZE, "width": _SIZE})
         self._size = int(size["height"]), int(size["width"])
         self._multiple = int(settings.get("ensure_multiple_of", _MULTIPLE))
-        self._mean = torch.tensor(settings.get("image_mean", _MEAN), device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(settings.get("image_std", _STD), device=device).view(1, 3, 1, 1)
+        self._mean = torch.tensor(settings.get("image_mean", _MEAN), device=loading.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(settings.get("image_std", _STD), device=loading.device).view(1, 3, 1, 1)
         self.batch = batch
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mirage_ros.perception.pretrained import load_network, load_settings, load_tokenizer
+from mirage_ros.perception.pretrained import ON_CPU, Loading, load_network, load_settings, load_tokenizer
 
 QWEN = "Qwen/Qwen3-VL-2B-Instruct"
 MAX_ENTITIES = 12
@@ -84,11 +84,9 @@ class EntityNamer:
 
     Args:
         source: folder or hub repository of a Qwen3-VL model, dense or mixture of experts.
-        device: where it runs.
-        dtype: of the weights; half precision on CUDA by default.
+        loading: where and how the weights are loaded.
         frames: pictures shown, spread over the chunk.
         max_tokens: of an answer.
-        local_files_only: do not ask the hub.
 
     Raises:
         MissingWeightsError: the weights are not there.
@@ -96,33 +94,19 @@ class EntityNamer:
     """
 
     def __init__(
-        self,
-        source: str | Path = QWEN,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-        frames: int = 4,
-        max_tokens: int = 160,
-        local_files_only: bool = False,
+        self, source: str | Path = QWEN, loading: Loading = ON_CPU, *, frames: int = 4, max_tokens: int = 160
     ) -> None:
         from transformers import AutoModelForImageTextToText
 
         if frames < 1 or max_tokens < 16:
             raise ValueError(f"frames, max_tokens: expected from 1 and from 16, got {frames} and {max_tokens}")
-        self._network = load_network(
-            AutoModelForImageTextToText,
-            source,
-            device=device,
-            dtype=dtype,
-            local_files_only=local_files_only,
-            may_lack=("lm_head.weight",),
-        )
-        self._tokenizer = load_tokenizer(source, local_files_only=local_files_only)
+        self._network = load_network(AutoModelForImageTextToText, source, loading, may_lack=("lm_head.weight",))
+        self._tokenizer = load_tokenizer(source, loading)
         names = ("preprocessor_config.json", "processor_config.json")
-        settings = load_settings(source, names, local_files_only=local_files_only)
+        settings = load_settings(source, names, loading)
         settings = settings.get("image_processor", settings)
-        self._mean = torch.tensor(settings.get("image_mean", (0.5, 0.5, 0.5)), device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(settings.get("image_std", (0.5, 0.5, 0.5)), device=device).view(1, 3, 1, 1)
+        self._mean = torch.tensor(settings.get("image_mean", (0.5, 0.5, 0.5)), device=loading.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(settings.get("image_std", (0.5, 0.5, 0.5)), device=loading.device).view(1, 3, 1, 1)
         self._frames, self._max_tokens = frames, max_tokens
 
     def name(self, rgb: Tensor) -> Entities:

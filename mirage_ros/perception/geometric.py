@@ -13,8 +13,6 @@ from mirage_ros.perception.memory_depth import read_depth
 from mirage_ros.perception.pooling import pool_surfaces
 from mirage_ros.perception.protocols import DepthEstimate, Frames, KeepMask
 
-# Pixels along the longer side at which frames are compared.
-RESOLUTION = 256
 # Share of the views with an opinion that must see through a point to make it a seed.
 SEEN_THROUGH = 0.3
 # A surface is moving if this share of it is; what other views confirm counts with this weight against it.
@@ -43,6 +41,7 @@ class GeometricFilter:
         far: metres from which everything is sky.
         sources: other frames that are asked, spread over the chunk.
         remembered: cameras of the memory that are asked.
+        resolution: pixels along the longer side at which frames are compared, at most.
 
     Raises:
         ValueError: an argument is out of range.
@@ -56,6 +55,7 @@ class GeometricFilter:
         far: float = 60.0,
         sources: int = 12,
         remembered: int = 8,
+        resolution: int = 256,
     ) -> None:
         if not 0 < tolerance < 1:
             raise ValueError(f"tolerance: expected a share of depth in (0, 1), got {tolerance}")
@@ -65,14 +65,16 @@ class GeometricFilter:
                 f"from 0, got {far}, {noises}, {sources} and {remembered}"
             )
         self.tolerance, self.noises, self.far = tolerance, noises, far
-        self.sources, self.remembered = sources, remembered
+        if resolution < 16:
+            raise ValueError(f"resolution: expected at least 16 pixels, got {resolution}")
+        self.sources, self.remembered, self.resolution = sources, remembered, resolution
 
     @torch.no_grad()
     def filter(self, frames: Frames, depth: DepthEstimate, memory: LatentMemory) -> KeepMask:
         """Judge every pixel; a lone frame is judged by the memory alone."""
         height, width = depth.depth.shape[-2:]
         metres = torch.where(valid_depth(depth.depth) & (depth.depth < self.far), depth.depth, torch.nan)
-        scale = min(1.0, RESOLUTION / max(height, width))
+        scale = min(1.0, self.resolution / max(height, width))
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
         small = F.interpolate(metres.unsqueeze(1), (rows, columns), mode="nearest-exact").squeeze(1)
         rgb = F.interpolate(frames.rgb, (rows, columns), mode="area")

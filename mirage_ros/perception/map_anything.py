@@ -2,69 +2,48 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mirage_ros.geometry import Camera
+from mirage_ros.geometry import Camera, intrinsics_from_ros, intrinsics_to_ros
 from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.perception.pretrained import MissingWeightsError, import_extra
+from mirage_ros.perception.packaged import PackagedNetwork
 from mirage_ros.perception.protocols import DepthEstimate, Frames
 
-SOURCE = "facebook/map-anything"
-COMMAND = "pip install 'mirage_ros[depth]', or from https://github.com/facebookresearch/map-anything"
 
-
-class MapAnythingDepth:
+class MapAnythingDepth(PackagedNetwork):
     """Depth of all frames of a chunk at once, told their intrinsics and poses.
 
-    Args:
-        source: folder or hub repository; 'facebook/map-anything-apache' has the permissive licence.
-        device: where it runs.
-        local_files_only: do not ask the hub.
-
-    Raises:
-        MissingExtraError: the package mapanything is not installed.
-        MissingWeightsError: the weights are not there.
+    'facebook/map-anything-apache' are published weights with a permissive licence.
     """
 
-    metric = True
-
-    def __init__(
-        self, source: str | Path = SOURCE, *, device: torch.device | str = "cpu", local_files_only: bool = False
-    ) -> None:
-        models = import_extra("mapanything.models", "map-anything", COMMAND)
-        self._image = import_extra("mapanything.utils.image", "map-anything", COMMAND)
-        options: dict[str, Any] = {"local_files_only": True} if local_files_only else {}
-        try:
-            self._network = models.MapAnything.from_pretrained(str(source), **options).to(device).eval()
-        except OSError as error:
-            raise MissingWeightsError(
-                f"{source}: weights not found ({str(error).splitlines()[0]}). On a machine with network access run "
-                f"`hf download {source} --local-dir FOLDER` and give FOLDER"
-            ) from error
-        self._device = torch.device(device)
+    NAME = "map-anything"
+    COMMAND = "pip install 'mirage_ros[depth]', or from https://github.com/facebookresearch/map-anything"
+    MODULE, CLASS = "mapanything.models", "MapAnything"
+    SOURCE = "facebook/map-anything"
 
     @torch.no_grad()
     def estimate(self, frames: Frames, memory: LatentMemory) -> DepthEstimate:
         """Depth of the frames; unknown where the network masks it, such as in the sky and at edges."""
         count = len(frames.rgb)
         camera = frames.camera.to(self._device, torch.float32)
-        intrinsics = camera.intrinsics.expand(count, 3, 3)
+        # The package's pixel centres are at integers.
+        intrinsics = intrinsics_to_ros(camera.intrinsics).expand(count, 3, 3)
         poses = camera.cam2world.expand(count, 4, 4)
+        pixels = (frames.rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         views = [
             {
-                "img": (frames.rgb[t] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu(),
+                # An array: of a tensor whose values are all below 2 the package would think that 1 is white.
+                "img": np.ascontiguousarray(pixels[t]),
                 "intrinsics": intrinsics[t].cpu(),
                 "camera_poses": poses[t].cpu(),
                 "is_metric_scale": torch.tensor([True]),
             }
             for t in range(count)
         ]
-        prepared = self._image.preprocess_inputs(views)
+        prepared = self.part("mapanything.utils.image").preprocess_inputs(views)
         found = self._network.infer(
             prepared,
             memory_efficient_inference=True,
@@ -77,7 +56,7 @@ class MapAnythingDepth:
         for t in range(count):
             seen = found[t]["depth_z"].reshape(found[t]["depth_z"].shape[-3:-1]).float()
             mask = found[t]["mask"].reshape(seen.shape).bool()
-            own = prepared[t]["intrinsics"].reshape(3, 3).to(seen)
+            own = intrinsics_from_ros(prepared[t]["intrinsics"].reshape(3, 3).to(seen))
             depth.append(resampled(torch.where(mask, seen, 0.0), own, frames.camera[t].to(seen.device)))
         return DepthEstimate(torch.stack(depth).to(frames.rgb.device, torch.float32), frames.camera)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,24 @@ class MissingWeightsError(PerceptionUnavailableError):
     """Weights are neither in a folder nor in the cache, nor can the hub give them."""
 
 
+@dataclass(frozen=True)
+class Loading:
+    """How a network is loaded.
+
+    Attributes:
+        device: where it runs.
+        dtype: of the weights; half precision on CUDA by default.
+        local_files_only: do not ask the hub. HF_HUB_OFFLINE=1 does the same for all.
+    """
+
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype | None = None
+    local_files_only: bool = False
+
+
+ON_CPU = Loading()
+
+
 def import_extra(module: str, what: str, command: str) -> Any:
     """Import an optional package.
 
@@ -36,9 +55,14 @@ def import_extra(module: str, what: str, command: str) -> Any:
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"{what}: needs the Python package {module} ({error}). Install it: {command}"
+        ) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        # Such as a torchvision that was built for another torch.
+        raise MissingExtraError(
+            f"{what}: the Python package {module} is installed but does not load ({error}). Install it anew: {command}"
         ) from error
 
 
@@ -49,63 +73,93 @@ def inference_dtype(device: torch.device | str) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def load_network(
-    kind: Any,
-    source: str | Path,
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-    local_files_only: bool = False,
-    may_lack: tuple[str, ...] = (),
-) -> Any:
+def load_network(kind: Any, source: str | Path, loading: Loading, *, may_lack: tuple[str, ...] = ()) -> Any:
     """Load a network of transformers for inference.
 
     Args:
         kind: class with `from_pretrained`.
         source: folder or hub repository.
-        device: where to.
-        dtype: of the weights; `inference_dtype` by default.
-        local_files_only: do not ask the hub. HF_HUB_OFFLINE=1 does the same for all.
+        loading: where and how.
         may_lack: parts of names of weights that a checkpoint may leave out.
 
     Raises:
         MissingWeightsError: it is not there.
-        PerceptionUnavailableError: what is there is another network, or weights are missing.
+        PerceptionUnavailableError: what is there is another network, weights are missing, or the device has no room.
     """
     try:
         network, report = kind.from_pretrained(
             str(source),
-            dtype=dtype or inference_dtype(device),
-            local_files_only=local_files_only,
+            dtype=loading.dtype or inference_dtype(loading.device),
+            local_files_only=loading.local_files_only,
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError) as error:
-        raise _explained(source, error, local_files_only) from error
+        raise _explained(source, error, loading.local_files_only) from error
     missing = [name for name in report["missing_keys"] if not any(part in name for part in may_lack)]
     if missing or report["mismatched_keys"]:
         names = ", ".join([*sorted(missing), *(str(key[0]) for key in report["mismatched_keys"])][:5])
         raise PerceptionUnavailableError(f"{source}: weights do not fit {type(network).__name__}: {names}")
-    return network.eval().requires_grad_(False).to(device)
+    return _placed(network, source, loading)
 
 
-def load_settings(source: str | Path, names: tuple[str, ...], *, local_files_only: bool = False) -> dict[str, Any]:
+def load_hub_mixin(kind: Any, source: str | Path, loading: Loading) -> Any:
+    """Load a network of another package, whose class mixes in huggingface_hub's PyTorchModelHubMixin.
+
+    Args:
+        kind: the class.
+        source: folder or hub repository with config.json and model.safetensors.
+        loading: where and how; the weights keep their own dtype, since such packages cast as they run.
+
+    Raises:
+        MissingWeightsError: it is not there.
+        PerceptionUnavailableError: what is there is not such a network, or the device has no room.
+    """
+    try:
+        if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+            # The mixin would go on without settings.
+            raise FileNotFoundError(f"there is no config.json in {source}")
+        network = kind.from_pretrained(str(source), local_files_only=loading.local_files_only)
+    except (OSError, ValueError, KeyError) as error:
+        raise _explained(source, error, loading.local_files_only) from error
+    except (TypeError, RuntimeError) as error:
+        raise PerceptionUnavailableError(
+            f"{source}: settings or weights do not fit {kind.__name__}: {str(error).splitlines()[0]}"
+        ) from error
+    return _placed(network, source, loading)
+
+
+def _placed(network: Any, source: str | Path, loading: Loading) -> Any:
+    """The network for inference, on its device."""
+    try:
+        return network.eval().requires_grad_(False).to(loading.device)
+    except torch.OutOfMemoryError as error:
+        raise PerceptionUnavailableError(
+            f"{source}: out of memory, {loading.device} has no room for {type(network).__name__}. Choose a smaller "
+            "checkpoint, another device, or an estimator or filter without a network"
+        ) from error
+
+
+def load_settings(source: str | Path, names: tuple[str, ...], loading: Loading) -> dict[str, Any]:
     """Settings of the first of these JSON files that a folder or hub repository has; empty if it has none."""
     from transformers.utils import cached_file
 
     for name in names:
         try:
             found = cached_file(
-                str(source), name, local_files_only=local_files_only, _raise_exceptions_for_missing_entries=False
+                str(source),
+                name,
+                local_files_only=loading.local_files_only,
+                _raise_exceptions_for_missing_entries=False,
             )
         except OSError as error:
-            raise _explained(source, error, local_files_only) from error
+            raise _explained(source, error, loading.local_files_only) from error
         if found is not None:
             settings: dict[str, Any] = json.loads(Path(found).read_text())
             return settings
     return {}
 
 
-def load_tokenizer(source: str | Path, *, local_files_only: bool = False) -> Any:
+def load_tokenizer(source: str | Path, loading: Loading) -> Any:
     """The tokenizer of a folder or hub repository.
 
     Raises:
@@ -114,9 +168,9 @@ def load_tokenizer(source: str | Path, *, local_files_only: bool = False) -> Any
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(source), local_files_only=local_files_only)
+        return AutoTokenizer.from_pretrained(str(source), local_files_only=loading.local_files_only)
     except (OSError, ValueError) as error:
-        raise _explained(source, error, local_files_only) from error
+        raise _explained(source, error, loading.local_files_only) from error
 
 
 def _explained(source: str | Path, error: Exception, local_files_only: bool) -> PerceptionUnavailableError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from mirage_ros.perception.geometric import GeometricFilter
 from mirage_ros.perception.given import JointDepth, NoFilter, SensorDepth
 from mirage_ros.perception.memory_depth import MemoryDepth
 from mirage_ros.perception.pipeline import Perception
-from mirage_ros.perception.pretrained import PerceptionUnavailableError
+from mirage_ros.perception.pretrained import Loading, PerceptionUnavailableError
 from mirage_ros.perception.protocols import DepthEstimator, DynamicFilter
 from mirage_ros.perception.refinement import Encode, RefinedCamera, RefineOptions
 from mirage_ros.perception.segmentation import MaskSource, SegmentationFilter
@@ -85,14 +84,14 @@ def make_perception(
     _check(dynamic_filter, FILTERS, "dynamic_filter")
     if align not in ALIGNMENTS:
         raise ValueError(f"align: expected one of {', '.join(ALIGNMENTS)}, got {align!r}")
-    options: dict[str, Any] = {"device": device, "local_files_only": local_files_only}
+    loading = Loading(device, dtype, local_files_only)
     notes: list[str] = []
     spare: DepthEstimator = JointDepth() if joint else MemoryDepth()
     spare_name = "joint" if joint else "memory"
 
     estimator: DepthEstimator
     try:
-        estimator = _depth(depth, sensor_depth, depth_source, dtype, options)
+        estimator = _depth(depth, sensor_depth, depth_source, loading)
     except PerceptionUnavailableError as error:
         if not fallback:
             raise
@@ -109,7 +108,7 @@ def make_perception(
         estimator = RefinedCamera(estimator, encode, refine_options)
 
     try:
-        chosen = _filter(dynamic_filter, labels, entities, namer_source, segmenter_source, dtype, options)
+        chosen = _filter(dynamic_filter, labels, entities, namer_source, segmenter_source, loading)
     except PerceptionUnavailableError as error:
         if not fallback:
             raise
@@ -133,26 +132,24 @@ def _depth(
     name: str,
     given: Tensor | None,
     source: str | Path | None,
-    dtype: torch.dtype | None,
-    options: dict[str, Any],
+    loading: Loading,
 ) -> DepthEstimator:
-    where: dict[str, Any] = {} if source is None else {"source": source}
     if name == "sensor":
         if given is None:
             raise ValueError("sensor_depth: expected (N, H, W) metres for the estimator 'sensor', got None")
         return SensorDepth(given)
     if name == "depth-anything":
-        from mirage_ros.perception.depth_anything import DepthAnything
+        from mirage_ros.perception.depth_anything import INDOOR, DepthAnything
 
-        return DepthAnything(**where, dtype=dtype, **options)
+        return DepthAnything(source or INDOOR, loading)
     if name == "map-anything":
         from mirage_ros.perception.map_anything import MapAnythingDepth
 
-        return MapAnythingDepth(**where, **options)
+        return MapAnythingDepth(source, loading)
     if name == "unidepth":
         from mirage_ros.perception.unidepth import UniDepth
 
-        return UniDepth(**where, **options)
+        return UniDepth(source, loading)
     plain: dict[str, Callable[[], DepthEstimator]] = {"joint": JointDepth, "memory": MemoryDepth}
     return plain[name]()
 
@@ -163,8 +160,7 @@ def _filter(
     entities: Sequence[str],
     namer_source: str | Path | None,
     segmenter_source: str | Path | None,
-    dtype: torch.dtype | None,
-    options: dict[str, Any],
+    loading: Loading,
 ) -> DynamicFilter:
     if name == "none":
         return NoFilter()
@@ -178,6 +174,6 @@ def _filter(
     from mirage_ros.perception.open_vocabulary import FixedEntities, Namer, OpenVocabularyFilter
     from mirage_ros.perception.video_segmenter import SAM3, VideoSegmenter
 
-    segmenter = VideoSegmenter(segmenter_source or SAM3, dtype=dtype, **options)
-    namer: Namer = FixedEntities(entities) if entities else EntityNamer(namer_source or QWEN, dtype=dtype, **options)
+    segmenter = VideoSegmenter(segmenter_source or SAM3, loading)
+    namer: Namer = FixedEntities(entities) if entities else EntityNamer(namer_source or QWEN, loading)
     return OpenVocabularyFilter(namer, segmenter, GeometricFilter())

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mirage_ros.perception.pretrained import MissingExtraError, load_network, load_settings, load_tokenizer
+from mirage_ros.perception.pretrained import (
+    ON_CPU,
+    Loading,
+    MissingExtraError,
+    load_network,
+    load_settings,
+    load_tokenizer,
+)
 
 SAM3 = "facebook/sam3"
 # Tokens of a prompt that its text encoder was trained with.
@@ -22,9 +29,7 @@ class VideoSegmenter:
 
     Args:
         source: folder or hub repository of a Sam3VideoModel.
-        device: where it runs.
-        dtype: of the weights; half precision on CUDA by default.
-        local_files_only: do not ask the hub.
+        loading: where and how the weights are loaded.
 
     Raises:
         MissingExtraError: the installed transformers has no SAM3.
@@ -32,29 +37,20 @@ class VideoSegmenter:
         PerceptionUnavailableError: the source holds another kind of network.
     """
 
-    def __init__(
-        self,
-        source: str | Path = SAM3,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-        local_files_only: bool = False,
-    ) -> None:
+    def __init__(self, source: str | Path = SAM3, loading: Loading = ON_CPU) -> None:
         try:
             from transformers import Sam3VideoModel
         except ImportError as error:
             raise MissingExtraError(
                 "open-vocabulary: needs transformers 5 with SAM3. Install it: pip install 'mirage_ros[vlm]'"
             ) from error
-        self._network = load_network(
-            Sam3VideoModel, source, device=device, dtype=dtype, local_files_only=local_files_only
-        )
-        self._tokenizer = load_tokenizer(source, local_files_only=local_files_only)
+        self._network = load_network(Sam3VideoModel, source, loading)
+        self._tokenizer = load_tokenizer(source, loading)
         names = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
-        settings = load_settings(source, names, local_files_only=local_files_only)
+        settings = load_settings(source, names, loading)
         settings = settings.get("video_processor", settings)
-        self._mean = torch.tensor(settings.get("image_mean", (0.5, 0.5, 0.5)), device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(settings.get("image_std", (0.5, 0.5, 0.5)), device=device).view(1, 3, 1, 1)
+        self._mean = torch.tensor(settings.get("image_mean", (0.5, 0.5, 0.5)), device=loading.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(settings.get("image_std", (0.5, 0.5, 0.5)), device=loading.device).view(1, 3, 1, 1)
 
     @torch.no_grad()
     def segment(self, rgb: Tensor, prompts: Sequence[str]) -> Tensor:

@@ -44,6 +44,30 @@ class RgbdFrame:
     camera: Camera
 
 
+def read_intrinsics(path: Path, field: str) -> Tensor:
+    """Intrinsics (3, 3) float64, centre convention, of a text file of 3x3 numbers with pixel centres at integers.
+
+    Args:
+        path: of the file.
+        field: what asks for it, for the messages.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else, or no pinhole camera.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{field}: {path} is missing")
+    try:
+        matrix = np.loadtxt(path, dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(f"{field}: expected 3x3 numbers in {path}, {error}") from None
+    if matrix.shape != (3, 3):
+        raise ValueError(f"{field}: expected 3x3 numbers in {path}, got {matrix.shape}")
+    intrinsics = torch.from_numpy(matrix)
+    check_intrinsics(intrinsics, name=f"{field} {path}")
+    return intrinsics_from_ros(intrinsics)
+
+
 class RgbdFolder:
     """A recorded walk; frames are read one by one as they are asked for."""
 
@@ -66,24 +90,10 @@ class RgbdFolder:
             for suffix in ("depth.png", "pose.txt"):
                 if not (self._folder / f"{name}.{suffix}").is_file():
                     raise FileNotFoundError(f"rgbd: {self._folder / name}.{suffix} is missing")
-        self._intrinsics = self._read_intrinsics()
+        self._intrinsics = read_intrinsics(self._folder / "camera-intrinsics.txt", "rgbd")
         self.cam2world: Tensor = torch.cat(
             [read_trajectory(self._folder / f"{name}.pose.txt", "matrices").cam2world for name in self.names]
         )
-
-    def _read_intrinsics(self) -> Tensor:
-        path = self._folder / "camera-intrinsics.txt"
-        if not path.is_file():
-            raise FileNotFoundError(f"rgbd: {path} is missing")
-        try:
-            matrix = np.loadtxt(path, dtype=np.float64)
-        except ValueError as error:
-            raise ValueError(f"{path}: expected 3x3 numbers, {error}") from None
-        if matrix.shape != (3, 3):
-            raise ValueError(f"{path}: expected 3x3 numbers, got {matrix.shape}")
-        intrinsics = torch.from_numpy(matrix)
-        check_intrinsics(intrinsics, name=str(path))
-        return intrinsics_from_ros(intrinsics)
 
     def __len__(self) -> int:
         return len(self.names)

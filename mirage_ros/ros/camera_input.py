@@ -20,7 +20,7 @@ from mirage_ros.ros.conversions import (
     image_to_numpy,
     ns_from_stamp,
 )
-from mirage_ros.ros.engine import Observation
+from mirage_ros.ros.requests import Observation
 from mirage_ros.ros.synchroniser import StampSynchroniser
 from mirage_ros.trajectory import interpolate
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import invert
-from mirage_ros.ros.engine import Engine, Rollout
+from mirage_ros.ros.engine import Engine
 from mirage_ros.ros.outputs import Outputs
+from mirage_ros.ros.requests import Rollout
 from mirage_ros.ros.worker import BusyError, Job, Parts, Worker
 from mirage_ros.world.results import Cancelled, ImaginedChunk, Progress
 
@@ -45,7 +46,7 @@ def rolling(
     on_chunk: Callable[[ImaginedChunk], None],
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Callable[[Job], Parts]:
-    """A rollout as work in parts: a chunk each, with time for quick calls between denoising steps.
+    """A rollout as work in parts: a chunk each, with time for quick calls between the layers of the networks.
 
     Args:
         engine, worker: that do it.
@@ -58,11 +59,18 @@ def rolling(
             worker.breathe()
             return job.cancelled
 
+        chunks = engine.imagine(rollout, on_progress, cancelled)
         try:
-            for chunk in engine.imagine(rollout, on_progress, cancelled):
+            while True:
+                # Not across the yield: other jobs have their turn there.
+                with engine.pauses.between(worker.breathe):
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    return
                 on_chunk(chunk)
                 yield
         finally:
+            chunks.close()
             engine.idle()
 
     return parts

@@ -6,23 +6,21 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.memory.cloud import Cloud
 from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.perception.geometric import GeometricFilter
-from mirage_ros.perception.given import JointDepth, NoFilter
-from mirage_ros.perception.memory_depth import MemoryDepth
+from mirage_ros.perception import registry
 from mirage_ros.perception.pipeline import Perception
+from mirage_ros.ros.pauses import Pauses
+from mirage_ros.ros.requests import Observation, Rollout, Settings, Snapshot
 from mirage_ros.world.frames import fit_camera
 from mirage_ros.world.results import STAGES, Cancel, ImaginedChunk, OnProgress, Preview
 
@@ -31,91 +29,6 @@ if TYPE_CHECKING:
     from mirage_ros.world.model import WorldModel
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the engine is made with; the node's parameters of the same names say what they mean."""
-
-    preset: str = "default"
-    weights: str = ""
-    random_weights: bool = False
-    device: str = "auto"
-    dtype: str = "auto"
-    threads: int = 0
-    max_bytes: int = 512 << 20
-    vertical_fov: float = 0.9
-    depth_estimator: str = "auto"
-    dynamic_filter: str = "none"
-
-
-@dataclass(frozen=True, eq=False)
-class Observation:
-    """A real camera frame.
-
-    Attributes:
-        rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres, 0 where unknown; None to have it estimated.
-        camera: single, of the image.
-        stamp: nanoseconds.
-    """
-
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32] | None
-    camera: Camera
-    stamp: int
-
-
-@dataclass(frozen=True, eq=False)
-class Rollout:
-    """What is to be imagined.
-
-    Attributes:
-        poses: (T, 4, 4) optical cam2world of each candidate.
-        remember: write to the memory; for a single candidate only.
-        seed: of the noise.
-        steps: denoising steps; 0 for the preset's.
-        prompt: text; None for the one set before.
-        batch: candidates that are denoised together; 0 lets the model decide.
-        first: (H, W, 3) image of the first pose of a single candidate, where it is known.
-        stamps: nanoseconds of each frame of a single candidate.
-    """
-
-    poses: tuple[Tensor, ...]
-    remember: bool = False
-    seed: int = 0
-    steps: int = 0
-    prompt: str | None = None
-    batch: int = 0
-    first: NDArray[np.uint8] | None = None
-    stamps: Sequence[int] | None = None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """State of the engine at one moment, for other threads.
-
-    Attributes:
-        elements, bytes, max_bytes, frames, observed_frames: of the memory.
-        evicted: elements removed for the cap since the start.
-        visibility: coverage of the last imagined frame; NaN before.
-        written: time.monotonic of the last write; NaN before.
-        seconds: per generated frame of the last chunk, by stage.
-        stage: what has just been done, or 'idle'.
-        changes: writes since the start.
-    """
-
-    elements: int = 0
-    bytes: int = 0
-    max_bytes: int = 0
-    frames: int = 0
-    observed_frames: int = 0
-    evicted: int = 0
-    visibility: float = math.nan
-    written: float = math.nan
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, math.nan))
-    stage: str = "idle"
-    changes: int = 0
 
 
 def make_perception(depth_estimator: str, dynamic_filter: str, *, joint: bool) -> Perception:
@@ -133,9 +46,7 @@ def make_perception(depth_estimator: str, dynamic_filter: str, *, joint: bool) -
     if depth_estimator == "joint" and not joint:
         raise ValueError("perception.depth: expected 'memory' for a preset without depth channels, got 'joint'")
     own = joint and depth_estimator != "memory"
-    return Perception(
-        JointDepth() if own else MemoryDepth(), GeometricFilter() if dynamic_filter == "geometric" else NoFilter()
-    )
+    return registry.make_perception("joint" if own else "memory", dynamic_filter)
 
 
 class Engine:
@@ -144,6 +55,7 @@ class Engine:
     Attributes:
         snapshot: replaced as a whole after every change; any thread may look at it.
         notes: fallbacks of perception in the last chunk.
+        pauses: moments within `imagine` at which previews can be made.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -151,6 +63,7 @@ class Engine:
 
         Raises:
             MissingWeightsError: the weights are not there; the message says what to do.
+            PerceptionUnavailableError: nor is what the depth estimator of camera frames needs.
             ValueError: a setting is not usable.
         """
         from mirage_ros.world.model import WorldModel
@@ -172,6 +85,13 @@ class Engine:
             self.world.perception = make_perception(
                 settings.depth_estimator, settings.dynamic_filter, joint=bool(self.world.preset.depth_channels)
             )
+        self._observed: Perception | None = None
+        if settings.observed_depth:
+            source = settings.observed_depth_weights or None
+            self._observed = registry.make_perception(
+                settings.observed_depth, "none", device=device, depth_source=source
+            )
+        self.pauses = Pauses(self.world.parts)
         self._settings = settings
         self.memory: LatentMemory = self.world.new_memory(max_bytes=settings.max_bytes)
         self.history: History = self.world.new_history()
@@ -205,8 +125,10 @@ class Engine:
             camera.to(dtype=torch.float32),
             stamp=observation.stamp,
             history=self.history,
+            perception=self._observed,
         )
-        self._optics = fit_camera(camera, self.world.height, self.world.width).at(torch.eye(4, dtype=torch.float64))
+        optics = fit_camera(camera.to(dtype=torch.float64), self.world.height, self.world.width)
+        self._optics = optics.at(torch.eye(4, dtype=torch.float64))
         self._refresh(evicted=report.evicted, wrote=True)
         return report.added
 
@@ -216,7 +138,7 @@ class Engine:
 
     def imagine(
         self, rollout: Rollout, on_progress: OnProgress | None = None, cancel: Cancel | None = None
-    ) -> Iterator[ImaginedChunk]:
+    ) -> Generator[ImaginedChunk, None, None]:
         """Imagine chunk by chunk. When memory of the device runs out, it is freed and the rest is tried once more in
         smaller batches.
 

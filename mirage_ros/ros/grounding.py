@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mirage_ros.ros.camera_input import CameraInput, PoseBuffer
 from mirage_ros.ros.conversions import pose_from_stamped
-from mirage_ros.ros.engine import Observation
 from mirage_ros.ros.imagine_action import Active, check_poses
+from mirage_ros.ros.requests import Observation
 
 # A request for a camera frame that none answers ends after this many seconds.
 OBSERVE_TIMEOUT = 60.0

@@ -15,7 +15,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from mirage_ros.msg import MemoryStatus
-from mirage_ros.ros.engine import Snapshot
+from mirage_ros.ros.requests import Snapshot
 
 # A refusal or another event is reported for this many seconds after it happened.
 FRESH = 10.0

@@ -19,10 +19,11 @@ from mirage_ros.action import Imagine
 from mirage_ros.msg import ImaginedTrajectory
 from mirage_ros.ros.commands import draw_seed, padded, rolling
 from mirage_ros.ros.conversions import camera_to_info, numpy_to_image, path_to_poses
-from mirage_ros.ros.engine import Engine, Rollout
+from mirage_ros.ros.engine import Engine
 from mirage_ros.ros.frame_ids import FrameIds
 from mirage_ros.ros.futures import awaitable
 from mirage_ros.ros.outputs import Outputs
+from mirage_ros.ros.requests import Rollout
 from mirage_ros.ros.worker import BusyError, Job, Worker
 from mirage_ros.world.results import Cancelled, ImaginedChunk, Progress
 

@@ -13,6 +13,9 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 POSES_OF = ("optical", "body", "base")
 MEBIBYTE = 1 << 20
 
+# Networks of mirage_ros.perception.registry; it is not imported here, as launch files read this table.
+ESTIMATORS = ("depth-anything", "map-anything", "unidepth")
+
 PARAMETERS = (
     Parameter("preset", "default", "Which world model.", choices=PRESETS),
     Parameter("weights", "", "Folder or hub repository of the weights; empty for those that come with the preset."),
@@ -50,8 +53,19 @@ PARAMETERS = (
     Parameter(
         "observation.depth",
         "topic",
-        "Depth of camera frames: measured, or estimated by the model.",
+        "Depth of camera frames: measured, or estimated by observation.estimator.",
         choices=("topic", "estimated"),
+    ),
+    Parameter(
+        "observation.estimator",
+        "depth-anything",
+        "Estimates the depth of camera frames; needs its package and weights, without which configure fails.",
+        choices=ESTIMATORS,
+    ),
+    Parameter(
+        "observation.estimator_weights",
+        "",
+        "Folder or hub repository of the estimator's weights; empty for the published ones.",
     ),
     Parameter(
         "observation.transport", "raw", "Subscribe to image, or to image/compressed.", choices=("raw", "compressed")

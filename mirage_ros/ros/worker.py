@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
@@ -65,7 +66,7 @@ class Worker:
     """One thread, two kinds of work.
 
     Calls are short and run before the next part of any job; a call in a slot replaces one that waits in the same slot.
-    Quick calls only read, and also run between the denoising steps of a job, whenever that calls `breathe`. Jobs take
+    Quick calls only read, and also run in the midst of a job, whenever that calls `breathe`. Jobs take
     turns part by part, so that a long one does not keep short ones waiting, but jobs that change the memory exclude
     each other. An error ends the call or job that made it and nothing else.
 
@@ -90,6 +91,7 @@ class Worker:
         self._closing = False
         self.dropped = 0
         self._running = False
+        self._breathing, self._next_breath = False, 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -105,7 +107,7 @@ class Worker:
         Args:
             work: runs in the worker's thread.
             slot: replaces a call that waits in the same slot, whose future is cancelled.
-            quick: changes nothing and may run between the denoising steps of a job.
+            quick: changes nothing and may run in the midst of a job.
 
         Raises:
             BusyError: too many calls wait already.
@@ -149,14 +151,26 @@ class Worker:
         return job
 
     def breathe(self) -> None:
-        """Run the quick calls that wait; for jobs to call between their steps, in the worker's thread."""
-        while True:
-            with self._lock:
-                call = next((call for call in self._calls if call.quick), None)
-                if call is None:
-                    return
+        """Run the quick calls that wait; for jobs to call often, in the worker's thread.
+
+        They get at most half of the time, so that a dense stream of them does not bring the job to a standstill.
+        """
+        start = time.monotonic()
+        if self._breathing or start < self._next_breath:
+            return
+        with self._lock:
+            quick = [call for call in self._calls if call.quick]
+            for call in quick:
                 self._calls.remove(call)
+        if not quick:
+            return
+        # What a quick call does may itself come by here.
+        self._breathing = True
+        for call in quick:
             self._do(call)
+        self._breathing = False
+        end = time.monotonic()
+        self._next_breath = end + (end - start)
 
     def cancel_jobs(self) -> list[Job]:
         """Ask every job to stop; they are returned so that their ends can be waited for."""

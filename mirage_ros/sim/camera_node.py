@@ -7,26 +7,20 @@ context belongs to the thread that made it.
 from __future__ import annotations
 
 import math
-import sys
 import time
 
-from mirage_ros.ros.dds import use_default_profile
+from mirage_ros.ros.run import run  # isort: skip  (chooses the DDS profile, which must come before rclpy)
 
-use_default_profile()
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped, Twist
+from rclpy.clock import Clock as TimerClock
+from rclpy.clock import ClockType
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
 
-import rclpy  # noqa: E402  (the DDS profile must be chosen first)
-from builtin_interfaces.msg import Time  # noqa: E402
-from geometry_msgs.msg import PoseStamped, Twist  # noqa: E402
-from rclpy.clock import Clock as TimerClock  # noqa: E402
-from rclpy.clock import ClockType  # noqa: E402
-from rclpy.executors import ExternalShutdownException  # noqa: E402
-from rclpy.node import Node  # noqa: E402
-from rclpy.utilities import remove_ros_args  # noqa: E402
-from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
-
-from mirage_ros.ros.conversions import (  # noqa: E402
+from mirage_ros.ros.conversions import (
     camera_to_info,
     depth_from_metres,
     numpy_to_image,
@@ -34,13 +28,13 @@ from mirage_ros.ros.conversions import (  # noqa: E402
     pose_to_msg,
     stamp_from_ns,
 )
-from mirage_ros.ros.parameters import declare  # noqa: E402
-from mirage_ros.ros.qos import image_qos  # noqa: E402
-from mirage_ros.sim.camera_parameters import PARAMETERS  # noqa: E402
-from mirage_ros.sim.paths import plan_path  # noqa: E402
-from mirage_ros.sim.renderer import Renderer  # noqa: E402
-from mirage_ros.sim.robot import CameraRobot  # noqa: E402
-from mirage_ros.sim.scene import build_scene  # noqa: E402
+from mirage_ros.ros.parameters import declare
+from mirage_ros.ros.qos import image_qos
+from mirage_ros.sim.camera_parameters import PARAMETERS
+from mirage_ros.sim.paths import plan_path
+from mirage_ros.sim.renderer import Renderer
+from mirage_ros.sim.robot import CameraRobot
+from mirage_ros.sim.scene import build_scene
 
 # The camera moves by the time that passed, but never by more than this at once: after a stall it must not leap.
 MAX_STEP = 0.5
@@ -173,26 +167,7 @@ class SimCamera(Node):
 
 def main() -> None:
     """Run the node until it is interrupted."""
-    try:
-        rclpy.init()
-        unknown = remove_ros_args(sys.argv)[1:]
-        if unknown:
-            raise ValueError(f"arguments: expected --ros-args -p name:=value, got {' '.join(unknown)}")
-        node = SimCamera()
-    except (ValueError, RuntimeError) as error:
-        rclpy.try_shutdown()
-        sys.exit(f"sim_camera: {error}")
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        # An interrupt in the middle of a callback invalidates the context under it; what fails then is no fault.
-        if rclpy.ok():
-            raise
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    run("sim_camera", SimCamera)
 
 
 if __name__ == "__main__":

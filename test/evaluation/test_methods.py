@@ -33,5 +33,5 @@ def test_without_memory_nothing_is_remembered(world, case):
 def test_names_are_checked_and_all_means_those_that_are_compared():
     assert "truth" not in find_methods(["all"])
     assert list(find_methods(["copy", "mirage"])) == ["copy", "mirage"]
-    with pytest.raises(ValueError, match="methods: expected 'all' or some of"):
+    with pytest.raises(ValueError, match="methods: expected some of compared, ablations, all, mirage"):
         find_methods(["best"])

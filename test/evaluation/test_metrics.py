@@ -1,3 +1,6 @@
+import importlib.util
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -113,3 +116,35 @@ def test_shapes_that_differ_are_refused(wall):
     rgb, _, _ = wall
     with pytest.raises(ValueError, match="frames: expected one shape"):
         metrics.masked_psnr(rgb, rgb[1:])
+
+
+class RandomFeatures(torch.nn.Module):
+    """The learned distance's arithmetic over one random layer: unit features, squared difference, mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 8, 5, stride=2)
+        torch.nn.init.normal_(self.layer.weight, generator=torch.Generator().manual_seed(0))
+
+    def forward(self, a, b, normalize=False):
+        assert normalize
+        assert a.shape == b.shape == (1, 3, 32, 48)
+        assert 0 <= a.min() <= a.max() <= 1
+        first, second = (torch.nn.functional.normalize(self.layer(image), dim=1) for image in (a, b))
+        return (first - second).square().sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
+
+
+def test_the_learned_distance_is_zero_for_the_truth_and_grows_with_blur():
+    truth = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3), dtype=np.uint8)
+    slight, strong = (np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in truth]) for sigma in (0.4, 2.0))
+    distance = metrics.Lpips(RandomFeatures())
+    assert distance(truth, truth) == 0
+    assert 0 < distance(slight, truth) < distance(strong, truth)
+    with pytest.raises(ValueError, match="frames"):
+        distance(truth[:2], truth)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_without_its_network_the_learned_distance_says_what_to_do():
+    with pytest.raises(RuntimeError, match="lpips: expected torchvision .* pip install torchvision"):
+        metrics.Lpips()

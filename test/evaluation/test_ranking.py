@@ -4,7 +4,7 @@ import torch
 
 from mirage_ros.evaluation.decisions import MOVES, Place, decisions, free_moves, goal_score, move, space_score
 from mirage_ros.evaluation.methods import find_methods
-from mirage_ros.evaluation.ranking import agreement, arrived, rank, reach, table
+from mirage_ros.evaluation.ranking import agreement, arrived, episodes, goal_of, rank, reach, table
 from mirage_ros.geometry import body_to_optical, check_pose
 from mirage_ros.sim.paths import collides
 
@@ -75,7 +75,35 @@ def test_arriving_needs_place_and_heading():
 
 def test_the_table_has_every_method_once():
     rows = [{"method": "a", "score": score, "tau": 0.5, "regret": 0.1} for score in ("goal", "space") for _ in range(3)]
-    lines = table(rows, {"a": [True, False], "random": [False, False]}).splitlines()
+    lines = table(
+        rows, [{"method": name, "reached": hit} for name in ("a", "random") for hit in (float(name == "a"), 0.0)]
+    ).splitlines()
     assert lines[2].startswith("| a | 0.50 (0.50 to 0.50)")
     assert "| 0.50 (" in lines[2].rsplit("|", 2)[0]
     assert lines[3].startswith("| random | - |")
+
+
+def test_a_study_that_was_stopped_does_nothing_twice(world, tmp_path):
+    methods = find_methods(["truth", "copy"])
+    first = rank(world, methods, 1, 0, tmp_path)
+    path = tmp_path / "rows.jsonl"
+    # A kill in the middle of the last line.
+    path.write_bytes(path.read_bytes()[:-9])
+    calls = []
+    spied = {name: lambda *a, m=method, n=name: (calls.append(n), m(*a))[1] for name, method in methods.items()}
+    again = rank(world, spied, 1, 0, tmp_path)
+    assert set(calls) == {"copy"}
+    assert [row for row in again if row["method"] == "truth"] == [row for row in first if row["method"] == "truth"]
+    keys = [(row["decision"], row["method"], row["score"]) for row in again]
+    assert len(keys) == len(set(keys)) == len(first)
+
+
+def test_the_goal_is_not_where_the_planner_starts(place):
+    assert not any(arrived(place.start, goal_of(place, seed)) for seed in range(8))
+
+
+def test_a_planner_that_sees_the_truth_beats_chance(world):
+    rows = episodes(world, find_methods(["truth"]), 3, 0)
+    reached = {name: np.mean([row["reached"] for row in rows if row["method"] == name]) for name in ("truth", "random")}
+    assert len(rows) == 6
+    assert reached["truth"] > reached["random"]

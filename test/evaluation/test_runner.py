@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mirage_ros.evaluation.methods import METHODS, find_methods
+from mirage_ros.evaluation.protocols.sim import SimProtocol
 from mirage_ros.evaluation.report import write_report
 from mirage_ros.evaluation.runner import evaluate
 from mirage_ros.evaluation.scores import COLUMNS, TIMED, summary
@@ -81,3 +82,19 @@ def test_intervals_hold_the_mean_and_narrow_with_more_cases():
     for mean, low, high in (few, many):
         assert low <= mean <= high
     assert many[2] - many[1] < few[2] - few[1]
+
+
+def test_a_folder_with_other_things_is_left_alone(world, walls, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="out: expected an empty folder .* holds other files"):
+        run(world, walls, tmp_path)
+    with pytest.raises(ValueError, match="out: expected a folder, got the file"):
+        run(world, walls, tmp_path / "thesis.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_same_seed_gives_the_same_figures(world, tmp_path):
+    protocol = SimProtocol("sim", world.height, world.width, 2)
+    runs = [run(world, protocol, tmp_path / name, ("mirage", "noisy-depth")) for name in ("a", "b")]
+    first, second = ([{k: v for k, v in row.items() if k not in TIMED} for row in rows] for rows in runs)
+    assert json.dumps(first) == json.dumps(second)

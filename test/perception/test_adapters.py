@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
 from mirage_ros.geometry import pinhole
 from mirage_ros.perception.map_anything import resampled
+from mirage_ros.perception.pretrained import (
+    Loading,
+    MissingExtraError,
+    MissingWeightsError,
+    PerceptionUnavailableError,
+    import_extra,
+    load_hub_mixin,
+)
 
 
 def test_depth_of_a_scaled_and_cropped_view_lands_on_its_pixels() -> None:
@@ -18,3 +29,29 @@ def test_depth_of_a_scaled_and_cropped_view_lands_on_its_pixels() -> None:
     torch.testing.assert_close(found[4:60, 4:92], true[4:60, 4:92])
     assert not found[:4].any()
     assert not found[:, 92:].any()
+
+
+def test_missing_weights_of_packages_say_what_to_do(tmp_path: Path) -> None:
+    from huggingface_hub import PyTorchModelHubMixin
+
+    class Network(torch.nn.Module, PyTorchModelHubMixin):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(size, size)
+
+    with pytest.raises(MissingWeightsError, match="hf download nobody/nothing"):
+        load_hub_mixin(Network, "nobody/nothing", Loading(local_files_only=True))
+    with pytest.raises(MissingWeightsError, match="is empty"):
+        load_hub_mixin(Network, tmp_path, Loading())
+    Network(3).save_pretrained(tmp_path, config={"size": 3})
+    assert load_hub_mixin(Network, tmp_path, Loading()).layer.weight.shape == (3, 3)
+    (tmp_path / "config.json").write_text('{"size": 4}')
+    with pytest.raises(PerceptionUnavailableError, match="do not fit Network"):
+        load_hub_mixin(Network, tmp_path, Loading())
+
+
+def test_packages_that_do_not_load_are_told_from_missing_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_package.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingExtraError, match="is installed but does not load.*torchvision::nms.*pip install it"):
+        import_extra("broken_package", "map-anything", "pip install it")

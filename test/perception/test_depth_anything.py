@@ -11,7 +11,7 @@ import torch
 
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.depth_anything import DepthAnything
-from mirage_ros.perception.pretrained import MissingWeightsError, PerceptionUnavailableError
+from mirage_ros.perception.pretrained import Loading, MissingWeightsError, PerceptionUnavailableError
 from mirage_ros.perception.protocols import Frames
 
 
@@ -43,7 +43,7 @@ def test_relative_depth_is_inverted(depth_anything_folder: Any, noise_frames: Fr
 
 def test_missing_weights_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MissingWeightsError, match="hf download nobody/nothing"):
-        DepthAnything("nobody/nothing", local_files_only=True)
+        DepthAnything("nobody/nothing", Loading(local_files_only=True))
     with pytest.raises(MissingWeightsError, match="empty"):
         DepthAnything(tmp_path)
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from mirage_ros.bench.perception_clips import TrueClip
 from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.perception.entities import Entities, EntityNamer, MalformedAnswerError, parse_entities, patchify
+from mirage_ros.perception.entities import (
+    MAX_ENTITIES,
+    Entities,
+    EntityNamer,
+    MalformedAnswerError,
+    parse_entities,
+    patchify,
+)
 from mirage_ros.perception.geometric import GeometricFilter
 from mirage_ros.perception.open_vocabulary import FixedEntities, OpenVocabularyFilter
-from mirage_ros.perception.pretrained import MissingWeightsError
+from mirage_ros.perception.pretrained import Loading, MissingWeightsError
 from mirage_ros.perception.protocols import DepthEstimate, Frames
 from mirage_ros.perception.video_segmenter import VideoSegmenter
 
@@ -56,10 +63,39 @@ def test_refuses_malformed_answers(answer: str) -> None:
         parse_entities(answer)
 
 
-@given(st.text(max_size=200))
-def test_no_text_breaks_the_parser(text: str) -> None:
-    with contextlib.suppress(MalformedAnswerError):
-        parse_entities(text)
+# Texts near to what is asked for, so that some are accepted: answers with random names, whole or cut or preceded.
+ANSWERS = st.builds(
+    lambda names, sky, before, cut: (before + json.dumps({"entities": names, "sky": sky}))[: -cut or None],
+    st.lists(
+        st.one_of(st.sampled_from(["Person", "dog", " robot vacuum ", "sky", "cat's"]), st.text(max_size=45)),
+        max_size=14,
+    ),
+    st.booleans(),
+    st.sampled_from(["", "", "", "\n", "Sure: "]),
+    st.sampled_from([0, 0, 0, 1]),
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(st.one_of(st.text(max_size=200), ANSWERS))
+def test_what_is_accepted_has_the_form_that_was_asked_for(text: str) -> None:
+    try:
+        found = parse_entities(text)
+    except MalformedAnswerError:
+        return
+    assert len(found.names) <= MAX_ENTITIES
+    assert len(set(found.names)) == len(found.names)
+    assert "sky" not in found.names
+    for name in found.names:
+        assert re.fullmatch(r"[a-z][a-z0-9 '\-]{0,39}", name)
+        # Nothing is made up.
+        assert name in text.lower()
+    assert found.sky == ("true" in text.lower().rsplit("]", 1)[-1])
+
+
+def test_names_of_every_allowed_form_are_accepted() -> None:
+    names = ["person", "robot vacuum", "cat's", "forklift-2", "a" * 40]
+    assert parse_entities(json.dumps({"entities": names, "sky": False})) == Entities(tuple(names), False)
 
 
 class Counting(EntityNamer):
@@ -133,4 +169,4 @@ def test_sam_marks_through_a_video(sam_folder: Path, noise_frames: Frames) -> No
 def test_missing_weights_say_what_to_do() -> None:
     for part in (EntityNamer, VideoSegmenter):
         with pytest.raises(MissingWeightsError, match="hf download nobody/nothing"):
-            part("nobody/nothing", local_files_only=True)
+            part("nobody/nothing", Loading(local_files_only=True))

@@ -89,8 +89,14 @@ def transition(ros, name):
     assert future.result().success
 
 
-def test_configure_without_weights_says_what_to_do(new_node, tmp_path):
-    ros = new_node("bare", weights=str(tmp_path), random_weights=False).spin_in_background()
+ESTIMATED = {"observation.depth": "estimated", "observation.estimator": "depth-anything"}
+
+
+@pytest.mark.parametrize("part", ["model", "estimator"])
+def test_configure_without_weights_says_what_to_do(new_node, tmp_path, part):
+    bare = {"weights": str(tmp_path), "random_weights": False}
+    estimated = {**ESTIMATED, "observation.estimator_weights": str(tmp_path)}
+    ros = new_node(f"bare_{part}", **(bare if part == "model" else estimated)).spin_in_background()
     ros.listen("/diagnostics")
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState

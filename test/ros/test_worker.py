@@ -122,6 +122,46 @@ def test_quick_calls_come_between_the_steps_of_a_part(worker):
     assert seen == ["quick", "step", "slow"]
 
 
+def test_quick_calls_take_at_most_half_of_a_job_s_time(worker):
+    """Previews of a dense stream must not bring a rollout to a standstill."""
+    spent = []
+
+    def quick():
+        start = time.monotonic()
+        time.sleep(0.02)
+        spent.append(time.monotonic() - start)
+
+    def parts(job):
+        start = time.monotonic()
+        while len(spent) < 8:
+            worker.call(quick, slot="preview", quick=True)
+            worker.breathe()
+            time.sleep(0.001)
+        yield
+        return time.monotonic() - start
+
+    total = worker.start(parts, name="job").future.result(TIMEOUT)
+    assert sum(spent[:-1]) <= total / 2
+
+
+def test_a_quick_call_that_breathes_itself_runs_once(worker):
+    seen = []
+
+    def quick():
+        seen.append("begin")
+        worker.breathe()
+        seen.append("end")
+
+    def parts(job):
+        worker.call(quick, quick=True)
+        worker.call(quick, quick=True)
+        worker.breathe()
+        yield
+
+    worker.start(parts, name="job").future.result(TIMEOUT)
+    assert seen == ["begin", "end", "begin", "end"]
+
+
 def test_a_failure_ends_its_own_work_only(worker):
     def parts(job):
         yield

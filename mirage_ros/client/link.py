@@ -1,0 +1,175 @@
+"""The ROS side of a client: a node of its own that spins in a thread, services, publishers, the newest status."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+import rclpy
+from rclpy.action import ActionClient
+from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
+
+from mirage_ros.action import Imagine
+from mirage_ros.client.results import MirageError
+from mirage_ros.msg import MemoryStatus
+from mirage_ros.ros.topics import ACTIONS, SERVICES, topic
+
+
+class Link:
+    """Connected to one node `mirage` from construction to `close`.
+
+    Attributes:
+        node: of the client.
+        action: client of the action imagine.
+        prefix: of the names of the node's topics and services.
+    """
+
+    def __init__(self, namespace: str, timeout: float) -> None:
+        """Connect and wait until the node is active.
+
+        Args:
+            namespace: of the node.
+            timeout: seconds to wait for it.
+
+        Raises:
+            TimeoutError: no active node was found; says what was.
+        """
+        self.prefix = f"/{namespace.strip('/')}/" if namespace.strip("/") else "/"
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        # Several clients may run at once; a name of its own each keeps ROS tools from mixing them up.
+        self.node = rclpy.create_node(f"mirage_client_{time.monotonic_ns() % 10**9}", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._status: MemoryStatus | None = None
+        self._status_changed = threading.Condition()
+        self._closing = False
+        self._publishers: dict[str, Any] = {}
+        status = topic("memory/status")
+        self.node.create_subscription(status.kind, self.prefix + status.name, self._on_status, status.qos())
+        self.action: Any = ActionClient(self.node, Imagine, self.prefix + ACTIONS[0][0])
+        self._services: dict[str, Any] = {
+            name: self.node.create_client(kind, self.prefix + name) for name, kind, _ in SERVICES
+        }
+        self._thread = threading.Thread(target=self._spin, name="mirage client", daemon=True)
+        self._thread.start()
+        try:
+            self._wait_until_active(timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._closing = True
+        self._executor.shutdown(timeout_sec=5.0)
+        self._thread.join(5.0)
+        self.action.destroy()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+
+    def now(self) -> int:
+        """Nanoseconds of the client's clock."""
+        return int(self.node.get_clock().now().nanoseconds)
+
+    def status(self, timeout: float) -> MemoryStatus:
+        """The newest mirage_ros/MemoryStatus.
+
+        Raises:
+            TimeoutError: none came within so many seconds.
+        """
+        with self._status_changed:
+            if not self._status_changed.wait_for(lambda: self._status is not None, timeout):
+                raise TimeoutError(f"status: nothing on {self.prefix}memory/status")
+        assert self._status is not None
+        return self._status
+
+    def publisher(self, name: str) -> Any:
+        """A publisher on a topic that the node listens to."""
+        if name not in self._publishers:
+            row = topic(name)
+            # Reliable, whatever the node asks for: it hears both.
+            self._publishers[name] = self.node.create_publisher(row.kind, self.prefix + name, row.qos("reliable"))
+        return self._publishers[name]
+
+    def call(self, service: str, **fields: Any) -> Future[Any]:
+        """The response of a service, when it comes."""
+        client = self._services[service]
+        answer: Future[Any] = Future()
+        request = client.srv_type.Request(**fields)
+        client.call_async(request).add_done_callback(lambda done: answer.set_result(done.result()))
+        return answer
+
+    def ask(self, service: str, timeout: float, **fields: Any) -> Any:
+        """The response of a service.
+
+        Raises:
+            TimeoutError: none came within so many seconds.
+            MirageError: the node refused; says why.
+        """
+        try:
+            return checked(service, self.call(service, **fields).result(timeout))
+        except FutureTimeout:
+            raise TimeoutError(f"{service}: no answer within {timeout:g} s") from None
+
+    def _spin(self) -> None:
+        while self._context.ok():
+            try:
+                self._executor.spin()
+            except (ExternalShutdownException, ShutdownException):
+                return
+            except Exception as error:
+                # A fault in somebody's callback must not leave every later request without an answer.
+                if self._context.ok():
+                    self.node.get_logger().error(f"mirage client: {type(error).__name__}: {error}")
+            if self._closing:
+                return
+
+    def _on_status(self, message: MemoryStatus) -> None:
+        with self._status_changed:
+            self._status = message
+            self._status_changed.notify_all()
+
+    def _wait_until_active(self, timeout: float) -> None:
+        limit = time.monotonic() + timeout
+        services = self._services.values()
+        try:
+            wait_for(lambda: self.action.server_is_ready() and all(c.service_is_ready() for c in services), limit)
+        except TimeoutError:
+            raise TimeoutError(
+                f"mirage: no node offers {self.prefix}imagine within {timeout:g} s; is it started and "
+                "configured, and are ROS_DOMAIN_ID, namespace and MIRAGE_ROS_NETWORK the same?"
+            ) from None
+        try:
+            self.status(max(limit - time.monotonic(), 0.1))
+        except TimeoutError:
+            raise TimeoutError(
+                f"mirage: the node at {self.prefix} is there but not active; activate it, or set autostart"
+            ) from None
+
+
+def wait_for(condition: Callable[[], Any], limit: float) -> None:
+    """Wait until something holds, at the latest until time.monotonic() reaches the limit.
+
+    Raises:
+        TimeoutError: it did not.
+    """
+    while not condition():
+        if time.monotonic() > limit:
+            raise TimeoutError("mirage: the node did not answer in time")
+        time.sleep(0.01)
+
+
+def checked(service: str, response: Any) -> Any:
+    """The response, if it says that all went well.
+
+    Raises:
+        MirageError: it does not; with its reason.
+    """
+    if not response.success:
+        raise MirageError(f"{service}: {response.message}")
+    return response

@@ -1,0 +1,146 @@
+"""What `mirage imagine` is asked: its options, and the files that they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from mirage_ros.geometry import Camera
+from mirage_ros.recordings.rgbd import RgbdFolder, read_intrinsics
+from mirage_ros.recordings.trajectories import read_trajectory
+from mirage_ros.world.model import WorldModel
+
+
+@dataclass
+class Options:
+    """Imagine what a camera would see along a trajectory, and write film, frames, depth, visibility and memory."""
+
+    out: Path
+    """folder for the results"""
+    image: Path | None = None
+    """first view: an image file"""
+    depth: Path | None = None
+    """its depth: 16-bit PNG in millimetres, or .npy in metres"""
+    camera: Path | None = None
+    """its intrinsics: text file with 3x3 numbers, pixel centres at integers as in ROS and OpenCV"""
+    trajectory: Path | None = None
+    """target poses; the first is that of the image. 4x4 matrices, TUM, nerfstudio or RealEstate10K"""
+    format: Annotated[str | None, tyro.conf.arg(help="of the trajectory; guessed by default")] = None
+    rgbd: Path | None = None
+    """a recorded walk in place of the five options above: its first frame is seen, the poses of all are imagined"""
+    every: int = 1
+    """take every n-th frame of the walk"""
+    frames: int | None = None
+    """imagine at most this many frames"""
+    memory: Path | None = None
+    """start from a memory file"""
+    preset: str = "default"
+    weights: str | None = None
+    """folder or hub repository; the preset's own by default"""
+    random_weights: bool = False
+    """load nothing, to try the machinery"""
+    conventions: str = "paper"
+    """'public' for weights trained with the public Mirage code"""
+    device: str = "cpu"
+    depth_estimator: str = "auto"
+    """of imagined frames: joint, memory, sensor (recorded walks), depth-anything, map-anything, unidepth; auto takes
+    the model's own, else the walk's, else the memory's"""
+    dynamic_filter: str = "geometric"
+    """what keeps moving things and sky out of the memory: none, geometric, open-vocabulary"""
+    prompt: str = ""
+    seed: int = 0
+    steps: int | None = None
+    """denoising steps; the preset's by default"""
+    fps: float | None = None
+    """of the film; the preset's by default"""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is asked for.
+
+    Attributes:
+        rgb: (H, W, 3) uint8 first view.
+        depth: (H, W) metres of it.
+        camera: (T,) target cameras; the first is that of the image.
+        truth: real frames and depths of the targets, where a walk was recorded.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    camera: Camera
+    truth: list[tuple[NDArray[np.uint8], NDArray[np.float32]]] | None = None
+
+
+def read_task(options: Options, world: WorldModel) -> Task:
+    """Read the inputs that the options name.
+
+    Raises:
+        ValueError: options contradict each other, or an input does not fit; names it.
+        FileNotFoundError: an input is missing.
+    """
+    if options.every < 1:
+        raise ValueError(f"every: expected at least 1, got {options.every}")
+    if options.frames is not None and options.frames < 1:
+        raise ValueError(f"frames: expected at least 1, got {options.frames}")
+    single = ("image", "depth", "camera", "trajectory")
+    if options.rgbd is not None:
+        given = [name for name in single if getattr(options, name) is not None]
+        if given:
+            raise ValueError(f"rgbd: expected alone, got {', '.join(given)} too")
+        walk = RgbdFolder(options.rgbd)
+        indices = list(range(0, len(walk), options.every))
+        indices = indices[: world.frames_for(min(len(indices), options.frames or len(indices)))]
+        frames = [walk[index] for index in indices]
+        first = frames[0]
+        poses = torch.stack([frame.camera.cam2world for frame in frames])
+        camera = Camera(first.camera.intrinsics, poses, first.camera.height, first.camera.width)
+        return Task(first.rgb, first.depth, camera, [(frame.rgb, frame.depth) for frame in frames])
+    missing = [name for name in single if getattr(options, name) is None]
+    if missing:
+        raise ValueError(f"{missing[0]}: expected with the others of {', '.join(single)}, or rgbd alone, got none")
+    assert options.image is not None
+    assert options.depth is not None
+    assert options.camera is not None
+    assert options.trajectory is not None
+    rgb = _read_image(options.image)
+    intrinsics = read_intrinsics(options.camera, "camera")
+    poses = read_trajectory(options.trajectory, options.format).cam2world
+    if options.frames is not None:
+        poses = poses[: world.frames_for(options.frames)]
+    return Task(rgb, _read_depth(options.depth), Camera(intrinsics, poses, *rgb.shape[:2]))
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    if not path.is_file():
+        raise FileNotFoundError(f"image: {path} is not a file")
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise ValueError(f"image: expected a picture, got {path}")
+    return np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8)
+
+
+def _read_depth(path: Path) -> NDArray[np.float32]:
+    if not path.is_file():
+        raise FileNotFoundError(f"depth: {path} is not a file")
+    if path.suffix == ".npy":
+        try:
+            metres = np.load(path, allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"depth: expected an array of metres, got {path}: {error}") from None
+        if metres.ndim != 2 or not np.issubdtype(metres.dtype, np.floating):
+            raise ValueError(
+                f"depth: expected (H, W) floating-point metres, got {metres.shape} {metres.dtype} in {path}"
+            )
+        return metres.astype(np.float32)
+    millimetres: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if millimetres is None or millimetres.dtype != np.uint16 or millimetres.ndim != 2:
+        raise ValueError(f"depth: expected a 16-bit PNG of one channel or a .npy file, got {path}")
+    return np.where(millimetres == 65535, 0, millimetres).astype(np.float32) / np.float32(1000)
