@@ -111,6 +111,9 @@ def _perception(options: Options, world: WorldModel, true_depth: torch.Tensor | 
         device=world.device,
         sensor_depth=None if true_depth is None else true_depth.to(world.device),
         joint=joint,
+        depth_source=options.depth_weights,
+        namer_source=options.namer_weights,
+        segmenter_source=options.segmenter_weights,
     )
 
 

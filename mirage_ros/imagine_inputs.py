@@ -54,6 +54,12 @@ class Options:
     the model's own, else the walk's, else the memory's"""
     dynamic_filter: str = "geometric"
     """what keeps moving things and sky out of the memory: none, geometric, open-vocabulary"""
+    depth_weights: str | None = None
+    """folder or hub repository of the depth estimator's weights; default: the published ones"""
+    namer_weights: str | None = None
+    """the same for the language model of the filter open-vocabulary"""
+    segmenter_weights: str | None = None
+    """the same for its segmenter"""
     prompt: str = ""
     seed: int = 0
     steps: int | None = None

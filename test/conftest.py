@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import socket
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 import hypothesis
 import pytest
@@ -73,6 +75,42 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     UMT5EncoderModel(configuration).save_pretrained(folder / "text_encoder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def depth_anything_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Makes a folder with a Depth Anything checkpoint of a kind, 'relative' or 'metric'."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    def make(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp(kind)
+        backbone = Dinov2Config(
+            hidden_size=16,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            mlp_ratio=2,
+            image_size=70,
+            patch_size=14,
+            out_features=["stage1", "stage2", "stage3", "stage4"],
+            apply_layernorm=True,
+            reshape_hidden_states=False,
+        )
+        config = DepthAnythingConfig(
+            backbone_config=backbone,
+            reassemble_hidden_size=16,
+            neck_hidden_sizes=[8, 8, 16, 16],
+            fusion_hidden_size=8,
+            head_hidden_size=8,
+            depth_estimation_type=kind,
+            max_depth=20 if kind == "metric" else 1,
+        )
+        torch.manual_seed(0)
+        DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+        settings = {"size": {"height": 70, "width": 70}, "ensure_multiple_of": 14, "image_mean": [0.5] * 3}
+        (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+        return folder
+
+    return make
 
 
 class Ros:

@@ -55,6 +55,15 @@ def test_a_recorded_walk_leaves_film_frames_memory_and_scores(walk, tmp_path, mo
     assert (out / "contact_sheet.png").stat().st_size > 1000
 
 
+def test_an_estimator_takes_weights_from_a_folder(walk, tmp_path, monkeypatch, depth_anything_folder):
+    names = ("--depth-estimator", "depth-anything", "--dynamic-filter", "none")
+    weights = depth_anything_folder("metric")
+    run(monkeypatch, "--rgbd", walk, "--out", tmp_path / "out", *names, "--depth-weights", weights)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["frames"] == COUNT
+    with pytest.raises((RuntimeError, OSError), match="nowhere"):
+        run(monkeypatch, "--rgbd", walk, "--out", tmp_path / "no", *names, "--depth-weights", tmp_path / "nowhere")
+
+
 def test_one_image_and_a_trajectory_file(walk, tmp_path, monkeypatch):
     path = tmp_path / "path.txt"
     path.write_text("".join(f"{index} {0.05 * index} 0 0 0 0 0 1\n" for index in range(5)))

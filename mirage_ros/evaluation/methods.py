@@ -147,7 +147,7 @@ def readout_alone(world: WorldModel, case: Case, seed: int) -> Outcome:
     observed(world, memory, case)
     start = time.perf_counter()
     camera = fit_camera(case.clip.camera, world.height, world.width).to(world.device, torch.float64)
-    reading = read_views(memory, camera.resized(*world.parts.latent_size), world.preset, world.parts.reader)
+    reading = read_views(memory, camera.resized(*world.parts.latent_size), world.preset, world.parts.unfolder)
     latents = torch.where(reading.visible > 0, reading.latents, fill_rows(reading.latents, reading.visible > 0))
     rgb = world.parts.decode(latents.unsqueeze(2)).squeeze(1)
     depth = enlarge(reading.fine_depth.nan_to_num(0.0), world.height, world.width)

@@ -20,6 +20,7 @@ from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.text import TextEncoder, no_text
 from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.world.unfolding import Unfolder
 
 # Prompts whose context tokens are kept: 3 to 6 MB each at full size.
 KEPT_PROMPTS = 16
@@ -64,6 +65,7 @@ class Parts:
                 # The reader is small and works with every read.
                 if not offload or network is reader:
                     network.to(self.device)
+        self.unfolder = None if reader is None else Unfolder(reader)
         self._contexts: dict[str, Tensor] = {}
         self._ones = OnesLatents(autoencoder, self.encode)
 

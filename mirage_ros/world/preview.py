@@ -31,7 +31,7 @@ def preview(parts: Parts, memory: ReadableMemory, trajectory: Camera) -> Preview
     for begin in range(0, len(camera), BATCH):
         some = camera[begin : begin + BATCH].resized(*parts.latent_size)
         before = time.perf_counter()
-        reading = read_views(memory, some, parts.preset, parts.reader)
+        reading = read_views(memory, some, parts.preset, parts.unfolder)
         parts.wait()
         read_seconds += time.perf_counter() - before
         # Each view is a clip of one frame.

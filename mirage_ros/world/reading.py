@@ -17,7 +17,7 @@ from mirage_ros.memory.readout import Readout
 from mirage_ros.models import log_depth
 from mirage_ros.models.memory_input import assemble, pluecker_rays
 from mirage_ros.models.presets import Preset
-from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.world.unfolding import Unfolder
 
 # Source frames that are unfolded for one chunk: those whose elements win most cells. What only others show is read as
 # whole tokens.
@@ -93,7 +93,7 @@ class Reading:
         return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names}, camera=camera)
 
 
-def read_views(memory: ReadableMemory, camera: Camera, preset: Preset, reader: UnfoldReader | None) -> Reading:
+def read_views(memory: ReadableMemory, camera: Camera, preset: Preset, unfolder: Unfolder | None) -> Reading:
     """Read the memory by the preset's rule.
 
     With the rule 'unfold' the latents of the source frames are unfolded, splatted at twice the latent resolution and
@@ -103,9 +103,9 @@ def read_views(memory: ReadableMemory, camera: Camera, preset: Preset, reader: U
         memory: the latent memory, or a cache that is compared with it, which is read by its own rule.
         camera: (T,) at latent resolution, where the memory is.
         preset: gives the rule.
-        reader: networks of the rule 'unfold'.
+        unfolder: networks of the rule 'unfold'.
     """
-    unfolding = preset.read_rule == "unfold" and reader is not None and isinstance(memory, LatentMemory)
+    unfolding = preset.read_rule == "unfold" and unfolder is not None and isinstance(memory, LatentMemory)
     if isinstance(memory, LatentMemory):
         coarse = memory.read(camera, "nearest" if preset.read_rule == "unfold" else preset.read_rule)
     else:
@@ -113,10 +113,10 @@ def read_views(memory: ReadableMemory, camera: Camera, preset: Preset, reader: U
     unfolded = None
     if unfolding and len(memory):
         assert isinstance(memory, LatentMemory)
-        assert reader is not None
+        assert unfolder is not None
         sources = _sources(coarse)
         if sources:
-            unfolded = _unfold(memory, sources, camera, coarse, reader)
+            unfolded = _unfold(memory, sources, camera, coarse, unfolder)
     return as_reading(coarse, camera, unfolded)
 
 
@@ -190,11 +190,11 @@ def _sources(coarse: Readout) -> list[int]:
 
 
 def _unfold(
-    memory: LatentMemory, sources: list[int], camera: Camera, coarse: Readout, reader: UnfoldReader
+    memory: LatentMemory, sources: list[int], camera: Camera, coarse: Readout, unfolder: Unfolder
 ) -> tuple[Tensor, Tensor, Readout]:
     grids = memory.frame_grids(sources)
+    reader, features = unfolder.reader, unfolder(grids.latents)
     factor = reader.factor
-    features = reader.unfold(grids.latents).float()
     rows, columns = grids.camera.height * factor, grids.camera.width * factor
     target = camera.resized(camera.height * factor, camera.width * factor)
     fine = splat(features, grids.fine_depth(factor), grids.camera.resized(rows, columns), target)

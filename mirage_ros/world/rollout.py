@@ -89,7 +89,7 @@ class Rollout:
             stride = parts.autoencoder.strides[0]
             cameras = self.trajectory[span.start : span.stop : stride]
             rows, columns = parts.latent_size
-            reading = read_views(self.memory, cameras.resized(rows, columns), preset, parts.reader)
+            reading = read_views(self.memory, cameras.resized(rows, columns), preset, parts.unfolder)
             known, fixed = self._known(reading)
             clean_frames = 0
             if self.tail is not None or self.first is not None:

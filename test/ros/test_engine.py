@@ -115,35 +115,11 @@ def test_a_loaded_memory_can_be_looked_at_at_once(seeing, tmp_path):
     assert len(other.memory) == count
 
 
-def test_a_camera_frame_without_depth_gets_that_of_the_estimator(tmp_path):
+def test_a_camera_frame_without_depth_gets_that_of_the_estimator(depth_anything_folder):
     """A real Depth Anything network of minute size, its weights saved to a folder."""
-    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
-
-    backbone = Dinov2Config(
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        image_size=28,
-        out_indices=[1, 2, 3, 4],
-        apply_layernorm=True,
-        reshape_hidden_states=False,
-    )
-    config = DepthAnythingConfig(
-        backbone_config=backbone,
-        reassemble_hidden_size=16,
-        neck_hidden_sizes=[4, 4, 8, 8],
-        fusion_hidden_size=8,
-        head_hidden_size=8,
-        patch_size=14,
-        depth_estimation_type="metric",
-        max_depth=20,
-    )
-    torch.manual_seed(0)
-    DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path)
-    size = {"height": 28, "width": 28}
-    DPTImageProcessor(size=size, ensure_multiple_of=14, keep_aspect_ratio=False).save_pretrained(tmp_path)
+    weights = str(depth_anything_folder("metric"))
     settings = {"preset": "test", "random_weights": True, "device": "cpu", "max_bytes": 4 << 20}
-    engine = Engine(Settings(**settings, observed_depth="depth-anything", observed_depth_weights=str(tmp_path)))
+    engine = Engine(Settings(**settings, observed_depth="depth-anything", observed_depth_weights=weights))
     rgb = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     camera = pinhole(64, 96, vertical_fov=0.9, cam2world=START)
     assert engine.observe(Observation(rgb, None, camera, 5)) > 0

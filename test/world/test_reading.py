@@ -15,7 +15,7 @@ def observed(world, scene, count=1):
 def test_an_untrained_reader_gives_back_what_was_written(frame_world, walk):
     scene = walk(9)
     memory = observed(frame_world, scene)
-    reading = read_views(memory, scene.camera[:1].resized(8, 12), frame_world.preset, frame_world.parts.reader)
+    reading = read_views(memory, scene.camera[:1].resized(8, 12), frame_world.preset, frame_world.parts.unfolder)
     image = torch.from_numpy(scene.rgb[0]).permute(2, 0, 1).float()[None, None] / 255
     latents = frame_world.parts.encode(image)[0, :, 0]
     seen = reading.visible[0, 0] > 0
@@ -27,7 +27,7 @@ def test_an_untrained_reader_gives_back_what_was_written(frame_world, walk):
 def test_depth_of_a_reading_is_that_of_the_scene_at_both_resolutions(frame_world, walk):
     scene = walk(9)
     memory = observed(frame_world, scene)
-    reading = read_views(memory, scene.camera[4:5].resized(8, 12), frame_world.preset, frame_world.parts.reader)
+    reading = read_views(memory, scene.camera[4:5].resized(8, 12), frame_world.preset, frame_world.parts.unfolder)
     for depth, step in ((reading.depth[0], 4), (reading.fine_depth[0], 2)):
         truth = scene.depth[4][step // 2 :: step, step // 2 :: step]
         error = (depth / truth - 1).abs()
@@ -45,7 +45,7 @@ def test_other_caches_are_read_by_their_own_rule(frame_world, walk):
     scene = walk(3)
     cache = RgbMemory(lambda images: frame_world.parts.encode(images[:, None])[:, :, 0], 4)
     cache.write(None, scene.depth[:1], scene.camera[:1], colour=torch.from_numpy(scene.rgb[:1]))
-    reading = read_views(cache, scene.camera.resized(8, 12), frame_world.preset, frame_world.parts.reader)
+    reading = read_views(cache, scene.camera.resized(8, 12), frame_world.preset, frame_world.parts.unfolder)
     assert reading.latents.shape == (3, 8, 8, 12)
     assert reading.coverage()[0] > 0.9
 
@@ -54,7 +54,7 @@ def test_the_branch_gets_every_group_of_the_preset(frame_world, walk):
     scene = walk(9)
     memory = observed(frame_world, scene)
     preset = frame_world.preset
-    reading = read_views(memory, scene.camera[:3].resized(8, 12), preset, frame_world.parts.reader)
+    reading = read_views(memory, scene.camera[:3].resized(8, 12), preset, frame_world.parts.unfolder)
     tensor = branch_input(preset.branch_inputs, reading, reading.camera.cam2world[0], preset)
     assert tensor.shape == (input_channels(preset.branch_inputs, preset.latent_channels), 3, 8, 12)
     assert tensor.isfinite().all()
@@ -63,7 +63,7 @@ def test_the_branch_gets_every_group_of_the_preset(frame_world, walk):
 def test_readings_join_and_split(frame_world, walk):
     scene = walk(9)
     memory = observed(frame_world, scene)
-    reading = read_views(memory, scene.camera[:3].resized(8, 12), frame_world.preset, frame_world.parts.reader)
+    reading = read_views(memory, scene.camera[:3].resized(8, 12), frame_world.preset, frame_world.parts.unfolder)
     joined = Reading.joined([reading[0], reading[1:]])
     for name in ("latents", "visible", "depth", "fine_depth"):
         torch.testing.assert_close(getattr(joined, name), getattr(reading, name), equal_nan=True)

@@ -1,0 +1,61 @@
+"""The reader's first half, done once for what has not changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+
+import torch
+from torch import Tensor
+
+from mirage_ros.models.reader import UnfoldReader
+
+# Unfolded frames that are kept: about a hundred of the default preset.
+MAX_BYTES = 32 << 20
+
+
+class Unfolder:
+    """Unfolds source frames and keeps the results.
+
+    Between two writes the same frames are read again and again, by previews and by the candidates of a goal, and a
+    write changes few of them. On a CPU unfolding them is half of a read, so results are found again by the content of
+    the frame, whichever memory it is in. An accelerator unfolds them sooner than it would find that out.
+
+    Args:
+        reader: in evaluation mode.
+        max_bytes: of kept results; the ones used longest ago go first.
+    """
+
+    def __init__(self, reader: UnfoldReader, max_bytes: int = MAX_BYTES) -> None:
+        self.reader, self.max_bytes = reader, max_bytes
+        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept."""
+        return self._bytes
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Source frames (F, C, h, w) float32 to fine features (F, K, h r, w r) float32.
+
+        The result does not depend on what is kept, bit for bit.
+        """
+        if latents.device.type != "cpu":
+            return self.reader.unfold(latents).float()
+        # One at a time, since a convolution may round differently in another batch.
+        return torch.cat([self._one(frame.unsqueeze(0)) for frame in latents])
+
+    def _one(self, frame: Tensor) -> Tensor:
+        key = hashlib.blake2b(frame.contiguous().numpy(), digest_size=16).digest()
+        found = self._kept.get(key)
+        if found is None:
+            found = self.reader.unfold(frame).float()
+            # Another read, between two layers of this one, may have kept the same.
+            if key not in self._kept:
+                self._kept[key] = found
+                self._bytes += found.nbytes
+        self._kept.move_to_end(key)
+        while self._bytes > self.max_bytes:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return found
