@@ -205,8 +205,8 @@ def fill_holes(image: Tensor, visible: Tensor) -> Tensor:
         visible: (T, 1, H, W) float, one where the image is known.
     """
     height, width = image.shape[-2:]
-    if min(height, width) == 1:
-        return image
+    if max(height, width) == 1:
+        return image * visible
     weight = F.avg_pool2d(visible, 2, ceil_mode=True)
     coarse = F.avg_pool2d(image * visible, 2, ceil_mode=True) / weight.clamp(min=1e-6)
     known = (weight > 0).float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,10 +82,38 @@ def check_stamps(stamps: Sequence[int] | None, trajectory: Camera) -> list[int]:
     """Nanoseconds of each frame; zeros where none are given.
 
     Raises:
-        ValueError: their number is not that of the cameras.
+        ValueError: their number is not that of the cameras, or one is no stamp.
     """
     if stamps is None:
         return [0] * len(trajectory)
     if len(stamps) != len(trajectory):
         raise ValueError(f"stamps: expected {len(trajectory)}, one for each camera, got {len(stamps)}")
+    for stamp in stamps:
+        check_stamp("stamps", stamp)
     return [int(stamp) for stamp in stamps]
+
+
+def check_stamp(name: str, stamp: int) -> None:
+    """Refuse anything but nanoseconds that a memory can keep.
+
+    Raises:
+        ValueError: see above.
+    """
+    if isinstance(stamp, bool) or not isinstance(stamp, int | np.integer) or not 0 <= stamp < 2**63:
+        raise ValueError(f"{name}: expected whole nanoseconds from 0, below 2^63, got {stamp!r}")
+
+
+def check_shape(name: str, image: Tensor, camera: Camera) -> None:
+    """Refuse an image (H, W, ...) whose shape is not that of its camera, whatever its resolution.
+
+    Raises:
+        ValueError: see above.
+    """
+    rows, columns = image.shape[:2]
+    # A pixel more or less is the rounding of small images.
+    slack = max(SHAPE_TOLERANCE, 1 / min(rows, columns))
+    if abs(columns / rows * camera.height / camera.width - 1) > slack:
+        raise ValueError(
+            f"{name}: expected the shape of the camera, {camera.height}x{camera.width}, at any resolution, "
+            f"got {rows}x{columns}"
+        )

@@ -97,6 +97,14 @@ def check_depth(depth: Depth) -> Tensor:
     return metres.float()
 
 
+def check_keep(keep: NDArray[np.bool_] | Tensor) -> Tensor:
+    """A mask as a tensor; refuses anything but (H, W) bool."""
+    mask = torch.as_tensor(np.require(keep, requirements=["C", "W"]) if isinstance(keep, np.ndarray) else keep)
+    if mask.ndim != 2 or mask.dtype != torch.bool or 0 in mask.shape:
+        raise ValueError(f"keep: expected (H, W) bool, got {tuple(mask.shape)} {mask.dtype}")
+    return mask
+
+
 def cut_window(image: Tensor, size: tuple[int, int]) -> Tensor:
     """The part of an image (H, W) that the model sees, at its own resolution."""
     return centre_window(image.shape[0], image.shape[1], *size).cut(image)

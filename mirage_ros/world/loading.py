@@ -64,6 +64,9 @@ def load_parts(
     if random_weights:
         if source is not None:
             raise ValueError(f"source: expected none with random weights, got {source}")
+        for name, file in (("branch_file", branch_file), ("lora_file", lora_file)):
+            if file is not None:
+                raise ValueError(f"{name}: expected none with random weights, got {file}")
         parts = _random(chosen, dtype, seed)
     else:
         parts = _loaded(source or _own_source(chosen), chosen, dtype, branch_file, lora_file, local_files_only)

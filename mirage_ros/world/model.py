@@ -186,7 +186,8 @@ class WorldModel:
             seed: of the noise; the same seed gives the same frames.
             steps: denoising steps; the preset's by default.
             remember: false leaves memory and history as they are; within the rollout chunks build on each other still.
-            first: (H, W, 3) uint8 the view of the first camera, if it is known.
+            first: (H, W, 3) uint8 the view of the first camera, if it is known. What the memory shows of it is not
+                written again, nor anything of it if the memory holds a frame of this very view.
             perception: for this call.
             on_progress: called after each denoising step and each stage.
             cancel: asked as often; true raises `Cancelled`.

@@ -15,12 +15,13 @@ from mirage_ros.models import log_depth
 from mirage_ros.perception.given import JointDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.protocols import Frames
-from mirage_ros.world.checks import check_memory
+from mirage_ros.world.checks import check_memory, check_shape, check_stamp
 from mirage_ros.world.frames import (
     Depth,
     Image,
     check_depth,
     check_image,
+    check_keep,
     cut_window,
     fit_camera,
     fit_colour,
@@ -49,12 +50,17 @@ def observe(
         raise ValueError(f"camera: expected a single one, got batch {tuple(camera.batch_shape)}")
     if (camera.height, camera.width) != tuple(image.shape[:2]):
         raise ValueError(f"camera: expected {tuple(image.shape[:2])} like rgb, got {(camera.height, camera.width)}")
+    check_stamp("stamp", stamp)
     metres = None if depth is None else check_depth(depth)
+    mask = None if keep is None else check_keep(keep)
+    for name, given in (("depth", metres), ("keep", mask)):
+        if given is not None:
+            check_shape(name, given, camera)
     if metres is None and (perception is None or isinstance(perception.depth, JointDepth)):
         raise ValueError("depth: expected depth with the image, as no depth estimator was chosen, got none")
     fitted = fit_camera(camera, *parts.size).to(parts.device, torch.float64)
     colour = fit_colour(image.to(parts.device), *parts.size)
-    mask = None if keep is None else cut_window(torch.as_tensor(keep).to(parts.device), parts.size)
+    mask = None if mask is None else cut_window(mask.to(parts.device), parts.size)
     if metres is None:
         assert perception is not None
         batch = Camera(fitted.intrinsics[None], fitted.cam2world[None], fitted.height, fitted.width)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, valid_depth
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.provenance import IMAGINATION, SourceFrame
 from mirage_ros.memory.rules import WriteReport
 from mirage_ros.models import log_depth
@@ -26,6 +27,9 @@ from mirage_ros.world.results import STAGES, ImaginedChunk
 
 if TYPE_CHECKING:
     from mirage_ros.world.parts import Parts
+
+# Two cameras are the same within a millimetre and a milliradian, and a hundredth of a cell.
+SAME_POSE, SAME_CELL = 1e-3, 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +137,20 @@ class Rollout:
             latents = torch.cat([latents, depth], dim=1)
         return latents.transpose(0, 1).contiguous(), kept.transpose(0, 1).contiguous()
 
+    def _copied(self, span: Span, reading: Reading) -> Tensor | None:
+        """(F, h, w) bool, cells whose content is in the memory already; None where all may be written.
+
+        Those that were kept as they were read, and of a known first frame what the memory shows; all of it if the
+        memory holds a frame of this very view: what that one left out was meant to be left out.
+        """
+        copied = self._known(reading)[1][0].clone() if self.parts.preset.keep_known else None
+        if span.overlap or self.first is None or not len(self.memory):
+            return copied
+        if copied is None:
+            copied = torch.zeros_like(reading.sharp[:, 0])
+        copied[0] |= True if _holds_view(self.memory, reading.camera[0]) else reading.visible[0, 0] > 0
+        return copied
+
     def _first_latent(self, read: Tensor) -> Tensor:
         """(C, 1, h, w) of the known first frame; depth channels that nobody gave come from the memory."""
         if self.tail is not None:
@@ -170,9 +188,12 @@ class Rollout:
             if preset.conventions.written_latents == "encoded":
                 encoded = parts.encode(video[None])[0]
                 written = torch.cat([encoded, latents[channels:]])
-            fixed = self._known(reading)[1]
-            report = self._write(span, written, video, perceived, fixed)
-            self._move_on(span, written, video, perceived, reading)
+            past, tail = self._end(span, written, video, perceived, reading)
+            # The last step that may fail.
+            report = self._write(span, written, video, perceived, self._copied(span, reading))
+            self.tail = tail
+            for frame in past:
+                self.history.add(frame)
         return ImaginedChunk(
             candidate=self.candidate,
             chunk=span.index,
@@ -204,7 +225,9 @@ class Rollout:
         values = values[place][span.overlap :].float()
         return values if values.ndim == 1 else enlarge(values, *self.parts.size)
 
-    def _write(self, span: Span, latents: Tensor, video: Tensor, perceived: Perceived, fixed: Tensor) -> WriteReport:
+    def _write(
+        self, span: Span, latents: Tensor, video: Tensor, perceived: Perceived, copied: Tensor | None
+    ) -> WriteReport:
         """Write the new latent frames; all or nothing."""
         parts, preset = self.parts, self.parts.preset
         stride, channels, overlap = parts.autoencoder.strides[0], parts.autoencoder.channels, span.overlap
@@ -218,7 +241,6 @@ class Rollout:
         frames = [SourceFrame(stamp=self.stamps[span.start + place], kind=IMAGINATION) for place in places]
         colour = (video[places[0] :: stride] * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         keep = perceived.keep[new] if preset.conventions.filter_dynamic else None
-        copied = fixed[0, overlap:] if preset.keep_known else None
         return parts.write(
             self.memory,
             latents[:channels, overlap:].transpose(0, 1),
@@ -226,12 +248,14 @@ class Rollout:
             perceived.camera[new],
             keep,
             frames,
-            copied,
+            None if copied is None else copied[overlap:],
             colour,
         )
 
-    def _move_on(self, span: Span, latents: Tensor, video: Tensor, perceived: Perceived, reading: Reading) -> None:
-        """Remember the chunk's end as context of the next, and its frames as possible references."""
+    def _end(
+        self, span: Span, latents: Tensor, video: Tensor, perceived: Perceived, reading: Reading
+    ) -> tuple[list[PastFrame], Tail]:
+        """The chunk's frames as possible references, and its end as context of the next."""
         parts, preset = self.parts, self.parts.preset
         stride, overlap = parts.autoencoder.strides[0], span.overlap
         rows, columns = parts.latent_size
@@ -248,15 +272,28 @@ class Rollout:
                     perceived.camera[place].resized(rows, columns),
                 )
             )
-            self.history.add(past[-1])
         last = latents[:, -1:]
         if stride > 1:
             # The last latent frame stands for several frames; a clip's first stands for one.
-            last = parts.encode(video[None, -1:])[0]
+            last = torch.cat([parts.encode(video[None, -1:])[0], last[parts.autoencoder.channels :]])
         before = slice(max(0, latents.shape[1] - 1 - preset.preceding), latents.shape[1] - 1)
-        self.tail = Tail(
+        tail = Tail(
             last=last,
             preceding=latents[:, before],
             reading=reading[before] if before.stop > before.start else None,
             past=tuple(past[-(preset.preceding + 1) :]),
         )
+        return past, tail
+
+
+def _holds_view(memory: Any, camera: Camera) -> bool:
+    """Whether elements of the memory come from a frame with this camera, single, at latent resolution."""
+    if not isinstance(memory, LatentMemory):
+        return False
+    pose, intrinsics = camera.cam2world.cpu(), camera.intrinsics.cpu()
+    return any(
+        (frame.camera.height, frame.camera.width) == (camera.height, camera.width)
+        and torch.allclose(frame.camera.cam2world, pose, rtol=0, atol=SAME_POSE)
+        and torch.allclose(frame.camera.intrinsics, intrinsics, rtol=0, atol=SAME_CELL)
+        for frame in memory.frames()
+    )
