@@ -128,7 +128,9 @@ def run(options: Options) -> dict[str, Any]:
     )
     task = read_task(options, world)
     world.check_trajectory(task.camera)
-    memory = world.new_memory() if options.memory is None else LatentMemory.load(options.memory, world.device)
+    memory = world.new_memory()
+    if options.memory is not None:
+        memory = LatentMemory.load(options.memory, world.device, rules=memory.rules)
     truth, true_depth = (None, None) if task.truth is None else fitted_truth(task, world)
     perception = _perception(options, world, true_depth)
     history = world.new_history()

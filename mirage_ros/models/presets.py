@@ -105,6 +105,10 @@ class Preset:
             ValueError: there is no such set, or it cannot hold for this preset.
         """
         chosen = conventions(name)
+        if chosen == self.conventions:
+            return self
+        if self.conventions.visibility == "ones":
+            raise ValueError(f"conventions: expected {self.conventions.name!r} for a preset made for it, got {name!r}")
         if chosen.visibility != "ones":
             return replace(self, conventions=chosen)
         if self.autoencoder_kind != "wan":

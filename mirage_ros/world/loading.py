@@ -26,7 +26,7 @@ def load_parts(
     preset: str | Preset = "default",
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
-    conventions: str = "paper",
+    conventions: str | None = None,
     random_weights: bool = False,
     branch_file: str | Path | None = None,
     lora_file: str | Path | None = None,
@@ -44,7 +44,7 @@ def load_parts(
         preset: name, or a preset of one's own.
         device: where to work.
         dtype: of the transformer; bfloat16 on CUDA and float32 on a CPU by default.
-        conventions: 'paper', or 'public' for weights trained with the public Mirage code.
+        conventions: 'paper', or 'public' for weights trained with the public Mirage code; the preset's own by default.
         random_weights: do not load anything: for tests and for measurements of time.
         branch_file, lora_file: safetensors trained with the public Mirage code.
         size: pixels (height, width) of a frame; the preset's by default.
@@ -58,7 +58,9 @@ def load_parts(
         WeightsMismatchError: weights do not fit the preset.
         ValueError: a preset, device or size is not usable.
     """
-    chosen = (find_preset(preset) if isinstance(preset, str) else preset).with_conventions(conventions)
+    chosen = find_preset(preset) if isinstance(preset, str) else preset
+    if conventions is not None:
+        chosen = chosen.with_conventions(conventions)
     where = _device(device)
     dtype = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
     if random_weights:
@@ -72,7 +74,8 @@ def load_parts(
         parts = _loaded(source or _own_source(chosen), chosen, dtype, branch_file, lora_file, local_files_only)
     transformer, autoencoder, reader, text = parts
     if has_lora(transformer):
-        merge_lora(transformer)
+        # A copy of the weights below is for those who train.
+        merge_lora(transformer, keep_base=False)
     if compile_blocks:
         transformer.compile_blocks()
     return Parts(chosen, transformer, autoencoder, reader, text, device=where, size=size, offload=offload)

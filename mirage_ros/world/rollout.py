@@ -290,7 +290,7 @@ def _holds_view(memory: Any, camera: Camera) -> bool:
     """Whether elements of the memory come from a frame with this camera, single, at latent resolution."""
     if not isinstance(memory, LatentMemory):
         return False
-    pose, intrinsics = camera.cam2world.cpu(), camera.intrinsics.cpu()
+    pose, intrinsics = camera.cam2world.cpu().double(), camera.intrinsics.cpu().double()
     return any(
         (frame.camera.height, frame.camera.width) == (camera.height, camera.width)
         and torch.allclose(frame.camera.cam2world, pose, rtol=0, atol=SAME_POSE)

@@ -47,7 +47,7 @@ class Unfolder:
         return torch.cat([self._one(frame.unsqueeze(0)) for frame in latents])
 
     def _one(self, frame: Tensor) -> Tensor:
-        key = hashlib.blake2b(frame.contiguous().numpy(), digest_size=16).digest()
+        key = hashlib.blake2b(frame.contiguous().numpy().data, digest_size=16).digest()
         found = self._kept.get(key)
         if found is None:
             found = self.reader.unfold(frame).float()

@@ -120,6 +120,10 @@ def test_holes_are_filled_with_what_surrounds_them():
     assert torch.equal(filled * visible, image * visible)
     torch.testing.assert_close(filled, image, atol=0.12, rtol=0)
     assert fill_holes(image * 0, visible * 0).isfinite().all()
+    # Nothing seen in one half: no black comes from there.
+    half = torch.zeros(1, 1, 64, 96)
+    half[..., :40] = 1
+    torch.testing.assert_close(fill_holes(half * 0.8, half), torch.full((1, 1, 64, 96), 0.8))
 
 
 def test_bad_arguments_are_named(room):

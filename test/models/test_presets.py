@@ -80,6 +80,10 @@ def test_public_conventions_set_every_switch_at_once() -> None:
     assert changed.read_rule == "strict"
     assert changed.conventions is public
     assert WAN22.with_conventions("paper") == WAN22
+    assert changed.with_conventions("public") == changed
+    # Its inputs and its read rule were replaced.
+    with pytest.raises(ValueError, match="conventions: expected 'public' for a preset made for it, got 'paper'"):
+        changed.with_conventions("paper")
 
 
 def test_unknown_names_are_refused() -> None:

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION
+from mirage_ros.models.presets import TEST
 from mirage_ros.perception.given import NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.protocols import KeepMask
@@ -112,6 +115,63 @@ def test_cancel_is_asked_after_every_denoising_step(frame_world, walk):
     with pytest.raises(Cancelled):
         list(frame_world.imagine(memory, scene.camera, steps=8, on_progress=steps.append, cancel=cancel))
     assert max(step.step for step in steps) == 3
+
+
+@pytest.mark.parametrize("temporal", [True, False])
+def test_a_first_frame_that_was_observed_is_not_written_again(frame_world, video_world, temporal, walk):
+    world, scene = video_world if temporal else frame_world, walk(1)
+    keep = np.ones(SIZE, bool)
+    keep[:, 30:] = False
+    memory = world.new_memory()
+    world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0], keep=keep[::-1])
+    before = content(memory)
+    # An estimate that is off would add a second surface, and one without a mask what was kept out.
+    wrong = Perception(SensorDepth(scene.depth * 1.15), NoFilter())
+    (chunk,) = world.imagine(memory, scene.camera, first=scene.rgb[0], perception=wrong)
+    assert chunk.report.copied == chunk.report.cells > 0
+    assert_same(memory, before)
+    empty = world.new_memory()
+    list(world.imagine(empty, scene.camera, first=scene.rgb[0], perception=scene.perception))
+    assert len(empty) > 0
+
+
+def test_of_a_first_frame_beside_what_was_observed_only_the_rest_is_written(video_world, walk):
+    scene = walk(2, step=0.6)
+    memory, _ = started(video_world, scene)
+    observed = memory.frames()[0].elements
+    shown = video_world.preview(memory, scene.camera[1:]).coverage[0]
+    (chunk,) = video_world.imagine(
+        memory, scene.camera[1:], first=scene.rgb[1], perception=Perception(SensorDepth(scene.depth[1:]), NoFilter())
+    )
+    assert chunk.report.copied == round(float(shown) * chunk.report.cells)
+    assert chunk.report.written > 0
+    assert memory.frames()[0].elements == observed
+
+
+def test_a_failure_after_denoising_leaves_memory_and_history(video_world, walk, monkeypatch):
+    scene = walk(9)
+    memory, history = started(video_world, scene)
+    before, encode = content(memory), video_world.parts.encode
+
+    def failing(frames):
+        # The last frame by itself, for the next chunk.
+        if frames.shape[1] == 1:
+            raise RuntimeError("out of memory")
+        return encode(frames)
+
+    monkeypatch.setattr(video_world.parts, "encode", failing)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(video_world.imagine(memory, scene.camera, perception=scene.perception, history=history))
+    assert_same(memory, before)
+    assert len(history) == 1
+
+
+def test_a_video_model_may_have_depth_channels(walk):
+    backbone = {**TEST.backbone, "in_channels": 10, "out_channels": 10}
+    preset = replace(TEST, backbone=backbone, depth_channels=4)
+    world, scene = WorldModel.from_pretrained(preset=preset, random_weights=True, size=SIZE), walk(17)
+    memory, _ = started(world, scene)
+    assert [len(chunk) for chunk in world.imagine(memory, scene.camera, perception=scene.perception)] == [9, 8]
 
 
 def test_a_failing_filter_leaves_the_memory_of_the_last_chunk(frame_world, walk):
@@ -226,6 +286,10 @@ def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk):
     empty = frame_world.new_memory()
     before = content(memory)
     flat, small = torch.zeros(*SIZE), walk(9, height=3, width=5)
+
+    def seen_with(**options):
+        frame_world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0], **options)
+
     for call, field in (
         (lambda: frame_world.imagine(empty, scene.camera), "memory: expected at least one observation"),
         (lambda: frame_world.imagine(memory, scene.camera[0]), r"trajectory: expected \(T,\) cameras"),
@@ -234,6 +298,7 @@ def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk):
         (lambda: frame_world.imagine(memory, scene.camera, seed=-1), "seed: expected"),
         (lambda: frame_world.imagine(memory, scene.camera, prompt="a kitchen"), "prompt: expected none"),
         (lambda: frame_world.imagine(memory, scene.camera, stamps=[1]), "stamps: expected 9"),
+        (lambda: frame_world.imagine(memory, scene.camera, stamps=[-1] * 9), "stamps: expected whole nanoseconds"),
         (lambda: frame_world.imagine(memory, scene.camera, first=scene.rgb[0][:, :20]), "first: expected the shape"),
         (lambda: frame_world.imagine_candidates(memory, []), "trajectories: expected at least one"),
         (lambda: frame_world.imagine_candidates(memory, [scene.camera], batch=0), "batch: expected"),
@@ -251,6 +316,11 @@ def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk):
         (lambda: frame_world.imagine(memory, small.camera, first=small.rgb[0]), "first: expected at least 4x4 pixels"),
         (lambda: frame_world.observe(memory, scene.rgb[0], flat, scene.camera[0]), "depth: expected some valid"),
         (lambda: frame_world.observe(memory, scene.rgb[0], None, scene.camera[0]), "depth: expected depth with"),
+        (lambda: frame_world.observe(memory, scene.rgb[0], flat[:, :20] + 1, scene.camera[0]), "depth: .* the shape"),
+        (lambda: seen_with(keep=flat[:, :20] > 0), "keep: expected the shape of the camera, 32x48"),
+        (lambda: seen_with(keep=flat.byte()), r"keep: expected \(H, W\) bool"),
+        (lambda: seen_with(keep=flat[None] > 0), r"keep: expected \(H, W\) bool"),
+        (lambda: seen_with(stamp=-1), "stamp: expected whole nanoseconds"),
         (lambda: frame_world.observe(memory, scene.rgb[0][:8], flat + 1, scene.camera[0]), "camera: expected"),
         (lambda: frame_world.observe(memory, scene.rgb[0].astype(float), flat + 1, scene.camera[0]), "rgb: expected"),
     ):

@@ -9,6 +9,7 @@ import torch
 from mirage_ros.models.presets import TEST
 from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.text import TextEncoder
+from mirage_ros.world.loading import load_parts
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.parts import KEPT_PROMPTS
 
@@ -99,3 +100,15 @@ def test_each_prompt_is_encoded_once_and_the_encoder_freed(text_folder, monkeypa
     assert len(parts._contexts) <= KEPT_PROMPTS
     with pytest.raises(ValueError, match="prompt: expected text"):
         parts.check_prompt(None)
+
+
+@pytest.mark.parametrize("name", ["branch_file", "lora_file"])
+def test_random_weights_take_no_files(name):
+    with pytest.raises(ValueError, match=f"{name}: expected none with random weights"):
+        load_parts(preset="test", random_weights=True, **{name: "weights.safetensors"})
+
+
+def test_a_preset_keeps_its_own_conventions_unless_others_are_asked_for():
+    given = TEST.with_conventions("public")
+    assert load_parts(preset=given, random_weights=True).preset == given
+    assert load_parts(preset=TEST, random_weights=True, conventions="public").preset == given
