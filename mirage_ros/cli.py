@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("mirage_ros.training.data", "render training clips from the simulator, or cut them out of recorded walks"),
     "train": ("mirage_ros.training.train", "train a preset, phase by phase; again to go on"),
     "rank": ("mirage_ros.evaluation.ranking", "rank a planner's moves by imagined views, against the truth"),
-    "bench": ("mirage_ros.bench.__main__", "measure a part: conversions, sim"),
+    "bench": ("mirage_ros.bench.__main__", "measure a part: rollout, memory, perception, node, soak, sim, conversions"),
 }
 
 

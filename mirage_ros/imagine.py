@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mirage_ros.evaluation.metrics import masked_psnr
-from mirage_ros.imagine_inputs import Options, Task, read_task
+from mirage_ros.imagine_inputs import Options, Task, check_options, read_task
 from mirage_ros.media import VideoWriter, colour_depth, contact_sheet, save_png
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.pipeline import Perception
@@ -42,6 +43,9 @@ class Results:
         self.folder, self.truth = folder, truth
         for part in ("frames", "depth", "visibility"):
             (folder / part).mkdir(parents=True, exist_ok=True)
+            # Frames of a longer run before this one must not be taken for this one's.
+            for old in (folder / part).glob("[0-9]" * 6 + ".png"):
+                old.unlink()
         self._film = VideoWriter(folder / "imagined.mp4", fps)
         self.chunks: list[ImaginedChunk] = []
 
@@ -88,14 +92,18 @@ def fitted_truth(task: Task, world: WorldModel) -> tuple[NDArray[np.uint8], torc
     return torch.stack(colour).permute(0, 2, 3, 1).contiguous().numpy(), torch.stack(depth)
 
 
-def scores(rgb: NDArray[np.uint8], truth: NDArray[np.uint8], visible: NDArray[np.float32]) -> dict[str, float]:
-    """PSNR in dB against the truth: everywhere, where the memory knew something, where it did not."""
+def scores(rgb: NDArray[np.uint8], truth: NDArray[np.uint8], visible: NDArray[np.float32]) -> dict[str, float | None]:
+    """PSNR in dB against the truth: everywhere, where the memory knew something, where it did not.
+
+    None where there is nothing to compare, as JSON has no NaN.
+    """
     seen = visible > 0.5
-    return {
+    figures = {
         "psnr": masked_psnr(rgb, truth),
         "psnr_visible": masked_psnr(rgb, truth, seen),
         "psnr_hidden": masked_psnr(rgb, truth, ~seen),
     }
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def _perception(options: Options, world: WorldModel, true_depth: torch.Tensor | None) -> Perception:
@@ -119,6 +127,7 @@ def _perception(options: Options, world: WorldModel, true_depth: torch.Tensor | 
 
 def run(options: Options) -> dict[str, Any]:
     """Imagine and write; returns what goes into report.json."""
+    check_options(options)
     world = WorldModel.from_pretrained(
         options.weights,
         preset=options.preset,
@@ -136,8 +145,8 @@ def run(options: Options) -> dict[str, Any]:
     history = world.new_history()
     world.observe(memory, task.rgb, task.depth, task.camera[0], history=history)
     known = world.preview(memory, task.camera)
-    results = Results(options.out, options.fps or world.preset.fps, truth)
-    start = time.perf_counter()
+    results = Results(options.out, world.preset.fps if options.fps is None else options.fps, truth)
+    start, interrupted = time.perf_counter(), False
     try:
         with tqdm(total=len(task.camera), desc="imagine", unit="frame") as bar:
             for chunk in world.imagine(
@@ -153,17 +162,25 @@ def run(options: Options) -> dict[str, Any]:
                 results.add(chunk)
                 bar.update(len(chunk))
                 bar.set_postfix(coverage=f"{chunk.coverage.mean():.0%}", elements=len(memory))
+    except KeyboardInterrupt:
+        # What is finished is kept: the memory is that of the last whole chunk.
+        interrupted = True
+        if not results.chunks:
+            raise
     finally:
         results.close()
     seconds = time.perf_counter() - start
     memory.save(options.out / "memory.safetensors")
     rgb, visible = results.joined("rgb"), results.joined("visible")
+    if truth is not None:
+        truth = truth[: len(rgb)]
     report: dict[str, Any] = {
         "preset": options.preset,
         "weights": "random" if options.random_weights else options.weights or "the preset's own",
         "device": options.device,
         "threads": torch.get_num_threads(),
         "frames": len(rgb),
+        "interrupted": interrupted,
         "seconds": seconds,
         "seconds_per_frame": {
             stage: sum(chunk.seconds[stage] for chunk in results.chunks) / len(rgb) for stage in STAGES
@@ -175,14 +192,15 @@ def run(options: Options) -> dict[str, Any]:
         "notes": sorted({note for chunk in results.chunks for note in chunk.notes}),
     }
     rows = [("imagined", list(_some(rgb))), ("remembered (white) or invented", list(_grey(_some(visible))))]
-    rows.insert(1, ("readout of the first frame alone", list(_some(known.rgb))))
+    rows.insert(1, ("readout of the first frame alone", list(_some(known.rgb[: len(rgb)]))))
     rows.append(("imagined depth, yellow is near", list(colour_depth(_some(results.joined("depth")), FAR))))
     if truth is not None:
         # The first frame was given.
         rows.insert(0, ("recorded", list(_some(truth))))
         report["imagined"] = scores(rgb[1:], truth[1:], visible[1:])
-        report["first_frame_readout"] = scores(known.rgb[1:], truth[1:], known.visible[1:])
-        report["first_frame_copied"] = {"psnr": masked_psnr(np.repeat(truth[:1], len(truth) - 1, axis=0), truth[1:])}
+        report["first_frame_readout"] = scores(known.rgb[1 : len(rgb)], truth[1:], known.visible[1 : len(rgb)])
+        copied = np.repeat(truth[:1], len(truth) - 1, axis=0)
+        report["first_frame_copied"] = {"psnr": scores(copied, truth[1:], visible[1:])["psnr"]}
     save_png(options.out / "contact_sheet.png", contact_sheet(rows))
     (options.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
@@ -190,6 +208,10 @@ def run(options: Options) -> dict[str, Any]:
 
 def _some(frames: NDArray[Any]) -> NDArray[Any]:
     return frames[np.linspace(0, len(frames) - 1, min(COLUMNS, len(frames))).round().astype(int)]
+
+
+def _decibel(name: str, value: float | None) -> str:
+    return f"{name} -" if value is None else f"{name} {value:.2f} dB"
 
 
 def main() -> None:
@@ -200,9 +222,11 @@ def main() -> None:
     print(f"{frames} frames in {seconds:.1f} s on {report['device']} with {report['threads']} threads")
     for name in ("imagined", "first_frame_readout", "first_frame_copied"):
         if name in report:
-            print(f"{name}: " + ", ".join(f"{key} {value:.2f} dB" for key, value in report[name].items()))
+            print(f"{name}: " + ", ".join(_decibel(key, value) for key, value in report[name].items()))
     for name in ("imagined.mp4", "contact_sheet.png", "memory.safetensors", "report.json"):
         print(options.out / name)
+    if report["interrupted"]:
+        raise SystemExit("interrupted; the files hold what was finished")
 
 
 if __name__ == "__main__":

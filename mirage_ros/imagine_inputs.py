@@ -85,22 +85,46 @@ class Task:
     truth: list[tuple[NDArray[np.uint8], NDArray[np.float32]]] | None = None
 
 
-def read_task(options: Options, world: WorldModel) -> Task:
-    """Read the inputs that the options name.
+SINGLE = ("image", "depth", "camera", "trajectory")
+
+
+def check_options(options: Options) -> None:
+    """Refuse what can be seen to be wrong before anything is loaded or written.
 
     Raises:
-        ValueError: options contradict each other, or an input does not fit; names it.
+        ValueError: an option is out of range, or options contradict each other; names it.
         FileNotFoundError: an input is missing.
     """
-    if options.every < 1:
-        raise ValueError(f"every: expected at least 1, got {options.every}")
-    if options.frames is not None and options.frames < 1:
-        raise ValueError(f"frames: expected at least 1, got {options.frames}")
-    single = ("image", "depth", "camera", "trajectory")
+    for name, least in (("every", 1), ("frames", 1), ("steps", 1), ("seed", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name}: expected at least {least}, got {value}")
+    if options.fps is not None and not 0 < options.fps <= 1000:
+        raise ValueError(f"fps: expected above 0 and at most 1000, got {options.fps}")
+    given = [name for name in SINGLE if getattr(options, name) is not None]
+    if options.rgbd is not None and given:
+        raise ValueError(f"rgbd: expected alone, got {', '.join(given)} too")
+    if options.rgbd is None and len(given) < len(SINGLE):
+        missing = next(name for name in SINGLE if name not in given)
+        raise ValueError(f"{missing}: expected with the others of {', '.join(SINGLE)}, or rgbd alone, got none")
+    for name in (*SINGLE, "memory"):
+        path = getattr(options, name)
+        if path is not None and not path.is_file():
+            raise FileNotFoundError(f"{name}: {path} is not a file")
+    if options.rgbd is not None and not options.rgbd.is_dir():
+        raise FileNotFoundError(f"rgbd: {options.rgbd} is not a folder")
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"out: expected a folder, got the file {options.out}")
+
+
+def read_task(options: Options, world: WorldModel) -> Task:
+    """Read the inputs that the options name, which `check_options` has passed.
+
+    Raises:
+        ValueError: an input does not fit; names it.
+        FileNotFoundError: an input is missing.
+    """
     if options.rgbd is not None:
-        given = [name for name in single if getattr(options, name) is not None]
-        if given:
-            raise ValueError(f"rgbd: expected alone, got {', '.join(given)} too")
         walk = RgbdFolder(options.rgbd)
         indices = list(range(0, len(walk), options.every))
         indices = indices[: world.frames_for(min(len(indices), options.frames or len(indices)))]
@@ -109,9 +133,6 @@ def read_task(options: Options, world: WorldModel) -> Task:
         poses = torch.stack([frame.camera.cam2world for frame in frames])
         camera = Camera(first.camera.intrinsics, poses, first.camera.height, first.camera.width)
         return Task(first.rgb, first.depth, camera, [(frame.rgb, frame.depth) for frame in frames])
-    missing = [name for name in single if getattr(options, name) is None]
-    if missing:
-        raise ValueError(f"{missing[0]}: expected with the others of {', '.join(single)}, or rgbd alone, got none")
     assert options.image is not None
     assert options.depth is not None
     assert options.camera is not None

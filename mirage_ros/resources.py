@@ -24,7 +24,8 @@ def share_directory() -> Path:
             return share
     raise FileNotFoundError(
         f"share/{PACKAGE}/package.xml: not above {Path(__file__).parent} nor in AMENT_PREFIX_PATH; "
-        "install the package (make setup, pip install . or colcon build) and run it from there"
+        "install the package (make setup, pip install . or colcon build) and run outside of the source folder, which "
+        "hides the installed package from `python` and `python -m`"
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from mirage_ros import imagine
 from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.world.model import WorldModel
 
 COUNT, HEIGHT, WIDTH = 5, 48, 64
 
@@ -62,6 +63,33 @@ def test_an_estimator_takes_weights_from_a_folder(walk, tmp_path, monkeypatch, d
     assert json.loads((tmp_path / "out" / "report.json").read_text())["frames"] == COUNT
     with pytest.raises((RuntimeError, OSError), match="nowhere"):
         run(monkeypatch, "--rgbd", walk, "--out", tmp_path / "no", *names, "--depth-weights", tmp_path / "nowhere")
+
+
+def test_a_second_run_into_the_same_folder_leaves_nothing_of_the_first(walk, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run(monkeypatch, "--rgbd", walk, "--out", out)
+    run(monkeypatch, "--rgbd", walk, "--out", out, "--frames", 1)
+    for part in ("frames", "depth", "visibility"):
+        assert [path.name for path in (out / part).iterdir()] == ["000000.png"]
+    # One frame leaves nothing to compare; JSON has no NaN.
+    report = json.loads((out / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert report["imagined"]["psnr"] is None
+
+
+def test_an_interrupted_run_keeps_what_is_finished(walk, tmp_path, monkeypatch):
+    whole = WorldModel.imagine
+
+    def stopped(*arguments, **options):
+        yield next(whole(*arguments, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorldModel, "imagine", stopped)
+    with pytest.raises(SystemExit, match="interrupted"):
+        run(monkeypatch, "--rgbd", walk, "--out", tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["interrupted"]
+    assert report["frames"] == len(list((tmp_path / "frames").iterdir()))
+    assert len(LatentMemory.load(tmp_path / "memory.safetensors")) == report["elements"]
 
 
 def test_one_image_and_a_trajectory_file(walk, tmp_path, monkeypatch):

@@ -205,8 +205,11 @@ class Mirage:
             What the node says of it.
 
         Raises:
+            ValueError: image and camera are not of one size.
             TimeoutError, MirageError: it did not take the frame.
         """
+        if np.shape(rgb)[:2] != (camera.height, camera.width):
+            raise ValueError(f"rgb: expected {camera.height}x{camera.width} like the camera, got {np.shape(rgb)}")
         limit = time.monotonic() + (timeout or self._timeout)
         stamp = stamp_from_ns(self._link.now())
         optics, world = Header(stamp=stamp, frame_id="camera"), Header(stamp=stamp, frame_id=self._world_frame)

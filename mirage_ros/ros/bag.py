@@ -42,8 +42,9 @@ class BagWriter:
             FileExistsError: the folder exists and holds something else.
         """
         if folder.exists():
+            # A bag whose writer was killed has no metadata.yaml.
             others = [path.name for path in folder.iterdir() if path.suffix != ".mcap" and path.name != "metadata.yaml"]
-            if others or not (folder / "metadata.yaml").exists():
+            if others:
                 raise FileExistsError(f"bag: {folder} exists and is not just a bag; it holds {sorted(others)}")
             shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)

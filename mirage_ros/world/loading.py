@@ -62,6 +62,8 @@ def load_parts(
     if conventions is not None:
         chosen = chosen.with_conventions(conventions)
     where = _device(device)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype: expected a floating-point torch.dtype such as torch.bfloat16, got {dtype!r}")
     dtype = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
     if random_weights:
         if source is not None:

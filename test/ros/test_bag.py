@@ -35,6 +35,11 @@ def test_an_old_bag_is_replaced_but_nothing_else(tmp_path):
     for _ in range(2):
         with BagWriter(tmp_path / "bag") as bag:
             bag.write("/status", MemoryStatus(), 0)
+    # What a killed writer leaves is a bag too.
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write("/status", MemoryStatus(), 0)
+    assert (tmp_path / "bag" / "metadata.yaml").is_file()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "keep.txt").touch()
     with pytest.raises(FileExistsError, match="not just a bag"):
