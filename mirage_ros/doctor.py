@@ -177,8 +177,8 @@ def check_ros() -> list[Finding]:
     elif profile:
         findings.append(Finding("ROS 2", "Fast DDS profile", GOOD, profile))
     else:
-        advice = "for images at full rate: export FASTDDS_DEFAULT_PROFILES_FILE=…/config/fastdds.xml"
-        findings.append(Finding("ROS 2", "Fast DDS profile", PART, "none", advice))
+        state = "the package's config/fastdds.xml in its own executables, Fast DDS's defaults in others"
+        findings.append(Finding("ROS 2", "Fast DDS profile", GOOD, state))
     findings.append(_shared_memory())
     return findings
 
@@ -200,7 +200,7 @@ def check_packages() -> list[Finding]:
         else:
             findings.append(Finding("packages", package, PART, f"not installed: no {purpose}", command))
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    state = "offline by HF_HUB_OFFLINE" if offline else "asked where a folder or the cache has no weights"
+    state = "offline by HF_HUB_OFFLINE" if offline else "not tried; asked where a folder or the cache has no weights"
     findings.append(Finding("packages", "model hub", GOOD, state))
     return findings
 

@@ -28,6 +28,7 @@ from mirage_ros.demo.pictures import captioned, cloud_view, draw_cloud, fitted, 
 from mirage_ros.demo.recorder import ReceivedFrame, Recorder  # noqa: E402
 from mirage_ros.demo.robots import RecordedRobot, Robot, SimRobot, View  # noqa: E402
 from mirage_ros.media import Pixels, VideoWriter, colour_depth, contact_sheet, save_png  # noqa: E402
+from mirage_ros.recordings.rgbd import RgbdFolder  # noqa: E402
 from mirage_ros.resources import weights_directory  # noqa: E402
 from mirage_ros.ros.bag import BagWriter  # noqa: E402
 from mirage_ros.ros.conversions import cloud_to_points  # noqa: E402
@@ -290,6 +291,11 @@ def _options() -> argparse.Namespace:
         parser.error(
             f"expected --walk >= 2, --frames >= 4 and at most twice the walk, got {options.walk}, {options.frames}"
         )
+    if options.rgbd is not None:
+        try:
+            RgbdFolder(options.rgbd)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
     return options
 
 
