@@ -269,6 +269,8 @@ class LatentMemory(MemoryState):
 
 def _indexed(device: torch.device) -> torch.device:
     """The device as tensors report it: 'cuda' without a number is the current one."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device: expected 'cpu', no CUDA device is usable here, got {str(device)!r}")
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device

@@ -22,8 +22,10 @@ def check_cameras(trajectory: Camera) -> None:
     """Refuse anything but one batch of cameras.
 
     Raises:
-        ValueError: see above.
+        TypeError, ValueError: see above.
     """
+    if not isinstance(trajectory, Camera):
+        raise TypeError(f"trajectory: expected a geometry.Camera of (T,) views, got {type(trajectory).__name__}")
     if len(trajectory.batch_shape) != 1 or not len(trajectory):
         raise ValueError(f"trajectory: expected (T,) cameras, T >= 1, got batch {tuple(trajectory.batch_shape)}")
 
@@ -42,8 +44,11 @@ def check_memory(parts: Parts, memory: ReadableMemory) -> None:
     """Refuse a memory that this model cannot read.
 
     Raises:
+        TypeError: it cannot be read at all.
         ValueError: its tokens have another number of channels, or it is on another device.
     """
+    if not callable(getattr(memory, "read", None)):
+        raise TypeError(f"memory: expected a LatentMemory, got {type(memory).__name__}")
     # A cache of pixels has no channels of its own.
     channels = getattr(memory, "channels", parts.autoencoder.channels)
     if channels != parts.autoencoder.channels:

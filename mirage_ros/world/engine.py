@@ -50,8 +50,8 @@ class Settings:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
-        if not math.isfinite(self.guidance) or self.guidance < 0:
-            raise ValueError(f"guidance: expected a number from 0, got {self.guidance}")
+        if not isinstance(self.guidance, int | float) or not math.isfinite(self.guidance) or self.guidance < 0:
+            raise ValueError(f"guidance: expected a number from 0, got {self.guidance!r}")
 
 
 class Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mirage_ros.geometry import Camera, valid_depth
+
+# Metres that half of a picture is rarely beyond.
+FAR = 300.0
 
 Image = NDArray[np.uint8] | Tensor
 Depth = NDArray[np.floating] | Tensor
@@ -88,12 +92,20 @@ def check_image(name: str, rgb: Image, cell: tuple[int, int] = (1, 1)) -> Tensor
 
 
 def check_depth(depth: Depth) -> Tensor:
-    """Depth as a float32 tensor; refuses anything but (H, W) metres with some valid pixel."""
+    """Depth as a float32 tensor; refuses anything but (H, W) metres with some valid pixel.
+
+    Warns of what is more likely millimetres.
+    """
     metres = torch.as_tensor(np.require(depth, requirements=["C", "W"]) if isinstance(depth, np.ndarray) else depth)
     if metres.ndim != 2 or not metres.is_floating_point():
         raise ValueError(f"depth: expected (H, W) floating-point metres, got {tuple(metres.shape)} {metres.dtype}")
-    if not valid_depth(metres).any():
+    valid = metres[valid_depth(metres)]
+    if not len(valid):
         raise ValueError("depth: expected some valid pixel, got none")
+    if (median := float(valid.median())) > FAR:
+        warnings.warn(
+            f"depth: half of it lies beyond {median:.0f} m; expected metres, are these millimetres?", stacklevel=2
+        )
     return metres.float()
 
 

@@ -1,9 +1,10 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirage_ros.geometry import pinhole
-from mirage_ros.world.frames import centre_window, enlarge, fit_camera, fit_colour, fit_nearest
+from mirage_ros.world.frames import centre_window, check_depth, enlarge, fit_camera, fit_colour, fit_nearest
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -45,3 +46,10 @@ def test_enlarging_repeats_cells():
     assert big.shape == (8, 12)
     assert torch.equal(big[::4, ::4], cells)
     assert torch.equal(big[3::4, 3::4], cells)
+
+
+def test_depth_in_millimetres_is_warned_of():
+    metres = torch.full((4, 6), 2.3)
+    assert torch.equal(check_depth(metres), metres)
+    with pytest.warns(UserWarning, match="depth: half of it lies beyond 2300 m; expected metres"):
+        check_depth(metres * 1000)

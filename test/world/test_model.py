@@ -77,6 +77,19 @@ def test_the_same_seed_gives_the_same_frames_and_another_one_others(video_world,
     assert (first != frames(4)).any()
 
 
+def test_what_is_no_trajectory_and_no_memory_is_named(frame_world, walk):
+    scene = walk(12)
+    memory, _ = started(frame_world, scene)
+    with pytest.raises(TypeError, match="trajectory: expected a geometry.Camera"):
+        frame_world.preview(memory, [scene.camera[0]])
+    with pytest.raises(TypeError, match="trajectory: expected a geometry.Camera"):
+        list(frame_world.imagine(memory, scene.camera.cam2world))
+    with pytest.raises(TypeError, match="memory: expected a LatentMemory, got NoneType"):
+        list(frame_world.imagine(None, scene.camera))
+    with pytest.raises(ValueError, match="guidance: expected a number"):
+        list(frame_world.imagine(memory, scene.camera, guidance="3"))
+
+
 def test_without_remembering_nothing_is_left_behind(frame_world, walk):
     scene = walk(12)
     memory, history = started(frame_world, scene)
