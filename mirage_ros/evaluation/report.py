@@ -117,7 +117,7 @@ def _page(
     images = "".join(_picture(path) for path in pictures)
     return (
         "<!doctype html><meta charset=utf-8><title>Evaluation</title>"
-        "<style>body{font:15px system-ui;margin:2em;max-width:1300px}table{border-collapse:collapse}"
+        "<style>body{font:15px system-ui;margin:2em;max-width:1300px}table{border-collapse:collapse;font-size:12px}"
         "td,th{padding:.25em .7em;border-bottom:1px solid #ccc;text-align:right}td:first-child,th:first-child"
         "{text-align:left}img{max-width:100%}</style>"
         f"<h1>{html.escape(str(settings.get('protocol', '')))}</h1><p>{facts}</p>"
