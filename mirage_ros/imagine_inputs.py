@@ -13,6 +13,7 @@ import tyro
 from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
+from mirage_ros.media import read_picture
 from mirage_ros.recordings.rgbd import RgbdFolder, read_intrinsics
 from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.world.model import WorldModel
@@ -137,21 +138,12 @@ def read_task(options: Options, world: WorldModel) -> Task:
     assert options.depth is not None
     assert options.camera is not None
     assert options.trajectory is not None
-    rgb = _read_image(options.image)
+    rgb = read_picture(options.image, "image")
     intrinsics = read_intrinsics(options.camera, "camera")
     poses = read_trajectory(options.trajectory, options.format).cam2world
     if options.frames is not None:
         poses = poses[: world.frames_for(options.frames)]
     return Task(rgb, _read_depth(options.depth), Camera(intrinsics, poses, *rgb.shape[:2]))
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    if not path.is_file():
-        raise FileNotFoundError(f"image: {path} is not a file")
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise ValueError(f"image: expected a picture, got {path}")
-    return np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8)
 
 
 def _read_depth(path: Path) -> NDArray[np.float32]:

@@ -86,6 +86,21 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Pixels]]], scale: int = 1) 
     return sheet
 
 
+def read_picture(path: str | os.PathLike[str], field: str) -> Pixels:
+    """Read a picture file as (H, W, 3) rgb.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no picture. Both messages begin with `field`.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{field}: {os.fspath(path)} is not a file")
+    bgr = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise ValueError(f"{field}: expected a picture, got {os.fspath(path)}")
+    return np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8)
+
+
 def save_png(path: str | os.PathLike[str], rgb: Pixels) -> None:
     """Write (H, W, 3) rgb.
 

@@ -138,7 +138,7 @@ class Commands:
         self.pump()
 
     def preview(self, pose: Tensor, stamp: int, topic: str) -> None:
-        """Publish what is known of the view, as soon as a denoising step has passed."""
+        """Publish what is known of the view, between two layers of what is being imagined, or at once."""
 
         def work() -> None:
             self._outputs.preview(self._engine.preview(pose), stamp)

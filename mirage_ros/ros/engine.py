@@ -103,9 +103,7 @@ class Engine:
 
     def cameras(self, poses: Tensor) -> Camera:
         """Cameras at the model's size with the optics of the last camera frame, at (..., 4, 4) poses."""
-        return Camera(self._optics.intrinsics.float(), poses.float().cpu(), self._optics.height, self._optics.width).to(
-            self.world.device
-        )
+        return self._at(poses).to(self.world.device)
 
     def _at(self, poses: Tensor) -> Camera:
         optics = self._optics

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
+from mirage_ros.media import read_picture
 from mirage_ros.recordings.rgbd import RgbdFolder
 from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.training.rosbag import rosbag_frames
@@ -62,7 +62,7 @@ def tum_frames(
         if abs(depth_times[nearest] - time) > TUM_APART or not known:
             continue
         pose = interpolate(walk.cam2world, stamps, torch.tensor([time], dtype=torch.float64))[0].float()
-        rgb = _picture(folder / name)
+        rgb = read_picture(folder / name, "tum")
         units = cv2.imread(str(folder / depths[nearest][1]), cv2.IMREAD_UNCHANGED)
         if units is None or units.shape[:2] != rgb.shape[:2]:
             raise ValueError(f"{folder / depths[nearest][1]}: expected a depth image of {rgb.shape[:2]}")
@@ -90,7 +90,7 @@ def realestate10k_frames(cameras: str | Path, folder: str | Path) -> Iterator[Re
         if path is None:
             continue
         found = True
-        rgb = _picture(path)
+        rgb = read_picture(path, "realestate10k")
         camera = walk.camera(*rgb.shape[:2])[index].to(dtype=torch.float32)
         yield RecordedFrame(rgb, np.zeros(rgb.shape[:2], np.float32), camera, seconds)
     if not found:
@@ -110,15 +110,6 @@ def _tum_list(path: Path) -> list[tuple[float, str]]:
         except (ValueError, IndexError):
             raise ValueError(f"{path}:{number}: expected 'stamp file', got {line!r}") from None
     return rows
-
-
-def _picture(path: Path) -> NDArray[np.uint8]:
-    if not path.is_file():
-        raise FileNotFoundError(f"picture: {path} is missing")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{path}: expected a picture, got a damaged or foreign file")
-    return np.ascontiguousarray(image[..., ::-1])
 
 
 READERS: dict[str, Callable[[Path], Iterator[RecordedFrame]]] = {

@@ -26,6 +26,12 @@ class Walk:
     def perception(self) -> Perception:
         return Perception(SensorDepth(self.depth), NoFilter())
 
+    def begin(self, world: WorldModel):
+        """A memory and a history that have seen the first frame."""
+        memory, history = world.new_memory(), world.new_history()
+        world.observe(memory, self.rgb[0], self.depth[0], self.camera[0], history=history)
+        return memory, history
+
 
 def make_walk(count: int, step: float = 0.05, height: int = SIZE[0], width: int = SIZE[1]) -> Walk:
     """A camera that moves to the right before a near wall on the left and a far one on the right."""

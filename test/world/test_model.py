@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from mirage_ros.geometry import Camera
 from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION
 from mirage_ros.models.presets import TEST
 from mirage_ros.perception.given import NoFilter, SensorDepth
@@ -26,15 +25,9 @@ def assert_same(memory, before) -> None:
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def started(world, scene):
-    memory, history = world.new_memory(), world.new_history()
-    world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0], history=history)
-    return memory, history
-
-
 def test_four_chunks_of_a_video_model(video_world, walk):
     scene = walk(33)
-    memory, history = started(video_world, scene)
+    memory, history = scene.begin(video_world)
     stamps = [index * 100 for index in range(33)]
     observed = len(memory)
     chunks = list(
@@ -66,7 +59,7 @@ def test_four_chunks_of_a_video_model(video_world, walk):
 
 def test_the_same_seed_gives_the_same_frames_and_another_one_others(video_world, walk):
     scene = walk(9)
-    memory, _ = started(video_world, scene)
+    memory, _ = scene.begin(video_world)
 
     def frames(seed):
         chunks = video_world.imagine(memory, scene.camera, seed=seed, remember=False, perception=scene.perception)
@@ -77,22 +70,9 @@ def test_the_same_seed_gives_the_same_frames_and_another_one_others(video_world,
     assert (first != frames(4)).any()
 
 
-def test_what_is_no_trajectory_and_no_memory_is_named(frame_world, walk):
-    scene = walk(12)
-    memory, _ = started(frame_world, scene)
-    with pytest.raises(TypeError, match="trajectory: expected a geometry.Camera"):
-        frame_world.preview(memory, [scene.camera[0]])
-    with pytest.raises(TypeError, match="trajectory: expected a geometry.Camera"):
-        list(frame_world.imagine(memory, scene.camera.cam2world))
-    with pytest.raises(TypeError, match="memory: expected a LatentMemory, got NoneType"):
-        list(frame_world.imagine(None, scene.camera))
-    with pytest.raises(ValueError, match="guidance: expected a number"):
-        list(frame_world.imagine(memory, scene.camera, guidance="3"))
-
-
 def test_without_remembering_nothing_is_left_behind(frame_world, walk):
     scene = walk(12)
-    memory, history = started(frame_world, scene)
+    memory, history = scene.begin(frame_world)
     before, past = content(memory), len(history)
     list(frame_world.imagine(memory, scene.camera, remember=False, history=history))
     assert_same(memory, before)
@@ -102,9 +82,9 @@ def test_without_remembering_nothing_is_left_behind(frame_world, walk):
 @pytest.mark.parametrize("stop_at", ["read", "denoise", "decode", "perceive"])
 def test_cancelled_in_the_second_chunk_the_memory_is_that_of_the_first(frame_world, stop_at, walk):
     scene = walk(20)
-    expected, _ = started(frame_world, scene)
+    expected, _ = scene.begin(frame_world)
     list(frame_world.imagine(expected, scene.camera[:9]))
-    memory, _ = started(frame_world, scene)
+    memory, _ = scene.begin(frame_world)
     seen = []
 
     def cancel():
@@ -119,7 +99,7 @@ def test_cancelled_in_the_second_chunk_the_memory_is_that_of_the_first(frame_wor
 
 def test_cancel_is_asked_after_every_denoising_step(frame_world, walk):
     scene = walk(9)
-    memory, _ = started(frame_world, scene)
+    memory, _ = scene.begin(frame_world)
     steps = []
 
     def cancel():
@@ -150,7 +130,7 @@ def test_a_first_frame_that_was_observed_is_not_written_again(frame_world, video
 
 def test_of_a_first_frame_beside_what_was_observed_only_the_rest_is_written(video_world, walk):
     scene = walk(2, step=0.6)
-    memory, _ = started(video_world, scene)
+    memory, _ = scene.begin(video_world)
     observed = memory.frames()[0].elements
     shown = video_world.preview(memory, scene.camera[1:]).coverage[0]
     (chunk,) = video_world.imagine(
@@ -163,7 +143,7 @@ def test_of_a_first_frame_beside_what_was_observed_only_the_rest_is_written(vide
 
 def test_a_failure_after_denoising_leaves_memory_and_history(video_world, walk, monkeypatch):
     scene = walk(9)
-    memory, history = started(video_world, scene)
+    memory, history = scene.begin(video_world)
     before, encode = content(memory), video_world.parts.encode
 
     def failing(frames):
@@ -183,7 +163,7 @@ def test_a_video_model_may_have_depth_channels(walk):
     backbone = {**TEST.backbone, "in_channels": 10, "out_channels": 10}
     preset = replace(TEST, backbone=backbone, depth_channels=4)
     world, scene = WorldModel.from_pretrained(preset=preset, random_weights=True, size=SIZE), walk(17)
-    memory, _ = started(world, scene)
+    memory, _ = scene.begin(world)
     assert [len(chunk) for chunk in world.imagine(memory, scene.camera, perception=scene.perception)] == [9, 8]
 
 
@@ -199,10 +179,10 @@ def test_a_failing_filter_leaves_the_memory_of_the_last_chunk(frame_world, walk)
             return KeepMask(torch.ones_like(depth.depth, dtype=torch.bool))
 
     scene = walk(20)
-    expected, _ = started(frame_world, scene)
+    expected, _ = scene.begin(frame_world)
     perception = Perception(SensorDepth(scene.depth), NoFilter())
     list(frame_world.imagine(expected, scene.camera[:9], perception=perception))
-    memory, _ = started(frame_world, scene)
+    memory, _ = scene.begin(frame_world)
     with pytest.raises(RuntimeError, match="no segments"):
         list(frame_world.imagine(memory, scene.camera, perception=Perception(SensorDepth(scene.depth), Failing())))
     assert_same(memory, content(expected))
@@ -210,7 +190,7 @@ def test_a_failing_filter_leaves_the_memory_of_the_last_chunk(frame_world, walk)
 
 def test_candidates_equal_one_by_one_and_leave_the_memory_alone(frame_world, walk):
     scene = walk(20)
-    memory, history = started(frame_world, scene)
+    memory, history = scene.begin(frame_world)
     before = content(memory)
     mirrored = scene.camera.cam2world.clone()
     mirrored[:, 0, 3] *= -1
@@ -231,7 +211,7 @@ def test_candidates_equal_one_by_one_and_leave_the_memory_alone(frame_world, wal
 
 def test_cells_that_the_memory_knows_are_not_invented_anew(frame_world, walk):
     scene = walk(9, step=0.02)
-    memory, _ = started(frame_world, scene)
+    memory, _ = scene.begin(frame_world)
     known = frame_world.preview(memory, scene.camera)
     (chunk,) = frame_world.imagine(memory, scene.camera, remember=False)
     # Well inside of what is known; at its border the decoder sees inventions.
@@ -246,7 +226,7 @@ def test_cells_that_the_memory_knows_are_not_invented_anew(frame_world, walk):
 def test_chunks_meet_without_a_seam(frame_world, walk):
     """The last frame of a chunk is the first of the next: what it was stays in its context."""
     scene = walk(17, step=0.0)
-    memory, _ = started(frame_world, scene)
+    memory, _ = scene.begin(frame_world)
     spy = []
     rollout_frames = [chunk.rgb for chunk in frame_world.imagine(memory, scene.camera, on_progress=spy.append)]
     jump = np.abs(rollout_frames[0][-1].astype(int) - rollout_frames[1][0].astype(int)).mean()
@@ -256,7 +236,7 @@ def test_chunks_meet_without_a_seam(frame_world, walk):
 
 def test_what_was_imagined_is_remembered_but_what_was_only_read_is_not(frame_world, walk):
     scene = walk(9, step=0.1)
-    memory, _ = started(frame_world, scene)
+    memory, _ = scene.begin(frame_world)
     (chunk,) = frame_world.imagine(memory, scene.camera, perception=scene.perception)
     assert chunk.report.copied > 0
     assert chunk.report.written > 0
@@ -266,7 +246,7 @@ def test_what_was_imagined_is_remembered_but_what_was_only_read_is_not(frame_wor
 
 def test_a_preview_shows_the_observation_where_it_was_seen_and_grey_elsewhere(frame_world, walk):
     scene = walk(9, step=0.2)
-    memory, _ = started(frame_world, scene)
+    memory, _ = scene.begin(frame_world)
     preview = frame_world.preview(memory, scene.camera)
     assert preview.coverage[0] > preview.coverage[-1]
     assert (preview.rgb[preview.visible == 0] == 33).all()
@@ -276,7 +256,7 @@ def test_a_preview_shows_the_observation_where_it_was_seen_and_grey_elsewhere(fr
 
 def test_real_observations_win_over_imagination(frame_world, walk):
     scene = walk(9, step=0.1)
-    memory, _ = started(frame_world, scene)
+    memory, _ = scene.begin(frame_world)
     list(frame_world.imagine(memory, scene.camera, perception=scene.perception))
     report = frame_world.observe(memory, scene.rgb[8], scene.depth[8], scene.camera[8], stamp=7)
     assert report.added > 0
@@ -293,81 +273,12 @@ def test_images_of_any_size_and_shape_are_fitted(frame_world, walk):
     assert preview.coverage[0] > 0.9
 
 
-def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk):
-    scene = walk(9)
-    memory, _ = started(frame_world, scene)
-    empty = frame_world.new_memory()
-    before = content(memory)
-    flat, small = torch.zeros(*SIZE), walk(9, height=3, width=5)
-
-    def seen_with(**options):
-        frame_world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0], **options)
-
-    for call, field in (
-        (lambda: frame_world.imagine(empty, scene.camera), "memory: expected at least one observation"),
-        (lambda: frame_world.imagine(memory, scene.camera[0]), r"trajectory: expected \(T,\) cameras"),
-        (lambda: frame_world.imagine(memory, scene.camera[:0]), "trajectory"),
-        (lambda: frame_world.imagine(memory, scene.camera, steps=0), "steps: expected"),
-        (lambda: frame_world.imagine(memory, scene.camera, seed=-1), "seed: expected"),
-        (lambda: frame_world.imagine(memory, scene.camera, prompt="a kitchen"), "prompt: expected none"),
-        (lambda: frame_world.imagine(memory, scene.camera, stamps=[1]), "stamps: expected 9"),
-        (lambda: frame_world.imagine(memory, scene.camera, stamps=[-1] * 9), "stamps: expected whole nanoseconds"),
-        (lambda: frame_world.imagine(memory, scene.camera, first=scene.rgb[0][:, :20]), "first: expected the shape"),
-        (lambda: frame_world.imagine_candidates(memory, []), "trajectories: expected at least one"),
-        (lambda: frame_world.imagine_candidates(memory, [scene.camera], batch=0), "batch: expected"),
-        (lambda: video_world.imagine(memory, scene.camera, perception=scene.perception), "memory: expected 6 channels"),
-        (lambda: video_world.preview(memory, scene.camera), "memory: expected 6 channels"),
-        (
-            lambda: video_world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0]),
-            "memory: expected 6 channels",
-        ),
-        (lambda: frame_world.preview(memory, scene.camera[0]), r"trajectory: expected \(T,\) cameras"),
-        (
-            lambda: frame_world.observe(memory, small.rgb[0], small.depth[0], small.camera[0]),
-            "rgb: expected at least 4x4 pixels, one cell of the latent grid, got 3x5",
-        ),
-        (lambda: frame_world.imagine(memory, small.camera, first=small.rgb[0]), "first: expected at least 4x4 pixels"),
-        (lambda: frame_world.observe(memory, scene.rgb[0], flat, scene.camera[0]), "depth: expected some valid"),
-        (lambda: frame_world.observe(memory, scene.rgb[0], None, scene.camera[0]), "depth: expected depth with"),
-        (lambda: frame_world.observe(memory, scene.rgb[0], flat[:, :20] + 1, scene.camera[0]), "depth: .* the shape"),
-        (lambda: seen_with(keep=flat[:, :20] > 0), "keep: expected the shape of the camera, 32x48"),
-        (lambda: seen_with(keep=flat.byte()), r"keep: expected \(H, W\) bool"),
-        (lambda: seen_with(keep=flat[None] > 0), r"keep: expected \(H, W\) bool"),
-        (lambda: seen_with(stamp=-1), "stamp: expected whole nanoseconds"),
-        (lambda: frame_world.observe(memory, scene.rgb[0][:8], flat + 1, scene.camera[0]), "camera: expected"),
-        (lambda: frame_world.observe(memory, scene.rgb[0].astype(float), flat + 1, scene.camera[0]), "rgb: expected"),
-    ):
-        with pytest.raises(ValueError, match=field):
-            call()
-    assert_same(memory, before)
-
-
-def test_a_video_model_takes_only_its_lengths_and_needs_depth(video_world, walk):
-    scene = walk(10)
-    memory, _ = started(video_world, scene)
-    assert [video_world.frames_for(count) for count in (1, 4, 5, 10)] == [1, 1, 5, 9]
-    with pytest.raises(ValueError, match=r"trajectory: expected 4N\+1 frames such as 9, 13, got 10"):
-        video_world.imagine(memory, scene.camera, perception=scene.perception)
-    with pytest.raises(ValueError, match="perception: expected a depth estimator"):
-        video_world.imagine(memory, scene.camera[:9])
-
-
-def test_bad_cameras_never_get_as_far(frame_world, walk):
-    scene = walk(3)
-    poses = scene.camera.cam2world.clone()
-    poses[1, 0, 3] = torch.nan
-    with pytest.raises(ValueError, match="cam2world: expected finite"):
-        scene.camera.at(poses)
-    with pytest.raises(ValueError, match="intrinsics: expected positive focal"):
-        Camera(torch.diag(torch.tensor([0.0, 1.0, 1.0])), torch.eye(4), 4, 4)
-
-
 def test_offloading_changes_nothing(frame_world, walk):
     scene = walk(5)
     other = WorldModel.from_pretrained(preset="default", random_weights=True, size=SIZE, offload=True)
     results = []
     for world in (frame_world, other):
-        memory, _ = started(world, scene)
+        memory, _ = scene.begin(world)
         results.append(np.concatenate([chunk.rgb for chunk in world.imagine(memory, scene.camera)]))
     np.testing.assert_array_equal(*results)
 
@@ -375,7 +286,7 @@ def test_offloading_changes_nothing(frame_world, walk):
 def test_the_public_conventions_roll_out(video_world, walk):
     world = WorldModel.from_pretrained(preset="test", random_weights=True, size=SIZE, conventions="public")
     scene = walk(9)
-    memory, _ = started(world, scene)
+    memory, _ = scene.begin(world)
     assert memory.convention.integer_centres
     (chunk,) = world.imagine(memory, scene.camera, first=scene.rgb[0], perception=scene.perception)
     assert chunk.rgb.shape == (9, *SIZE, 3)

@@ -29,17 +29,11 @@ def world(request) -> WorldModel:
     return request.getfixturevalue(request.param)
 
 
-def started(world, scene):
-    memory, history = world.new_memory(), world.new_history()
-    world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0], history=history)
-    return memory, history
-
-
 def test_cancelled_between_two_steps_the_memory_is_that_of_the_last_chunk_bit_for_bit(world, walk):
     scene = walk(33)
-    expected, past = started(world, scene)
+    expected, past = scene.begin(world)
     list(world.imagine(expected, scene.camera[:17], steps=4, perception=scene.perception, history=past))
-    memory, history = started(world, scene)
+    memory, history = scene.begin(world)
     seen = []
 
     def cancel():
@@ -64,7 +58,7 @@ def test_cancelled_between_two_steps_the_memory_is_that_of_the_last_chunk_bit_fo
 
 def test_a_fork_and_its_memory_do_not_see_what_the_other_imagines(world, walk):
     scene = walk(9, step=0.1)
-    memory, _ = started(world, scene)
+    memory, _ = scene.begin(world)
     before = content(memory)
     fork, twin = memory.fork(), memory.fork()
     list(world.imagine(fork, scene.camera, seed=1, perception=scene.perception))
@@ -79,7 +73,7 @@ def test_a_fork_and_its_memory_do_not_see_what_the_other_imagines(world, walk):
 
 def test_the_same_seed_leaves_the_same_memory(world, walk):
     scene = walk(17)
-    memories = [started(world, scene)[0] for _ in range(2)]
+    memories = [scene.begin(world)[0] for _ in range(2)]
     for memory in memories:
         list(world.imagine(memory, scene.camera, seed=5, perception=scene.perception))
     assert same(*map(content, memories))
@@ -87,7 +81,7 @@ def test_the_same_seed_leaves_the_same_memory(world, walk):
 
 def test_candidates_of_a_video_model_equal_one_by_one(video_world, walk):
     scene = walk(17)
-    memory, history = started(video_world, scene)
+    memory, history = scene.begin(video_world)
     mirrored = scene.camera.cam2world.clone()
     mirrored[:, 0, 3] *= -1
     trajectories = [scene.camera, scene.camera.at(mirrored), scene.camera[:5]]
@@ -120,7 +114,7 @@ class Moved:
 def test_refined_cameras_are_taken_by_the_paper_and_left_by_the_public_code(walk, conventions, shift):
     scene = walk(9)
     world = WorldModel.from_pretrained(preset="test", random_weights=True, size=SIZE, conventions=conventions)
-    memory, _ = started(world, scene)
+    memory, _ = scene.begin(world)
     (chunk,) = world.imagine(memory, scene.camera, perception=Perception(Moved(scene.depth), NoFilter()))
     difference = chunk.camera.cam2world[:, 0, 3] - scene.camera.cam2world[:, 0, 3]
     torch.testing.assert_close(difference, torch.full_like(difference, shift), atol=1e-9, rtol=0)

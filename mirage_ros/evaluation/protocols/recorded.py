@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
+from mirage_ros.media import read_picture
 from mirage_ros.recordings.rgbd import RgbdFolder
 from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.training.clips import Clip
@@ -102,10 +102,7 @@ class Re10kProtocol:
                 raise ValueError(f"re10k: expected more than {RE10K_EVERY} frames for {file.name}, got {len(images)}")
             frames = []
             for index in chosen:
-                bgr = cv2.imread(str(images[index]))
-                if bgr is None:
-                    raise ValueError(f"re10k: expected a picture, got {images[index]}")
-                frames.append(np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8))
+                frames.append(read_picture(images[index], "re10k"))
             camera = trajectory.camera(*frames[0].shape[:2])[torch.tensor(chosen)]
             shape = (len(chosen), *self._size)
             yield Case(
