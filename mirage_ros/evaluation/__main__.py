@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import platform
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,15 +14,17 @@ import torch
 import tyro
 
 from mirage_ros.evaluation.cases import CaseList
-from mirage_ros.evaluation.methods import GROUPS, METHODS, find_methods, of_other_weights
+from mirage_ros.evaluation.methods import GROUPS, METHODS, Method, find_methods, of_other_weights
 from mirage_ros.evaluation.metrics import Lpips
 from mirage_ros.evaluation.protocols.recorded import Re10kProtocol, RgbdProtocol
-from mirage_ros.evaluation.protocols.sim import SimProtocol
-from mirage_ros.evaluation.report import write_report
+from mirage_ros.evaluation.protocols.sim import SimProtocol, frozen_lists
+from mirage_ros.evaluation.report import CHUNKS, write_report
 from mirage_ros.evaluation.runner import evaluate
 from mirage_ros.world.model import WorldModel
 
-Name = Literal["sim", "closed-loop", "rgbd", "re10k"]
+Name = Literal["default", "sim", "closed-loop", "drift", "rgbd", "re10k"]
+# Walks of the simulator, which need no recordings; `default` runs them all.
+SIMULATED: tuple[Name, ...] = ("sim", "closed-loop", "drift")
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Options:
     """Compare methods on frozen lists of walks."""
 
     protocol: tyro.conf.Positional[Name]
+    """default runs sim, closed-loop and drift, one after the other"""
     folder: tyro.conf.Positional[Path | None] = None
     """of recordings, for rgbd and re10k"""
     out: Path = Path("out/eval")
@@ -60,7 +63,7 @@ def protocol_of(options: Options, height: int, width: int) -> CaseList:
     """
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"limit: expected at least 1, got {options.limit}")
-    if options.protocol in ("sim", "closed-loop"):
+    if options.protocol in frozen_lists():
         if options.folder is not None:
             raise ValueError(f"folder: expected none for {options.protocol}, got {options.folder}")
         return SimProtocol(options.protocol, height, width, options.limit)
@@ -98,7 +101,21 @@ def main() -> None:
             WorldModel.from_pretrained(source, preset=options.preset, device=options.device)
         )
         descriptions[name] = f"mirage with the weights {source}"
-    protocol = protocol_of(options, world.height, world.width)
+    names = SIMULATED if options.protocol == "default" else (options.protocol,)
+    # Nothing is done before all is known to fit.
+    protocols = [protocol_of(replace(options, protocol=name), world.height, world.width) for name in names]
+    for name, protocol in zip(names, protocols, strict=True):
+        _run(replace(options, protocol=name), world, protocol, methods, descriptions, lpips)
+
+
+def _run(
+    options: Options,
+    world: WorldModel,
+    protocol: CaseList,
+    methods: Mapping[str, Method],
+    descriptions: Mapping[str, str],
+    lpips: Lpips | None,
+) -> None:
     # What the figures depend on. Date and machine are added for the reader only.
     settings = {
         "protocol": options.protocol,
@@ -124,6 +141,8 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
     }
     print(write_report(folder, rows, facts, descriptions))
+    if options.protocol == "drift":
+        print((folder / CHUNKS).read_text())
     print(folder / "report.html")
 
 

@@ -108,6 +108,7 @@ def imagined(
     perceive: Callable[[WorldModel, Case], Perception] | None = None,
     *,
     filtered: bool = True,
+    steps: int | None = None,
 ) -> Method:
     """The world model with a cache.
 
@@ -115,6 +116,7 @@ def imagined(
         new_cache: makes an empty one.
         perceive: perception of imagined frames; the model's own by default.
         filtered: keep what moves in observed frames out of the cache.
+        steps: of the sampler; the preset's by default.
     """
 
     def method(world: WorldModel, case: Case, seed: int) -> Outcome:
@@ -126,7 +128,13 @@ def imagined(
         start = time.perf_counter()
         chunks = list(
             world.imagine(
-                cache, case.clip.camera, first=case.clip.rgb[0], seed=seed, perception=perception, history=history
+                cache,
+                case.clip.camera,
+                first=case.clip.rgb[0],
+                seed=seed,
+                steps=steps,
+                perception=perception,
+                history=history,
             )
         )
         seconds = time.perf_counter() - start
@@ -240,13 +248,30 @@ METHODS: dict[str, tuple[Method, str]] = {
         imagined(lambda world: world.new_memory(), memory_depth),
         "the world model, with depth of imagined frames out of the memory alone",
     ),
+    **{
+        f"{steps}-steps": (
+            imagined(lambda world: world.new_memory(), steps=steps),
+            f"the world model, sampling in {steps} steps",
+        )
+        for steps in (2, 4)
+    },
     "bound": (bound, "true frames through the autoencoder: what no method can beat"),
     "truth": (truth, "a perfect answer, to check a protocol"),
     "shuffled": (shuffled, "right pictures in the wrong places, to check a protocol"),
 }
 GROUPS: dict[str, tuple[str, ...]] = {
     "compared": ("mirage", "readout", "rgb", "view", "none", "copy", "bound"),
-    "ablations": ("tokens", "pixel-lifting", "no-filter", "filter", "true-depth", "noisy-depth", "memory-depth"),
+    "ablations": (
+        "tokens",
+        "pixel-lifting",
+        "no-filter",
+        "filter",
+        "true-depth",
+        "noisy-depth",
+        "memory-depth",
+        "2-steps",
+        "4-steps",
+    ),
 }
 # The rest are checks.
 GROUPS["all"] = (*GROUPS["compared"], *GROUPS["ablations"])

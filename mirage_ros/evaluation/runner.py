@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mirage_ros.evaluation.cases import CaseList
 from mirage_ros.evaluation.methods import Method
 from mirage_ros.evaluation.metrics import Lpips
-from mirage_ros.evaluation.scores import drift, score
+from mirage_ros.evaluation.scores import by_chunk, drift, score
 from mirage_ros.media import save_png
 from mirage_ros.world.model import WorldModel
 
@@ -64,6 +64,10 @@ def evaluate(
                         "method": name,
                         **score(case, outcome, lpips),
                         "drift": [round(value, 4) for value in drift(case, outcome)],
+                        "chunks": [
+                            {measure: round(value, 4) for measure, value in chunk.items()}
+                            for chunk in by_chunk(case, outcome, world.preset.chunk_frames - 1)
+                        ],
                     }
                     if number < SHOWN_CASES:
                         _keep_pictures(folder, case.name, name, outcome.rgb)

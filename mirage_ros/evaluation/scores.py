@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,10 @@ COLUMNS: dict[str, tuple[str, str, bool | None]] = {
     "ms_per_frame": ("ms/frame", ".1f", False),
     "cache_kib": ("cache KiB", ".1f", False),
 }
+# Of these the fate over a walk is reported chunk by chunk: name, and which pixels they are about.
+BY_CHUNK = {"psnr": "all", "psnr_visible": "visible", "psnr_hidden": "hidden"}
+# A smaller share of a chunk's pixels says nothing of the chunk: a strip along an edge, or a few misjudged pixels.
+LEAST_SHARE = 0.01
 # Wall time differs from run to run; everything else must not.
 TIMED = ("ms_per_frame",)
 
@@ -78,6 +83,51 @@ def drift(case: Case, outcome: Outcome) -> list[float]:
         metrics.masked_psnr(outcome.rgb[i : i + 1], case.clip.rgb[i : i + 1], static[i : i + 1])
         for i in range(len(case.clip))
     ]
+
+
+def by_chunk(case: Case, outcome: Outcome, new_frames: int) -> list[dict[str, float]]:
+    """How an answer holds up: measures over the frames of each chunk together.
+
+    Args:
+        case: the walk, of frame 0 and those of its chunks.
+        outcome: the answer.
+        new_frames: that a chunk adds; the last may be shorter.
+
+    Returns:
+        of each chunk the PSNR in dB on static pixels, on those that the sources show and on those that they do not, NaN
+        for less than `LEAST_SHARE` of its pixels; and `shown`, the share of static pixels that the sources show, the
+        same for all methods.
+    """
+    clip = case.clip
+    static, visible, known = case.static(), case.visible(), clip.depth > 0
+    masks = dict(zip(BY_CHUNK, (static, visible, static & known & ~visible), strict=True))
+    chunks = []
+    for start in range(1, len(clip), new_frames):
+        part = [index for index in range(start, min(start + new_frames, len(clip))) if index not in case.sources]
+        rgb, truth = outcome.rgb[part], clip.rgb[part]
+        chunk = {}
+        for name, mask in masks.items():
+            enough = mask[part].sum() >= LEAST_SHARE * mask[part].size
+            chunk[name] = metrics.masked_psnr(rgb, truth, mask[part]) if enough else float("nan")
+        told = known.any() and static[part].any()
+        chunks.append({**chunk, "shown": float(visible[part].sum() / static[part].sum()) if told else float("nan")})
+    return chunks
+
+
+def chunk_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Mean over the cases of one method, chunk by chunk, of what `by_chunk` gives; NaN where no case has it.
+
+    As many chunks as the shortest walk has; none where a row comes from a version without them.
+    """
+    length = min((len(row.get("chunks", ())) for row in rows), default=0)
+    result = {}
+    for name in (*BY_CHUNK, "shown"):
+        values = np.array(
+            [[chunk[name] for chunk in row["chunks"][:length]] for row in rows if length], dtype=np.float64
+        )
+        finite = [column[np.isfinite(column)] for column in values.T]
+        result[name] = [float(column.mean()) if len(column) else float("nan") for column in finite]
+    return result
 
 
 def summary(rows: Sequence[Mapping[str, float]], seed: int = 0) -> dict[str, tuple[float, float, float]]:

@@ -46,6 +46,7 @@ class FrameAutoencoder(Autoencoder, ModelMixin, ConfigMixin):  # type: ignore[mi
         width: channels at the latent grid.
         stem_width: channels at half the image's resolution.
         encoder_blocks, decoder_blocks: residual blocks at the latent grid.
+        refine_blocks: residual blocks of the decoder at half the image's resolution, which sharpen edges.
         latents_mean, latents_std: one number for each channel, measured after training; zero and one by default.
     """
 
@@ -60,6 +61,7 @@ class FrameAutoencoder(Autoencoder, ModelMixin, ConfigMixin):  # type: ignore[mi
         stem_width: int = 32,
         encoder_blocks: int = 2,
         decoder_blocks: int = 3,
+        refine_blocks: int = 0,
         latents_mean: Sequence[float] | None = None,
         latents_std: Sequence[float] | None = None,
     ) -> None:
@@ -82,6 +84,7 @@ class FrameAutoencoder(Autoencoder, ModelMixin, ConfigMixin):  # type: ignore[mi
             nn.SiLU(),
             nn.Conv2d(width, stem_width * 4, 3, padding=1),
             nn.PixelShuffle(2),
+            *(ResidualBlock(stem_width) for _ in range(refine_blocks)),
             nn.SiLU(),
             nn.Conv2d(stem_width, 4 * 4, 3, padding=1),
             nn.PixelShuffle(2),

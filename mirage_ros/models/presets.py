@@ -176,7 +176,7 @@ DEFAULT = Preset(
     },
     branch_layers=(0, 2, 4, 6),
     branch_inputs=("latents", "visible", "offset", "log_scale", "depth", "fill", "rays"),
-    autoencoder={"channels": 8},
+    autoencoder={"channels": 8, "refine_blocks": 2},
     autoencoder_kind="frame",
     reader={"channels": 8, "stride": 4},
     read_rule="unfold",

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mirage_ros.geometry import valid_depth
 from mirage_ros.models.frame_autoencoder import STRIDE, FrameAutoencoder
 from mirage_ros.models.log_depth import FURTHEST, NEAREST
 from mirage_ros.training.cache import ClipCache
 from mirage_ros.training.clips import Clip
 from mirage_ros.training.correspondence import correspond
-from mirage_ros.training.losses import masked_mean, picture_loss, psnr, sample_cells, shift_latents
+from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss, psnr, sample_cells, shift_latents
 from mirage_ros.training.pictures import as_images, as_pixels
 from mirage_ros.training.task import Rows, Task
 
@@ -121,7 +120,7 @@ class AutoencoderTask(Task):
         decoded, log_depth = self.autoencoder.decode_images(latents + own.noise * noise.to(latents))
         losses = {
             "picture": picture_loss(decoded.float(), images),
-            "depth": _depth_loss(log_depth.squeeze(1).float(), depth),
+            "depth": depth_loss(log_depth.squeeze(1).float(), depth),
             "square": latents.float().square().mean(),
             "spread": F.relu(own.least_deviation - latents.float().std(dim=(0, 2, 3))).mean(),
         }
@@ -159,12 +158,6 @@ def _correspondence(crop: Clip) -> tuple[Tensor, Tensor]:
     cells = crop.camera.resized(height, width)
     places, covisible = correspond(cells[1:], coarse, cells[:1], depth[:1])
     return places[0], covisible[0]
-
-
-def _depth_loss(log_depth: Tensor, depth: Tensor) -> Tensor:
-    valid = valid_depth(depth)
-    truth = torch.log(torch.where(valid, depth, 1.0).clamp(NEAREST, FURTHEST))
-    return ((log_depth - truth).abs() * valid).sum() / valid.sum().clamp(min=1)
 
 
 @torch.no_grad()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera, valid_depth
+from mirage_ros.training.clips import Clip
 
 # Share of depth within which two views see one surface.
 TOLERANCE = 0.05
@@ -41,3 +45,20 @@ def correspond(
     inside = ((places > 0) & (places < size)).all(dim=-1)
     same = valid_depth(measured) & ((depth / measured.clamp(min=1e-6) - 1).abs() < tolerance)
     return places, inside & same & valid_depth(target_depth)
+
+
+def shared_by(clip: Clip, targets: Sequence[int], sources: Sequence[int]) -> Tensor:
+    """Pixels of some frames of a clip that at least one of other frames sees too, standing still.
+
+    Args:
+        clip: with true depth.
+        targets, sources: places in the clip.
+
+    Returns:
+        (targets, H, W) bool.
+    """
+    depth = torch.from_numpy(np.where(clip.keep, clip.depth, np.float32(0)))
+    pairs = torch.cartesian_prod(torch.tensor(list(targets)), torch.tensor(list(sources)))
+    target, source = pairs[:, 0], pairs[:, 1]
+    _, covisible = correspond(clip.camera[target], depth[target], clip.camera[source], depth[source])
+    return covisible.unflatten(0, (len(targets), len(sources))).any(dim=1)

@@ -11,6 +11,8 @@ from mirage_ros.memory.grids import splat
 from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.training.clips import STATIC
+from mirage_ros.training.correspondence import shared_by
 from mirage_ros.training.latents import LatentCache
 from mirage_ros.training.losses import psnr
 from mirage_ros.training.pictures import as_images, as_pixels
@@ -26,6 +28,8 @@ def measure_hops(
     step: int = 2,
 ) -> dict[str, list[float]]:
     """PSNR after each hop of a chain of views `step` frames apart, on static pixels that both caches show.
+
+    Only pixels that the view before saw too count: what has come nearer into view since no cache can know of.
 
     What a hop does not show is filled in from the truth, so that only the error of reading piles up.
 
@@ -62,7 +66,8 @@ def measure_hops(
             decoded = autoencoder.decode_images(stacked)[0].float()
             size = images.shape[-2:]
             seen = F.interpolate(reading.visible * rgb.visible, size=size, mode="nearest")
-            masks[hop].append(seen * (torch.from_numpy(clip.labels[then]) == 0).float())
+            shared = shared_by(clip, [hop + 1], [hop]).float().unsqueeze(1)
+            masks[hop].append(seen * shared * (torch.from_numpy(clip.labels[then]) == STATIC).float())
             truths[hop].append(images[then])
             for name, picture in zip(errors, decoded, strict=True):
                 errors[name][hop].append(picture.unsqueeze(0))

@@ -15,6 +15,7 @@ from mirage_ros.media import Pixels
 from mirage_ros.models import log_depth
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.schedule import make_scheduler
+from mirage_ros.training.correspondence import shared_by
 from mirage_ros.training.latents import SKY_DEPTH
 from mirage_ros.training.losses import psnr
 from mirage_ros.training.pictures import as_images, as_pixels
@@ -67,8 +68,9 @@ def measure_imagination(
 
     Returns:
         PSNR in dB over the frames after the first, without what moves: 'whole', 'visible' and 'hidden' of imagined
-        frames, 'readout' and 'readout_visible' of the readout decoded without a model, 'copied' of the first frame
-        copied, 'bound' of the autoencoder; 'hidden_share' of pixels; 'depth_visible' and 'depth_hidden' AbsRel.
+        frames, by true depth what the first frame saw and what not; 'readout' and 'readout_visible' of the readout
+        decoded without a model, 'copied' of the first frame copied, 'bound' of the autoencoder; 'hidden_share' of
+        pixels; 'depth_visible' and 'depth_hidden' AbsRel, by what the memory shows.
     """
     channels = autoencoder.channels
     chunk = (task.preset.chunk_frames - 1) // data.time_stride + 1
@@ -86,15 +88,15 @@ def measure_imagination(
         size = truth.shape[-2:]
         readout = torch.cat([batch["targets"].transpose(1, 2)[:, :, :1], reading.latents.transpose(1, 2)[:, :, 1:]], 2)
         decoded = [autoencoder.decode(part)[0, 1:] for part in (latents[:, :channels], readout)]
-        visible = _per_frame(F.interpolate(reading.visible[0], size=size, mode="nearest"), data.time_stride)
+        shown = _per_frame(F.interpolate(reading.visible[0], size=size, mode="nearest"), data.time_stride)
         # Nothing is drawn where the memory shows nothing.
-        drawn = torch.where(visible > 0, decoded[1], 0.5)
+        drawn = torch.where(shown > 0, decoded[1], 0.5)
         kept["truth"].append(truth)
         kept["imagined"].append(decoded[0])
         kept["readout"].append(drawn)
         kept["copied"].append(as_images(clip.rgb)[:1].expand_as(truth))
         kept["bound"].append(autoencoder.decode(batch["targets"].transpose(1, 2))[0, 1:])
-        seen_masks.append(visible)
+        seen_masks.append(shared_by(clip, range(1, len(clip)), [0]).float().unsqueeze(1))
         still_masks.append(torch.from_numpy(clip.labels[1:] != 1).float().unsqueeze(1))
         if task.preset.depth_channels:
             _depth_errors(task, latents[:, channels:], batch, reading.visible[0], errors)

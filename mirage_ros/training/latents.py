@@ -41,7 +41,8 @@ class LatentCache:
         self, clips: ClipCache, autoencoder: FrameAutoencoder, folder: str | Path, device: torch.device | str = "cpu"
     ) -> None:
         self.clips, self._autoencoder, self._folder, self._device = clips, autoencoder, Path(folder), device
-        self._fingerprint = fingerprint(autoencoder)
+        # The decoder may go on learning.
+        self._fingerprint = fingerprint(autoencoder, leave_out="decoder.")
         self._arrays: list[dict[str, NDArray[Any]]] = []
         self.refresh()
 
@@ -136,11 +137,18 @@ def cell_depth(clip: Clip, height: int, width: int) -> tuple[NDArray[np.uint16],
     return millimetres, np.where(touched, np.uint16(0), millimetres)
 
 
-def fingerprint(module: torch.nn.Module) -> str:
-    """SHA-256 of a module's weights and buffers; also those that are not saved, such as normalisation."""
+def fingerprint(module: torch.nn.Module, leave_out: str | None = None) -> str:
+    """SHA-256 of a module's weights and buffers; also those that are not saved, such as normalisation.
+
+    Args:
+        module: whose.
+        leave_out: beginning of the names of those that do not count.
+    """
     digest = hashlib.sha256()
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     for name in sorted(tensors):
+        if leave_out is not None and name.startswith(leave_out):
+            continue
         digest.update(name.encode())
         digest.update(tensors[name].detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

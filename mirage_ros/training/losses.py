@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mirage_ros.geometry import valid_depth
+from mirage_ros.models.log_depth import FURTHEST, NEAREST
+
 
 def gradient_l1(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean absolute difference of horizontal and vertical differences, (N, C, H, W); mask (N, 1, H, W) in 0..1."""
@@ -24,6 +27,13 @@ def picture_loss(image: Tensor, target: Tensor, mask: Tensor | None = None) -> T
     absolute = error.abs().mean() if mask is None else masked_mean(error.abs(), mask)
     square = error.square().mean() if mask is None else masked_mean(error.square(), mask)
     return absolute + 0.5 * gradient_l1(image, target, mask) + 2 * square
+
+
+def depth_loss(log_depth: Tensor, depth: Tensor) -> Tensor:
+    """Mean absolute error of log depth (N, H, W) against depth (N, H, W) in metres, where that is known."""
+    valid = valid_depth(depth)
+    truth = torch.log(torch.where(valid, depth, 1.0).clamp(NEAREST, FURTHEST))
+    return ((log_depth - truth).abs() * valid).sum() / valid.sum().clamp(min=1)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -20,8 +20,10 @@ from mirage_ros.memory.grids import splat
 from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.training.clips import STATIC
+from mirage_ros.training.correspondence import shared_by
 from mirage_ros.training.latents import LatentCache
-from mirage_ros.training.losses import masked_mean, psnr
+from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss, psnr
 from mirage_ros.training.memories import exact_splat
 from mirage_ros.training.pictures import as_images, as_pixels
 from mirage_ros.training.task import Rows, Task
@@ -34,20 +36,28 @@ class ReaderSettings:
     Attributes:
         hops: greatest length of a chain; each step draws its own.
         apart: greatest distance in frames from a source to the target, and from hop to hop.
+        decoder: train the autoencoder's decoder too, on what was read and on true latents; the encoder, and so what
+            latents mean, stays.
         noise: deviation of the relative depth error, in a third of the samples.
+        unshared_weight: of pixels that the cells show but the source did not see: something nearer came into view,
+            which no reader can know of.
         picture_weight: of the squared error of decoded pixels.
         latent_weight: of the squared error of normalised latents.
+        depth_weight: of log-depth L1, where the decoder is trained.
     """
 
     hops: int = 1
     apart: int = 10
+    decoder: bool = False
     noise: float = 0.02
+    unshared_weight: float = 0.1
     picture_weight: float = 100.0
     latent_weight: float = 0.1
+    depth_weight: float = 0.1
 
 
 class ReaderTask(Task):
-    """Reader with its losses; the autoencoder is frozen.
+    """Reader with its losses; the autoencoder is frozen, or all of it but the decoder.
 
     Args:
         reader: to train.
@@ -70,6 +80,8 @@ class ReaderTask(Task):
         self._frozen = [autoencoder.eval().requires_grad_(False)]
         self._data, self._held_out = data, held_out
         self.settings = settings or ReaderSettings()
+        if self.settings.decoder:
+            self.decoder = autoencoder.decoder.requires_grad_(True)
 
     def refresh(self) -> None:
         """Take in clips that were rendered since."""
@@ -89,14 +101,19 @@ class ReaderTask(Task):
         frames = np.array(froms + chain)
         depth = self._data.depth(index, frames, keep=True)
         camera = self._data.camera(index, frames)
-        clip = self._data.clips.clip(index, np.array(chain))
+        clip = self._data.clips.clip(index, frames)
+        # The first target is read out of all sources, each other one out of the target before.
+        common = [shared_by(clip, [sources], range(sources))]
+        common += [shared_by(clip, [place], [place - 1]) for place in range(sources + 1, sources + hops)]
         return {
             "latents": self._data.latents(index, frames),
             "depth": noisy_depth(depth, own.noise, rng) if rng.random() < 1 / 3 else depth,
             "intrinsics": camera.intrinsics,
             "cam2world": camera.cam2world,
-            "images": as_images(clip.rgb),
-            "static": torch.from_numpy(clip.labels == 0).float().unsqueeze(1),
+            "images": as_images(clip.rgb[sources:]),
+            "metres": torch.from_numpy(clip.depth[sources:]),
+            "static": torch.from_numpy(clip.labels[sources:] == STATIC).float().unsqueeze(1),
+            "shared": torch.cat(common).float().unsqueeze(1),
             "sources": torch.tensor(sources),
         }
 
@@ -115,6 +132,7 @@ class ReaderTask(Task):
             decoded = self._frozen[0].decode_images(reading.latents[:, 0])[0].float()
             cells = reading.visible[:, 0]
             pixels = F.interpolate(cells, size=decoded.shape[-2:], mode="nearest") * batch["static"][:, hop]
+            pixels = pixels * batch["shared"][:, hop].clamp(min=own.unshared_weight)
             picture.append(masked_mean((decoded - batch["images"][:, hop]).square(), pixels))
             latent.append(masked_mean((reading.latents - truth)[:, 0].square(), cells))
             # The next hop sees what this one read; what it did not see is written anew from the truth.
@@ -122,11 +140,25 @@ class ReaderTask(Task):
             depth, come_from = batch["depth"][:, place], target
         losses = {"picture": torch.stack(picture).mean(), "latent": torch.stack(latent).mean()}
         losses["loss"] = own.picture_weight * losses["picture"] + own.latent_weight * losses["latent"]
+        if own.decoder:
+            # The decoder must go on drawing true latents.
+            drawn, log_depth = self._frozen[0].decode_images(batch["latents"][:, -1])
+            drawn, images = drawn.float(), batch["images"][:, -1]
+            losses["true"] = (drawn - images).square().mean()
+            losses["depth"] = depth_loss(log_depth.squeeze(1).float(), batch["metres"][:, -1])
+            losses["loss"] = (
+                losses["loss"]
+                + own.picture_weight * losses["true"]
+                + picture_loss(drawn, images)
+                + own.depth_weight * losses["depth"]
+            )
         return losses
 
     def save(self, folder: Path) -> None:
-        """Write the reader to reader/."""
+        """Write the reader to reader/, and the autoencoder to vae/ if its decoder is trained."""
         self.reader.save_pretrained(folder / "reader")
+        if self.settings.decoder:
+            self._frozen[0].save_pretrained(folder / "vae")
 
     def validate(self) -> tuple[dict[str, float], Rows]:
         """PSNR of what is read on held-out scenes."""
@@ -157,16 +189,18 @@ def _at(camera: Camera, place: slice) -> Camera:
 def measure_reader(
     reader: UnfoldReader, autoencoder: FrameAutoencoder, data: LatentCache, clips: int = 24, gap: int = 6
 ) -> tuple[dict[str, float], Rows]:
-    """One source frame, one target `gap` frames later: PSNR on the static pixels of visible cells.
+    """One source frame, one target `gap` frames later: PSNR on static pixels that both frames see, by true depth.
 
     Returns:
         'psnr' of the reader, 'bound' of decode(encode(target)), 'nearest' of whole tokens and 'rgb' of a pixel cache
-        (splat, fill, encode, decode) on the same pixels, and 'visible' the share of them; rows of sources, truth and
-        readings.
+        (splat, fill, encode, decode) on the same pixels, and 'visible' the share of them; 'shown' and 'shown_rgb', the
+        reader and the pixel cache on all static pixels of cells that they show, also where something nearer has come
+        into view; rows of sources, truth and readings.
     """
     drawn: dict[str, list[Tensor]] = {name: [] for name in ("psnr", "bound", "nearest", "rgb")}
     truth: list[Tensor] = []
     masks: list[Tensor] = []
+    shown: list[Tensor] = []
     rows: list[list[Pixels]] = []
     for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int).tolist():
         frames = np.array([2, min(2 + gap, data.frames(index) - 1)])
@@ -183,7 +217,8 @@ def measure_reader(
         # Cells that the reader and the nearest whole token both show.
         seen = reading.visible * reading.coarse.visible
         pixels = F.interpolate(seen, size=images.shape[-2:], mode="nearest")
-        masks.append(pixels * torch.from_numpy(clip.labels[1:] == 0).float())
+        shown.append(pixels * torch.from_numpy(clip.labels[1:] == STATIC).float())
+        masks.append(shown[-1] * shared_by(clip, [1], [0]).float().unsqueeze(1))
         for name, picture in zip(drawn, decoded, strict=True):
             drawn[name].append(picture.unsqueeze(0))
         truth.append(images[1:])
@@ -193,5 +228,7 @@ def measure_reader(
     mask, target = torch.cat(masks), torch.cat(truth)
     figures = {name: psnr(torch.cat(pictures), target, mask) for name, pictures in drawn.items()}
     figures["visible"] = float(mask.mean())
+    for name, of in (("shown", "psnr"), ("shown_rgb", "rgb")):
+        figures[name] = psnr(torch.cat(drawn[of]), target, torch.cat(shown))
     captions = ("source", "truth", "read, grey where the memory shows nothing")
     return figures, [(caption, [row[i] for row in rows]) for i, caption in enumerate(captions)]

@@ -175,7 +175,8 @@ def _train_reader(
     data, unseen = windows(recipe, clips, autoencoder, "train"), windows(recipe, held_out, autoencoder, "held-out")
     assert isinstance(data, LatentCache)
     assert isinstance(unseen, LatentCache)
-    task = ReaderTask(reader, autoencoder, data, unseen, replace(recipe.reader, hops=hops))
+    # On chains the decoder learns to draw what the reader reads.
+    task = ReaderTask(reader, autoencoder, data, unseen, replace(recipe.reader, hops=hops, decoder=hops > 1))
     figures = train(task, folder, loop, resume=resume)
     task.save(recipe.model)
     return figures

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.models.presets import Preset
+from mirage_ros.training.clips import MOVING
+from mirage_ros.training.pictures import as_images
 from mirage_ros.training.reader import noisy_depth
 from mirage_ros.training.windows import Windows
 
@@ -26,10 +29,15 @@ class StageSettings:
         pure_noise: share of the others that start from pure noise, where few-step sampling spends its first step.
         shift: of the noise levels, as in the schedule.
         depth_noise: relative error of the sources' depth, in a third of the samples.
+        own_outputs: share of steps whose memory holds a chunk that the model imagined before the targets, as in a
+            rollout; in stage 'all', for presets with depth channels and autoencoders of single frames.
         latent_noise: deviation of an error on the sources' latents, in half of the samples: what is written in a
             rollout is not what a camera saw.
         gradient_checkpointing: recompute blocks in the backward pass: less memory, a third more time.
         least_sigma: errors of a clean estimate are weighted by 1 / sigma squared down to this level.
+        picture_weight: of the squared error of decoded pixels, for networks that estimate clean latents: a mean of
+            plausible latents decodes to patches, not to the mean of plausible pictures.
+        pictures: target frames of each sample that are decoded for it.
     """
 
     chunks: tuple[int, ...] = (3, 5, 9)
@@ -40,9 +48,20 @@ class StageSettings:
     pure_noise: float = 0.35
     shift: float = 3.0
     depth_noise: float = 0.02
+    own_outputs: float = 0.4
     latent_noise: float = 0.05
     gradient_checkpointing: bool = False
     least_sigma: float = 0.4
+    picture_weight: float = 50.0
+    pictures: int = 2
+
+    def fitting(self, preset: Preset) -> StageSettings:
+        """These settings with chunks no longer than the preset's, and the noise levels that its sampler visits."""
+        stride = 1 if preset.autoencoder_kind == "frame" else 4
+        most = (preset.chunk_frames - 1) // stride + 1
+        fit = replace(self, chunks=tuple(min(chunk, most) for chunk in self.chunks))
+        # A single step sees pure noise and nothing else; the rest keeps more steps possible.
+        return replace(fit, pure_noise=0.8, own_sigma=0.1) if preset.schedule.steps == 1 else fit
 
 
 def draw_chunk(
@@ -70,7 +89,8 @@ def draw_chunk(
     references = int(shared.integers(0, min(preset.references, sources - 1) + 1))
     index = int(rng.integers(len(data)))
     count = data.frames(index)
-    length, before = (chunk - 1) * stride + 1, preceding * stride
+    own = shared.random() < settings.own_outputs and stride == 1 and preset.depth_channels > 0
+    length, before = (chunk - 1) * stride + 1, chunk - 1 if own else preceding * stride
     if length + before > count:
         raise ValueError(f"chunks: expected at most {count} frames, clip {index} has no {length + before}")
     # Every second frame of slow walks, so that views turn away from what was seen.
@@ -80,8 +100,10 @@ def draw_chunk(
     start = int(rng.integers(before * step, count - (length - 1) * step))
     targets = order[start + step * np.arange(length)]
     context = order[start - step * stride * np.arange(preceding, 0, -1)] if preceding else order[:0]
-    others = np.setdiff1d(order, targets) if len(targets) < count else order
-    seen = np.concatenate([targets[:1], rng.choice(others, sources - 1)]).astype(np.int64)
+    earlier = order[start - step * np.arange(before, -1, -1)] if own else order[:0]
+    others = np.setdiff1d(order, np.concatenate([targets, earlier]))
+    others = others if len(others) else order
+    seen = np.concatenate([earlier[:1] if own else targets[:1], rng.choice(others, sources - 1)]).astype(np.int64)
     shown = np.concatenate([targets[::stride], context])
     depth = data.depth(index, seen, keep=True)
     source_latents = data.latents(index, seen)
@@ -96,6 +118,8 @@ def draw_chunk(
     window = data.window(index, targets)
     empty = window[:0]
     return {
+        **(_pictures(data, index, targets, settings.pictures, rng) if preset.predicts_clean and stride == 1 else {}),
+        **(_earlier(data, index, earlier) if own else {}),
         "targets": window,
         "preceding": empty if single is None else single[:preceding],
         "references": empty if single is None else single[preceding:],
@@ -109,6 +133,30 @@ def draw_chunk(
         "cam2world": view.cam2world,
         "forget": torch.tensor(rng.random() < settings.memory_dropout),
         "clip": torch.tensor(-1 if rng.random() < settings.prompt_dropout else index),
+    }
+
+
+def _earlier(data: Windows, index: int, frames: NDArray[np.int64]) -> dict[str, Tensor]:
+    """The chunk before the targets, which the model is to imagine."""
+    camera = data.camera(index, frames)
+    return {
+        "earlier": data.window(index, frames),
+        "earlier_depth": data.depth(index, frames, keep=False),
+        "earlier_intrinsics": camera.intrinsics,
+        "earlier_cam2world": camera.cam2world,
+    }
+
+
+def _pictures(
+    data: Windows, index: int, targets: NDArray[np.int64], count: int, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """Some of the targets after the first as they look: 'drawn', their places, 'images', and 'static' pixels."""
+    drawn = np.sort(1 + rng.permutation(len(targets) - 1)[:count])
+    clip = data.clips.clip(index, targets[drawn])
+    return {
+        "drawn": torch.from_numpy(drawn),
+        "images": as_images(clip.rgb),
+        "static": torch.from_numpy(clip.labels != MOVING).float().unsqueeze(1),
     }
 
 

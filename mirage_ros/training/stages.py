@@ -7,6 +7,7 @@ past references, and a memory made of one frame, as in the paper, or of several.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,10 +26,12 @@ from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import TRAIN_TIMESTEPS, add_noise, clean_estimate, shift_sigmas
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.latents import SKY_DEPTH
+from mirage_ros.training.losses import masked_mean
 from mirage_ros.training.memories import forget, measured, read_sources
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.samples import StageSettings, draw_chunk
 from mirage_ros.training.task import Rows, Task
+from mirage_ros.training.unrolled import own_memory
 from mirage_ros.training.windows import Windows
 from mirage_ros.world.reading import Reading, branch_input
 
@@ -70,6 +73,9 @@ class StageTask(Task):
             raise ValueError(f"stage: expected one of {', '.join(STAGES)}, got {stage!r}")
         self.stage, self.model, self.preset = stage, model, preset
         self.settings = settings or StageSettings()
+        if stage != "all":
+            # A model that cannot imagine yet has nothing to remember.
+            self.settings = replace(self.settings, own_outputs=0.0)
         self._data, self._held_out = data, held_out
         self._prompts = prompts or Prompts(preset)
         self._learn_prompts()
@@ -104,12 +110,18 @@ class StageTask(Task):
     def forward(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Loss on the target frames after the known first one, and its parts in what is seen and what is hidden."""
         own = self.settings
+        own_frames = None
+        if "earlier" in batch:
+            batch, own_frames = own_memory(self, batch, generator)
         reading = None if self.stage == "backbone" else forget(self.read(batch), batch["forget"])
         targets, preceding, references = self.clean(batch)
+        if own_frames is not None:
+            targets = torch.cat([own_frames[:, :, -1:], targets[:, :, 1:]], dim=2)
+            preceding = own_frames[:, :, own_frames.shape[2] - 1 - preceding.shape[2] : -1]
         memory = None if reading is None else self.memory(reading)
         sigmas = self._sigmas(len(targets), targets.shape[2], generator).to(targets.device)
         noise = torch.randn(targets.shape, generator=generator, device=targets.device)
-        start = targets
+        start, fixed = targets, torch.zeros_like(targets, dtype=torch.bool)
         if reading is not None and self.preset.keep_known:
             # In a rollout what the memory shows sharply follows the readout through the noise levels.
             known, fixed = self.known(reading, targets.shape[2])
@@ -118,22 +130,27 @@ class StageTask(Task):
         noisy = torch.where(level > 0, add_noise(start, noise, level), targets)
         prompts = ["" if clip < 0 else self._data.clips.prompt(clip) for clip in batch["clip"].tolist()]
         flow = self.predict(noisy, sigmas, references, preceding, memory, self.context(prompts))
+        estimate = None
         if self.model.branch is None or self.model.branch.correction is None:
             error = (flow - (noise - start))[:, :, 1:].square()
         else:
             weight = level.clamp(min=own.least_sigma)[:, :, 1:]
-            error = ((clean_estimate(noisy, flow, level) - targets)[:, :, 1:] / weight).square()
-        moving = self.moving(batch)[:, :, 1:]
-        still = (~moving).float().expand_as(error)
+            estimate = clean_estimate(noisy, flow, level)
+            error = ((estimate - targets)[:, :, 1:] / weight).square()
+        # What follows the readout anyway is not the network's to get right.
+        counted = (~self.moving(batch) & ~fixed)[:, :, 1:].float().expand_as(error)
         if reading is None:
-            seen = torch.zeros_like(still)
+            seen = torch.zeros_like(counted)
         else:
             seen = reading.visible.transpose(1, 2)[:, :, 1 : targets.shape[2]].expand_as(error)
         losses = {
-            "loss": (error * still).sum() / still.sum().clamp(min=1),
-            "seen": (error * still * seen).sum() / (still * seen).sum().clamp(min=1),
-            "hidden": (error * still * (1 - seen)).sum() / (still * (1 - seen)).sum().clamp(min=1),
+            "loss": masked_mean(error, counted),
+            "seen": masked_mean(error, counted * seen),
+            "hidden": masked_mean(error, counted * (1 - seen)),
         }
+        if estimate is not None and "images" in batch and own.picture_weight > 0:
+            losses["picture"] = self._picture(torch.where(fixed, start, estimate), batch)
+            losses["loss"] = losses["loss"] + own.picture_weight * losses["picture"]
         return losses
 
     def predict(
@@ -154,6 +171,18 @@ class StageTask(Task):
         timesteps = torch.cat([first, sigmas, last], dim=1) * TRAIN_TIMESTEPS
         flow = self.model(sequence, timesteps, context, memory, references=references.shape[2])
         return flow[:, :, references.shape[2] : references.shape[2] + noisy.shape[2]].float()
+
+    def encode_again(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, F, h, w) after decoding and encoding."""
+        return self._autoencoder[0].encode(self._autoencoder[0].decode(latents))
+
+    def _picture(self, latents: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Squared error of some frames of latents (B, C, F, h, w), decoded, where nothing moves."""
+        drawn = batch["drawn"]
+        frames = latents.transpose(1, 2)[:, :, : self._autoencoder[0].channels]
+        picked = frames[torch.arange(len(drawn), device=drawn.device)[:, None], drawn]
+        pictures = self._autoencoder[0].decode(picked.transpose(1, 2))
+        return masked_mean((pictures - batch["images"]).square().flatten(0, 1), batch["static"].flatten(0, 1))
 
     def context(self, prompts: Sequence[str]) -> Tensor:
         """(B, L, D) context tokens of prompts; those of no text for presets without."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from mirage_ros.models.presets import PRESETS, Preset, preset
+from mirage_ros.models.presets import PRESETS, preset
 from mirage_ros.training.recipe import DEFAULT_LOOPS, PHASES, Recipe, run
 from mirage_ros.training.samples import StageSettings
 
@@ -62,19 +62,12 @@ def main() -> None:
     folder = options.run or Path("runs") / chosen.name
     stages = StageSettings(gradient_checkpointing=options.gradient_checkpointing)
     recipe = Recipe(
-        chosen, folder, options.data, options.held_out, loops, stages=_fitting(stages, chosen), source=options.source
+        chosen, folder, options.data, options.held_out, loops, stages=stages.fitting(chosen), source=options.source
     )
     run(recipe, resume=not options.fresh)
     if torch.distributed.is_initialized():
         # Otherwise what one process still has to send may end with it.
         torch.distributed.destroy_process_group()
-
-
-def _fitting(settings: StageSettings, chosen: Preset) -> StageSettings:
-    """Chunks no longer than the preset's, counted in latent frames."""
-    stride = 1 if chosen.autoencoder_kind == "frame" else 4
-    most = (chosen.chunk_frames - 1) // stride + 1
-    return replace(settings, chunks=tuple(min(chunk, most) for chunk in settings.chunks))
 
 
 def _budget(name: str, entry: str, loops: Mapping[str, object]) -> tuple[str, float]:

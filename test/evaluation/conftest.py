@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mirage_ros.evaluation.__main__ import Options, protocol_of
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import pinhole
 from mirage_ros.training.clips import Clip
@@ -35,25 +36,35 @@ def make_case(name: str, phase: float) -> Case:
 
 
 class Walls:
-    """A protocol of two cases."""
+    """A protocol of two cases, or others."""
 
     name = "walls"
 
-    def __init__(self) -> None:
-        self.rendered = 0
+    def __init__(self, *cases: Case) -> None:
+        self._cases = cases or (make_case("one", 0.0), make_case("two", 1.0))
 
     def __len__(self) -> int:
-        return 2
+        return len(self._cases)
 
     def cases(self):
-        for name, phase in (("one", 0.0), ("two", 1.0)):
-            self.rendered += 1
-            yield make_case(name, phase)
+        return iter(self._cases)
 
 
 @pytest.fixture
 def walls() -> Walls:
     return Walls()
+
+
+@pytest.fixture
+def long_walks(long_walk) -> Walls:
+    return Walls(long_walk)
+
+
+@pytest.fixture(scope="session")
+def long_walk() -> Case:
+    """The first of the long walks."""
+    (case,) = protocol_of(Options("drift", limit=1), *SIZE).cases()
+    return case
 
 
 @pytest.fixture(scope="session")

@@ -5,17 +5,22 @@ import cv2
 import numpy as np
 import pytest
 
+from mirage_ros.evaluation.__main__ import SIMULATED, main
 from mirage_ros.evaluation.protocols.recorded import Re10kProtocol, RgbdProtocol
 from mirage_ros.evaluation.protocols.sim import SimProtocol, frozen_lists
+from mirage_ros.models.presets import preset
+from mirage_ros.sim.paths import plan_path
+from mirage_ros.sim.scene import build_scene
 from mirage_ros.training.splits import SEEDS
+from mirage_ros.world.plan import plan_chunks
 
 
 def test_frozen_scenes_are_held_out_and_of_both_families():
     for content in frozen_lists().values():
         assert all(entry["seed"] in SEEDS["held-out"] for entry in content["cases"])
         assert {entry["family"] for entry in content["cases"]} == {"rooms", "halls"}
-    sim, loop = ({entry["seed"] for entry in frozen_lists()[name]["cases"]} for name in ("sim", "closed-loop"))
-    assert not sim & loop
+    seeds = [entry["seed"] for content in frozen_lists().values() for entry in content["cases"]]
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_a_case_is_the_same_every_time():
@@ -32,6 +37,25 @@ def test_a_closed_loop_ends_where_it_began_and_scores_the_return():
     assert min(case.scored) > 20
     np.testing.assert_allclose(case.clip.camera.cam2world[0], case.clip.camera.cam2world[40])
     assert case.visible()[40].mean() > 0.9 * case.static()[40].mean()
+
+
+def test_a_long_walk_has_ten_chunks_moves_on_and_comes_back(long_walk):
+    case = long_walk
+    assert len(plan_chunks(len(case.clip), preset("default").chunk_frames)) == 10
+    assert case.scored == tuple(range(1, 81))
+    shown = case.visible().reshape(81, -1).mean(1)
+    assert shown[:17].min() > 0.7
+    assert shown[44:60].max() < 0.1
+    assert shown[-1] > 0.6
+
+
+def test_long_walks_fit_their_scenes_and_some_have_moving_things():
+    entries = frozen_lists()["drift"]["cases"]
+    assert sum(entry["moving"] > 0 for entry in entries) >= 2
+    for entry in entries:
+        scene = build_scene(entry["seed"], entry["family"], entry["moving"])
+        poses = plan_path(scene, 81, entry["path"], style=entry["style"], step=entry["step"])
+        assert (poses[1:, :3, 3] - poses[:-1, :3, 3]).norm(dim=1).sum() > 3.5
 
 
 def write_re10k(folder: Path, count: int) -> None:
@@ -72,3 +96,11 @@ def test_a_real_walk_gives_cases_of_seventeen_frames():
     case = next(protocol.cases())
     assert len(case.clip) == 17
     assert case.visible()[1].mean() > 0.3
+
+
+def test_default_runs_the_walks_of_the_simulator_one_after_the_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["eval", "default", "--methods", "copy", "--limit", "1", "--out", str(tmp_path)])
+    main()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == sorted(SIMULATED)
+    assert all((tmp_path / name / "report.html").is_file() for name in SIMULATED)
+    assert capsys.readouterr().out.count("report.html") == len(SIMULATED)

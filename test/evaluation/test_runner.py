@@ -1,5 +1,6 @@
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -67,9 +68,38 @@ def test_the_report_has_a_table_pictures_and_one_page(world, walls, tmp_path):
     assert [line.split("|")[1].strip() for line in lines[2:]] == list(CHECKS)
     assert "PSNR dB" in lines[0]
     page = (tmp_path / "report.html").read_text()
+    # Drift and a sheet of each walk; one chunk needs no table of chunks.
     assert page.count("data:image/png;base64,") == 3
+    assert not (tmp_path / "chunks.md").exists()
     assert 'src="http' not in page
     assert json.loads((tmp_path / "summary.json").read_text())["methods"]["truth"]["psnr"][0] == 100.0
+
+
+def test_a_long_walk_is_reported_chunk_by_chunk(world, long_walks, tmp_path):
+    methods = ("truth", "copy", "readout")
+    rows = run(world, long_walks, tmp_path, methods)
+    write_report(tmp_path, rows, {"seed": 0}, {})
+    head, _, *lines = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in (tmp_path / "chunks.md").read_text().splitlines()
+    )
+    assert head[2:] == [str(number) for number in range(1, 11)]
+    assert [line[:2] for line in lines[:3]] == [[name, "all"] for name in methods]
+    assert lines[0][2:] == ["100.00"] * 10
+    # Copying the first frame is best where the walk still is near it, or again.
+    assert float(lines[1][2]) > float(lines[1][7])
+    assert lines[-1][:2] == ["share of pixels", "visible"]
+    first, middle, last = (float(lines[-1][column].strip("%")) for column in (2, 8, 11))
+    assert middle < last < first
+    figures = json.loads((tmp_path / "summary.json").read_text())["chunks"]["copy"]
+    assert [f"{value:.2f}" for value in figures["psnr"]] == lines[1][2:]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<table>") == 2
+    assert page.count("data:image/png;base64,") == 3
+    # Three panels side by side with three curves of different colours.
+    plot = cv2.imread(str(tmp_path / "chunks.png"))
+    assert plot.shape[1] > 2 * plot.shape[0]
+    colours = {tuple(colour) for colour in plot.reshape(-1, 3)[::3] if np.ptp(colour) > 100}
+    assert len(colours) >= 3
 
 
 def test_intervals_hold_the_mean_and_narrow_with_more_cases():

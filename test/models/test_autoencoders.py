@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mirage_ros.models.autoencoder import Autoencoder
-from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.frame_autoencoder import FrameAutoencoder, ResidualBlock
 from mirage_ros.models.loading import MissingWeightsError, load_autoencoder
 from mirage_ros.models.transformer import parameter_count
 from mirage_ros.models.wan_autoencoder import WanAutoencoder
@@ -218,3 +218,21 @@ def test_gradients_flow_through_the_small_autoencoder() -> None:
     images, log_depth = autoencoder.decode_images(autoencoder.encode_images(torch.rand(2, 3, 16, 16)))
     (images.square().mean() + log_depth.square().mean()).backward()
     assert all(parameter.grad is not None for parameter in autoencoder.parameters())
+
+
+def test_blocks_that_refine_change_nothing_until_they_are_trained() -> None:
+    torch.manual_seed(0)
+    plain = FrameAutoencoder(channels=4, width=8, stem_width=8, decoder_blocks=1)
+    refined = FrameAutoencoder(channels=4, width=8, stem_width=8, decoder_blocks=1, refine_blocks=2)
+    latents = torch.randn(1, 4, 3, 4)
+    weights = iter(plain.decoder.parameters())
+    blocks = [
+        module for module in refined.decoder if isinstance(module, ResidualBlock) and module.first.in_channels == 8
+    ]
+    added = {id(parameter) for block in blocks[-2:] for parameter in block.parameters()}
+    for parameter in refined.decoder.parameters():
+        if id(parameter) not in added:
+            parameter.data.copy_(next(weights))
+    assert torch.allclose(refined.decode_images(latents)[0], plain.decode_images(latents)[0], atol=1e-6)
+    torch.nn.init.normal_(blocks[-1].second.weight)
+    assert not torch.allclose(refined.decode_images(latents)[0], plain.decode_images(latents)[0], atol=1e-3)

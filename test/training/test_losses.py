@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mirage_ros.training.correspondence import correspond
+from mirage_ros.training.correspondence import correspond, shared_by
 from mirage_ros.training.losses import gradient_l1, masked_mean, picture_loss, psnr, sample_cells, shift_latents
 
 
@@ -32,6 +32,16 @@ def test_true_depth_takes_each_cell_to_what_it_shows(new_clip):
     assert 0.85 < covisible.float().mean() < 1
     assert psnr(warped, images[1:2], covisible.unsqueeze(1).float()) > 35
     assert psnr(images[:1], images[1:2]) < 25
+
+
+def test_pixels_that_one_of_several_frames_sees_are_shared(new_clip):
+    clip = new_clip(frames=6)
+    shared = shared_by(clip, [3], [0, 5])
+    apart = [shared_by(clip, [3], [source]) for source in (0, 5)]
+    assert shared.shape == (1, *clip.rgb.shape[1:3])
+    assert torch.equal(shared, apart[0] | apart[1])
+    assert not torch.equal(apart[0], apart[1])
+    assert not shared[0][torch.from_numpy(clip.labels[3] != 0)].any()
 
 
 def test_what_is_hidden_behind_something_is_not_covisible(new_clip):

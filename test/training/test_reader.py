@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
 
 from mirage_ros.memory.grids import splat
+from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.loading import load_part
 from mirage_ros.training.hops import measure_hops
 from mirage_ros.training.latents import LatentCache, cell_depth
 from mirage_ros.training.memories import exact_splat
@@ -40,6 +44,30 @@ def test_every_hop_of_a_chain_reaches_the_weights(task):
         losses["loss"].backward()
         assert all(parameter.grad is not None for parameter in task.reader.unfolding.parameters())
         assert not any(parameter.requires_grad for parameter in task._frozen[0].parameters())
+
+
+def test_the_decoder_learns_with_the_reader_and_the_encoder_stays(task, tmp_path):
+    autoencoder, data = task._frozen[0], task._data
+    images = torch.rand(1, 3, 32, 48)
+    latents = autoencoder.encode_images(images)
+    drawn = autoencoder.decode_images(latents)[0]
+    both = ReaderTask(task.reader, autoencoder, data, data, replace(task.settings, decoder=True))
+    optimiser = torch.optim.AdamW([p for p in both.parameters() if p.requires_grad], lr=3e-3)
+    batch = batch_of(both, 1, 4)
+    values = []
+    for _ in range(10):
+        losses = both(batch, 0, torch.Generator())
+        optimiser.zero_grad()
+        losses["loss"].backward()
+        optimiser.step()
+        values.append(float(losses["true"].detach()))
+    assert values[-1] < values[0]
+    both.save(tmp_path)
+    saved = load_part(FrameAutoencoder, tmp_path, "vae")
+    assert torch.equal(saved.encode_images(images), latents)
+    assert not torch.equal(saved.decode_images(latents)[0], drawn)
+    # Latents on disk are still those of this encoder.
+    assert LatentCache(data.clips, autoencoder, tmp_path.parent / "latents")._fingerprint == data._fingerprint
 
 
 def test_training_reduces_what_is_read_wrongly(task):
@@ -90,6 +118,8 @@ def test_an_untrained_reader_reads_whole_tokens(task):
     figures, rows = measure_reader(task.reader, task._frozen[0], task._held_out, clips=2, gap=2)
     assert figures["psnr"] == pytest.approx(figures["nearest"], abs=0.2)
     assert 0 < figures["visible"] < 1
+    # Behind the ball, in the shown cells, the frames do not see the same.
+    assert figures["shown"] < figures["psnr"]
     assert len(rows) == 3
 
 

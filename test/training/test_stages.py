@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import default_collate
 
 from mirage_ros.models.lora import has_lora
-from mirage_ros.models.presets import TEST
+from mirage_ros.models.presets import DEFAULT, TEST, WAN22
 from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.cache import ClipCache
@@ -19,6 +19,7 @@ from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.samples import StageSettings, chunk_sample
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.stages import StageTask
+from mirage_ros.training.unrolled import own_memory
 from mirage_ros.training.windows import LiveLatents
 
 
@@ -75,12 +76,77 @@ def test_an_untrained_branch_imagines_the_readout_where_there_is_one(new_task):
 
 
 def test_a_forgotten_memory_shows_nothing(new_task):
-    task = new_task(memory_dropout=1.0)
+    task = new_task(memory_dropout=1.0, picture_weight=0.0)
     batch = batch_of(task)
     assert batch["forget"].all()
     losses = task(batch, 0, torch.Generator().manual_seed(0))
     assert losses["seen"] == 0
     assert torch.allclose(losses["hidden"], losses["loss"])
+
+
+def test_pictures_of_some_targets_are_part_of_the_loss(new_task):
+    task = new_task(picture_weight=3.0)
+    batch = batch_of(task)
+    assert batch["drawn"].tolist() == [[1, 2], [1, 2]]
+    losses = task(batch, 0, torch.Generator().manual_seed(0))
+    without = new_task(picture_weight=0.0)(batch, 0, torch.Generator().manual_seed(0))
+    assert losses["picture"] > 0
+    assert torch.allclose(losses["loss"], without["loss"] + 3 * losses["picture"])
+    # True latents would be drawn as the autoencoder draws them.
+    truth = task.clean(batch)[0]
+    drawn = task._autoencoder[0].decode(batch["targets"].transpose(1, 2))[:, 1:]
+    error = (drawn - batch["images"]).square() * batch["static"]
+    assert torch.allclose(task._picture(truth, batch), error.sum() / (3 * batch["static"].sum()), rtol=1e-4)
+
+
+def test_what_follows_the_readout_anyway_is_left_out_of_the_loss(new_task):
+    task = new_task(memory_dropout=0.0, picture_weight=0.0, latent_noise=0.0)
+    batch = batch_of(task)
+    reading = task.read(batch)
+    _, fixed = task.known(reading, batch["targets"].shape[1])
+    assert fixed[:, :, 1:].any()
+    # Other true latents under sharp cells change nothing but the noisy input elsewhere: there is no sigma but one.
+    wrong = {**batch, "targets": torch.where(fixed[:, :8].transpose(1, 2), 5.0, batch["targets"])}
+    wrong["targets"][:, 0] = batch["targets"][:, 0]
+    losses = [task(b, 0, torch.Generator().manual_seed(0))["loss"] for b in (batch, wrong)]
+    assert torch.allclose(*losses, rtol=1e-4)
+
+
+def test_a_chunk_may_follow_one_that_the_model_imagined(new_task):
+    task = new_task("all", own_outputs=1.0, memory_dropout=0.0, sources=(1,), picture_weight=0.0)
+    batch = batch_of(task)
+    assert torch.equal(batch["earlier"][:, -1], batch["targets"][:, 0])
+    remembered, frames = own_memory(task, batch, torch.Generator().manual_seed(0))
+    assert torch.equal(frames[:, :8, 0], batch["earlier"][:, 0])
+    assert not torch.allclose(frames[:, :8, -1], batch["earlier"][:, -1], atol=1e-3)
+    # One true frame, and two imagined ones that add only what the true one does not show.
+    assert remembered["source_latents"].shape[1] == 3
+    assert torch.equal(remembered["source_latents"][:, 0], batch["source_latents"][:, 0])
+    seen, more = task.read(batch).visible, task.read(remembered).visible
+    assert (more >= seen).all()
+    assert more.sum() > seen.sum()
+    added = torch.isfinite(remembered["source_depth"][:, 1:])
+    assert 0 < added.float().mean() < 0.5
+
+
+def test_imagining_before_a_step_leaves_its_gradient_alone(new_task):
+    task = new_task("all", own_outputs=1.0, memory_dropout=0.0)
+    batch = batch_of(task)
+    with torch.autocast("cpu", torch.bfloat16):
+        task(batch, 0, torch.Generator().manual_seed(0))["loss"].backward()
+    with_gradient = {name for name, p in task.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    plain = new_task("all", own_outputs=0.0, memory_dropout=0.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain(batch_of(plain), 0, torch.Generator().manual_seed(0))["loss"].backward()
+    assert with_gradient == {n for n, p in plain.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+def test_settings_fit_the_preset_that_is_trained():
+    full, small = StageSettings().fitting(WAN22), StageSettings().fitting(DEFAULT)
+    assert full.chunks == (3, 5, 9)
+    assert StageSettings().fitting(replace(WAN22, chunk_frames=17)).chunks == (3, 5, 5)
+    # One sampling step begins and ends with pure noise.
+    assert small.pure_noise > full.pure_noise
 
 
 def test_prompts_reach_the_network_unless_they_are_dropped(new_clip, text_folder, tmp_path):
@@ -114,7 +180,8 @@ def test_recomputing_blocks_changes_no_gradient(new_task):
 
 
 def test_the_loss_falls(new_task):
-    task = new_task("all", sources=(1,))
+    # An untrained decoder draws the same whatever it is given.
+    task = new_task("all", sources=(1,), picture_weight=0.0)
     optimiser = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=3e-3)
     batch = batch_of(task, 4)
     losses = []

@@ -1,4 +1,4 @@
-"""Held-out simulated scenes: straight walks, and walks that return to their start.
+"""Held-out simulated scenes: short walks, walks that return to their start, and long ones.
 
 The lists are frozen in sim.json: family, seed, moving things, seed and style of the path, metres between poses. The
 scenes are never trained on (`mirage_ros.training.splits`).
@@ -36,7 +36,8 @@ class SimProtocol:
     """Walks through held-out scenes.
 
     Args:
-        name: 'sim' for walks of 25 frames, 'closed-loop' for 21 poses there and 20 back.
+        name: 'sim' for walks of 25 frames, 'closed-loop' for 21 poses there and 20 back, 'drift' for walks of 81
+            frames, ten chunks of the default preset.
         height, width: pixels.
         limit: use only the first so many cases.
     """

@@ -1,0 +1,85 @@
+"""Chunks that come after an imagined one: what a rollout remembers is its own invention, not what a camera saw.
+
+A model that only ever saw true memories takes its own for true as well, and what it invents drifts away chunk by chunk
+(as in Self Forcing, arXiv 2506.08009, where video models are trained on their own rollouts).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mirage_ros.models import log_depth
+from mirage_ros.models.schedule import clean_estimate
+from mirage_ros.training.latents import SKY_DEPTH
+from mirage_ros.training.memories import forget
+from mirage_ros.world.reading import Reading
+
+if TYPE_CHECKING:
+    from mirage_ros.training.stages import StageTask
+
+
+@torch.no_grad()
+def own_memory(
+    task: StageTask, batch: dict[str, Tensor], generator: torch.Generator
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Imagine the chunk before the targets and remember it.
+
+    Args:
+        task: its model imagines, in one step.
+        batch: with 'earlier', 'earlier_depth', 'earlier_intrinsics' and 'earlier_cam2world' of the chunk before, whose
+            last frame is the first target.
+        generator: of the noise.
+
+    Returns:
+        the batch with two imagined frames among the sources, and the imagined frames (B, C, F, h, w) as they would be
+        written, depth channels included.
+    """
+    earlier = batch["earlier"]
+    view = {
+        **batch,
+        "targets": earlier,
+        "preceding": earlier[:, :0],
+        "references": earlier[:, :0],
+        "depth": batch["earlier_depth"],
+        "intrinsics": batch["earlier_intrinsics"],
+        "cam2world": batch["earlier_cam2world"],
+    }
+    reading = forget(task.read(view), batch["forget"])
+    imagined = _imagine(task, view, reading, generator)
+    channels, preset = earlier.shape[2], task.preset
+    # Written is what the autoencoder makes of the decoded pictures.
+    picked = [earlier.shape[1] // 2, earlier.shape[1] - 1]
+    encoded = task.encode_again(imagined[:, :channels, [-2, -1]])
+    written = torch.cat([imagined[:, :, :-2], torch.cat([encoded, imagined[:, channels:, -2:]], dim=1)], dim=2)
+    frames = written[:, :, picked].transpose(1, 2)
+    depth = log_depth.unpack(frames[:, :, channels:], preset.log_depth_mean, preset.log_depth_std)
+    # What is in the memory already is not written again, nor what may be sky.
+    shown = F.interpolate(reading.visible[:, picked].flatten(0, 1), scale_factor=log_depth.FINE, mode="nearest")
+    gone = (shown.squeeze(1).unflatten(0, depth.shape[:2]) > 0) | (depth > 0.8 * SKY_DEPTH)
+    sources = {
+        "source_latents": frames[:, :, :channels],
+        "source_depth": torch.where(gone, torch.nan, depth),
+        "source_intrinsics": batch["earlier_intrinsics"][:, picked],
+        "source_cam2world": batch["earlier_cam2world"][:, picked],
+    }
+    return {**batch, **{name: torch.cat([batch[name], own], dim=1) for name, own in sources.items()}}, written
+
+
+def _imagine(task: StageTask, view: dict[str, Tensor], reading: Reading, generator: torch.Generator) -> Tensor:
+    """Clean latents (B, C, F, h, w) of a chunk in one step from pure noise, as in a rollout of one."""
+    targets, preceding, references = task.clean(view)
+    known, fixed = task.known(reading, targets.shape[2])
+    sigmas = torch.ones(len(targets), targets.shape[2], device=targets.device)
+    sigmas[:, 0] = 0
+    noise = torch.randn(targets.shape, generator=generator, device=targets.device)
+    noisy = torch.cat([targets[:, :, :1], noise[:, :, 1:]], dim=2)
+    context = task.context([""] * len(targets))
+    flow = task.predict(noisy, sigmas, references, preceding, task.memory(reading), context)
+    # Otherwise weights that were cast to half precision here, without gradient, would be used again with it.
+    torch.clear_autocast_cache()
+    estimate = torch.where(fixed, known, clean_estimate(noisy, flow, sigmas[:, None, :, None, None]))
+    return torch.cat([targets[:, :, :1], estimate[:, :, 1:]], dim=2)
