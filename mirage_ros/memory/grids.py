@@ -172,3 +172,27 @@ def splat(
         convention=convention,
         max_footprint=max_footprint,
     )
+
+
+def splat_in_order(
+    features: Tensor, depth: Tensor, sources: Camera, targets: Camera, first: int, rule: str = "nearest"
+) -> Readout:
+    """`splat`, where the first so many source frames are never hidden by the others, which fill in what they leave.
+
+    Args:
+        features, depth, sources, targets, rule: see `splat`.
+        first: number of frames that come first.
+
+    Returns:
+        a readout as of `splat`; but the index of a pixel of the first frames counts those frames only.
+    """
+    behind = splat(features, depth, sources, targets, rule=rule)
+    if not 0 < first < depth.shape[-3]:
+        return behind
+    chosen = Camera(
+        sources.intrinsics.expand(*sources.batch_shape, 3, 3)[..., :first, :, :],
+        sources.cam2world.expand(*sources.batch_shape, 4, 4)[..., :first, :, :],
+        sources.height,
+        sources.width,
+    )
+    return splat(features[..., :first, :, :, :], depth[..., :first, :, :], chosen, targets, rule=rule).over(behind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -195,6 +196,7 @@ class LatentMemory(MemoryState):
         *,
         tolerance: float = TOLERANCE,
         blend: bool = False,
+        observed_first: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> Readout:
         """Project the memory into cameras.
@@ -205,6 +207,8 @@ class LatentMemory(MemoryState):
                 as in the paper); see `zbuffer`.
             tolerance: share of depth within which elements count as one surface, for `nearest`.
             blend: mix the best four candidates of a cell with Gaussian weights of their offsets; needs `nearest`.
+            observed_first: imagined elements show only in cells that no observed one covers, however far behind that
+                one is: a guess hides nothing that was seen. Takes twice the time.
             dtype: of the latents.
 
         Raises:
@@ -222,7 +226,15 @@ class LatentMemory(MemoryState):
         views = views_of(camera, self.convention, self._origin)
         positions, sizes = store.columns["positions"], store.columns["size"]
         best = BLEND_BEST if blend else 1
-        index = winners(positions, sizes, views, store.blocks, rule=rule, tolerance=tolerance, best=best)
+        options: dict[str, Any] = {"rule": rule, "tolerance": tolerance, "best": best}
+        index = winners(positions, sizes, views, store.blocks, **options)
+        if observed_first and self._table.mixed():
+            imagined = self._table.imagined(self.device)[store.columns["frame"][: store.count].to(torch.int64)]
+            # Rows that are not finite never win.
+            observed = positions.clone()
+            observed[:, : store.count].masked_fill_(imagined, torch.nan)
+            seen = winners(observed, sizes, views, store.blocks, **options)
+            index = torch.where(seen[:, :1] >= 0, seen, index)
         return assemble(
             index,
             positions,

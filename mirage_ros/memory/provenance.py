@@ -159,6 +159,11 @@ class FrameTable:
         """(S,) bool, whether the slot's frame was imagined."""
         return torch.from_numpy(self.rows["imagined"].copy()).to(device)
 
+    def mixed(self) -> bool:
+        """Whether there are observed frames and imagined ones."""
+        imagined = self.rows["imagined"][self.rows["used"]]
+        return bool(imagined.any() and not imagined.all())
+
     def sequence(self, device: torch.device) -> Tensor:
         """(S,) int64, rising in the order of writing."""
         return torch.from_numpy(self.rows["sequence"].copy()).to(device)

@@ -38,6 +38,12 @@ class Readout:
         """(...) float32 share of cells that are visible."""
         return self.visible.mean(dim=(-3, -2, -1))
 
+    def over(self, other: Readout) -> Readout:
+        """This readout where it shows something, and another one of the same views where it does not."""
+        shows = self.visible > 0
+        pairs = ((getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
+        return Readout(*(torch.where(shows, mine, theirs) for mine, theirs in pairs))
+
     def to(self, device: torch.device | str) -> Readout:
         """The same readout on another device."""
         return Readout(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})

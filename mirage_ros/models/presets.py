@@ -31,6 +31,7 @@ class Preset:
         autoencoder: arguments of FrameAutoencoder or AutoencoderKLWan.
         reader: arguments of UnfoldReader; None reads whole tokens with rule `read_rule`.
         read_rule: the memory's rule, 'unfold', 'nearest' or 'strict'.
+        observed_first: in a readout, what was imagined never hides what a camera saw; see `LatentMemory.read`.
         depth_channels: channels of log depth that are denoised together with the latents, 0 or 4.
         predicts_clean: the network estimates clean latents, with a memory as a correction of the filled readout, rather
             than the flow.
@@ -62,6 +63,7 @@ class Preset:
     branch_inputs: tuple[str, ...] = ("latents", "visible")
     reader: Mapping[str, Any] | None = None
     read_rule: Literal["unfold", "nearest", "strict"] = "nearest"
+    observed_first: bool = False
     depth_channels: int = 0
     predicts_clean: bool = False
     log_depth_mean: float = 0.9
@@ -180,6 +182,8 @@ DEFAULT = Preset(
     autoencoder_kind="frame",
     reader={"channels": 8, "stride": 4},
     read_rule="unfold",
+    # Its depth of what it invents is rough: such a wall may stand before a table that was seen.
+    observed_first=True,
     depth_channels=DEPTH_CHANNELS,
     predicts_clean=True,
     # Of the training scenes, sky at 30 m.

@@ -68,15 +68,16 @@ def measure_imagination(
 
     Returns:
         PSNR in dB over the frames after the first, without what moves: 'whole', 'visible' and 'hidden' of imagined
-        frames, by true depth what the first frame saw and what not; 'readout' and 'readout_visible' of the readout
-        decoded without a model, 'copied' of the first frame copied, 'bound' of the autoencoder; 'hidden_share' of
-        pixels; 'depth_visible' and 'depth_hidden' AbsRel, by what the memory shows.
+        frames, by true depth what the first frame saw and what not (neither is sky); 'readout' and 'readout_visible' of
+        the readout decoded without a model, 'copied' of the first frame copied, 'bound' of the autoencoder;
+        'hidden_share' of pixels; 'depth_visible' and 'depth_hidden' AbsRel, by what the memory shows.
     """
     channels = autoencoder.channels
     chunk = (task.preset.chunk_frames - 1) // data.time_stride + 1
     kept: dict[str, list[Tensor]] = {name: [] for name in ("truth", "imagined", "readout", "copied", "bound")}
     seen_masks: list[Tensor] = []
     still_masks: list[Tensor] = []
+    known_masks: list[Tensor] = []
     errors: dict[str, list[float]] = {"visible": [], "hidden": []}
     rows: list[list[list[Pixels]]] = []
     for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int).tolist():
@@ -96,6 +97,7 @@ def measure_imagination(
         kept["readout"].append(drawn)
         kept["copied"].append(as_images(clip.rgb)[:1].expand_as(truth))
         kept["bound"].append(autoencoder.decode(batch["targets"].transpose(1, 2))[0, 1:])
+        known_masks.append(torch.from_numpy(clip.keep[1:]).float().unsqueeze(1))
         seen_masks.append(shared_by(clip, range(1, len(clip)), [0]).float().unsqueeze(1))
         still_masks.append(torch.from_numpy(clip.labels[1:] != 1).float().unsqueeze(1))
         if task.preset.depth_channels:
@@ -103,17 +105,17 @@ def measure_imagination(
         if len(rows) < 4:
             picks = (len(truth) // 2 - 1, len(truth) - 1)
             rows.append([[as_pixels(kept[name][-1][i]) for i in picks] for name in ("truth", "readout", "imagined")])
-    still, seen = torch.cat(still_masks), torch.cat(seen_masks)
+    still, seen, known = torch.cat(still_masks), torch.cat(seen_masks), torch.cat(known_masks)
     stacked = {name: torch.cat(parts) for name, parts in kept.items()}
     figures = {
         "whole": psnr(stacked["imagined"], stacked["truth"], still),
         "visible": psnr(stacked["imagined"], stacked["truth"], still * seen),
-        "hidden": psnr(stacked["imagined"], stacked["truth"], still * (1 - seen)),
+        "hidden": psnr(stacked["imagined"], stacked["truth"], known * (1 - seen)),
         "readout": psnr(stacked["readout"], stacked["truth"], still),
         "readout_visible": psnr(stacked["readout"], stacked["truth"], still * seen),
         "copied": psnr(stacked["copied"], stacked["truth"], still),
         "bound": psnr(stacked["bound"], stacked["truth"], still),
-        "hidden_share": float(1 - (seen * still).sum() / still.sum()),
+        "hidden_share": float(1 - seen.sum() / known.sum()),
     }
     figures |= {f"depth_{name}": float(np.mean(values)) for name, values in errors.items() if values}
     captions = ("truth", "readout, grey where the memory shows nothing", "imagined")

@@ -43,7 +43,12 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in 0..1, the image clamped, over pixels where the mask is one."""
+    """Peak signal-to-noise ratio in dB of pictures in 0..1, the image clamped, over pixels where the mask is one.
+
+    NaN where it is one nowhere.
+    """
+    if mask is not None and not mask.any():
+        return float("nan")
     square = (image.float().clamp(0, 1) - target.float()).square()
     error = square.mean() if mask is None else masked_mean(square, mask)
     return float(-10 * torch.log10(error.clamp(min=1e-10)))

@@ -6,11 +6,13 @@ a memory for each.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, valid_depth
-from mirage_ros.memory.grids import splat
+from mirage_ros.memory.grids import splat_in_order
 from mirage_ros.memory.readout import Readout
 from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.reader import UnfoldReader
@@ -19,7 +21,13 @@ from mirage_ros.world.reading import Reading, as_reading
 
 @torch.no_grad()
 def read_sources(
-    latents: Tensor, depth: Tensor, sources: Camera, targets: Camera, reader: UnfoldReader | None, rule: str = "nearest"
+    latents: Tensor,
+    depth: Tensor,
+    sources: Camera,
+    targets: Camera,
+    reader: UnfoldReader | None,
+    rule: str = "nearest",
+    observed: int | None = None,
 ) -> Reading:
     """Read source frames.
 
@@ -30,6 +38,7 @@ def read_sources(
         targets: (B, T) cameras at latent resolution.
         reader: learned reader; None reads whole tokens by `rule`.
         rule: 'nearest' or 'strict'.
+        observed: how many frames, the first ones, are never hidden by the others; all alike by default.
 
     Returns:
         a reading whose tensors have the batch in front.
@@ -37,15 +46,19 @@ def read_sources(
     coarse_depth = depth[..., FINE // 2 :: FINE, FINE // 2 :: FINE]
     if reader is None:
         with torch.autocast(latents.device.type, enabled=False):
-            return as_reading(splat(latents, coarse_depth, sources, targets, rule=rule), targets)
-    read = reader(latents, depth, sources, targets, exact_splat, coarse_depth)
+            first = depth.shape[-3] if observed is None else observed
+            return as_reading(splat_in_order(latents, coarse_depth, sources, targets, first, rule), targets)
+    read = reader(latents, depth, sources, targets, partial(exact_splat, observed=observed), coarse_depth)
     return as_reading(read.coarse, targets, (read.latents, read.visible, read.fine))
 
 
-def exact_splat(features: Tensor, depth: Tensor, sources: Camera, targets: Camera) -> Readout:
-    """`splat` in full precision: under autocast its matrix products would be off by pixels."""
+def exact_splat(
+    features: Tensor, depth: Tensor, sources: Camera, targets: Camera, observed: int | None = None
+) -> Readout:
+    """`splat_in_order` in full precision: under autocast its matrix products would be off by pixels."""
     with torch.autocast(features.device.type, enabled=False):
-        return splat(features.float(), depth, sources, targets)
+        first = depth.shape[-3] if observed is None else observed
+        return splat_in_order(features.float(), depth, sources, targets, first)
 
 
 def forget(reading: Reading, samples: Tensor) -> Reading:

@@ -194,8 +194,8 @@ def measure_reader(
     Returns:
         'psnr' of the reader, 'bound' of decode(encode(target)), 'nearest' of whole tokens and 'rgb' of a pixel cache
         (splat, fill, encode, decode) on the same pixels, and 'visible' the share of them; 'shown' and 'shown_rgb', the
-        reader and the pixel cache on all static pixels of cells that they show, also where something nearer has come
-        into view; rows of sources, truth and readings.
+        reader and the pixel cache on all static pixels of cells that the reader shows, also where something nearer has
+        come into view; rows of sources, truth and readings.
     """
     drawn: dict[str, list[Tensor]] = {name: [] for name in ("psnr", "bound", "nearest", "rgb")}
     truth: list[Tensor] = []

@@ -30,13 +30,13 @@ class StageSettings:
         shift: of the noise levels, as in the schedule.
         depth_noise: relative error of the sources' depth, in a third of the samples.
         own_outputs: share of steps whose memory holds a chunk that the model imagined before the targets, as in a
-            rollout; in stage 'all', for presets with depth channels and autoencoders of single frames.
+            rollout; see `unrolled.applies`.
         latent_noise: deviation of an error on the sources' latents, in half of the samples: what is written in a
             rollout is not what a camera saw.
         gradient_checkpointing: recompute blocks in the backward pass: less memory, a third more time.
         least_sigma: errors of a clean estimate are weighted by 1 / sigma squared down to this level.
-        picture_weight: of the squared error of decoded pixels, for networks that estimate clean latents: a mean of
-            plausible latents decodes to patches, not to the mean of plausible pictures.
+        picture_weight: of the squared error of decoded pixels, for networks that estimate clean latents of single
+            frames: a mean of plausible latents decodes to patches, not to the mean of plausible pictures.
         pictures: target frames of each sample that are decoded for it.
     """
 
@@ -89,7 +89,7 @@ def draw_chunk(
     references = int(shared.integers(0, min(preset.references, sources - 1) + 1))
     index = int(rng.integers(len(data)))
     count = data.frames(index)
-    own = shared.random() < settings.own_outputs and stride == 1 and preset.depth_channels > 0
+    own = shared.random() < settings.own_outputs
     length, before = (chunk - 1) * stride + 1, chunk - 1 if own else preceding * stride
     if length + before > count:
         raise ValueError(f"chunks: expected at most {count} frames, clip {index} has no {length + before}")
@@ -101,8 +101,9 @@ def draw_chunk(
     targets = order[start + step * np.arange(length)]
     context = order[start - step * stride * np.arange(preceding, 0, -1)] if preceding else order[:0]
     earlier = order[start - step * np.arange(before, -1, -1)] if own else order[:0]
-    others = np.setdiff1d(order, np.concatenate([targets, earlier]))
-    others = others if len(others) else order
+    # What the memory holds beside must not be what is to be imagined, as far as the clip is long enough.
+    pools = (np.setdiff1d(order, np.concatenate([targets, earlier])), np.setdiff1d(order, targets), order)
+    others = next(pool for pool in pools if len(pool))
     seen = np.concatenate([earlier[:1] if own else targets[:1], rng.choice(others, sources - 1)]).astype(np.int64)
     shown = np.concatenate([targets[::stride], context])
     depth = data.depth(index, seen, keep=True)
@@ -118,7 +119,7 @@ def draw_chunk(
     window = data.window(index, targets)
     empty = window[:0]
     return {
-        **(_pictures(data, index, targets, settings.pictures, rng) if preset.predicts_clean and stride == 1 else {}),
+        **(_pictures(data, index, targets, settings.pictures, rng) if settings.picture_weight > 0 else {}),
         **(_earlier(data, index, earlier) if own else {}),
         "targets": window,
         "preceding": empty if single is None else single[:preceding],

@@ -18,6 +18,7 @@ from torch import Tensor
 from mirage_ros.geometry import Camera
 from mirage_ros.models import log_depth
 from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.loading import MAX_FILE, save_transformer
 from mirage_ros.models.lora import add_lora, has_lora
 from mirage_ros.models.presets import Preset
@@ -31,7 +32,7 @@ from mirage_ros.training.memories import forget, measured, read_sources
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.samples import StageSettings, draw_chunk
 from mirage_ros.training.task import Rows, Task
-from mirage_ros.training.unrolled import own_memory
+from mirage_ros.training.unrolled import OWN_SOURCES, applies, own_memory
 from mirage_ros.training.windows import Windows
 from mirage_ros.world.reading import Reading, branch_input
 
@@ -73,9 +74,11 @@ class StageTask(Task):
             raise ValueError(f"stage: expected one of {', '.join(STAGES)}, got {stage!r}")
         self.stage, self.model, self.preset = stage, model, preset
         self.settings = settings or StageSettings()
-        if stage != "all":
+        if stage != "all" or not applies(preset, data, self.settings.chunks):
             # A model that cannot imagine yet has nothing to remember.
             self.settings = replace(self.settings, own_outputs=0.0)
+        if not preset.predicts_clean or data.time_stride != 1:
+            self.settings = replace(self.settings, picture_weight=0.0)
         self._data, self._held_out = data, held_out
         self._prompts = prompts or Prompts(preset)
         self._learn_prompts()
@@ -113,7 +116,8 @@ class StageTask(Task):
         own_frames = None
         if "earlier" in batch:
             batch, own_frames = own_memory(self, batch, generator)
-        reading = None if self.stage == "backbone" else forget(self.read(batch), batch["forget"])
+        remembered = 0 if own_frames is None else OWN_SOURCES
+        reading = None if self.stage == "backbone" else forget(self.read(batch, remembered), batch["forget"])
         targets, preceding, references = self.clean(batch)
         if own_frames is not None:
             targets = torch.cat([own_frames[:, :, -1:], targets[:, :, 1:]], dim=2)
@@ -148,7 +152,7 @@ class StageTask(Task):
             "seen": masked_mean(error, counted * seen),
             "hidden": masked_mean(error, counted * (1 - seen)),
         }
-        if estimate is not None and "images" in batch and own.picture_weight > 0:
+        if estimate is not None and own.picture_weight > 0:
             losses["picture"] = self._picture(torch.where(fixed, start, estimate), batch)
             losses["loss"] = losses["loss"] + own.picture_weight * losses["picture"]
         return losses
@@ -179,10 +183,13 @@ class StageTask(Task):
     def _picture(self, latents: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Squared error of some frames of latents (B, C, F, h, w), decoded, where nothing moves."""
         drawn = batch["drawn"]
-        frames = latents.transpose(1, 2)[:, :, : self._autoencoder[0].channels]
+        autoencoder = self._autoencoder[0]
+        assert isinstance(autoencoder, FrameAutoencoder)
+        frames = latents.transpose(1, 2)[:, :, : autoencoder.channels]
         picked = frames[torch.arange(len(drawn), device=drawn.device)[:, None], drawn]
-        pictures = self._autoencoder[0].decode(picked.transpose(1, 2))
-        return masked_mean((pictures - batch["images"]).square().flatten(0, 1), batch["static"].flatten(0, 1))
+        # Not clamped: what is drawn too bright must be told so.
+        pictures = autoencoder.decode_images(picked.flatten(0, 1))[0].float()
+        return masked_mean((pictures - batch["images"].flatten(0, 1)).square(), batch["static"].flatten(0, 1))
 
     def context(self, prompts: Sequence[str]) -> Tensor:
         """(B, L, D) context tokens of prompts; those of no text for presets without."""
@@ -198,13 +205,15 @@ class StageTask(Task):
         targets, preceding, references = (part.transpose(1, 2).contiguous() for part in parts)
         return targets, preceding, references
 
-    def read(self, batch: dict[str, Tensor]) -> Reading:
-        """What the memory shows of targets and preceding frames."""
+    def read(self, batch: dict[str, Tensor], own: int = 0) -> Reading:
+        """What the memory shows of targets and preceding frames; its last `own` source frames were imagined."""
         height, width = batch["targets"].shape[-2:]
         sources = Camera(batch["source_intrinsics"], batch["source_cam2world"], height, width)
         views = Camera(batch["intrinsics"], batch["cam2world"], height, width)
         rule = self.preset.read_rule if self.preset.read_rule != "unfold" else "nearest"
-        return read_sources(batch["source_latents"], batch["source_depth"], sources, views, self._frozen[0], rule)
+        latents, depth = batch["source_latents"], batch["source_depth"]
+        observed = latents.shape[1] - own if self.preset.observed_first else None
+        return read_sources(latents, depth, sources, views, self._frozen[0], rule, observed)
 
     def memory(self, reading: Reading) -> Tensor:
         """(B, K, F, h, w) input of the memory branch."""

@@ -6,6 +6,7 @@ A model that only ever saw true memories takes its own for true as well, and wha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,13 +14,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.models import log_depth
+from mirage_ros.models.presets import Preset
 from mirage_ros.models.schedule import clean_estimate
 from mirage_ros.training.latents import SKY_DEPTH
 from mirage_ros.training.memories import forget
+from mirage_ros.training.windows import Windows
 from mirage_ros.world.reading import Reading
 
 if TYPE_CHECKING:
     from mirage_ros.training.stages import StageTask
+
+# Imagined frames that a memory holds.
+OWN_SOURCES = 2
+
+
+def applies(preset: Preset, data: Windows, chunks: Sequence[int]) -> bool:
+    """Whether chunks can be made to follow imagined ones.
+
+    The model must say depth, in one step, of single frames; every clip must have room for two of the longest chunks.
+    """
+    room = min((data.frames(index) for index in range(len(data))), default=0)
+    one_step = preset.predicts_clean and preset.schedule.steps == 1 and preset.depth_channels > 0
+    return one_step and data.time_stride == 1 and room >= 2 * max(chunks) - 1
 
 
 @torch.no_grad()
@@ -35,8 +51,8 @@ def own_memory(
         generator: of the noise.
 
     Returns:
-        the batch with two imagined frames among the sources, and the imagined frames (B, C, F, h, w) as they would be
-        written, depth channels included.
+        the batch with OWN_SOURCES imagined frames behind the sources, and the imagined frames (B, C, F, h, w) as they
+        would be written, depth channels included.
     """
     earlier = batch["earlier"]
     view = {
@@ -51,14 +67,17 @@ def own_memory(
     reading = forget(task.read(view), batch["forget"])
     imagined = _imagine(task, view, reading, generator)
     channels, preset = earlier.shape[2], task.preset
-    # Written is what the autoencoder makes of the decoded pictures.
-    picked = [earlier.shape[1] // 2, earlier.shape[1] - 1]
-    encoded = task.encode_again(imagined[:, :channels, [-2, -1]])
-    written = torch.cat([imagined[:, :, :-2], torch.cat([encoded, imagined[:, channels:, -2:]], dim=1)], dim=2)
+    # Written is what the autoencoder makes of the decoded pictures; of the frames that anyone looks at.
+    last = earlier.shape[1] - 1
+    picked = [earlier.shape[1] // 2, last]
+    assert len(picked) == OWN_SOURCES
+    used = sorted({*picked, last - 1})
+    written = imagined.clone()
+    written[:, :channels, used] = task.encode_again(imagined[:, :channels, used]).to(written)
     frames = written[:, :, picked].transpose(1, 2)
     depth = log_depth.unpack(frames[:, :, channels:], preset.log_depth_mean, preset.log_depth_std)
     # What is in the memory already is not written again, nor what may be sky.
-    shown = F.interpolate(reading.visible[:, picked].flatten(0, 1), scale_factor=log_depth.FINE, mode="nearest")
+    shown = F.interpolate(reading.sharp[:, picked].flatten(0, 1).float(), scale_factor=log_depth.FINE, mode="nearest")
     gone = (shown.squeeze(1).unflatten(0, depth.shape[:2]) > 0) | (depth > 0.8 * SKY_DEPTH)
     sources = {
         "source_latents": frames[:, :, :channels],

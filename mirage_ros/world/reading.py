@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.grids import splat
+from mirage_ros.memory.grids import splat_in_order
 from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.provenance import IMAGINATION
 from mirage_ros.memory.readout import Readout
 from mirage_ros.models import log_depth
 from mirage_ros.models.memory_input import assemble, pluecker_rays
@@ -107,7 +108,8 @@ def read_views(memory: ReadableMemory, camera: Camera, preset: Preset, unfolder:
     """
     unfolding = preset.read_rule == "unfold" and unfolder is not None and isinstance(memory, LatentMemory)
     if isinstance(memory, LatentMemory):
-        coarse = memory.read(camera, "nearest" if preset.read_rule == "unfold" else preset.read_rule)
+        rule = "nearest" if preset.read_rule == "unfold" else preset.read_rule
+        coarse = memory.read(camera, rule, observed_first=preset.observed_first)
     else:
         coarse = memory.read(camera)
     unfolded = None
@@ -116,7 +118,7 @@ def read_views(memory: ReadableMemory, camera: Camera, preset: Preset, unfolder:
         assert unfolder is not None
         sources = _sources(coarse)
         if sources:
-            unfolded = _unfold(memory, sources, camera, coarse, unfolder)
+            unfolded = _unfold(memory, sources, camera, coarse, unfolder, preset.observed_first)
     return as_reading(coarse, camera, unfolded)
 
 
@@ -190,13 +192,21 @@ def _sources(coarse: Readout) -> list[int]:
 
 
 def _unfold(
-    memory: LatentMemory, sources: list[int], camera: Camera, coarse: Readout, unfolder: Unfolder
+    memory: LatentMemory,
+    sources: list[int],
+    camera: Camera,
+    coarse: Readout,
+    unfolder: Unfolder,
+    observed_first: bool,
 ) -> tuple[Tensor, Tensor, Readout]:
+    imagined = {frame.id for frame in memory.frames() if frame.kind == IMAGINATION} if observed_first else set()
+    sources = sorted(sources, key=lambda frame: (frame in imagined, frame))
+    observed = sum(frame not in imagined for frame in sources)
     grids = memory.frame_grids(sources)
     reader, features = unfolder.reader, unfolder(grids.latents)
     factor = reader.factor
     rows, columns = grids.camera.height * factor, grids.camera.width * factor
     target = camera.resized(camera.height * factor, camera.width * factor)
-    fine = splat(features, grids.fine_depth(factor), grids.camera.resized(rows, columns), target)
+    fine = splat_in_order(features, grids.fine_depth(factor), grids.camera.resized(rows, columns), target, observed)
     latents, visible = reader.refold(fine, coarse)
     return latents, visible, fine

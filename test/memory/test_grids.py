@@ -7,6 +7,7 @@ import torch
 
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.memory import LatentMemory, WriteRules, splat
+from mirage_ros.memory.grids import splat_in_order
 
 GRID = (22, 40)
 
@@ -120,3 +121,19 @@ def test_context_gives_unfolding_networks_neighbours(room, walk):
         neighbours = torch.nn.functional.avg_pool2d(present, 3, stride=1, padding=1)[present.bool()]
         alone.append(float(neighbours.mean()))
     assert alone[1] > alone[0] + 0.05
+
+
+def test_the_first_frames_of_an_ordered_splat_are_never_hidden():
+    camera = pinhole(8, 12, focal=8.0).at(torch.eye(4).repeat(2, 1, 1))
+    features = torch.stack([torch.zeros(1, 8, 12), torch.ones(1, 8, 12)])
+    depth = torch.stack([torch.full((8, 12), 3.0), torch.full((8, 12), 1.0)])
+    depth[0, :, 6:] = torch.nan
+    nearest = splat(features, depth, camera, camera[:1])
+    ordered = splat_in_order(features, depth, camera, camera[:1], 1)
+    assert torch.equal(nearest.latents[0, 0], torch.ones(8, 12))
+    assert torch.equal(ordered.latents[0, 0, :, :6], torch.zeros(8, 6))
+    assert torch.equal(ordered.latents[0, 0, :, 7:], torch.ones(8, 5))
+    assert torch.allclose(ordered.depth[0, 0, :, :6], torch.tensor(3.0))
+    assert ordered.visible.all()
+    for first in (0, 2):
+        assert torch.equal(splat_in_order(features, depth, camera, camera[:1], first).latents, nearest.latents)

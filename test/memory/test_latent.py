@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mirage_ros.memory import LatentMemory, WriteRules
+from mirage_ros.memory import IMAGINATION, LatentMemory, SourceFrame, WriteRules
 
 GRID = (22, 40)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -38,6 +38,27 @@ def test_compact_features_stay_close(room, walk, dtype):
     difference = (exact.read(view).latents - compact.read(view).latents).abs().max()
     assert 0 < difference < {torch.int8: 0.006, torch.float16: 5e-4, torch.bfloat16: 4e-3}[dtype]
     assert compact.row_bytes < exact.row_bytes
+
+
+@pytest.mark.parametrize("options", [{}, {"rule": "strict"}, {"blend": True}])
+def test_a_guess_hides_nothing_that_was_observed(empty_room, walk, options):
+    camera = walk(2, turn=0.6, length=0.2)
+    seen, guess = camera[:1], camera[1:]
+    observed = LatentMemory(6, dtype=torch.float32)
+    observed.write(empty_room.latents(seen), empty_room.depth(seen), seen)
+    memory = observed.fork()
+    # A wall that is imagined half way to the real one, and beyond what was observed.
+    memory.write(-empty_room.latents(guess), empty_room.depth(guess) / 2, guess, frame=SourceFrame(kind=IMAGINATION))
+    view = guess.resized(*GRID)
+    plain, first = memory.read(view, **options), memory.read(view, observed_first=True, **options)
+    wanted = observed.read(view, **options)
+    shown = wanted.visible > 0
+    assert 0.2 < shown.float().mean() < 0.9
+    for name in first.__dataclass_fields__:
+        assert torch.equal(getattr(first, name), torch.where(shown, getattr(wanted, name), getattr(plain, name))), name
+    assert (plain.source[shown] == 1).float().mean() > 0.9
+    # Where all was observed, or all imagined, there is nothing to prefer.
+    assert torch.equal(observed.read(view, observed_first=True, **options).latents, wanted.latents)
 
 
 def test_reading_again_is_bit_identical(room, walk):

@@ -19,13 +19,17 @@ from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.samples import StageSettings, chunk_sample
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.stages import StageTask
-from mirage_ros.training.unrolled import own_memory
+from mirage_ros.training.unrolled import OWN_SOURCES, own_memory
 from mirage_ros.training.windows import LiveLatents
 
 
 def batch_of(task, count: int = 2, shared: int = 0) -> dict[str, torch.Tensor]:
     samples = [task.sample(np.random.default_rng(i), np.random.default_rng(shared)) for i in range(count)]
     return default_collate(samples)
+
+
+def unbatched(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    return [{name: value[i] for name, value in batch.items()} for i in range(len(batch["targets"]))]
 
 
 def trained_parts(task) -> set[str]:
@@ -85,16 +89,17 @@ def test_a_forgotten_memory_shows_nothing(new_task):
 
 
 def test_pictures_of_some_targets_are_part_of_the_loss(new_task):
-    task = new_task(picture_weight=3.0)
-    batch = batch_of(task)
-    assert batch["drawn"].tolist() == [[1, 2], [1, 2]]
+    task = new_task(picture_weight=3.0, pictures=1)
+    batch = batch_of(task, 4)
+    assert sorted({place for places in batch["drawn"].tolist() for place in places}) == [1, 2]
     losses = task(batch, 0, torch.Generator().manual_seed(0))
-    without = new_task(picture_weight=0.0)(batch, 0, torch.Generator().manual_seed(0))
+    without = new_task(picture_weight=0.0, pictures=1)(batch, 0, torch.Generator().manual_seed(0))
     assert losses["picture"] > 0
     assert torch.allclose(losses["loss"], without["loss"] + 3 * losses["picture"])
     # True latents would be drawn as the autoencoder draws them.
     truth = task.clean(batch)[0]
-    drawn = task._autoencoder[0].decode(batch["targets"].transpose(1, 2))[:, 1:]
+    drawn = torch.stack([task._autoencoder[0].decode_images(b["targets"])[0] for b in unbatched(batch)])
+    drawn = torch.stack([pictures[places] for pictures, places in zip(drawn, batch["drawn"], strict=True)])
     error = (drawn - batch["images"]).square() * batch["static"]
     assert torch.allclose(task._picture(truth, batch), error.sum() / (3 * batch["static"].sum()), rtol=1e-4)
 
@@ -122,7 +127,7 @@ def test_a_chunk_may_follow_one_that_the_model_imagined(new_task):
     # One true frame, and two imagined ones that add only what the true one does not show.
     assert remembered["source_latents"].shape[1] == 3
     assert torch.equal(remembered["source_latents"][:, 0], batch["source_latents"][:, 0])
-    seen, more = task.read(batch).visible, task.read(remembered).visible
+    seen, more = task.read(batch).visible, task.read(remembered, OWN_SOURCES).visible
     assert (more >= seen).all()
     assert more.sum() > seen.sum()
     added = torch.isfinite(remembered["source_depth"][:, 1:])

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import torch
 
+from mirage_ros.memory import IMAGINATION, SourceFrame
 from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.models.memory_input import input_channels
 from mirage_ros.world.reading import Reading, branch_input, read_views
@@ -32,6 +35,25 @@ def test_depth_of_a_reading_is_that_of_the_scene_at_both_resolutions(frame_world
         truth = scene.depth[4][step // 2 :: step, step // 2 :: step]
         error = (depth / truth - 1).abs()
         assert error[error.isfinite()].median() < 0.01
+
+
+def test_a_guess_does_not_stand_before_what_was_observed(frame_world, walk):
+    scene = walk(9)
+    memory = observed(frame_world, scene)
+    view = scene.camera[:2].resized(8, 12)
+    before = read_views(memory, view, frame_world.preset, frame_world.parts.unfolder)
+    guess = SourceFrame(kind=IMAGINATION)
+    colour = torch.from_numpy(scene.rgb[1:2])
+    memory.write(torch.ones(1, 8, 8, 12), scene.depth[1:2] / 2, scene.camera[1:2], frame=guess, colour=colour)
+    readings = [
+        read_views(memory, view, replace(frame_world.preset, observed_first=first), frame_world.parts.unfolder)
+        for first in (True, False)
+    ]
+    seen = before.visible[0, 0] > 0
+    assert (readings[0].depth / before.depth - 1)[0, seen].abs().max() < 1e-3
+    fine = before.fine_depth[0].isfinite()
+    assert (readings[0].fine_depth / before.fine_depth - 1)[0, fine].abs().max() < 1e-3
+    assert (readings[1].depth / before.depth)[0, seen].median() < 0.6
 
 
 def test_an_empty_memory_shows_nothing(frame_world, walk):
