@@ -175,15 +175,16 @@ def measure_autoencoder(
         figures ('psnr' over all pixels in dB, 'depth_abs_rel' the mean relative depth error), and truth and
         reconstruction of the first few.
     """
+    device = next(autoencoder.parameters()).device
     images, decoded, errors = [], [], []
     for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int):
         clip = data.clip(int(index), np.array([0, data.frames(int(index)) // 2]))
         truth = as_images(clip.rgb)
-        picture, depth = autoencoder.decode_with_depth(autoencoder.encode(truth.unsqueeze(0)))
+        picture, depth = autoencoder.decode_with_depth(autoencoder.encode(truth.unsqueeze(0).to(device)))
         known = clip.depth > 0
-        errors.append(np.abs(depth[0].numpy() / np.where(known, clip.depth, 1) - 1)[known].mean())
+        errors.append(np.abs(depth[0].cpu().numpy() / np.where(known, clip.depth, 1) - 1)[known].mean())
         images.append(truth)
-        decoded.append(picture[0])
+        decoded.append(picture[0].cpu())
     figures = {"psnr": psnr(torch.cat(decoded), torch.cat(images)), "depth_abs_rel": float(np.mean(errors))}
     rows = [
         ("truth", [as_pixels(image[0]) for image in images[:5]]),
@@ -201,12 +202,12 @@ def measure_statistics(
     Returns:
         latent means, latent deviations, log-depth mean, log-depth deviation.
     """
-    rng = np.random.default_rng(0)
+    rng, device = np.random.default_rng(0), next(autoencoder.parameters()).device
     latents, logs = [], []
     for _ in range(frames):
         index = int(rng.integers(len(data)))
         clip = data.clip(index, np.array([int(rng.integers(data.frames(index)))]))
-        latents.append(autoencoder.encode_images(as_images(clip.rgb)).float())
+        latents.append(autoencoder.encode_images(as_images(clip.rgb).to(device)).float().cpu())
         metres = clip.depth[clip.depth > 0]
         logs.append(np.log(np.clip(metres[:: max(1, metres.size // 500)], NEAREST, FURTHEST)))
     stacked, log = torch.cat(latents), np.concatenate(logs)

@@ -81,22 +81,23 @@ def measure_imagination(
     errors: dict[str, list[float]] = {"visible": [], "hidden": []}
     rows: list[list[list[Pixels]]] = []
     for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int).tolist():
-        batch = default_collate([chunk_sample(data, index, chunk)])
+        collated = default_collate([chunk_sample(data, index, chunk)])
+        batch = {name: value.to(task.model.device) for name, value in collated.items()}
         latents = imagine_chunk(task, batch, steps, prompts=[data.clips.prompt(index)])
         reading = task.read(batch)
-        clip = data.clips.clip(index, batch["frames"][0].numpy())
+        clip = data.clips.clip(index, collated["frames"][0].numpy())
         truth = as_images(clip.rgb)[1:]
         size = truth.shape[-2:]
         readout = torch.cat([batch["targets"].transpose(1, 2)[:, :, :1], reading.latents.transpose(1, 2)[:, :, 1:]], 2)
-        decoded = [autoencoder.decode(part)[0, 1:] for part in (latents[:, :channels], readout)]
-        shown = _per_frame(F.interpolate(reading.visible[0], size=size, mode="nearest"), data.time_stride)
+        decoded = [autoencoder.decode(part)[0, 1:].cpu() for part in (latents[:, :channels], readout)]
+        shown = _per_frame(F.interpolate(reading.visible[0], size=size, mode="nearest"), data.time_stride).cpu()
         # Nothing is drawn where the memory shows nothing.
         drawn = torch.where(shown > 0, decoded[1], 0.5)
         kept["truth"].append(truth)
         kept["imagined"].append(decoded[0])
         kept["readout"].append(drawn)
         kept["copied"].append(as_images(clip.rgb)[:1].expand_as(truth))
-        kept["bound"].append(autoencoder.decode(batch["targets"].transpose(1, 2))[0, 1:])
+        kept["bound"].append(autoencoder.decode(batch["targets"].transpose(1, 2))[0, 1:].cpu())
         known_masks.append(torch.from_numpy(clip.keep[1:]).float().unsqueeze(1))
         seen_masks.append(shared_by(clip, range(1, len(clip)), [0]).float().unsqueeze(1))
         still_masks.append(torch.from_numpy(clip.labels[1:] != 1).float().unsqueeze(1))

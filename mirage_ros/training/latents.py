@@ -31,16 +31,13 @@ class LatentCache:
     Args:
         clips: the pictures.
         autoencoder: in evaluation mode, normalised.
-        folder: where the arrays go. Those of another autoencoder are replaced.
-        device: where to encode.
+        folder: where the arrays go, named after clip and encoder.
     """
 
     time_stride = 1
 
-    def __init__(
-        self, clips: ClipCache, autoencoder: FrameAutoencoder, folder: str | Path, device: torch.device | str = "cpu"
-    ) -> None:
-        self.clips, self._autoencoder, self._folder, self._device = clips, autoencoder, Path(folder), device
+    def __init__(self, clips: ClipCache, autoencoder: FrameAutoencoder, folder: str | Path) -> None:
+        self.clips, self._autoencoder, self._folder = clips, autoencoder, Path(folder)
         # The decoder may go on learning.
         self._fingerprint = fingerprint(autoencoder, leave_out="decoder.")
         self._arrays: list[dict[str, NDArray[Any]]] = []
@@ -97,10 +94,11 @@ class LatentCache:
     @torch.no_grad()
     def _encode(self, index: int, path: Path) -> None:
         clip = self.clips.clip(index)
-        encoded = []
+        # It may have been moved since the cache was made.
+        encoded, device = [], next(self._autoencoder.parameters()).device
         for images in as_images(clip.rgb).split(8):
-            with torch.autocast(torch.device(self._device).type, torch.bfloat16):
-                encoded.append(self._autoencoder.encode_images(images.to(self._device)).float().cpu())
+            with torch.autocast(device.type, torch.bfloat16):
+                encoded.append(self._autoencoder.encode_images(images.to(device)).float().cpu())
         latents = torch.cat(encoded)
         depth, kept = cell_depth(clip, latents.shape[-2] * FINE, latents.shape[-1] * FINE)
         cells = clip.camera.resized(*latents.shape[-2:])

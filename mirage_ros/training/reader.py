@@ -6,12 +6,13 @@ saw its own output diverges in a closed loop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
@@ -76,12 +77,16 @@ class ReaderTask(Task):
     ) -> None:
         super().__init__()
         self.reader = reader
-        # In a list, so that it is no part of the module: checkpoints need not hold what does not change.
+        # In a list, so that it is no part of the module; see `held`.
         self._frozen = [autoencoder.eval().requires_grad_(False)]
         self._data, self._held_out = data, held_out
         self.settings = settings or ReaderSettings()
         if self.settings.decoder:
             self.decoder = autoencoder.decoder.requires_grad_(True)
+
+    def held(self) -> Sequence[nn.Module]:
+        """The autoencoder."""
+        return self._frozen
 
     def refresh(self) -> None:
         """Take in clips that were rendered since."""
@@ -197,6 +202,7 @@ def measure_reader(
         reader and the pixel cache on all static pixels of cells that the reader shows, also where something nearer has
         come into view; rows of sources, truth and readings.
     """
+    device = reader.output.weight.device
     drawn: dict[str, list[Tensor]] = {name: [] for name in ("psnr", "bound", "nearest", "rgb")}
     truth: list[Tensor] = []
     masks: list[Tensor] = []
@@ -204,18 +210,18 @@ def measure_reader(
     rows: list[list[Pixels]] = []
     for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int).tolist():
         frames = np.array([2, min(2 + gap, data.frames(index) - 1)])
-        camera, depth = data.camera(index, frames), data.depth(index, frames, keep=True)
-        latents = data.latents(index, frames)
+        camera, depth = data.camera(index, frames).to(device), data.depth(index, frames, keep=True).to(device)
+        latents = data.latents(index, frames).to(device)
         reading = reader(latents[:1], depth[:1], camera[:1], camera[1:], splat)
         clip = data.clips.clip(index, frames)
-        images, colour = as_images(clip.rgb), torch.from_numpy(clip.rgb)
-        cache = RgbMemory(autoencoder.encode_images, autoencoder.strides[1])
-        depth_image, keep = torch.from_numpy(clip.depth[:1]), torch.from_numpy(clip.keep[:1])
-        cache.write(None, depth_image, clip.camera[:1], keep, colour=colour[:1])
+        images, colour = as_images(clip.rgb), torch.from_numpy(clip.rgb[:1]).to(device)
+        cache = RgbMemory(autoencoder.encode_images, autoencoder.strides[1], device)
+        depth_image, keep = (torch.from_numpy(part[:1]).to(device) for part in (clip.depth, clip.keep))
+        cache.write(None, depth_image, clip.camera[:1].to(device), keep, colour=colour)
         stacked = torch.cat([reading.latents, latents[1:], reading.coarse.latents, cache.read(camera[1:]).latents])
-        decoded = autoencoder.decode_images(stacked)[0].float()
+        decoded = autoencoder.decode_images(stacked)[0].float().cpu()
         # Cells that the reader and the nearest whole token both show.
-        seen = reading.visible * reading.coarse.visible
+        seen = (reading.visible * reading.coarse.visible).cpu()
         pixels = F.interpolate(seen, size=images.shape[-2:], mode="nearest")
         shown.append(pixels * torch.from_numpy(clip.labels[1:] == STATIC).float())
         masks.append(shown[-1] * shared_by(clip, [1], [0]).float().unsqueeze(1))

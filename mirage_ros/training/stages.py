@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mirage_ros.geometry import Camera
 from mirage_ros.models import log_depth
@@ -82,7 +82,7 @@ class StageTask(Task):
         self._data, self._held_out = data, held_out
         self._prompts = prompts or Prompts(preset)
         self._learn_prompts()
-        # In a list, so that they are no part of the module: checkpoints need not hold what does not change.
+        # In lists, so that they are no part of the module; see `held`.
         self._frozen = [None if reader is None else reader.eval().requires_grad_(False)]
         self._autoencoder = [autoencoder.eval().requires_grad_(False)]
         self._ones = [OnesLatents(autoencoder)]
@@ -100,6 +100,10 @@ class StageTask(Task):
             )
             for parameter in parameters:
                 parameter.requires_grad_(True)
+
+    def held(self) -> Sequence[nn.Module]:
+        """Autoencoder and reader."""
+        return [part for part in (*self._autoencoder, *self._frozen) if part is not None]
 
     def refresh(self) -> None:
         """Take in clips that were rendered since."""

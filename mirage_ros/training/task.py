@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from mirage_ros.media import Pixels
 
@@ -68,6 +70,15 @@ class LoopSettings:
 
 class Task(nn.Module, ABC):
     """What a phase trains: a module whose trainable parameters are those with `requires_grad`."""
+
+    def held(self) -> Sequence[nn.Module]:
+        """Networks that the task uses and does not train: in no checkpoint, but they follow it to its device."""
+        return ()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        for network in self.held():
+            network._apply(fn)
+        return super()._apply(fn, recurse)
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, shared: np.random.Generator) -> dict[str, Tensor]:

@@ -79,13 +79,13 @@ class LiveLatents:
     def window(self, index: int, frames: Frames) -> Tensor:
         """(F, C, h, w) latents of consecutive frames."""
         images = as_images(self.clips.clip(index, frames).rgb)
-        return self._autoencoder.encode(images.unsqueeze(0))[0].transpose(0, 1)
+        return self._encode(images.unsqueeze(0))[0].transpose(0, 1)
 
     @torch.no_grad()
     def latents(self, index: int, frames: Frames) -> Tensor:
         """(T, C, h, w) latents of single frames."""
         images = as_images(self.clips.clip(index, frames).rgb)
-        return self._autoencoder.encode(images.unsqueeze(1))[:, :, 0]
+        return self._encode(images.unsqueeze(1))[:, :, 0]
 
     def depth(self, index: int, frames: Frames, *, keep: bool) -> Tensor:
         """(T, 2h, 2w) metres; see `LatentCache.depth`."""
@@ -99,6 +99,10 @@ class LiveLatents:
         """(T,) cameras at latent resolution."""
         camera = self.clips.clip(index, frames).camera
         return camera.resized(*self._cells(camera.height, camera.width))
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        device = next(self._autoencoder.parameters()).device
+        return self._autoencoder.encode(frames.to(device)).cpu()
 
     def _cells(self, height: int, width: int) -> tuple[int, int]:
         return height // self._strides[0], width // self._strides[1]

@@ -55,6 +55,18 @@ def test_a_stage_trains_its_parts_only(new_task, stage, parts):
     assert {"lora" if "lora_" in name else name.split(".")[1] for name in changed} <= parts
 
 
+def test_networks_that_are_not_trained_follow_the_task(new_task):
+    task = new_task("all")
+    held = list(task.held())
+    assert len(held) == 2
+    names = set(task.state_dict())
+    task.to(torch.float64)
+    assert all(value.dtype == torch.float64 for part in held for value in part.state_dict().values())
+    assert held[0]._mean.dtype == torch.float64
+    assert set(task.state_dict()) == names
+    assert all(name.startswith("model.") for name in names)
+
+
 def test_what_moves_and_the_sky_are_not_lifted(new_task):
     task = new_task()
     batch = batch_of(task)
