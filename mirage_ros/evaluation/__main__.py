@@ -102,7 +102,6 @@ def main() -> None:
         )
         descriptions[name] = f"mirage with the weights {source}"
     names = SIMULATED if options.protocol == "default" else (options.protocol,)
-    # Nothing is done before all is known to fit.
     protocols = [protocol_of(replace(options, protocol=name), world.height, world.width) for name in names]
     for name, protocol in zip(names, protocols, strict=True):
         _run(replace(options, protocol=name), world, protocol, methods, descriptions, lpips)

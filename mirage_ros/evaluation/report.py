@@ -37,9 +37,8 @@ def write_report(folder: Path, rows: Rows, settings: Mapping[str, Any], descript
     summaries = {name: summary([row for row in rows if row["method"] == name]) for name in methods}
     chunks = {name: chunk_summary([row for row in rows if row["method"] == name]) for name in methods}
     chunks = {name: values for name, values in chunks.items() if len(values["psnr"]) > 1}
-    (folder / "summary.json").write_text(
-        json.dumps({"settings": dict(settings), "methods": summaries, "chunks": chunks}, indent=2) + "\n"
-    )
+    figures = _strict({"settings": dict(settings), "methods": summaries, "chunks": chunks})
+    (folder / "summary.json").write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
     tables = [markdown(summaries)]
     (folder / "table.md").write_text(tables[0])
     pictures = [_plot_drift(folder, rows, methods)]
@@ -50,6 +49,15 @@ def write_report(folder: Path, rows: Rows, settings: Mapping[str, Any], descript
     pictures += _sheets(folder, methods)
     (folder / "report.html").write_text(_page(settings, tables, summaries, descriptions, pictures))
     return tables[0]
+
+
+def _strict(value: Any) -> Any:
+    """The same with null for NaN, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {name: _strict(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def markdown(summaries: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> str:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.loading import MAX_FILE, load_part, load_transformer
@@ -16,19 +17,25 @@ from mirage_ros.training.recipe import merged_backbone
 PARTS = ("vae", "reader", "transformer", "branch")
 
 
-def export(model: Path, out: Path) -> dict[str, int]:
+def export(model: Path, out: Path, earlier: Path | None = None, share: float = 0.5) -> dict[str, int]:
     """Write the finished parts of a run, LoRA merged into the backbone.
 
     Args:
         model: folder of the parts: `model` in that of a run, or `averaged` in that of a phase that is under way.
         out: where to; parts that are there already are replaced.
+        earlier: folder with the transformer and branch that these were trained on from. A mean of both keeps more of
+            what the earlier ones did better (arXiv 2109.01903).
+        share: of `model` in that mean.
 
     Returns:
         bytes of each part that was written.
 
     Raises:
         FileNotFoundError: there is no finished part.
+        ValueError: the share is not in 0..1, or the earlier weights have other shapes.
     """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share: expected 0..1, got {share}")
     found = [part for part in PARTS if (model / part).is_dir()]
     if not found:
         raise FileNotFoundError(f"model: {model} holds none of {', '.join(PARTS)}")
@@ -38,8 +45,14 @@ def export(model: Path, out: Path) -> dict[str, int]:
         load_part(UnfoldReader, model, "reader").half().save_pretrained(_fresh(out, "reader"))
     if "branch" in found:
         transformer = load_transformer(model)
-        merged_backbone(transformer).half().save_pretrained(_fresh(out, "transformer"), max_shard_size=MAX_FILE)
+        backbone = merged_backbone(transformer)
         assert transformer.branch is not None
+        if earlier is not None:
+            before = load_transformer(earlier)
+            assert before.branch is not None
+            _mix(backbone, merged_backbone(before), share)
+            _mix(transformer.branch, before.branch, share)
+        backbone.half().save_pretrained(_fresh(out, "transformer"), max_shard_size=MAX_FILE)
         transformer.branch.half().save_pretrained(_fresh(out, "branch"), max_shard_size=MAX_FILE)
     for file in out.rglob("*.safetensors"):
         # They are written for their owner alone; an installed package is for everyone.
@@ -49,6 +62,16 @@ def export(model: Path, out: Path) -> dict[str, int]:
         for part in PARTS
         if (out / part).is_dir()
     }
+
+
+@torch.no_grad()
+def _mix(module: nn.Module, earlier: nn.Module, share: float) -> None:
+    """Make a module's weights their mean with those of another."""
+    weights, others = module.state_dict(), earlier.state_dict()
+    if {name: value.shape for name, value in weights.items()} != {name: value.shape for name, value in others.items()}:
+        raise ValueError("earlier: expected weights of the same shapes")
+    for name, value in weights.items():
+        value.copy_(torch.lerp(others[name].float(), value.float(), share))
 
 
 def _fresh(out: Path, part: str) -> Path:
@@ -63,9 +86,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, nargs="?", default=Path("runs/default/model"), help="(%(default)s)")
     parser.add_argument("out", type=Path, nargs="?", default=Path("weights/default"), help="(%(default)s)")
+    parser.add_argument("--earlier", type=Path, help="mix with the transformer and branch of this folder")
+    parser.add_argument("--share", type=float, default=0.5, help="of the newer weights in the mix (%(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sizes = export(options.model, options.out)
+    sizes = export(options.model, options.out, options.earlier, options.share)
     for part, size in sizes.items():
         print(f"{options.out / part}: {size / 1e6:.1f} MB")
     print(f"{sum(sizes.values()) / 1e6:.1f} MB in all")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from mirage_ros.models.loading import load_autoencoder, load_part, load_transformer
 from mirage_ros.models.presets import TEST
@@ -45,6 +46,10 @@ def recipe(new_clip, tiny_preset, tmp_path) -> Recipe:
     )
 
 
+def difference(first: torch.Tensor, second: torch.Tensor) -> float:
+    return float((first.float() - second.float()).abs().max())
+
+
 def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
     early = replace(recipe, loops={name: recipe.loops[name] for name in PHASES[:3]})
     run(early)
@@ -65,6 +70,21 @@ def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
     with torch.no_grad():
         flows = [m(*inputs, m.embed_text(torch.zeros(1, 1, 8)), memory) for m in (whole, shipped)]
     assert torch.allclose(flows[0], flows[1], atol=2e-2)
+    # Halfway to itself is itself; a share of nothing is the earlier model.
+    backbone, branch = load_part(WanTransformer3DModel, tmp_path / "weights", "transformer"), shipped.branch
+    for part, kept in (("transformer", backbone), ("branch", branch)):
+        with torch.no_grad():
+            next(kept.parameters()).add_(1)
+        kept.save_pretrained(tmp_path / "earlier" / part)
+    export(recipe.model, tmp_path / "mixed", tmp_path / "earlier", share=0.25)
+    mixed = load_transformer(tmp_path / "mixed")
+    for new, old in ((mixed.backbone, backbone), (mixed.branch, branch)):
+        first, *others = (difference(a, b) for a, b in zip(new.parameters(), old.parameters(), strict=True))
+        assert first == pytest.approx(0.25, abs=2e-3)
+        assert max(others) < 2e-3
+    with pytest.raises(ValueError, match="share"):
+        export(recipe.model, tmp_path / "mixed", tmp_path / "earlier", share=2)
+
     autoencoder = load_autoencoder(tmp_path / "weights")
     assert np.std(autoencoder.config["latents_std"]) > 0
     load_part(UnfoldReader, tmp_path / "weights", "reader")
