@@ -44,7 +44,7 @@ def measure(
         chosen: the weights' preset; `default` by default.
 
     Returns:
-        figures by part, and rows for a sheet.
+        figures by part, and rows for a sheet, of the first number of steps.
     """
     autoencoder = load_part(FrameAutoencoder, weights, "vae").eval()
     reader = load_part(UnfoldReader, weights, "reader").eval()
@@ -63,9 +63,10 @@ def measure(
             model = load_transformer(source)
             task = StageTask("all", model, chosen or preset("default"), latents, latents, reader, autoencoder).eval()
             for count in steps:
-                figures[f"imagined, {count} steps"], rows = measure_imagination(
+                figures[f"imagined, {count} steps"], drawn = measure_imagination(
                     task, latents, autoencoder, clips, count
                 )
+                rows = rows or drawn
     return figures, rows
 
 
