@@ -184,15 +184,20 @@ def splat_in_order(
         first: number of frames that come first.
 
     Returns:
-        a readout as of `splat`; but the index of a pixel of the first frames counts those frames only.
+        a readout as of `splat`; but the index of a pixel counts the first frames, or the others, by themselves.
     """
-    behind = splat(features, depth, sources, targets, rule=rule)
     if not 0 < first < depth.shape[-3]:
-        return behind
-    chosen = Camera(
-        sources.intrinsics.expand(*sources.batch_shape, 3, 3)[..., :first, :, :],
-        sources.cam2world.expand(*sources.batch_shape, 4, 4)[..., :first, :, :],
-        sources.height,
-        sources.width,
+        return splat(features, depth, sources, targets, rule=rule)
+    # Where the first show nothing they have no pixel at all, so that the others can be splatted without them.
+    before, behind = (
+        splat(features[..., part, :, :, :], depth[..., part, :, :], _frames(sources, part), targets, rule=rule)
+        for part in (slice(first), slice(first, None))
     )
-    return splat(features[..., :first, :, :, :], depth[..., :first, :, :], chosen, targets, rule=rule).over(behind)
+    return before.over(behind)
+
+
+def _frames(cameras: Camera, part: slice) -> Camera:
+    """Some of the frames, the last dimension, of cameras."""
+    shape = cameras.batch_shape
+    intrinsics, poses = cameras.intrinsics.expand(*shape, 3, 3), cameras.cam2world.expand(*shape, 4, 4)
+    return Camera(intrinsics[..., part, :, :], poses[..., part, :, :], cameras.height, cameras.width)
