@@ -78,7 +78,7 @@ PHASES = ("autoencoder", "reader", "reader-chains", *STAGE_OF)
 DEFAULT_LOOPS: dict[str, LoopSettings] = {
     "autoencoder": LoopSettings(minutes=30, batch=8, learning_rate=1.2e-3),
     "reader": LoopSettings(minutes=10, batch=8, learning_rate=1.5e-3, betas=(0.9, 0.98)),
-    "reader-chains": LoopSettings(minutes=6, batch=4, learning_rate=5e-4, betas=(0.9, 0.98), warmup=20),
+    "reader-chains": LoopSettings(minutes=60, batch=8, learning_rate=5e-4, betas=(0.9, 0.98), warmup=20),
     "backbone": LoopSettings(minutes=10, batch=4, learning_rate=1e-3, ema=0.99),
     "branch": LoopSettings(minutes=12, batch=4, learning_rate=1e-3, ema=0.99),
     "lora": LoopSettings(minutes=8, batch=4, learning_rate=7e-4, ema=0.99),
