@@ -109,6 +109,14 @@ class MemoryState:
         counts = self._counts()
         return [self._table.record(slot, int(counts[slot])) for slot in self._table.slots() if counts[slot]]
 
+    def was_imagined(self, frame: int) -> bool:
+        """Whether a source frame was imagined, by its id; looks at no element.
+
+        Raises:
+            ValueError: the id is unknown.
+        """
+        return bool(self._table.rows["imagined"][self._table.slot_of(frame)])
+
     def _counts(self) -> NDArray[np.int64]:
         frame = self._store.columns["frame"][: len(self)].to(torch.int64)
         return torch.bincount(frame, minlength=len(self._table.rows)).cpu().numpy()

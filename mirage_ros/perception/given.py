@@ -37,6 +37,10 @@ class SensorDepth:
         return DepthEstimate(depth.to(frames.rgb.device, torch.float32), frames.camera)
 
 
+# Metres: what the default model says to be further is sky, or may be.
+FAR = 25.0
+
+
 class JointDepth:
     """Depth that the world model denoised together with the frames.
 
@@ -44,7 +48,7 @@ class JointDepth:
         far: metres; what is further is unknown. Models are trained with sky at a depth of about 30 metres.
     """
 
-    def __init__(self, far: float = 25.0) -> None:
+    def __init__(self, far: float = FAR) -> None:
         if not far > 0:
             raise ValueError(f"far: expected positive metres, got {far}")
         self._far = far

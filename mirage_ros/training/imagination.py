@@ -23,6 +23,7 @@ from mirage_ros.training.samples import chunk_sample
 from mirage_ros.training.task import Rows
 from mirage_ros.training.windows import Windows
 from mirage_ros.world.denoise import Conditions, denoise, draw_noise
+from mirage_ros.world.reading import Reading
 
 if TYPE_CHECKING:
     from mirage_ros.training.stages import StageTask
@@ -35,13 +36,23 @@ def imagine_chunk(
     steps: int | None = None,
     seed: int = 0,
     prompts: Sequence[str] | None = None,
+    reading: Reading | None = None,
 ) -> Tensor:
-    """Clean latents (B, C, F, h, w) of a batch from `chunk_sample`, sampled as in a rollout."""
+    """Clean latents (B, C, F, h, w) of a batch from `chunk_sample`, sampled as in a rollout.
+
+    Args:
+        task: with the model.
+        batch: chunks, whose first frame is known.
+        steps: of the sampler; the preset's by default.
+        seed: of the noise.
+        prompts: one for each chunk; none by default.
+        reading: of the memory; the batch's sources are read by default.
+    """
     targets, preceding, references = task.clean(batch)
     memory = None
     known, fixed = targets, torch.zeros_like(targets, dtype=torch.bool)
     if task.stage != "backbone":
-        reading = task.read(batch)
+        reading = task.read(batch) if reading is None else reading
         memory = task.memory(reading)
         if task.preset.keep_known:
             known, fixed = task.known(reading, targets.shape[2])

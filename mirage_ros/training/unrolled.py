@@ -15,11 +15,10 @@ from torch.nn import functional as F
 
 from mirage_ros.models import log_depth
 from mirage_ros.models.presets import Preset
-from mirage_ros.models.schedule import clean_estimate
-from mirage_ros.training.latents import SKY_DEPTH
+from mirage_ros.perception.given import FAR
+from mirage_ros.training.imagination import imagine_chunk
 from mirage_ros.training.memories import forget
 from mirage_ros.training.windows import Windows
-from mirage_ros.world.reading import Reading
 
 if TYPE_CHECKING:
     from mirage_ros.training.stages import StageTask
@@ -65,7 +64,10 @@ def own_memory(
         "cam2world": batch["earlier_cam2world"],
     }
     reading = forget(task.read(view), batch["forget"])
-    imagined = _imagine(task, view, reading, generator)
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    imagined = imagine_chunk(task, view, seed=seed, reading=reading)
+    # Otherwise weights that were cast to half precision here, without gradient, would be used again with it.
+    torch.clear_autocast_cache()
     channels, preset = earlier.shape[2], task.preset
     # Written is what the autoencoder makes of the decoded pictures; of the frames that anyone looks at.
     last = earlier.shape[1] - 1
@@ -78,7 +80,7 @@ def own_memory(
     depth = log_depth.unpack(frames[:, :, channels:], preset.log_depth_mean, preset.log_depth_std)
     # What is in the memory already is not written again, nor what may be sky.
     shown = F.interpolate(reading.sharp[:, picked].flatten(0, 1).float(), scale_factor=log_depth.FINE, mode="nearest")
-    gone = (shown.squeeze(1).unflatten(0, depth.shape[:2]) > 0) | (depth > 0.8 * SKY_DEPTH)
+    gone = (shown.squeeze(1).unflatten(0, depth.shape[:2]) > 0) | (depth > FAR)
     sources = {
         "source_latents": frames[:, :, :channels],
         "source_depth": torch.where(gone, torch.nan, depth),
@@ -86,19 +88,3 @@ def own_memory(
         "source_cam2world": batch["earlier_cam2world"][:, picked],
     }
     return {**batch, **{name: torch.cat([batch[name], own], dim=1) for name, own in sources.items()}}, written
-
-
-def _imagine(task: StageTask, view: dict[str, Tensor], reading: Reading, generator: torch.Generator) -> Tensor:
-    """Clean latents (B, C, F, h, w) of a chunk in one step from pure noise, as in a rollout of one."""
-    targets, preceding, references = task.clean(view)
-    known, fixed = task.known(reading, targets.shape[2])
-    sigmas = torch.ones(len(targets), targets.shape[2], device=targets.device)
-    sigmas[:, 0] = 0
-    noise = torch.randn(targets.shape, generator=generator, device=targets.device)
-    noisy = torch.cat([targets[:, :, :1], noise[:, :, 1:]], dim=2)
-    context = task.context([""] * len(targets))
-    flow = task.predict(noisy, sigmas, references, preceding, task.memory(reading), context)
-    # Otherwise weights that were cast to half precision here, without gradient, would be used again with it.
-    torch.clear_autocast_cache()
-    estimate = torch.where(fixed, known, clean_estimate(noisy, flow, sigmas[:, None, :, None, None]))
-    return torch.cat([targets[:, :, :1], estimate[:, :, 1:]], dim=2)

@@ -13,7 +13,6 @@ from torch import Tensor
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.grids import splat_in_order
 from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.memory.provenance import IMAGINATION
 from mirage_ros.memory.readout import Readout
 from mirage_ros.models import log_depth
 from mirage_ros.models.memory_input import assemble, pluecker_rays
@@ -199,14 +198,15 @@ def _unfold(
     unfolder: Unfolder,
     observed_first: bool,
 ) -> tuple[Tensor, Tensor, Readout]:
-    imagined = {frame.id for frame in memory.frames() if frame.kind == IMAGINATION} if observed_first else set()
-    sources = sorted(sources, key=lambda frame: (frame in imagined, frame))
-    observed = sum(frame not in imagined for frame in sources)
-    grids = memory.frame_grids(sources)
+    imagined = [frame for frame in sources if memory.was_imagined(frame)] if observed_first else []
+    observed = [frame for frame in sources if frame not in imagined]
+    grids = memory.frame_grids([*observed, *imagined])
     reader, features = unfolder.reader, unfolder(grids.latents)
     factor = reader.factor
     rows, columns = grids.camera.height * factor, grids.camera.width * factor
     target = camera.resized(camera.height * factor, camera.width * factor)
-    fine = splat_in_order(features, grids.fine_depth(factor), grids.camera.resized(rows, columns), target, observed)
+    fine = splat_in_order(
+        features, grids.fine_depth(factor), grids.camera.resized(rows, columns), target, len(observed)
+    )
     latents, visible = reader.refold(fine, coarse)
     return latents, visible, fine

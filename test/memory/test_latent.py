@@ -49,6 +49,7 @@ def test_a_guess_hides_nothing_that_was_observed(empty_room, walk, options):
     memory = observed.fork()
     # A wall that is imagined half way to the real one, and beyond what was observed.
     memory.write(-empty_room.latents(guess), empty_room.depth(guess) / 2, guess, frame=SourceFrame(kind=IMAGINATION))
+    assert [memory.was_imagined(frame) for frame in (0, 1)] == [False, True]
     view = guess.resized(*GRID)
     plain, first = memory.read(view, **options), memory.read(view, observed_first=True, **options)
     wanted = observed.read(view, **options)

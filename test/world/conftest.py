@@ -69,3 +69,25 @@ def frame_world() -> WorldModel:
 def video_world() -> WorldModel:
     """A temporal autoencoder, as the full-size model has one."""
     return WorldModel.from_pretrained(preset="test", random_weights=True, size=SIZE)
+
+
+def content_of(memory) -> dict[str, torch.Tensor]:
+    elements = memory.elements()
+    return {name: getattr(elements, name) for name in ("positions", "features", "size", "confidence", "source")}
+
+
+@pytest.fixture
+def content():
+    """content(memory): all that it holds."""
+    return content_of
+
+
+@pytest.fixture
+def assert_same():
+    """assert_same(memory, before): it still holds what `content` gave before."""
+
+    def check(memory, before) -> None:
+        after = content_of(memory)
+        assert all(torch.equal(after[name], before[name]) for name in before)
+
+    return check

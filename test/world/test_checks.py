@@ -8,16 +8,6 @@ from mirage_ros.geometry import Camera
 SIZE = (32, 48)
 
 
-def content(memory) -> dict[str, torch.Tensor]:
-    elements = memory.elements()
-    return {name: getattr(elements, name) for name in ("positions", "features", "size", "confidence", "source")}
-
-
-def assert_same(memory, before) -> None:
-    after = content(memory)
-    assert all(torch.equal(after[name], before[name]) for name in before)
-
-
 def test_what_is_no_trajectory_and_no_memory_is_named(frame_world, walk):
     scene = walk(12)
     memory, _ = scene.begin(frame_world)
@@ -31,7 +21,7 @@ def test_what_is_no_trajectory_and_no_memory_is_named(frame_world, walk):
         list(frame_world.imagine(memory, scene.camera, guidance="3"))
 
 
-def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk):
+def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk, content, assert_same):
     scene = walk(9)
     memory, _ = scene.begin(frame_world)
     empty = frame_world.new_memory()

@@ -15,16 +15,6 @@ from mirage_ros.world.results import STAGES, Cancelled
 SIZE = (32, 48)
 
 
-def content(memory) -> dict[str, torch.Tensor]:
-    elements = memory.elements()
-    return {name: getattr(elements, name) for name in ("positions", "features", "size", "confidence", "source")}
-
-
-def assert_same(memory, before) -> None:
-    after = content(memory)
-    assert all(torch.equal(after[name], before[name]) for name in before)
-
-
 def test_four_chunks_of_a_video_model(video_world, walk):
     scene = walk(33)
     memory, history = scene.begin(video_world)
@@ -70,7 +60,7 @@ def test_the_same_seed_gives_the_same_frames_and_another_one_others(video_world,
     assert (first != frames(4)).any()
 
 
-def test_without_remembering_nothing_is_left_behind(frame_world, walk):
+def test_without_remembering_nothing_is_left_behind(frame_world, walk, content, assert_same):
     scene = walk(12)
     memory, history = scene.begin(frame_world)
     before, past = content(memory), len(history)
@@ -80,7 +70,9 @@ def test_without_remembering_nothing_is_left_behind(frame_world, walk):
 
 
 @pytest.mark.parametrize("stop_at", ["read", "denoise", "decode", "perceive"])
-def test_cancelled_in_the_second_chunk_the_memory_is_that_of_the_first(frame_world, stop_at, walk):
+def test_cancelled_in_the_second_chunk_the_memory_is_that_of_the_first(
+    frame_world, stop_at, walk, content, assert_same
+):
     scene = walk(20)
     expected, _ = scene.begin(frame_world)
     list(frame_world.imagine(expected, scene.camera[:9]))
@@ -111,7 +103,9 @@ def test_cancel_is_asked_after_every_denoising_step(frame_world, walk):
 
 
 @pytest.mark.parametrize("temporal", [True, False])
-def test_a_first_frame_that_was_observed_is_not_written_again(frame_world, video_world, temporal, walk):
+def test_a_first_frame_that_was_observed_is_not_written_again(
+    frame_world, video_world, temporal, walk, content, assert_same
+):
     world, scene = video_world if temporal else frame_world, walk(1)
     keep = np.ones(SIZE, bool)
     keep[:, 30:] = False
@@ -141,7 +135,7 @@ def test_of_a_first_frame_beside_what_was_observed_only_the_rest_is_written(vide
     assert memory.frames()[0].elements == observed
 
 
-def test_a_failure_after_denoising_leaves_memory_and_history(video_world, walk, monkeypatch):
+def test_a_failure_after_denoising_leaves_memory_and_history(video_world, walk, monkeypatch, content, assert_same):
     scene = walk(9)
     memory, history = scene.begin(video_world)
     before, encode = content(memory), video_world.parts.encode
@@ -167,7 +161,7 @@ def test_a_video_model_may_have_depth_channels(walk):
     assert [len(chunk) for chunk in world.imagine(memory, scene.camera, perception=scene.perception)] == [9, 8]
 
 
-def test_a_failing_filter_leaves_the_memory_of_the_last_chunk(frame_world, walk):
+def test_a_failing_filter_leaves_the_memory_of_the_last_chunk(frame_world, walk, content, assert_same):
     class Failing:
         def __init__(self):
             self.calls = 0
@@ -188,7 +182,7 @@ def test_a_failing_filter_leaves_the_memory_of_the_last_chunk(frame_world, walk)
     assert_same(memory, content(expected))
 
 
-def test_candidates_equal_one_by_one_and_leave_the_memory_alone(frame_world, walk):
+def test_candidates_equal_one_by_one_and_leave_the_memory_alone(frame_world, walk, content, assert_same):
     scene = walk(20)
     memory, history = scene.begin(frame_world)
     before = content(memory)
