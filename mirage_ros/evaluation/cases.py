@@ -49,6 +49,10 @@ class Case:
         """(T, H, W) static pixels that the sources show, by true depth; the same for all methods."""
         return seen_before(self.clip.depth, self.clip.camera, list(self.sources)) & self.static()
 
+    def hidden(self) -> NDArray[np.bool_]:
+        """(T, H, W) static pixels of known depth that the sources do not show."""
+        return self.static() & (self.clip.depth > 0) & ~self.visible()
+
 
 class CaseList(Protocol):
     """A frozen list of cases."""

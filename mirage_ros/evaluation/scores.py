@@ -19,6 +19,8 @@ COLUMNS: dict[str, tuple[str, str, bool | None]] = {
     "psnr": ("PSNR dB", ".2f", True),
     "psnr_visible": ("visible", ".2f", True),
     "psnr_hidden": ("hidden", ".2f", True),
+    # Of all cases together; see `plausibility`.
+    "hidden_distance": ("hidden FD", ".2f", False),
     "ssim": ("SSIM", ".3f", True),
     "lpips": ("LPIPS", ".3f", False),
     "depth_abs_rel": ("depth AbsRel", ".3f", False),
@@ -45,9 +47,8 @@ def score(case: Case, outcome: Outcome, lpips: metrics.Lpips | None = None) -> d
     scored = np.array(case.scored, dtype=np.int64)
     clip = case.clip
     rgb, truth = outcome.rgb[scored], clip.rgb[scored]
-    static, visible = case.static()[scored], case.visible()[scored]
+    static, visible, hidden = case.static()[scored], case.visible()[scored], case.hidden()[scored]
     measured = bool((clip.depth > 0).any())
-    known = clip.depth[scored] > 0
     errors = metrics.depth_errors(outcome.depth[scored], clip.depth[scored], static)
     consistent = metrics.reprojection_error(outcome.rgb, outcome.depth, clip.camera)
     steady = metrics.flow_consistency(rgb)
@@ -60,7 +61,7 @@ def score(case: Case, outcome: Outcome, lpips: metrics.Lpips | None = None) -> d
     return {
         "psnr": metrics.masked_psnr(rgb, truth, static),
         "psnr_visible": metrics.masked_psnr(rgb, truth, visible) if measured else nothing,
-        "psnr_hidden": metrics.masked_psnr(rgb, truth, static & known & ~visible) if measured else nothing,
+        "psnr_hidden": metrics.masked_psnr(rgb, truth, hidden) if measured else nothing,
         "ssim": metrics.masked_ssim(rgb, truth, static),
         **({} if lpips is None else {"lpips": lpips(rgb, truth)}),
         "depth_abs_rel": errors["abs_rel"],
@@ -100,7 +101,7 @@ def by_chunk(case: Case, outcome: Outcome, new_frames: int) -> list[dict[str, fl
     """
     clip = case.clip
     static, visible, known = case.static(), case.visible(), clip.depth > 0
-    masks = dict(zip(BY_CHUNK, (static, visible, static & known & ~visible), strict=True))
+    masks = dict(zip(BY_CHUNK, (static, visible, case.hidden()), strict=True))
     chunks = []
     for start in range(1, len(clip), new_frames):
         part = [index for index in range(start, min(start + new_frames, len(clip))) if index not in case.sources]

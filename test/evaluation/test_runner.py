@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mirage_ros.evaluation import plausibility
 from mirage_ros.evaluation.methods import METHODS, find_methods
 from mirage_ros.evaluation.protocols.sim import SimProtocol
 from mirage_ros.evaluation.report import write_report
@@ -75,7 +76,8 @@ def test_the_report_has_a_table_pictures_and_one_page(world, walls, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["methods"]["truth"]["psnr"][0] == 100.0
 
 
-def test_a_long_walk_is_reported_chunk_by_chunk(world, long_walks, tmp_path):
+def test_a_long_walk_is_reported_chunk_by_chunk(world, long_walks, tmp_path, monkeypatch):
+    monkeypatch.setattr(plausibility, "LEAST_PATCHES", 30)
     methods = ("truth", "copy", "readout")
     rows = run(world, long_walks, tmp_path, methods)
     write_report(tmp_path, rows, {"seed": 0}, {})
@@ -90,7 +92,12 @@ def test_a_long_walk_is_reported_chunk_by_chunk(world, long_walks, tmp_path):
     assert lines[-1][:2] == ["share of pixels", "visible"]
     first, middle, last = (float(lines[-1][column].strip("%")) for column in (2, 8, 11))
     assert middle < last < first
-    figures = json.loads((tmp_path / "summary.json").read_text())["chunks"]["copy"]
+    summaries = json.loads((tmp_path / "summary.json").read_text())
+    distances = [summaries["methods"][name]["hidden_distance"][0] for name in methods]
+    # What was never seen looks like itself, and neither copies nor streaks do.
+    assert distances[0] == pytest.approx(0, abs=1e-6)
+    assert min(distances[1:]) > 0.1
+    figures = summaries["chunks"]["copy"]
     assert [f"{value:.2f}" for value in figures["psnr"]] == lines[1][2:]
     page = (tmp_path / "report.html").read_text()
     assert page.count("<table>") == 2
