@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -47,6 +48,10 @@ class Case:
 
     def visible(self) -> NDArray[np.bool_]:
         """(T, H, W) static pixels that the sources show, by true depth; the same for all methods."""
+        return self._visible
+
+    @cached_property
+    def _visible(self) -> NDArray[np.bool_]:
         return seen_before(self.clip.depth, self.clip.camera, list(self.sources)) & self.static()
 
     def hidden(self) -> NDArray[np.bool_]:

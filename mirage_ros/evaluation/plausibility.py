@@ -7,6 +7,7 @@ patches as they are, so it sees colours, edges and textures, but no objects.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -19,9 +20,8 @@ PATCH, REDUCED = 16, 8
 LEAST_HIDDEN = 0.75
 # Fewer patches than these say nothing about a distribution of 192 numbers.
 LEAST_PATCHES = 1000
-FOLDER = "patches"
-# Among the names of methods.
-TRUTH = "truth"
+# Where a run keeps patches of the truth and of each method.
+TRUTH, METHODS = Path("patches", "truth"), Path("patches", "methods")
 
 Patches = NDArray[np.uint8]
 
@@ -39,6 +39,8 @@ def hidden_patches(rgb: NDArray[np.uint8], hidden: NDArray[np.bool_]) -> Patches
     kept = [np.zeros((0, REDUCED * REDUCED * 3), np.uint8)]
     for image, mask in zip(rgb, hidden, strict=True):
         rows, columns = image.shape[0] // PATCH, image.shape[1] // PATCH
+        if not rows * columns:
+            continue
         size = (columns * REDUCED, rows * REDUCED)
         small = cv2.resize(image[: rows * PATCH, : columns * PATCH], size, interpolation=cv2.INTER_AREA)
         tiles = small.reshape(rows, REDUCED, columns, REDUCED, 3).swapaxes(1, 2).reshape(rows, columns, -1)
@@ -47,32 +49,54 @@ def hidden_patches(rgb: NDArray[np.uint8], hidden: NDArray[np.bool_]) -> Patches
     return np.concatenate(kept)
 
 
-def frechet_distance(ours: Patches, theirs: Patches) -> float:
-    """Frechet distance of two sets of patches (N, D) as if normal: 0 for the same distribution; pixels in 0..1.
+def frechet_distance(ours: Iterable[Patches], theirs: Iterable[Patches]) -> float:
+    """Frechet distance of two sets of patches as if normal: 0 for the same distribution; pixels in 0..1.
 
     NaN for fewer than `LEAST_PATCHES` on either side.
+
+    Args:
+        ours, theirs: parts (N, 192) of each set; only one part at a time is held.
     """
-    if min(len(ours), len(theirs)) < LEAST_PATCHES:
+    (a, first, count), (b, second, others) = (_moments(parts) for parts in (ours, theirs))
+    if min(count, others) < LEAST_PATCHES:
         return float("nan")
-    a, b = (patches.astype(np.float64) / 255 for patches in (ours, theirs))
-    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    apart = float(np.square(a.mean(axis=0) - b.mean(axis=0)).sum())
     values, axes = np.linalg.eigh(first)
     root = (axes * np.sqrt(values.clip(min=0))) @ axes.T
     # The trace of the root of `first @ second`, from a symmetric matrix of the same eigenvalues.
     shared = np.sqrt(np.linalg.eigvalsh(root @ second @ root).clip(min=0)).sum()
-    return max(0.0, apart + float(np.trace(first) + np.trace(second) - 2 * shared))
+    return max(0.0, float(np.square(a - b).sum() + np.trace(first) + np.trace(second) - 2 * shared))
 
 
-def keep_patches(folder: Path, case: str, method: str, patches: Patches) -> None:
-    """Keep the patches of one answer with a run's results."""
-    place = folder / FOLDER / method
-    place.mkdir(parents=True, exist_ok=True)
-    np.save(place / f"{case}.npy", patches)
+def _moments(parts: Iterable[Patches]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Mean, covariance and number of patches."""
+    size = REDUCED * REDUCED * 3
+    total, products, count = np.zeros(size), np.zeros((size, size)), 0
+    for part in parts:
+        values = part.astype(np.float64) / 255
+        total, products, count = total + values.sum(axis=0), products + values.T @ values, count + len(values)
+    mean = total / max(1, count)
+    return mean, (products - count * np.outer(mean, mean)) / max(1, count - 1), count
 
 
-def kept_patches(folder: Path, method: str) -> Patches:
-    """(N, D) all patches of a method that a run has kept; none, where it kept none."""
-    files = sorted((folder / FOLDER / method).glob("*.npy"))
-    empty = np.zeros((0, REDUCED * REDUCED * 3), np.uint8)
-    return np.concatenate([empty, *(np.load(file) for file in files)])
+def keep_patches(folder: Path, case: str, patches: Patches, method: str | None = None) -> None:
+    """Keep the patches of a method's answer, or of the truth, with a run's results."""
+    path = _place(folder, method) / f"{case}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, patches)
+
+
+def hidden_distance(folder: Path, method: str) -> float:
+    """Distance of a method's answers from the truth, over all cases of a run.
+
+    NaN if the patches of a case are missing: rows of an earlier version brought none.
+    """
+    places = [_place(folder, of) for of in (method, None)]
+    names = [{path.relative_to(place) for path in place.rglob("*.npy")} for place in places]
+    if names[0] != names[1]:
+        return float("nan")
+    ours, theirs = (map(np.load, [place / name for name in sorted(names[0])]) for place in places)
+    return frechet_distance(ours, theirs)
+
+
+def _place(folder: Path, method: str | None) -> Path:
+    return folder / TRUTH if method is None else folder / METHODS / method

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mirage_ros.evaluation.plausibility import TRUTH, frechet_distance, kept_patches
+from mirage_ros.evaluation.plausibility import hidden_distance
 from mirage_ros.evaluation.scores import BY_CHUNK, COLUMNS, chunk_summary, summary
 from mirage_ros.media import contact_sheet, save_png
 
@@ -36,10 +36,8 @@ def write_report(folder: Path, rows: Rows, settings: Mapping[str, Any], descript
     """
     methods = list(dict.fromkeys(row["method"] for row in rows))
     summaries = {name: summary([row for row in rows if row["method"] == name]) for name in methods}
-    truth = kept_patches(folder, TRUTH)
     for name, values in summaries.items():
-        distance = frechet_distance(kept_patches(folder, name), truth)
-        values["hidden_distance"] = (distance, math.nan, math.nan)
+        values["hidden_distance"] = (hidden_distance(folder, name), math.nan, math.nan)
     chunks = {name: chunk_summary([row for row in rows if row["method"] == name]) for name in methods}
     chunks = {name: values for name, values in chunks.items() if len(values["psnr"]) > 1}
     figures = _strict({"settings": dict(settings), "methods": summaries, "chunks": chunks})

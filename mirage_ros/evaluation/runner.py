@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mirage_ros.evaluation.cases import CaseList
 from mirage_ros.evaluation.methods import Method
 from mirage_ros.evaluation.metrics import Lpips
-from mirage_ros.evaluation.plausibility import TRUTH, hidden_patches, keep_patches
+from mirage_ros.evaluation.plausibility import hidden_patches, keep_patches
 from mirage_ros.evaluation.scores import by_chunk, drift, score
 from mirage_ros.media import save_png
 from mirage_ros.world.model import WorldModel
@@ -54,10 +54,13 @@ def evaluate(
     total = len(protocol) * len(methods)
     with tqdm(total=total, desc=protocol.name, unit="case") as bar, (folder / ROWS).open("a") as file:
         for number, case in enumerate(protocol.cases()):
+            if all((case.name, name) in done for name in methods):
+                bar.update(len(methods))
+                continue
             scored, hidden = list(case.scored), case.hidden()
-            keep_patches(folder, case.name, TRUTH, hidden_patches(case.clip.rgb[scored], hidden[scored]))
+            keep_patches(folder, case.name, hidden_patches(case.clip.rgb[scored], hidden[scored]))
             if number < SHOWN_CASES:
-                _keep_pictures(folder, case.name, TRUTH, case.clip.rgb)
+                _keep_pictures(folder, case.name, "truth", case.clip.rgb)
             for name, method in methods.items():
                 bar.set_postfix(case=case.name, method=name)
                 if (case.name, name) not in done:
@@ -72,7 +75,7 @@ def evaluate(
                             for chunk in by_chunk(case, outcome, world.preset.chunk_frames - 1)
                         ],
                     }
-                    keep_patches(folder, case.name, name, hidden_patches(outcome.rgb[scored], hidden[scored]))
+                    keep_patches(folder, case.name, hidden_patches(outcome.rgb[scored], hidden[scored]), name)
                     if number < SHOWN_CASES:
                         _keep_pictures(folder, case.name, name, outcome.rgb)
                     rows.append(row)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mirage_ros.models.blocks import MirageBlock, block_arguments, run_block
-from mirage_ros.models.memory_input import fill_smoothly, input_channels, readout_channels
+from mirage_ros.models.memory_input import fill_views, input_channels, layout_channels, readout_channels
 
 
 class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -71,7 +71,10 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.correction: nn.Linear | None = None
         if clean_channels:
             self._readout = readout_channels(inputs, latent_channels, clean_channels)
-            self.correction = nn.Linear(width, patch_size[1] * patch_size[2] * clean_channels)
+            self._layout = layout_channels(inputs, latent_channels, clean_channels)
+            # With a layout, one channel more says how far to trust it.
+            channels = clean_channels + (self._layout is not None)
+            self.correction = nn.Linear(width, patch_size[1] * patch_size[2] * channels)
             nn.init.zeros_(self.correction.weight)
             nn.init.zeros_(self.correction.bias)
         self.gradient_checkpointing = False
@@ -151,18 +154,25 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return chain, self.proj_out[index](chain)
 
     def clean_estimate(self, correction: Tensor, memory: Tensor) -> Tensor:
-        """Clean latents: the readout, filled smoothly where the memory shows nothing, plus a correction.
+        """Clean latents: the readout, filled where the memory shows nothing, plus a correction.
+
+        Filled smoothly from around, and with continued walls and floors where the input has them, as far as they are
+        trusted.
 
         Args:
-            correction: (B, C, F, h, w) from the layer `correction`.
+            correction: (B, C, F, h, w) from the layer `correction`; with a layout (B, C + 1, F, h, w), the last one the
+                logit of the trust in it.
             memory: (B, in_channels, F, h, w) the branch's input.
         """
         places, visible = self._readout
-        seen = (memory[:, visible : visible + 1] > 0).transpose(1, 2).flatten(0, 1).to(correction)
-        readout = memory[:, places].transpose(1, 2).flatten(0, 1).to(correction)
-        filled = fill_smoothly(readout, seen)
-        # A frame of which nothing is seen begins with the mean of what the others show.
-        shown, share = ((part.unflatten(0, (len(memory), -1)).mean(dim=(1, 3, 4))) for part in (readout * seen, seen))
-        usual = (shown / share.clamp(min=1e-6))[:, None, :, None, None].expand(-1, correction.shape[2], -1, -1, -1)
-        filled = torch.where(seen.amax(dim=(-2, -1), keepdim=True) > 0, filled, usual.flatten(0, 1))
-        return filled.unflatten(0, (len(memory), -1)).transpose(1, 2) + correction
+        trust = None
+        if self._layout is not None:
+            correction, trust = correction[:, :-1], torch.sigmoid(correction[:, -1:])
+        seen = (memory[:, visible : visible + 1] > 0).transpose(1, 2).to(correction)
+        readout = memory[:, places].transpose(1, 2).to(correction)
+        filled = fill_views(readout, seen).transpose(1, 2)
+        if trust is not None:
+            # Where something is seen the layout is the readout, without the gaps in its depth.
+            trust = torch.where(seen.transpose(1, 2) > 0, 1.0, trust)
+            filled = filled + trust * (memory[:, self._layout].to(filled) - filled)
+        return filled + correction

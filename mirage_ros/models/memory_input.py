@@ -33,8 +33,11 @@ GROUPS: dict[str, int | None] = {
     "depth": DEPTH_CHANNELS,
     # Pluecker coordinates of the cells' rays (`pluecker_rays`), known everywhere.
     "rays": 6,
+    # Latents, and packed log depth, with walls and floors continued where nothing is seen; everywhere.
+    "layout": None,
+    "layout_depth": DEPTH_CHANNELS,
 }
-_EVERYWHERE = ("ones", "fill", "rays")
+_EVERYWHERE = ("ones", "fill", "rays", "layout", "layout_depth")
 
 
 def input_channels(inputs: Sequence[str], latent_channels: int) -> int:
@@ -63,10 +66,7 @@ def readout_channels(inputs: Sequence[str], latent_channels: int, channels: int)
     Raises:
         ValueError: the input does not hold all of them.
     """
-    starts, start = {}, 0
-    for name in inputs:
-        starts[name] = start
-        start += GROUPS[name] or latent_channels
+    starts = _starts(inputs, latent_channels)
     wanted = ["latents", "visible"] + (["depth"] if channels > latent_channels else [])
     if any(name not in starts for name in wanted) or channels not in (
         latent_channels,
@@ -80,6 +80,24 @@ def readout_channels(inputs: Sequence[str], latent_channels: int, channels: int)
     if channels > latent_channels:
         places += [starts["depth"] + i for i in range(DEPTH_CHANNELS)]
     return places, starts["visible"]
+
+
+def layout_channels(inputs: Sequence[str], latent_channels: int, channels: int) -> list[int] | None:
+    """Where the branch's input holds the layout, like `readout_channels`; None where it does not."""
+    starts = _starts(inputs, latent_channels)
+    if "layout" not in starts or ("layout_depth" not in starts and channels > latent_channels):
+        return None
+    places = [starts["layout"] + i for i in range(latent_channels)]
+    return places + [starts["layout_depth"] + i for i in range(channels - latent_channels)]
+
+
+def _starts(inputs: Sequence[str], latent_channels: int) -> dict[str, int]:
+    """First channel of each group."""
+    starts, start = {}, 0
+    for name in inputs:
+        starts[name] = start
+        start += GROUPS[name] or latent_channels
+    return starts
 
 
 def assemble(inputs: Sequence[str], values: Mapping[str, Tensor], latent_channels: int) -> Tensor:
@@ -157,6 +175,20 @@ def fill_smoothly(values: Tensor, seen: Tensor) -> Tensor:
     coarse = avg_pool2d(known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
     around = fill_smoothly(coarse, (weight > 0).to(seen.dtype))
     return known + (1 - seen) * interpolate(around, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def fill_views(values: Tensor, seen: Tensor) -> Tensor:
+    """Fill unseen cells of a clip: `fill_smoothly`, and the mean of the other views where a view shows nothing.
+
+    Args:
+        values: (..., T, C, h, w).
+        seen: (..., T, 1, h, w), one or zero.
+    """
+    views = values.flatten(0, -4), seen.flatten(0, -4)
+    filled = fill_smoothly(*views).unflatten(0, values.shape[:-3])
+    share = seen.mean(dim=(-4, -2, -1), keepdim=True)
+    usual = (values * seen).mean(dim=(-4, -2, -1), keepdim=True) / share.clamp(min=1e-6)
+    return torch.where(seen.amax(dim=(-2, -1), keepdim=True) > 0, filled, usual)
 
 
 def pluecker_rays(camera: Camera, anchor: Tensor) -> Tensor:

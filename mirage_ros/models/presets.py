@@ -177,7 +177,7 @@ DEFAULT = Preset(
         "num_layers": 8,
     },
     branch_layers=(0, 2, 4, 6),
-    branch_inputs=("latents", "visible", "offset", "log_scale", "depth", "fill", "rays"),
+    branch_inputs=("latents", "visible", "offset", "log_scale", "depth", "fill", "rays", "layout", "layout_depth"),
     autoencoder={"channels": 8, "refine_blocks": 2},
     autoencoder_kind="frame",
     reader={"channels": 8, "stride": 4},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -57,6 +58,10 @@ def export(model: Path, out: Path, earlier: Path | None = None, share: float = 0
     for file in out.rglob("*.safetensors"):
         # They are written for their owner alone; an installed package is for everyone.
         file.chmod(0o644)
+    for file in out.rglob("config.json"):
+        # Where the run was is nobody's business.
+        config = {name: value for name, value in json.loads(file.read_text()).items() if name != "_name_or_path"}
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     return {
         part: sum(file.stat().st_size for file in (out / part).rglob("*.safetensors"))
         for part in PARTS

@@ -205,13 +205,21 @@ def stage_task(recipe: Recipe, stage: Stage, clips: ClipCache, held_out: ClipCac
 
 
 def starting_model(recipe: Recipe, stage: Stage) -> MirageTransformer:
-    """The transformer that a stage starts from, in float32: the weights of the stages before, or the source's."""
+    """The transformer that a stage starts from, in float32: the weights of the stages before, or the source's.
+
+    Raises:
+        ValueError: there is a branch already, and it takes other inputs than the preset's.
+    """
     preset = recipe.preset
     for folder in (recipe.model, recipe.source):
         if folder is None or not (folder / "transformer").is_dir():
             continue
         if (folder / "branch").is_dir() and stage in ("lora", "all"):
             model = load_transformer(folder)
+            assert model.branch is not None
+            inputs = tuple(model.branch.config["inputs"])
+            if inputs != preset.branch_inputs:
+                raise ValueError(f"inputs: expected {preset.branch_inputs} in {folder / 'branch'}, got {inputs}")
             if stage == "all":
                 model = MirageTransformer(merged_backbone(model), model.branch)
             break

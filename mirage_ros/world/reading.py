@@ -10,13 +10,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from mirage_ros.geometry import Camera
+from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.grids import splat_in_order
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.readout import Readout
 from mirage_ros.models import log_depth
-from mirage_ros.models.memory_input import assemble, pluecker_rays
+from mirage_ros.models.memory_input import assemble, fill_views, pluecker_rays
 from mirage_ros.models.presets import Preset
+from mirage_ros.world.layout import continue_planes
 from mirage_ros.world.unfolding import Unfolder
 
 # Source frames that are unfolded for one chunk: those whose elements win most cells. What only others show is read as
@@ -70,6 +71,10 @@ class Reading:
     def __getitem__(self, index: int | slice) -> Reading:
         chosen = slice(index, index + 1) if isinstance(index, int) else index
         return Reading(**{name: getattr(self, name)[chosen] for name in self.__dataclass_fields__})
+
+    def of_batch(self, index: int) -> Reading:
+        """One reading of a batch."""
+        return Reading(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
 
     def points(self, step: int = 2) -> Tensor:
         """(M, 3) places that the memory shows, every `step`-th row and column of cells; NaN where nothing."""
@@ -178,9 +183,25 @@ def branch_input(
         values["depth"] = log_depth.pack(reading.fine_depth, preset.log_depth_mean, preset.log_depth_std)
     if "rays" in inputs:
         values["rays"] = pluecker_rays(reading.camera, anchor).to(reading.latents)
+    if {"layout", "layout_depth"} & set(inputs):
+        values |= _layout(reading, preset)
     if ones is not None:
         values["ones"] = ones.to(reading.latents).expand(reading.latents.shape)
     return assemble(inputs, values, preset.latent_channels)
+
+
+def _layout(reading: Reading, preset: Preset) -> dict[str, Tensor]:
+    """The groups 'layout' and 'layout_depth' of a reading, with or without a batch."""
+    if reading.latents.ndim == 5:
+        each = [_layout(reading.of_batch(index), preset) for index in range(len(reading.latents))]
+        return {name: torch.stack([groups[name] for groups in each]) for name in each[0]}
+    layout = continue_planes(reading.latents, reading.visible, reading.depth, reading.camera, log_depth.FINE)
+    depth = torch.where(valid_depth(reading.fine_depth), reading.fine_depth, layout.depth)
+    # Whole cells only: a zero in a channel would be the mean depth.
+    known = torch.nn.functional.pixel_unshuffle(valid_depth(depth).float().unsqueeze(-3), log_depth.FINE)
+    packed = log_depth.pack(depth, preset.log_depth_mean, preset.log_depth_std)
+    filled = fill_views(packed, known.amin(dim=-3, keepdim=True))
+    return {"layout": layout.latents, "layout_depth": torch.where(known > 0, packed, filled)}
 
 
 def _sources(coarse: Readout) -> list[int]:

@@ -9,10 +9,11 @@ import pytest
 from mirage_ros.evaluation.plausibility import (
     LEAST_PATCHES,
     PATCH,
+    TRUTH,
     frechet_distance,
+    hidden_distance,
     hidden_patches,
     keep_patches,
-    kept_patches,
 )
 
 
@@ -40,9 +41,9 @@ def test_other_walls_are_nearer_than_fog_or_streaks():
     fog = np.stack([cv2.GaussianBlur(image, (0, 0), 8) for image in walls(0)])
     streaks = np.repeat(walls(0)[:, :, :1], 192, axis=2)
     others, blurred, streaked = (
-        frechet_distance(hidden_patches(images, EVERYWHERE), truth) for images in (walls(1), fog, streaks)
+        frechet_distance([hidden_patches(images, EVERYWHERE)], [truth]) for images in (walls(1), fog, streaks)
     )
-    assert frechet_distance(truth, truth) == pytest.approx(0, abs=1e-3)
+    assert frechet_distance([truth], [truth[:500], truth[500:]]) == pytest.approx(0, abs=1e-3)
     assert others < 0.2 * blurred
     assert others < 0.2 * streaked
 
@@ -60,11 +61,22 @@ def test_only_patches_that_are_mostly_hidden_count():
 
 def test_too_few_patches_have_no_distance():
     few = hidden_patches(walls(0), EVERYWHERE)[: LEAST_PATCHES - 1]
-    assert np.isnan(frechet_distance(few, few))
+    assert np.isnan(frechet_distance([few], [few]))
 
 
-def test_patches_of_all_cases_are_kept_together(tmp_path):
-    assert len(kept_patches(tmp_path, "mirage")) == 0
-    for case in ("a", "b"):
-        keep_patches(tmp_path, case, "mirage", hidden_patches(walls(0), EVERYWHERE))
-    assert kept_patches(tmp_path, "mirage").shape == (2 * 24 * 8 * 12, 192)
+def test_a_picture_smaller_than_a_patch_has_none():
+    assert hidden_patches(walls(0)[:, : PATCH - 1], EVERYWHERE[:, : PATCH - 1]).shape == (0, 192)
+
+
+def test_answers_are_compared_with_the_truth_of_the_same_cases(tmp_path):
+    """Also those of the method that is the truth: a run may keep both."""
+    for case, seed in (("a", 0), ("b/first", 1)):
+        keep_patches(tmp_path, case, hidden_patches(walls(seed), EVERYWHERE))
+        keep_patches(tmp_path, case, hidden_patches(walls(seed), EVERYWHERE), "truth")
+        keep_patches(tmp_path, case, hidden_patches(walls(seed + 5), EVERYWHERE), "mirage")
+    assert hidden_distance(tmp_path, "truth") == pytest.approx(0, abs=1e-6)
+    assert hidden_distance(tmp_path, "mirage") > 0
+    assert np.isnan(hidden_distance(tmp_path, "copy"))
+    keep_patches(tmp_path, "c", hidden_patches(walls(2), EVERYWHERE))
+    assert np.isnan(hidden_distance(tmp_path, "mirage"))
+    assert len(list((tmp_path / TRUTH).rglob("*.npy"))) == 3

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mirage_ros.models.branch import MemoryBranch
-from mirage_ros.models.memory_input import fill_smoothly, readout_channels
+from mirage_ros.models.memory_input import fill_smoothly, layout_channels, readout_channels
 from mirage_ros.models.presets import DEFAULT
 from mirage_ros.models.schedule import clean_estimate
 from mirage_ros.models.transformer import MirageTransformer
@@ -57,6 +57,24 @@ def test_a_frame_of_which_nothing_is_seen_begins_with_the_mean_of_the_others(new
     assert not clean[1].any()
 
 
+@torch.no_grad()
+def test_a_layout_is_trusted_by_half_before_training_and_as_learned_after(new_model) -> None:
+    backbone = new_model().backbone
+    branch = MemoryBranch.for_backbone(backbone, (0, 2), (*INPUTS, "layout"), 6, clean=True)
+    assert branch.correction.out_features == 4 * 7
+    memory = torch.zeros(1, 13, 3, 4, 6)
+    memory[:, 0, :, :, :3] = 1
+    memory[:, 1:7, :, :, :3] = 2.0
+    memory[:, 7:] = torch.where(memory[:, :1] > 0, 2.0, 6.0)
+    output = torch.zeros(1, 7, 3, 4, 6)
+    seen = (memory[:, :1] > 0).expand(1, 6, 3, 4, 6)
+    for trust, expected in ((0.0, 4.0), (20.0, 6.0), (-20.0, 2.0)):
+        output[:, 6] = trust
+        clean = branch.clean_estimate(output, memory)
+        assert torch.allclose(clean[~seen], torch.tensor(expected), atol=1e-4)
+        assert torch.allclose(clean[seen], torch.tensor(2.0), atol=1e-4)
+
+
 def test_smooth_filling_keeps_what_is_seen_and_stays_in_its_range() -> None:
     generator = torch.Generator().manual_seed(0)
     values = torch.rand(3, 2, 7, 11, generator=generator) + 1
@@ -102,6 +120,9 @@ def test_the_default_preset_corrects_latents_and_depth() -> None:
     # latents 0-7, visible 8, offset 9-10, log scale 11, depth 12-15.
     assert places == [*range(8), 12, 13, 14, 15]
     assert visible == 8
+    # fill 16-23, rays 24-29, layout 30-37, its depth 38-41.
+    assert layout_channels(DEFAULT.branch_inputs, 8, 12) == list(range(30, 42))
+    assert layout_channels(("latents", "visible", "depth", "layout"), 8, 12) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirage_ros.geometry import pinhole
-from mirage_ros.models.memory_input import assemble, fill_rows, input_channels, pluecker_rays
+from mirage_ros.models.memory_input import assemble, fill_rows, fill_views, input_channels, pluecker_rays
 from mirage_ros.trajectory import orbit
 
 
@@ -104,3 +104,15 @@ def test_wrong_inputs_are_refused_by_name(inputs: tuple[str, ...], change: dict,
 def test_unknown_double_and_no_groups_are_refused(inputs: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="inputs: expected different names out of latents, visible"):
         input_channels(inputs, 5)
+
+
+def test_a_view_that_shows_nothing_is_filled_with_the_mean_of_the_others() -> None:
+    values, seen = torch.zeros(2, 3, 5, 4, 6), torch.zeros(2, 3, 1, 4, 6)
+    seen[0, 0] = 1
+    values[0, 0] = torch.arange(5.0)[:, None, None]
+    seen[0, 1, :, :, :2] = 1
+    values[0, 1] = torch.arange(5.0)[:, None, None]
+    filled = fill_views(values, seen)
+    assert torch.allclose(filled[0], torch.arange(5.0)[:, None, None].expand(3, 5, 4, 6), atol=1e-5)
+    assert not filled[1].any()
+    assert torch.equal(fill_views(values[0], seen[0]), filled[0])

@@ -62,6 +62,9 @@ def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
     assert [line.split(":")[0] for line in printed.splitlines()] == ["backbone", "branch", "lora", "joint"]
 
     sizes = export(recipe.model, tmp_path / "weights")
+    configs = list((tmp_path / "weights").rglob("config.json"))
+    assert len(configs) == len(sizes)
+    assert not any(str(tmp_path) in config.read_text() for config in configs)
     assert list(sizes) == ["vae", "reader", "transformer", "branch"]
     whole, shipped = load_transformer(recipe.model).eval(), load_transformer(tmp_path / "weights").eval()
     assert not (tmp_path / "weights" / "lora").exists()

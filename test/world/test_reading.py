@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import torch
 
+from mirage_ros.geometry import Camera
 from mirage_ros.memory import IMAGINATION, SourceFrame
 from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.models.memory_input import input_channels
@@ -90,3 +91,33 @@ def test_readings_join_and_split(frame_world, walk):
     for name in ("latents", "visible", "depth", "fine_depth"):
         torch.testing.assert_close(getattr(joined, name), getattr(reading, name), equal_nan=True)
     assert torch.equal(joined.camera.cam2world, reading.camera.cam2world)
+
+
+def test_a_batch_of_readings_has_the_layouts_of_each(frame_world, walk):
+    scene = walk(9)
+    preset = frame_world.preset
+    readings = [
+        read_views(observed(frame_world, scene, count), scene.camera[4:6].resized(8, 12), preset, None)
+        for count in (1, 2)
+    ]
+    names = [name for name in Reading.__dataclass_fields__ if name != "camera"]
+    camera = readings[0].camera
+    both = Camera(
+        torch.stack([reading.camera.intrinsics.expand(2, 3, 3) for reading in readings]),
+        torch.stack([reading.camera.cam2world for reading in readings]),
+        camera.height,
+        camera.width,
+    )
+    batch = Reading(**{name: torch.stack([getattr(r, name) for r in readings]) for name in names}, camera=both)
+    inputs = ("latents", "visible", "layout", "layout_depth")
+    anchor = torch.eye(4, dtype=torch.float64)
+    stacked = branch_input(inputs, batch, anchor.expand(2, 4, 4), preset)
+    for index, reading in enumerate(readings):
+        alone = branch_input(inputs, reading, anchor, preset)
+        assert torch.equal(stacked[index], alone)
+        channels = reading.latents.shape[1]
+        seen = reading.visible[:, 0] > 0
+        # What is seen stays as it is, and everything has a depth.
+        layout = alone[channels + 1 : 2 * channels + 1]
+        assert torch.equal(layout[:, seen], reading.latents.transpose(0, 1)[:, seen])
+        assert torch.isfinite(alone).all()
