@@ -112,6 +112,8 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
             continue
         folder = recipe.folder / phase
         if resume and (folder / DONE).is_file():
+            if int(os.environ.get("RANK", "0")) == 0:
+                print(f"{phase}: done before, see {folder}; --fresh trains it anew", flush=True)
             continue
         torch.manual_seed(recipe.loops[phase].seed)
         figures = finished[phase](recipe.loops[phase], folder)

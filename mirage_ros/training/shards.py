@@ -100,7 +100,10 @@ def shard_paths(folder: str | Path) -> list[Path]:
     """
     found = sorted(Path(folder).glob("*.tar"))
     if not found:
-        raise FileNotFoundError(f"data: {folder} holds no shard (*.tar); make them with `mirage data --out {folder}`")
+        raise FileNotFoundError(
+            f"data: {folder} holds no shard (*.tar); make them with `mirage data --out {folder}`, "
+            "and --split held-out if they are to measure or validate on"
+        )
     return found
 
 
