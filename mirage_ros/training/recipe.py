@@ -185,10 +185,17 @@ def _train_reader(
 
 
 def load_reader(recipe: Recipe) -> UnfoldReader | None:
-    """The finished reader of a run; None where the preset has none."""
+    """The finished reader of a run, or of its source; None where the preset has none.
+
+    Raises:
+        FileNotFoundError: there should be one.
+    """
     if recipe.preset.reader is None:
         return None
-    reader = load_part(UnfoldReader, recipe.model, "reader").eval()
+    folder = recipe.model if (recipe.model / "reader").is_dir() else recipe.source
+    if folder is None or not (folder / "reader").is_dir():
+        raise FileNotFoundError(f"reader: {recipe.model} has none; train the reader first or give a source")
+    reader = load_part(UnfoldReader, folder, "reader").eval()
     channels_last(reader)
     return reader
 

@@ -12,14 +12,14 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from mirage_ros.models.loading import load_autoencoder, load_part, load_transformer
-from mirage_ros.models.presets import TEST
+from mirage_ros.models.presets import DEFAULT, TEST
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.autoencoder import AutoencoderSettings
 from mirage_ros.training.export import export
 from mirage_ros.training.measure import measure
 from mirage_ros.training.reader import ReaderSettings
-from mirage_ros.training.recipe import PHASES, Recipe, run, windows
+from mirage_ros.training.recipe import PHASES, Recipe, load_reader, run, windows
 from mirage_ros.training.samples import StageSettings
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.task import LoopSettings
@@ -137,3 +137,15 @@ def test_windows_of_a_causal_autoencoder_are_encoded_whole(new_clips, tmp_path):
     assert data.window(0, np.arange(9)).shape == (3, 6, 4, 6)
     assert data.latents(0, np.arange(2)).shape == (2, 6, 4, 6)
     assert data.depth(0, np.arange(2), keep=True).shape == (2, 8, 12)
+
+
+def test_a_run_without_a_reader_takes_that_of_its_source(tmp_path):
+    recipe = Recipe(DEFAULT, tmp_path / "run", tmp_path, tmp_path, {})
+    with pytest.raises(
+        FileNotFoundError, match=r"reader: .*run/model has none; .* give a source"
+    ):
+        load_reader(recipe)
+    shipped = Path(__file__).parents[2] / "weights" / "default"
+    assert load_reader(replace(recipe, source=shipped)) is not None
+    with pytest.raises(FileNotFoundError, match="reader:"):
+        load_reader(replace(recipe, source=tmp_path))
