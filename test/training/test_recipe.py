@@ -141,9 +141,7 @@ def test_windows_of_a_causal_autoencoder_are_encoded_whole(new_clips, tmp_path):
 
 def test_a_run_without_a_reader_takes_that_of_its_source(tmp_path):
     recipe = Recipe(DEFAULT, tmp_path / "run", tmp_path, tmp_path, {})
-    with pytest.raises(
-        FileNotFoundError, match=r"reader: .*run/model has none; .* give a source"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"reader: .*run/model has none; .* give a source"):
         load_reader(recipe)
     shipped = Path(__file__).parents[2] / "weights" / "default"
     assert load_reader(replace(recipe, source=shipped)) is not None
