@@ -31,11 +31,15 @@ class TokenMemory:
     Args:
         world: the model.
         pixels: lift at the resolution of the depth.
+
+    Attributes:
+        first_camera: of the first frame that was written, None before.
     """
 
     def __init__(self, world: WorldModel, *, pixels: bool) -> None:
         self._memory = LatentMemory(world.parts.autoencoder.channels, world.device, torch.int8)
         self._pixels = pixels
+        self.first_camera: Camera | None = None
 
     def __len__(self) -> int:
         return len(self._memory)
@@ -57,6 +61,8 @@ class TokenMemory:
         Raises:
             ValueError: an argument does not fit, or depth that is lifted pixel by pixel exceeds 256 rows or columns.
         """
+        if self.first_camera is None and len(latents):
+            self.first_camera = camera[0]
         if self._pixels:
             latents = F.interpolate(latents.float(), size=depth.shape[-2:], mode="bilinear", align_corners=False)
         return self._memory.write(latents, depth, camera, keep)
@@ -68,7 +74,7 @@ class TokenMemory:
     def fork(self) -> TokenMemory:
         """The same content, which goes its own way."""
         twin = object.__new__(TokenMemory)
-        twin._memory, twin._pixels = self._memory.fork(), self._pixels
+        twin._memory, twin._pixels, twin.first_camera = self._memory.fork(), self._pixels, self.first_camera
         return twin
 
 

@@ -30,7 +30,12 @@ class RgbMemory:
     about what is stored.
 
     A point holds 12 bytes of position, 2 of size and 3 of colour. At `max_bytes` the oldest points go.
+
+    Attributes:
+        first_camera: of the first frame that was written, None before.
     """
+
+    first_camera: Camera | None
 
     def __init__(
         self,
@@ -104,6 +109,8 @@ class RgbMemory:
             raise ValueError(f"keep: expected {tuple(depth.shape)} like depth, got {tuple(keep.shape)}")
         report = WriteReport()
         resized = camera.resized(*depth.shape[1:])
+        if self.first_camera is None and len(depth):
+            self.first_camera = resized[0]
         order = tile_order(depth.shape[1], depth.shape[2], depth.device)
         for t in range(len(depth)):
             report += self._write_frame(depth[t], resized[t], None if keep is None else keep[t], colour[t], order)
@@ -194,7 +201,7 @@ class RgbMemory:
 
     def clear(self) -> None:
         """Forget everything and free the buffers."""
-        self._store = PointStore({"colour": ((3,), torch.uint8)}, self.device)
+        self._store, self.first_camera = PointStore({"colour": ((3,), torch.uint8)}, self.device), None
 
 
 def fill_holes(image: Tensor, visible: Tensor) -> Tensor:

@@ -51,6 +51,9 @@ class ViewMemory:
 
     A view holds its latents and its depth on the latent grid (float16 each); a surfel 14 bytes and 2 for each of 8
     views. At `max_bytes` the oldest views go, and the oldest surfels where they need the room.
+
+    Attributes:
+        first_camera: of the first view that was written, None before.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class ViewMemory:
         self._views: dict[int, View] = {}
         self._next = 0
         self._surfels = self._new_surfels()
+        self.first_camera: Camera | None = None
 
     def _new_surfels(self) -> PointStore:
         return PointStore({"seen": ((_VIEWS,), torch.int16)}, self.device)
@@ -117,6 +121,8 @@ class ViewMemory:
         if depth.ndim != 3 or len(depth) != len(latents) or camera.batch_shape != depth.shape[:1]:
             raise ValueError(f"depth: expected {len(latents)} images (T, H, W) and cameras, got {tuple(depth.shape)}")
         report = WriteReport()
+        if self.first_camera is None and len(latents):
+            self.first_camera = camera[0]
         for t in range(len(latents)):
             report += self._write_view(latents[t], depth[t], camera[t], None if keep is None else keep[t])
         return report
@@ -225,4 +231,4 @@ class ViewMemory:
 
     def clear(self) -> None:
         """Forget everything and free the buffers."""
-        self._views, self._next, self._surfels = {}, 0, self._new_surfels()
+        self._views, self._next, self._surfels, self.first_camera = {}, 0, self._new_surfels(), None

@@ -6,6 +6,7 @@ a memory for each.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -17,6 +18,7 @@ from mirage_ros.memory.readout import Readout
 from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.world.reading import Reading, as_reading
+from mirage_ros.world.room import Room, fit_room
 
 
 @torch.no_grad()
@@ -28,6 +30,8 @@ def read_sources(
     reader: UnfoldReader | None,
     rule: str = "nearest",
     observed: int | None = None,
+    *,
+    with_room: bool = False,
 ) -> Reading:
     """Read source frames.
 
@@ -39,17 +43,25 @@ def read_sources(
         reader: learned reader; None reads whole tokens by `rule`.
         rule: 'nearest' or 'strict'.
         observed: how many frames, the first ones, are never hidden by the others; all alike by default.
+        with_room: fit a room to the observed frames of each clip.
 
     Returns:
         a reading whose tensors have the batch in front.
     """
     coarse_depth = depth[..., FINE // 2 :: FINE, FINE // 2 :: FINE]
-    if reader is None:
-        with torch.autocast(latents.device.type, enabled=False):
-            first = depth.shape[-3] if observed is None else observed
-            return as_reading(splat_in_order(latents, coarse_depth, sources, targets, first, rule), targets)
-    read = reader(latents, depth, sources, targets, partial(exact_splat, observed=observed), coarse_depth)
-    return as_reading(read.coarse, targets, (read.latents, read.visible, read.fine))
+    first = depth.shape[-3] if observed is None else observed
+    # In half precision poses would be no poses any more.
+    with torch.autocast(latents.device.type, enabled=False):
+        rooms = [
+            fit_room(latents[i, :first].float(), coarse_depth[i, :first], sources[i][:first])
+            for i in range(len(latents) if with_room else 0)
+        ]
+        if reader is None:
+            reading = as_reading(splat_in_order(latents, coarse_depth, sources, targets, first, rule), targets)
+    if reader is not None:
+        read = reader(latents, depth, sources, targets, partial(exact_splat, observed=observed), coarse_depth)
+        reading = as_reading(read.coarse, targets, (read.latents, read.visible, read.fine))
+    return replace(reading, room=tuple(rooms)) if with_room else reading
 
 
 def exact_splat(
@@ -69,6 +81,10 @@ def forget(reading: Reading, samples: Tensor) -> Reading:
         samples: (B,) bool.
     """
     gone = samples[:, None, None, None, None]
+    room = reading.room
+    if isinstance(room, tuple):
+        unknown = Room.unknown(reading.latents.shape[2], reading.latents.device)
+        room = tuple(unknown if lost else own for own, lost in zip(room, samples.tolist(), strict=True))
     return Reading(
         latents=torch.where(gone, 0.0, reading.latents),
         visible=torch.where(gone, 0.0, reading.visible),
@@ -78,6 +94,7 @@ def forget(reading: Reading, samples: Tensor) -> Reading:
         offset=torch.where(gone, 0.0, reading.offset),
         log_scale=torch.where(gone, 0.0, reading.log_scale),
         camera=reading.camera,
+        room=room,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +18,7 @@ from mirage_ros.models import log_depth
 from mirage_ros.models.memory_input import assemble, fill_views, pluecker_rays
 from mirage_ros.models.presets import Preset
 from mirage_ros.world.layout import continue_planes
+from mirage_ros.world.room import Room, room_of
 from mirage_ros.world.unfolding import Unfolder
 
 # Source frames that are unfolded for one chunk: those whose elements win most cells. What only others show is read as
@@ -54,6 +55,8 @@ class Reading:
         offset: (T, 2, h, w) cells from the cell's centre to the element.
         log_scale: (T, 1, h, w) logarithm of the element's size in target cells.
         camera: (T,) at latent resolution.
+        room: that the memory tells of around these frames, beyond what they show; of a batch one for each. Only for
+            branches that have walls and floors continued.
     """
 
     latents: Tensor
@@ -64,17 +67,23 @@ class Reading:
     offset: Tensor
     log_scale: Tensor
     camera: Camera
+    room: Room | tuple[Room, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def __getitem__(self, index: int | slice) -> Reading:
         chosen = slice(index, index + 1) if isinstance(index, int) else index
-        return Reading(**{name: getattr(self, name)[chosen] for name in self.__dataclass_fields__})
+        return replace(self, **{name: getattr(self, name)[chosen] for name in self._per_frame()})
 
     def of_batch(self, index: int) -> Reading:
         """One reading of a batch."""
-        return Reading(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+        room = self.room[index] if isinstance(self.room, tuple) else self.room
+        return replace(self, room=room, **{name: getattr(self, name)[index] for name in self._per_frame()})
+
+    @classmethod
+    def _per_frame(cls) -> list[str]:
+        return [name for name in cls.__dataclass_fields__ if name != "room"]
 
     def points(self, step: int = 2) -> Tensor:
         """(M, 3) places that the memory shows, every `step`-th row and column of cells; NaN where nothing."""
@@ -86,7 +95,7 @@ class Reading:
 
     @classmethod
     def joined(cls, parts: Sequence[Reading]) -> Reading:
-        """Frames of several readings in order."""
+        """Frames of several readings in order; the room is that of the first."""
         first = parts[0].camera
         camera = Camera(
             torch.cat([part.camera.intrinsics.expand(len(part), 3, 3) for part in parts]),
@@ -94,11 +103,14 @@ class Reading:
             first.height,
             first.width,
         )
-        names = [name for name in cls.__dataclass_fields__ if name != "camera"]
-        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names}, camera=camera)
+        names = [name for name in cls._per_frame() if name != "camera"]
+        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        return cls(**joined, camera=camera, room=parts[0].room)
 
 
-def read_views(memory: ReadableMemory, camera: Camera, preset: Preset, unfolder: Unfolder | None) -> Reading:
+def read_views(
+    memory: ReadableMemory, camera: Camera, preset: Preset, unfolder: Unfolder | None, *, with_room: bool = False
+) -> Reading:
     """Read the memory by the preset's rule.
 
     With the rule 'unfold' the latents of the source frames are unfolded, splatted at twice the latent resolution and
@@ -109,6 +121,7 @@ def read_views(memory: ReadableMemory, camera: Camera, preset: Preset, unfolder:
         camera: (T,) at latent resolution, where the memory is.
         preset: gives the rule.
         unfolder: networks of the rule 'unfold'.
+        with_room: fit a room to what was observed.
     """
     unfolding = preset.read_rule == "unfold" and unfolder is not None and isinstance(memory, LatentMemory)
     if isinstance(memory, LatentMemory):
@@ -123,7 +136,8 @@ def read_views(memory: ReadableMemory, camera: Camera, preset: Preset, unfolder:
         sources = _sources(coarse)
         if sources:
             unfolded = _unfold(memory, sources, camera, coarse, unfolder, preset.observed_first)
-    return as_reading(coarse, camera, unfolded)
+    reading = as_reading(coarse, camera, unfolded)
+    return replace(reading, room=room_of(memory, camera)) if with_room else reading
 
 
 def as_reading(coarse: Readout, camera: Camera, unfolded: tuple[Tensor, Tensor, Readout] | None = None) -> Reading:
@@ -165,13 +179,17 @@ def branch_input(
 
     Args:
         inputs: the branch's groups, see `memory_input.GROUPS`.
-        reading: of target and preceding frames; its tensors may have a batch in front, and the result has it too.
+        reading: of target and preceding frames; its tensors may have a batch in front, and the result has it too. With
+            a room for the groups of the layout.
         anchor: (..., 4, 4) cam2world that rays are relative to: the first target camera.
         preset: gives channels and the statistics of log depth.
         ones: (T, C, h, w) latents of an all-ones video, for the group of that name.
 
     Returns:
         (..., K, T, h, w).
+
+    Raises:
+        ValueError: the reading lacks a room.
     """
     values = {
         "latents": reading.latents,
@@ -183,11 +201,16 @@ def branch_input(
         values["depth"] = log_depth.pack(reading.fine_depth, preset.log_depth_mean, preset.log_depth_std)
     if "rays" in inputs:
         values["rays"] = pluecker_rays(reading.camera, anchor).to(reading.latents)
-    if {"layout", "layout_depth"} & set(inputs):
+    if has_layout(inputs):
         values |= _layout(reading, preset)
     if ones is not None:
         values["ones"] = ones.to(reading.latents).expand(reading.latents.shape)
     return assemble(inputs, values, preset.latent_channels)
+
+
+def has_layout(inputs: Sequence[str]) -> bool:
+    """Whether the branch's groups need a reading with a room."""
+    return bool({"layout", "layout_depth"} & set(inputs))
 
 
 def _layout(reading: Reading, preset: Preset) -> dict[str, Tensor]:
@@ -195,7 +218,11 @@ def _layout(reading: Reading, preset: Preset) -> dict[str, Tensor]:
     if reading.latents.ndim == 5:
         each = [_layout(reading.of_batch(index), preset) for index in range(len(reading.latents))]
         return {name: torch.stack([groups[name] for groups in each]) for name in each[0]}
-    layout = continue_planes(reading.latents, reading.visible, reading.depth, reading.camera, log_depth.FINE)
+    if not isinstance(reading.room, Room):
+        raise ValueError(f"room: expected one for the layout in the branch's input, got {reading.room!r}")
+    layout = continue_planes(
+        reading.latents, reading.visible, reading.depth, reading.camera, reading.room, log_depth.FINE
+    )
     depth = torch.where(valid_depth(reading.fine_depth), reading.fine_depth, layout.depth)
     # Whole cells only: a zero in a channel would be the mean depth.
     known = torch.nn.functional.pixel_unshuffle(valid_depth(depth).float().unsqueeze(-3), log_depth.FINE)

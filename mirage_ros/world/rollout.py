@@ -22,7 +22,7 @@ from mirage_ros.world.denoise import Conditions
 from mirage_ros.world.frames import enlarge
 from mirage_ros.world.history import History, PastFrame
 from mirage_ros.world.plan import Span
-from mirage_ros.world.reading import Reading, branch_input, read_views
+from mirage_ros.world.reading import Reading, branch_input, has_layout, read_views
 from mirage_ros.world.results import STAGES, ImaginedChunk
 
 if TYPE_CHECKING:
@@ -93,7 +93,11 @@ class Rollout:
             stride = parts.autoencoder.strides[0]
             cameras = self.trajectory[span.start : span.stop : stride]
             rows, columns = parts.latent_size
-            reading = read_views(self.memory, cameras.resized(rows, columns), preset, parts.unfolder)
+            branch = parts.transformer.branch
+            inputs = () if branch is None else tuple(branch.config["inputs"])
+            reading = read_views(
+                self.memory, cameras.resized(rows, columns), preset, parts.unfolder, with_room=has_layout(inputs)
+            )
             known, fixed = self._known(reading)
             clean_frames = 0
             if self.tail is not None or self.first is not None:
@@ -106,10 +110,9 @@ class Rollout:
             past = tail.past if tail is not None else ()
             references = self.history.references(reading.points(), preset.references, past)
             memory = None
-            if parts.transformer.branch is not None:
+            if branch is not None:
                 anchor = reading.camera.cam2world[0]
                 shown = reading if tail is None or tail.reading is None else Reading.joined([reading, tail.reading])
-                inputs = tuple(parts.transformer.branch.config["inputs"])
                 memory = branch_input(inputs, shown, anchor, preset, parts.ones(inputs, len(shown)))[None]
         conditions = Conditions(
             references=torch.stack([frame.latents for frame in references], dim=1)[None] if references else empty[None],

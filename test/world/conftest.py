@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,9 @@ import torch
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.perception.given import NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
+from mirage_ros.trajectory import look_at
 from mirage_ros.world.model import WorldModel
+from mirage_ros.world.room import Room
 
 SIZE = (32, 48)
 
@@ -51,6 +53,61 @@ def make_walk(count: int, step: float = 0.05, height: int = SIZE[0], width: int 
 @pytest.fixture(scope="session")
 def walk():
     return make_walk
+
+
+class House:
+    """A room around the origin, its floor at zero, as a camera sees it."""
+
+    rows, columns = 32, 48
+    # Metres.
+    length, width, height = 5.0, 4.0, 2.6
+    # Planes as (normal into the room, distance, colour).
+    walls = (
+        ((1.0, 0.0, 0.0), -length / 2, 1.0),
+        ((-1.0, 0.0, 0.0), -length / 2, 2.0),
+        ((0.0, 1.0, 0.0), -width / 2, 3.0),
+        ((0.0, -1.0, 0.0), -width / 2, 4.0),
+        ((0.0, 0.0, 1.0), 0.0, 5.0),
+        ((0.0, 0.0, -1.0), -height, 6.0),
+    )
+    floor = walls[4:5]
+
+    def camera_at(self, eye: tuple[float, float, float], target: tuple[float, float, float]) -> Camera:
+        pose = look_at(torch.tensor([eye], dtype=torch.float64), torch.tensor([target], dtype=torch.float64))
+        return pinhole(self.rows, self.columns, focal=30.0, cam2world=pose)
+
+    def look(self, camera: Camera, resolution: int = 1, walls=walls) -> tuple[torch.Tensor, torch.Tensor]:
+        """Depth and colour (T, h, w) of the walls."""
+        fine = camera.resized(camera.height * resolution, camera.width * resolution)
+        rays, eyes = fine.rays(), fine.cam2world[:, None, None, :3, 3]
+        depths = []
+        for normal, distance, _ in walls:
+            towards = torch.tensor(normal, dtype=rays.dtype)
+            depth = (distance - eyes @ towards) / (rays @ towards)
+            depths.append(torch.where((rays @ towards < 0) & (depth > 0), depth, torch.inf))
+        depth, which = torch.stack(depths).min(dim=0)
+        return depth.float(), torch.tensor([colour for *_, colour in walls])[which]
+
+    def readout(self, camera: Camera, seen: torch.Tensor, walls=walls) -> tuple[torch.Tensor, ...]:
+        """Latents, visibility and depth of a readout that shows some of it."""
+        depth, colour = self.look(camera, walls=walls)
+        latents = torch.where(seen, colour, 0.0).unsqueeze(1)
+        return latents, seen.float().unsqueeze(1), torch.where(seen, depth, torch.nan)
+
+    def nothing(self) -> torch.Tensor:
+        """No cell of a view is seen."""
+        return torch.zeros(1, self.rows, self.columns, dtype=torch.bool)
+
+    @staticmethod
+    def seen_walls(room: Room) -> Room:
+        """The room without the walls that are guessed."""
+        names = ("normals", "distances", "looks", "spreads", "guessed")
+        return replace(room, **{name: getattr(room, name)[~room.guessed] for name in names})
+
+
+@pytest.fixture(scope="session")
+def house():
+    return House()
 
 
 @pytest.fixture(scope="session", autouse=True)

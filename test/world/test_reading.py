@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pytest
 import torch
 
 from mirage_ros.geometry import Camera
@@ -77,10 +78,17 @@ def test_the_branch_gets_every_group_of_the_preset(frame_world, walk):
     scene = walk(9)
     memory = observed(frame_world, scene)
     preset = frame_world.preset
-    reading = read_views(memory, scene.camera[:3].resized(8, 12), preset, frame_world.parts.unfolder)
+    reading = read_views(memory, scene.camera[:3].resized(8, 12), preset, frame_world.parts.unfolder, with_room=True)
     tensor = branch_input(preset.branch_inputs, reading, reading.camera.cam2world[0], preset)
     assert tensor.shape == (input_channels(preset.branch_inputs, preset.latent_channels), 3, 8, 12)
     assert tensor.isfinite().all()
+
+
+def test_a_layout_needs_a_room(frame_world, walk):
+    scene = walk(9)
+    reading = read_views(observed(frame_world, scene), scene.camera[:3].resized(8, 12), frame_world.preset, None)
+    with pytest.raises(ValueError, match="room: expected"):
+        branch_input(frame_world.preset.branch_inputs, reading, reading.camera.cam2world[0], frame_world.preset)
 
 
 def test_readings_join_and_split(frame_world, walk):
@@ -97,10 +105,10 @@ def test_a_batch_of_readings_has_the_layouts_of_each(frame_world, walk):
     scene = walk(9)
     preset = frame_world.preset
     readings = [
-        read_views(observed(frame_world, scene, count), scene.camera[4:6].resized(8, 12), preset, None)
+        read_views(observed(frame_world, scene, count), scene.camera[4:6].resized(8, 12), preset, None, with_room=True)
         for count in (1, 2)
     ]
-    names = [name for name in Reading.__dataclass_fields__ if name != "camera"]
+    names = [name for name in Reading.__dataclass_fields__ if name not in ("camera", "room")]
     camera = readings[0].camera
     both = Camera(
         torch.stack([reading.camera.intrinsics.expand(2, 3, 3) for reading in readings]),
@@ -108,7 +116,11 @@ def test_a_batch_of_readings_has_the_layouts_of_each(frame_world, walk):
         camera.height,
         camera.width,
     )
-    batch = Reading(**{name: torch.stack([getattr(r, name) for r in readings]) for name in names}, camera=both)
+    batch = Reading(
+        **{name: torch.stack([getattr(r, name) for r in readings]) for name in names},
+        camera=both,
+        room=tuple(r.room for r in readings),
+    )
     inputs = ("latents", "visible", "layout", "layout_depth")
     anchor = torch.eye(4, dtype=torch.float64)
     stacked = branch_input(inputs, batch, anchor.expand(2, 4, 4), preset)
