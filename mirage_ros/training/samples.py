@@ -35,9 +35,11 @@ class StageSettings:
             rollout is not what a camera saw.
         gradient_checkpointing: recompute blocks in the backward pass: less memory, a third more time.
         least_sigma: errors of a clean estimate are weighted by 1 / sigma squared down to this level.
-        picture_weight: of the squared error of decoded pixels, for networks that estimate clean latents of single
+        picture_weight: of the error of decoded pixels, for networks that estimate clean latents of single
             frames: a mean of plausible latents decodes to patches, not to the mean of plausible pictures.
         pictures: target frames of each sample that are decoded for it.
+        edges: in what is hidden, count the absolute error of clean estimates and of their pictures rather than the
+            squared one; see `losses.square_where_seen`.
     """
 
     chunks: tuple[int, ...] = (3, 5, 9)
@@ -54,6 +56,7 @@ class StageSettings:
     least_sigma: float = 0.4
     picture_weight: float = 50.0
     pictures: int = 2
+    edges: bool = True
 
     def fitting(self, preset: Preset) -> StageSettings:
         """These settings with chunks no longer than the preset's, and the noise levels that its sampler visits."""

@@ -27,15 +27,17 @@ from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import TRAIN_TIMESTEPS, add_noise, clean_estimate, shift_sigmas
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.latents import SKY_DEPTH
-from mirage_ros.training.losses import masked_mean
+from mirage_ros.training.losses import masked_mean, square_where_seen
 from mirage_ros.training.memories import forget, measured, read_sources
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.samples import StageSettings, draw_chunk
 from mirage_ros.training.task import Rows, Task
 from mirage_ros.training.unrolled import OWN_SOURCES, applies, own_memory
 from mirage_ros.training.windows import Windows
-from mirage_ros.world.reading import Reading, branch_input
+from mirage_ros.world.reading import Reading, branch_input, has_layout
 
+# Usual errors of normalised latents and of pictures in what is hidden.
+LATENT_UNIT, PICTURE_UNIT = 1.0, 0.1
 Stage = Literal["backbone", "branch", "lora", "all"]
 STAGES: tuple[Stage, ...] = ("backbone", "branch", "lora", "all")
 
@@ -138,26 +140,28 @@ class StageTask(Task):
         noisy = torch.where(level > 0, add_noise(start, noise, level), targets)
         prompts = ["" if clip < 0 else self._data.clips.prompt(clip) for clip in batch["clip"].tolist()]
         flow = self.predict(noisy, sigmas, references, preceding, memory, self.context(prompts))
+        if reading is None:
+            seen = torch.zeros_like(noisy[:, :1, 1:])
+        else:
+            seen = reading.visible.transpose(1, 2)[:, :, 1 : targets.shape[2]]
         estimate = None
         if self.model.branch is None or self.model.branch.correction is None:
             error = (flow - (noise - start))[:, :, 1:].square()
         else:
             weight = level.clamp(min=own.least_sigma)[:, :, 1:]
             estimate = clean_estimate(noisy, flow, level)
-            error = ((estimate - targets)[:, :, 1:] / weight).square()
+            difference = (estimate - targets)[:, :, 1:] / weight
+            error = self._penalty(difference, seen, LATENT_UNIT)
         # What follows the readout anyway is not the network's to get right.
         counted = (~self.moving(batch) & ~fixed)[:, :, 1:].float().expand_as(error)
-        if reading is None:
-            seen = torch.zeros_like(counted)
-        else:
-            seen = reading.visible.transpose(1, 2)[:, :, 1 : targets.shape[2]].expand_as(error)
         losses = {
             "loss": masked_mean(error, counted),
             "seen": masked_mean(error, counted * seen),
             "hidden": masked_mean(error, counted * (1 - seen)),
         }
         if estimate is not None and own.picture_weight > 0:
-            losses["picture"] = self._picture(torch.where(fixed, start, estimate), batch)
+            cells = torch.cat([torch.ones_like(seen[:, :, :1]), seen], dim=2)
+            losses["picture"] = self._picture(torch.where(fixed, start, estimate), cells, batch)
             losses["loss"] = losses["loss"] + own.picture_weight * losses["picture"]
         return losses
 
@@ -184,16 +188,22 @@ class StageTask(Task):
         """Latents (B, C, F, h, w) after decoding and encoding."""
         return self._autoencoder[0].encode(self._autoencoder[0].decode(latents))
 
-    def _picture(self, latents: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Squared error of some frames of latents (B, C, F, h, w), decoded, where nothing moves."""
+    def _penalty(self, error: Tensor, seen: Tensor, unit: float) -> Tensor:
+        return square_where_seen(error, seen, unit) if self.settings.edges else error.square()
+
+    def _picture(self, latents: Tensor, seen: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Error of some frames of latents (B, C, F, h, w), decoded, where nothing moves; seen (B, 1, F, h, w)."""
         drawn = batch["drawn"]
         autoencoder = self._autoencoder[0]
         assert isinstance(autoencoder, FrameAutoencoder)
         frames = latents.transpose(1, 2)[:, :, : autoencoder.channels]
-        picked = frames[torch.arange(len(drawn), device=drawn.device)[:, None], drawn]
+        rows = torch.arange(len(drawn), device=drawn.device)[:, None]
+        picked, cells = frames[rows, drawn], seen.transpose(1, 2)[rows, drawn].flatten(0, 1)
         # Not clamped: what is drawn too bright must be told so.
         pictures = autoencoder.decode_images(picked.flatten(0, 1))[0].float()
-        return masked_mean((pictures - batch["images"].flatten(0, 1)).square(), batch["static"].flatten(0, 1))
+        error = pictures - batch["images"].flatten(0, 1)
+        shown = nn.functional.interpolate(cells.float(), size=error.shape[-2:], mode="nearest")
+        return masked_mean(self._penalty(error, shown, PICTURE_UNIT), batch["static"].flatten(0, 1))
 
     def context(self, prompts: Sequence[str]) -> Tensor:
         """(B, L, D) context tokens of prompts; those of no text for presets without."""
@@ -217,7 +227,9 @@ class StageTask(Task):
         rule = self.preset.read_rule if self.preset.read_rule != "unfold" else "nearest"
         latents, depth = batch["source_latents"], batch["source_depth"]
         observed = latents.shape[1] - own if self.preset.observed_first else None
-        return read_sources(latents, depth, sources, views, self._frozen[0], rule, observed)
+        branch = self.model.branch
+        room = branch is not None and has_layout(tuple(branch.config["inputs"]))
+        return read_sources(latents, depth, sources, views, self._frozen[0], rule, observed, with_room=room)
 
     def memory(self, reading: Reading) -> Tensor:
         """(B, K, F, h, w) input of the memory branch."""

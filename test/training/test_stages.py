@@ -112,8 +112,15 @@ def test_pictures_of_some_targets_are_part_of_the_loss(new_task):
     truth = task.clean(batch)[0]
     drawn = torch.stack([task._autoencoder[0].decode_images(b["targets"])[0] for b in unbatched(batch)])
     drawn = torch.stack([pictures[places] for pictures, places in zip(drawn, batch["drawn"], strict=True)])
-    error = (drawn - batch["images"]).square() * batch["static"]
-    assert torch.allclose(task._picture(truth, batch), error.sum() / (3 * batch["static"].sum()), rtol=1e-4)
+    difference, static = drawn - batch["images"], batch["static"]
+    nothing = torch.zeros_like(truth[:, :1])
+    # Where something is seen the square counts; elsewhere about the absolute error, in tenths.
+    for seen, error in ((nothing + 1, difference.square()), (nothing, 0.1 * difference.abs())):
+        mean = (error * static).sum() / (3 * static.sum())
+        assert torch.allclose(task._picture(truth, seen, batch), mean, atol=1e-3)
+    plain = new_task(picture_weight=3.0, pictures=1, edges=False)
+    square = (difference.square() * static).sum() / (3 * static.sum())
+    assert torch.allclose(plain._picture(truth, nothing, batch), square, rtol=1e-4)
 
 
 def test_what_follows_the_readout_anyway_is_left_out_of_the_loss(new_task):
