@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "view": ("mirage_ros.view", "show a running node live in Rerun"),
     "data": ("mirage_ros.training.data", "render training clips from the simulator, or cut them out of recorded walks"),
     "train": ("mirage_ros.training.train", "train a preset, phase by phase; again to go on"),
+    "measure": ("mirage_ros.training.measure", "measure the parts of a model on held-out clips, one by one"),
     "rank": ("mirage_ros.evaluation.ranking", "rank a planner's moves by imagined views, against the truth"),
     "bench": ("mirage_ros.bench.__main__", "measure a part: rollout, memory, perception, node, soak, sim, conversions"),
 }

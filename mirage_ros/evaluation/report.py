@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mirage_ros.evaluation.plausibility import hidden_distance
+from mirage_ros.evaluation.plausibility import LEAST_PATCHES, hidden_distance
 from mirage_ros.evaluation.scores import BY_CHUNK, COLUMNS, chunk_summary, summary
 from mirage_ros.media import contact_sheet, save_png
 
@@ -43,15 +43,18 @@ def write_report(folder: Path, rows: Rows, settings: Mapping[str, Any], descript
     figures = _strict({"settings": dict(settings), "methods": summaries, "chunks": chunks})
     (folder / "summary.json").write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
     tables = [markdown(summaries)]
-    (folder / "table.md").write_text(tables[0])
+    note = ""
+    if not any(math.isfinite(values["hidden_distance"][0]) for values in summaries.values()):
+        note = f"{COLUMNS['hidden_distance'][0]} is left out: it takes {LEAST_PATCHES} patches of hidden places.\n"
+    (folder / "table.md").write_text(f"{tables[0]}\n{note}" if note else tables[0])
     pictures = [_plot_drift(folder, rows, methods)]
     if chunks:
         tables.append(chunk_markdown(chunks))
         (folder / CHUNKS).write_text(tables[1])
         pictures.append(_plot_chunks(folder, chunks))
     pictures += _sheets(folder, methods)
-    (folder / "report.html").write_text(_page(settings, tables, summaries, descriptions, pictures))
-    return tables[0]
+    (folder / "report.html").write_text(_page(settings, tables, summaries, descriptions, pictures, note))
+    return f"{tables[0]}\n{note}" if note else tables[0]
 
 
 def _strict(value: Any) -> Any:
@@ -194,6 +197,7 @@ def _page(
     summaries: Mapping[str, Mapping[str, tuple[float, float, float]]],
     descriptions: Mapping[str, str],
     pictures: Sequence[Path],
+    note: str,
 ) -> str:
     facts = ", ".join(f"{html.escape(name)} {html.escape(str(value))}" for name, value in settings.items())
     legend = "".join(
@@ -206,7 +210,7 @@ def _page(
         "td,th{padding:.25em .7em;border-bottom:1px solid #ccc;text-align:right}td:first-child,th:first-child"
         "{text-align:left}img{max-width:100%}</style>"
         f"<h1>{html.escape(str(settings.get('protocol', '')))}</h1><p>{facts}</p>"
-        f"{_table(tables[0])}<ul>{legend}</ul>{''.join(map(_table, tables[1:]))}{images}"
+        f"{_table(tables[0])}<p>{html.escape(note)}</p><ul>{legend}</ul>{''.join(map(_table, tables[1:]))}{images}"
     )
 
 

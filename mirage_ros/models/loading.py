@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -153,9 +154,18 @@ def save_transformer(model: MirageTransformer, folder: str | Path) -> None:
     if has_lora(model):
         save_lora(model, folder / "lora")
     with without_lora(model) as backbone:
-        backbone.save_pretrained(folder / "transformer", max_shard_size=MAX_FILE)
+        _save_part(backbone, folder / "transformer")
     if model.branch is not None:
-        model.branch.save_pretrained(folder / "branch", max_shard_size=MAX_FILE)
+        _save_part(model.branch, folder / "branch")
+
+
+def _save_part(part: ModelMixin, folder: Path) -> None:
+    """Save into a folder of its own: what was there in other shards would stay beside it, and be loaded first."""
+    new = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(new, ignore_errors=True)
+    part.save_pretrained(new, max_shard_size=MAX_FILE)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(new, folder)
 
 
 def load_part(

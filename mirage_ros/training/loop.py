@@ -90,6 +90,8 @@ def train(task: Task, folder: Path, settings: LoopSettings, *, resume: bool = Tr
     if resume and last is not None:
         accelerator.load_state(str(last))
         journal.rewind(progress.step)
+        if accelerator.is_main_process:
+            print(f"{folder.name}: goes on after step {progress.step}", flush=True)
     elif last is not None and accelerator.is_main_process:
         # Left in place, the old run's checkpoints would be taken for the newest.
         shutil.rmtree(folder / CHECKPOINTS)

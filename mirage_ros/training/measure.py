@@ -1,4 +1,4 @@
-"""`python -m mirage_ros.training.measure`: figures of weights on held-out clips, as JSON, with a sheet."""
+"""`mirage measure`: figures of weights on held-out clips, as JSON, with a sheet."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mirage_ros.models.frame_autoencoder import FrameAutoencoder, channels_last
 from mirage_ros.models.loading import has_part, load_part, load_transformer
 from mirage_ros.models.presets import Preset, preset
 from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.resources import weights_directory
 from mirage_ros.training.autoencoder import measure_autoencoder
 from mirage_ros.training.cache import ClipCache
 from mirage_ros.training.hops import measure_hops
@@ -73,7 +74,7 @@ def measure(
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights", type=Path, nargs="?", default=Path("weights/default"), help="(%(default)s)")
+    parser.add_argument("weights", type=Path, nargs="?", help="folder of the parts; those of the package by default")
     parser.add_argument("--transformer", type=Path, help="folder with transformer/ and branch/, if elsewhere")
     parser.add_argument("--held-out", type=Path, default=Path("data/held-out"), help="shards (%(default)s)")
     parser.add_argument("--clips", type=int, default=24)
@@ -83,7 +84,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
-    figures, rows = measure(options.weights, options.transformer, options.held_out, options.clips, options.steps)
+    weights = options.weights or weights_directory() / "default"
+    figures, rows = measure(weights, options.transformer, options.held_out, options.clips, options.steps)
     if options.sheet is not None and rows:
         save_png(options.sheet, contact_sheet(rows))
     print(json.dumps(_rounded(figures), indent=1))

@@ -37,6 +37,21 @@ def test_a_saved_model_loads_with_everything_it_had(
     assert (tmp_path / "lora").is_dir() == lora
 
 
+def test_saving_again_in_other_pieces_leaves_nothing_of_the_first_time(
+    new_model: Build, flow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_model(hints=True).save_pretrained(tmp_path)
+    assert (tmp_path / "transformer" / WEIGHTS).is_file()
+    monkeypatch.setattr("mirage_ros.models.loading.MAX_FILE", 40_000)
+    other = new_model(hints=True)
+    with torch.no_grad():
+        other.backbone.proj_out.weight.add_(1)
+    other.save_pretrained(tmp_path)
+    assert not (tmp_path / "transformer" / WEIGHTS).exists()
+    assert torch.equal(flow(MirageTransformer.from_pretrained(tmp_path)), flow(other))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["branch", "transformer"]
+
+
 def test_bf16_loads_with_float32_norms(new_model: Build, flow: Callable, tmp_path: Path) -> None:
     new_model(hints=True).save_pretrained(tmp_path)
     model = MirageTransformer.from_pretrained(tmp_path, dtype=torch.bfloat16)

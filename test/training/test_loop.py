@@ -66,7 +66,7 @@ def test_a_run_that_broke_off_goes_on_exactly(tmp_path):
     )
 
 
-def test_a_killed_process_loses_the_last_interval_at_most(tmp_path):
+def test_a_killed_process_loses_the_last_interval_at_most(tmp_path, capsys):
     script = tmp_path / "endless.py"
     source = Path(__file__).read_text().split("SETTINGS =")[0]
     line = "class Line" + Path(__file__).read_text().split("class Line")[1].split("def weights")[0]
@@ -86,7 +86,9 @@ def test_a_killed_process_loses_the_last_interval_at_most(tmp_path):
     assert checkpoint is not None
     step = int(checkpoint.name.removeprefix("step-"))
     task = Line()
+    capsys.readouterr()
     train(task, tmp_path / "run", LoopSettings(steps=step + 2, batch=2, precision="no"))
+    assert f"run: goes on after step {step}\n" in capsys.readouterr().out
     assert latest_checkpoint(tmp_path / "run").name == f"step-{step + 2:08d}"
 
 
