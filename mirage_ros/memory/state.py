@@ -117,6 +117,27 @@ class MemoryState:
         """
         return bool(self._table.rows["imagined"][self._table.slot_of(frame)])
 
+    def frames_near(self, place: Tensor, count: int, size: tuple[int, int]) -> list[int]:
+        """Ids of the observed frames whose cameras are nearest to a place; imagined ones if there is no other.
+
+        Args:
+            place: (3,) world coordinates in metres.
+            count: how many at most.
+            size: rows and columns of the latent grid that they must have.
+
+        Returns:
+            ids of frames that elements came from, in the order of writing.
+        """
+        rows, counts = self._table.rows, self._counts()
+        slots = np.array([slot for slot in self._table.slots() if counts[slot]], np.int64)
+        slots = slots[(rows["height"][slots] == size[0]) & (rows["width"][slots] == size[1])]
+        observed = slots[~rows["imagined"][slots]]
+        slots = observed if len(observed) else slots
+        away = np.linalg.norm(rows["cam2world"][slots, :3, 3] - place.detach().cpu().double().numpy(), axis=1)
+        # Of equally near ones the newest.
+        near = np.sort(len(slots) - 1 - np.argsort(away[::-1], kind="stable")[:count])
+        return [int(frame) for frame in rows["id"][slots[near]]]
+
     def _counts(self) -> NDArray[np.int64]:
         frame = self._store.columns["frame"][: len(self)].to(torch.int64)
         return torch.bincount(frame, minlength=len(self._table.rows)).cpu().numpy()

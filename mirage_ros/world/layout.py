@@ -21,7 +21,7 @@ from mirage_ros.world.room import Room, tolerance
 # Cells: gaps as narrow as twice that between seen cells are gaps of the readout, not views past it.
 CLOSING = 2
 # Times a plane's usual spread: cells that differ more from its usual latent are something else on it.
-USUAL = 1.5
+USUAL = 3.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.memory.provenance import OBSERVATION
 
 # Observed frames that the room is fitted to, the nearest ones.
 MAX_FRAMES = 8
@@ -33,7 +32,7 @@ LEAST_INLIERS, LEAST_SHARE, SUPPORTING_SHARE = 10, 0.01, 0.97
 # Neighbours whose depths differ by more are two surfaces; their normal means nothing.
 JUMP = 0.15
 # A wall that nobody saw is so many metres behind every camera at least, and behind nearly all that was seen.
-BEHIND = 1.0
+BEHIND = 1.5
 # Cosines: planes nearer than that to upright are walls, those nearer to level are floors and ceilings.
 UPRIGHT, LEVEL = 0.3, 0.8
 
@@ -93,14 +92,10 @@ def room_of(memory: Any, camera: Camera) -> Room:
     """
     first: Camera | None = getattr(memory, "first_camera", None)
     if isinstance(memory, LatentMemory):
-        size = (camera.height, camera.width)
-        frames = [frame for frame in memory.frames() if (frame.camera.height, frame.camera.width) == size]
-        frames = [frame for frame in frames if frame.kind == OBSERVATION] or frames
+        middle = camera.cam2world[len(camera) // 2, :3, 3]
+        frames = memory.frames_near(middle, MAX_FRAMES, (camera.height, camera.width))
         if frames:
-            eye = camera.cam2world[len(camera) // 2, :3, 3].cpu()
-            away = [float((frame.camera.cam2world[:3, 3] - eye).norm()) for frame in frames]
-            near = sorted(range(len(frames)), key=away.__getitem__)[:MAX_FRAMES]
-            grids = memory.frame_grids([frames[index].id for index in sorted(near)])
+            grids = memory.frame_grids(frames)
             return fit_room(grids.latents, grids.depth, grids.camera)
     elif first is not None:
         view = first.resized(camera.height, camera.width)

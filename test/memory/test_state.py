@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from mirage_ros.memory import LatentMemory
+from mirage_ros.memory import IMAGINATION, LatentMemory, SourceFrame, WriteRules
 from mirage_ros.memory.elements import ElementStore
 
 GRID = (22, 40)
@@ -109,3 +109,25 @@ def test_forks_are_written_from_several_threads(room, walk):
         for found in pool.map(continued, [memory.fork() for _ in range(12)]):
             assert torch.equal(found, expected)
     assert torch.equal(memory.read(view).latents, before)
+
+
+def test_the_nearest_observed_frames_are_found(room, walk):
+    camera = walk(6)
+    memory = LatentMemory(6, rules=WriteRules(select=False))
+    place = camera.cam2world[4, :3, 3]
+    assert memory.frames_near(place, 3, GRID) == []
+    imagined = [SourceFrame(kind=IMAGINATION)] * 2
+    memory.write(room.latents(camera[:2]), room.depth(camera[:2]), camera[:2], frame=imagined)
+    # There is no other.
+    assert memory.frames_near(place, 3, GRID) == [0, 1]
+    memory.write(room.latents(camera[2:]), room.depth(camera[2:]), camera[2:])
+    assert memory.frames_near(place, 9, GRID) == [2, 3, 4, 5]
+    away = (camera.cam2world[2:, :3, 3] - place).norm(dim=1)
+    assert memory.frames_near(place, 2, GRID) == sorted((2 + away.argsort()[:2]).tolist())
+    # At the same place the newest ones.
+    first = camera[2].cam2world
+    memory.repose(dict.fromkeys(range(2, 6), first))
+    assert memory.frames_near(first[:3, 3], 2, GRID) == [4, 5]
+    assert memory.frames_near(place, 3, (GRID[0] + 1, GRID[1])) == []
+    memory.forget([4, 5])
+    assert memory.frames_near(place, 9, GRID) == [2, 3]
