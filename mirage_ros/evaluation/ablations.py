@@ -61,11 +61,12 @@ class TokenMemory:
         Raises:
             ValueError: an argument does not fit, or depth that is lifted pixel by pixel exceeds 256 rows or columns.
         """
-        if self.first_camera is None and len(latents):
-            self.first_camera = camera[0]
         if self._pixels:
             latents = F.interpolate(latents.float(), size=depth.shape[-2:], mode="bilinear", align_corners=False)
-        return self._memory.write(latents, depth, camera, keep)
+        report = self._memory.write(latents, depth, camera, keep)
+        if self.first_camera is None and len(latents):
+            self.first_camera = camera[0]
+        return report
 
     def read(self, camera: Camera) -> Readout:
         """Readout of (T,) cameras at latent resolution, the nearest element of each cell."""

@@ -204,13 +204,14 @@ def _page(
         f"<li><b>{html.escape(name)}</b>: {html.escape(descriptions.get(name, ''))}</li>" for name in summaries
     )
     images = "".join(_picture(path) for path in pictures)
+    remark = f"<p>{html.escape(note)}</p>" if note else ""
     return (
         "<!doctype html><meta charset=utf-8><title>Evaluation</title>"
         "<style>body{font:15px system-ui;margin:2em;max-width:1300px}table{border-collapse:collapse;font-size:12px}"
         "td,th{padding:.25em .7em;border-bottom:1px solid #ccc;text-align:right}td:first-child,th:first-child"
         "{text-align:left}img{max-width:100%}</style>"
         f"<h1>{html.escape(str(settings.get('protocol', '')))}</h1><p>{facts}</p>"
-        f"{_table(tables[0])}<p>{html.escape(note)}</p><ul>{legend}</ul>{''.join(map(_table, tables[1:]))}{images}"
+        f"{_table(tables[0])}{remark}<ul>{legend}</ul>{''.join(map(_table, tables[1:]))}{images}"
     )
 
 

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
+from mirage_ros.geometry import Camera
 from mirage_ros.memory.cloud import Cloud, Elements, cloud_of
 from mirage_ros.memory.elements import ElementStore
 from mirage_ros.memory.grids import FrameGrids, grids_of
 from mirage_ros.memory.projection import Convention
 from mirage_ros.memory.provenance import FrameRecord, FrameTable
 
+# Metres, and cosine of the angle between the views, within which two frames see about the same.
+SAME_PLACE, SAME_VIEW = 0.3, 0.94
 # What memories that exchange their content have in common.
 _KIND = ("channels", "dtype", "device", "patch", "colour", "convention", "max_bytes")
 
@@ -117,26 +120,37 @@ class MemoryState:
         """
         return bool(self._table.rows["imagined"][self._table.slot_of(frame)])
 
-    def frames_near(self, place: Tensor, count: int, size: tuple[int, int]) -> list[int]:
-        """Ids of the observed frames whose cameras are nearest to a place; imagined ones if there is no other.
+    def cameras_near(self, place: Tensor, count: int) -> Camera | None:
+        """Cameras of the observed frames nearest to a place; of imagined ones if there is no other.
+
+        Of frames that look the same way from the same place, one stands for all.
 
         Args:
             place: (3,) world coordinates in metres.
             count: how many at most.
-            size: rows and columns of the latent grid that they must have.
 
         Returns:
-            ids of frames that elements came from, in the order of writing.
+            (F,) float64 on the CPU, nearest first, of equally near ones the newest, all with the grid of the first one;
+            None if there is no frame.
         """
         rows, counts = self._table.rows, self._counts()
         slots = np.array([slot for slot in self._table.slots() if counts[slot]], np.int64)
-        slots = slots[(rows["height"][slots] == size[0]) & (rows["width"][slots] == size[1])]
         observed = slots[~rows["imagined"][slots]]
-        slots = observed if len(observed) else slots
-        away = np.linalg.norm(rows["cam2world"][slots, :3, 3] - place.detach().cpu().double().numpy(), axis=1)
-        # Of equally near ones the newest.
-        near = np.sort(len(slots) - 1 - np.argsort(away[::-1], kind="stable")[:count])
-        return [int(frame) for frame in rows["id"][slots[near]]]
+        slots = (observed if len(observed) else slots)[::-1]
+        poses = rows["cam2world"][slots]
+        away = np.linalg.norm(poses[:, :3, 3] - place.detach().cpu().double().numpy(), axis=1)
+        chosen: list[int] = []
+        for index in np.argsort(away, kind="stable"):
+            beside = np.linalg.norm(poses[chosen, :3, 3] - poses[index, :3, 3], axis=1) < SAME_PLACE
+            alike = poses[chosen, :3, 2] @ poses[index, :3, 2] > SAME_VIEW
+            same_grid = all(
+                (rows[name][slots[chosen]] == rows[name][slots[index]]).all() for name in ("height", "width")
+            )
+            if same_grid and not (beside & alike).any():
+                chosen.append(int(index))
+            if len(chosen) == count:
+                break
+        return self._table.camera(slots[chosen]) if chosen else None
 
     def _counts(self) -> NDArray[np.int64]:
         frame = self._store.columns["frame"][: len(self)].to(torch.int64)

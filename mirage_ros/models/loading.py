@@ -154,18 +154,22 @@ def save_transformer(model: MirageTransformer, folder: str | Path) -> None:
     if has_lora(model):
         save_lora(model, folder / "lora")
     with without_lora(model) as backbone:
-        _save_part(backbone, folder / "transformer")
+        save_part(backbone, folder / "transformer")
     if model.branch is not None:
-        _save_part(model.branch, folder / "branch")
+        save_part(model.branch, folder / "branch")
 
 
-def _save_part(part: ModelMixin, folder: Path) -> None:
+def save_part(part: ModelMixin, folder: Path) -> None:
     """Save into a folder of its own: what was there in other shards would stay beside it, and be loaded first."""
     new = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(new, ignore_errors=True)
     part.save_pretrained(new, max_shard_size=MAX_FILE)
-    shutil.rmtree(folder, ignore_errors=True)
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
     os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_part(

@@ -43,7 +43,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def square_where_seen(error: Tensor, seen: Tensor, unit: float) -> Tensor:
-    """Squared error where something is seen; elsewhere the absolute error, scaled to be as great at `unit`.
+    """Squared error where something is seen; elsewhere the absolute error, about as great at `unit`.
 
     Of all that may be in a hidden place the square wants the mean, which is fog: where an edge may be here or there, it
     wants a ramp. The absolute error wants the median, which has edges.

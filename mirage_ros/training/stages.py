@@ -19,7 +19,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.models import log_depth
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.models.loading import MAX_FILE, save_transformer
+from mirage_ros.models.loading import save_part, save_transformer
 from mirage_ros.models.lora import add_lora, has_lora
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.public_weights import OnesLatents
@@ -36,7 +36,7 @@ from mirage_ros.training.unrolled import OWN_SOURCES, applies, own_memory
 from mirage_ros.training.windows import Windows
 from mirage_ros.world.reading import Reading, branch_input, has_layout
 
-# Usual errors of normalised latents and of pictures in what is hidden.
+# Errors of normalised latents, and of pictures, at which squared and absolute ones count about alike.
 LATENT_UNIT, PICTURE_UNIT = 1.0, 0.1
 Stage = Literal["backbone", "branch", "lora", "all"]
 STAGES: tuple[Stage, ...] = ("backbone", "branch", "lora", "all")
@@ -265,7 +265,7 @@ class StageTask(Task):
     def save(self, folder: Path) -> None:
         """Write transformer/, and branch/ and lora/ as far as the stage has them."""
         if self.stage == "backbone":
-            self.model.backbone.save_pretrained(folder / "transformer", max_shard_size=MAX_FILE)
+            save_part(self.model.backbone, folder / "transformer")
         else:
             save_transformer(self.model, folder)
 

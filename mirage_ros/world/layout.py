@@ -16,12 +16,15 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
 from mirage_ros.models.memory_input import fill_views
-from mirage_ros.world.room import Room, tolerance
+from mirage_ros.world.planes import tolerance
+from mirage_ros.world.room import Room
 
 # Cells: gaps as narrow as twice that between seen cells are gaps of the readout, not views past it.
 CLOSING = 2
 # Times a plane's usual spread: cells that differ more from its usual latent are something else on it.
 USUAL = 3.0
+# Latents nearer than that are alike, however plain the plane; and so many cells tell how it looks here.
+LEAST_SPREAD, LEAST_SHOWN = 0.1, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +58,15 @@ def continue_planes(
         the views. The same readout gives the same result.
     """
     seen = visible.to(latents.dtype)
-    pose = camera.cam2world.clone()
-    pose[..., :3, 3] -= room.origin.to(pose)
-    room, camera = room.around(camera), camera.at(pose)
+    pose = camera.cam2world.expand(*camera.batch_shape, 4, 4).clone()
+    pose[..., :3, 3] = (pose[..., :3, 3].double() - room.origin).to(pose)
+    camera = camera.at(pose)
+    points = camera.lift(depth).float()
+    room = room.around(pose[..., :3, 3], points)
     nearest, label = _intersect(room, camera.resized(camera.height * factor, camera.width * factor))
     gap = (_closed(seen) > 0).squeeze(1)
     label = torch.where(gap, -1, label[:, factor // 2 :: factor, factor // 2 :: factor])
-    filled = _coloured(latents, seen, torch.where(seen.squeeze(1) > 0, -1, label), _owner(room, camera, depth), room)
+    filled = _coloured(latents, seen, torch.where(seen.squeeze(1) > 0, -1, label), _owner(room, points, depth), room)
     continued = (label >= 0).repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
     return Layout(torch.where(seen > 0, latents, filled), torch.where(continued, nearest, torch.nan))
 
@@ -74,16 +79,16 @@ def _intersect(room: Room, camera: Camera) -> tuple[Tensor, Tensor]:
         return nothing, torch.full_like(nothing, -1, dtype=torch.int64)
     facing = rays @ room.normals.T
     depth = (room.distances - eyes @ room.normals.T) / facing
-    nearest, label = torch.where((facing < 0) & (depth > 0), depth, torch.inf).min(dim=-1)
+    nearest, label = torch.where((facing < 0) & (depth > 0) & (depth < room.reach), depth, torch.inf).min(dim=-1)
     hit = torch.isfinite(nearest)
     return torch.where(hit, nearest, torch.nan), torch.where(hit, label, -1)
 
 
-def _owner(room: Room, camera: Camera, depth: Tensor) -> Tensor:
+def _owner(room: Room, points: Tensor, depth: Tensor) -> Tensor:
     """(T, h, w) number of the plane that each seen cell is on, the nearest if several; -1 for none."""
     if not len(room):
         return torch.full_like(depth, -1, dtype=torch.int64)
-    height, owner = (camera.lift(depth).float() @ room.normals.T - room.distances).abs().min(dim=-1)
+    height, owner = (points @ room.normals.T - room.distances).abs().min(dim=-1)
     # A NaN, where nothing is seen, is on no plane.
     return torch.where(height < 2 * tolerance(depth), owner, -1)
 
@@ -101,16 +106,18 @@ def _coloured(latents: Tensor, seen: Tensor, hidden: Tensor, owner: Tensor, room
     if not numbers:
         return fill_views(latents, seen)
     looks = room.looks[numbers].to(latents)
-    differs = torch.cdist(latents.movedim(1, -1).flatten(0, -2), looks).T.unflatten(1, hidden.shape)
+    # Not by products of matrices, whose rounding would be greater than small differences.
+    exact = "donot_use_mm_for_euclid_dist"
+    differs = torch.cdist(latents.movedim(1, -1).flatten(0, -2), looks, compute_mode=exact).T.unflatten(1, hidden.shape)
     each = torch.tensor(numbers, device=owner.device, dtype=owner.dtype)[:, None, None, None]
-    usual = differs <= USUAL * room.spreads[numbers, None, None, None]
+    usual = differs <= (USUAL * room.spreads[numbers]).clamp(min=LEAST_SPREAD)[:, None, None, None]
     on = ((owner == each) & usual).unsqueeze(2).to(latents.dtype) * seen
     # All of them together, and all that is seen.
     parts = torch.cat([on, seen.unsqueeze(0)])
     filled = fill_views(latents.expand(len(parts), *latents.shape), parts)
     result = filled[-1]
     for place, number in enumerate(numbers):
-        shown = torch.where(on[place].amax() > 0, filled[place], looks[place, :, None, None])
+        shown = torch.where(on[place].sum() >= LEAST_SHOWN, filled[place], looks[place, :, None, None])
         result = torch.where((hidden == number).unsqueeze(1), shown, result)
     return result
 

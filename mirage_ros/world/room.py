@@ -3,10 +3,13 @@
 Planes are fitted to what was observed. Floors, walls and ceilings have everything on one side of them; tables do not.
 Where no wall was seen there must be one nevertheless, beyond all that was seen: it is guessed there, at right angles to
 the others. The room depends on what was observed alone, so that a walk through it meets the same walls all the way.
+
+The network that draws into the layout has learned with these constants.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,25 +19,20 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.world.planes import SAME_NORMAL, SUPPORTING_SHARE, Plane, supporting_planes, surface_of, tolerance
 
-# Observed frames that the room is fitted to, the nearest ones.
-MAX_FRAMES = 8
-# Planes that are looked for, and sampled hypotheses for each.
-MAX_PLANES, HYPOTHESES = 6, 64
+# Observed frames from which the room is looked at, the nearest ones.
+MAX_FRAMES = 6
 # Points that planes are fitted to, and below which there is nothing to fit.
 MAX_POINTS, LEAST_POINTS = 2000, 30
-# Two normals of one plane have at least this cosine.
-SAME_NORMAL = 0.9
-# A point is on a plane within this share of its distance, and this many metres.
-NEAR_SHARE, NEAR_METRES = 0.03, 0.01
-# Points that a plane must hold, at least so many and this share of all, and share of all that must not lie behind it.
-LEAST_INLIERS, LEAST_SHARE, SUPPORTING_SHARE = 10, 0.01, 0.97
-# Neighbours whose depths differ by more are two surfaces; their normal means nothing.
-JUMP = 0.15
 # A wall that nobody saw is so many metres behind every camera at least, and behind nearly all that was seen.
 BEHIND = 1.5
-# Cosines: planes nearer than that to upright are walls, those nearer to level are floors and ceilings.
-UPRIGHT, LEVEL = 0.3, 0.8
+# Cosines to upwards: planes below the first are walls, above the second floors and ceilings.
+UPRIGHT, LEVEL = 0.3, 0.6
+# Cosine of cameras' x axes to upwards, below which they do not roll.
+LEVEL_X = 0.2
+# Planes of an open place end at this multiple of the depth that was seen.
+REACH = 1.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +47,8 @@ class Room:
         spreads: (K,) usual distance of its latents from that: what differs much more is something else on the plane, a
             door or a picture, and does not go on with it.
         guessed: (K,) bool, walls that nobody saw.
+        reach: metres of depth at which planes end. Where walls close the room there is no need, otherwise a floor would
+            run to the horizon.
     """
 
     origin: Tensor
@@ -57,6 +57,7 @@ class Room:
     looks: Tensor
     spreads: Tensor
     guessed: Tensor
+    reach: float = math.inf
 
     def __len__(self) -> int:
         return len(self.distances)
@@ -73,41 +74,64 @@ class Room:
             torch.zeros(0, dtype=torch.bool, device=device),
         )
 
-    def around(self, camera: Camera) -> Room:
-        """The room with guessed walls far enough away for cameras (T,) that go beyond."""
-        eyes = (camera.cam2world[:, :3, 3] - self.origin).float()
-        nearest = (eyes @ self.normals.T).amin(dim=0) - BEHIND
-        moved = torch.where(self.guessed, torch.minimum(self.distances, nearest), self.distances)
-        return replace(self, distances=moved)
+    def to(self, device: torch.device | str) -> Room:
+        """The same on a device."""
+        names = ("origin", "normals", "distances", "looks", "spreads", "guessed")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    def around(self, eyes: Tensor, points: Tensor) -> Room:
+        """The room with guessed walls far enough away for cameras and behind what they show.
+
+        Args:
+            eyes: (T, 3) places of cameras, relative to the origin.
+            points: (..., 3) places that are seen, relative to the origin; NaN for none.
+        """
+        if not self.guessed.any():
+            return self
+        distances = torch.minimum(self.distances, (eyes.float() @ self.normals.T).amin(dim=0) - BEHIND)
+        points = points.reshape(-1, 3).float()
+        points = points[torch.isfinite(points).all(dim=-1)]
+        if len(points):
+            distances = torch.minimum(distances, _behind(points @ self.normals.T))
+        return replace(self, distances=torch.where(self.guessed, distances, self.distances))
 
 
 def room_of(memory: Any, camera: Camera) -> Room:
     """The room around cameras (T,) at latent resolution, from what was observed there.
 
     Args:
-        memory: a latent memory: its observed frames, the nearest `MAX_FRAMES`, or the imagined ones where it holds no
-            other; or a cache that is compared with it, which does not know what was observed: what it shows of its
-            `first_camera`.
+        memory: a latent memory: what it shows to the nearest `MAX_FRAMES` observed frames without what was imagined
+            since, or to the imagined ones where it holds no other; or a cache that is compared with it, which does not
+            know what was observed: what it shows to its `first_camera`.
         camera: whose middle one is meant.
     """
-    first: Camera | None = getattr(memory, "first_camera", None)
+    poses = camera.cam2world.expand(*camera.batch_shape, 4, 4)
+    imagined: list[int] = []
     if isinstance(memory, LatentMemory):
-        middle = camera.cam2world[len(camera) // 2, :3, 3]
-        frames = memory.frames_near(middle, MAX_FRAMES, (camera.height, camera.width))
-        if frames:
-            grids = memory.frame_grids(frames)
-            return fit_room(grids.latents, grids.depth, grids.camera)
-    elif first is not None:
-        view = first.resized(camera.height, camera.width)
-        view = view.at(view.cam2world.unsqueeze(0))
-        seen = memory.read(view)
-        depth = torch.where(seen.visible > 0, seen.depth, torch.nan).squeeze(1)
-        return fit_room(seen.latents.float(), depth, view)
-    return Room.unknown(0, camera.device)
+        near = memory.cameras_near(poses[len(poses) // 2, :3, 3], MAX_FRAMES)
+    else:
+        first: Camera | None = getattr(memory, "first_camera", None)
+        near = None if first is None else first.at(first.cam2world.unsqueeze(0))
+    if near is None:
+        return Room.unknown(0, camera.device)
+    views = near.resized(camera.height, camera.width).to(camera.device)
+    if isinstance(memory, LatentMemory):
+        # A frame keeps only what no other holds as well; from where it was taken, the memory shows all of it.
+        seen = memory.read(views, observed_first=True)
+        sources = [int(frame) for frame in seen.source.unique().tolist() if frame >= 0]
+        imagined = [frame for frame in sources if memory.was_imagined(frame)]
+        imagined = [] if len(imagined) == len(sources) else imagined
+    else:
+        seen = memory.read(views)
+    told = (seen.visible > 0) & ~torch.isin(seen.source, torch.tensor(imagined, device=seen.source.device))
+    return fit_room(seen.latents.float(), torch.where(told, seen.depth, torch.nan).squeeze(1), views)
 
 
 def fit_room(latents: Tensor, depth: Tensor, camera: Camera) -> Room:
     """Fit planes to views, and close the room where no wall was seen.
+
+    A wall with a wide open door in it is none: what is seen through the door lies behind it. Done on the CPU, since it
+    is many small steps that depend on each other.
 
     Args:
         latents: (F, C, h, w) of the views.
@@ -115,102 +139,79 @@ def fit_room(latents: Tensor, depth: Tensor, camera: Camera) -> Room:
         camera: (F,) at latent resolution.
 
     Returns:
-        the room; the same views give the same one.
+        the room, where the latents are; the same views give the same one.
     """
-    room = Room.unknown(latents.shape[1], latents.device)
+    unknown = Room.unknown(latents.shape[1], latents.device)
     if not len(latents):
-        return room
-    poses = camera.cam2world.expand(len(latents), 4, 4)
+        return unknown
+    device, latents, depth = latents.device, latents.cpu().float(), depth.cpu()
+    poses = camera.cam2world.cpu().expand(len(latents), 4, 4)
     pose = poses.clone()
     pose[:, :3, 3] -= poses[:1, :3, 3]
-    camera, known = camera.at(pose), torch.isfinite(depth) & (depth > 0)
+    camera = Camera(camera.intrinsics.cpu(), pose, camera.height, camera.width)
+    known = torch.isfinite(depth) & (depth > 0)
     depth = torch.where(known, depth, torch.nan).float()
-    points, normals, metres = _oriented(camera.lift(depth).float(), depth, camera)
-    # Seeded, and drawn on the CPU: devices differ by rounding only.
+    surface = surface_of(camera.lift(depth).float(), depth, camera)
     generator = torch.Generator().manual_seed(0)
-    if len(points) < LEAST_POINTS:
-        return room
-    if len(points) > MAX_POINTS:
-        some = torch.randperm(len(points), generator=generator)[:MAX_POINTS].to(points.device)
-        points, normals, metres = points[some], normals[some], metres[some]
-    planes = _planes(points, normals, metres, generator)
-    up = F.normalize(-camera.cam2world[:, :3, 1].float().mean(dim=0), dim=0)
-    level = [normal for normal, _ in planes if abs(float(normal @ up)) > LEVEL]
-    if level:
-        up = level[0] * torch.sign(level[0] @ up)
-    closing = _closing(planes, up, points, camera)
+    if len(surface) < LEAST_POINTS:
+        return unknown
+    if len(surface) > MAX_POINTS:
+        surface = surface.some(torch.randperm(len(surface), generator=generator)[:MAX_POINTS])
+    planes = supporting_planes(surface, generator)
+    up = _up([normal for normal, _ in planes], camera)
+    closing = [] if up is None else _closing(planes, up, surface.points, camera)
     everything = planes + closing
     if not everything:
-        return room
-    cells = camera.lift(depth).float()[known]
-    colours = latents.movedim(1, -1)[known].float()
-    near = tolerance(depth[known])
-    looks: list[tuple[Tensor, Tensor]] = []
-    upright = torch.zeros(len(cells), dtype=torch.bool, device=cells.device)
-    flat = torch.zeros_like(upright)
-    for normal, distance in planes:
-        on = (cells @ normal - distance).abs() < near
-        looks.append(_look(colours[on] if on.any() else colours))
-        if abs(float(normal @ up)) < UPRIGHT:
-            upright |= on
-        else:
-            flat |= on
-    # Without a wall, what stands on the floor is as near as one gets.
-    walls = upright if upright.any() else ~flat if not flat.all() else flat
-    looks += [_look(colours[walls])] * len(closing)
+        return unknown
+    looks = _looks(planes, up, camera.lift(depth).float()[known], depth[known], latents.movedim(1, -1)[known])
+    # A guessed wall looks like the others.
+    looks = looks[:-1] + looks[-1:] * len(closing)
+    furthest = surface.metres.sort().values[int(SUPPORTING_SHARE * (len(surface.metres) - 1))]
     return Room(
         origin=poses[0, :3, 3].double(),
         normals=torch.stack([normal for normal, _ in everything]),
         distances=torch.stack([distance for _, distance in everything]),
         looks=torch.stack([look for look, _ in looks]),
         spreads=torch.stack([spread for _, spread in looks]),
-        guessed=torch.arange(len(everything), device=cells.device) >= len(planes),
-    )
+        guessed=torch.arange(len(everything)) >= len(planes),
+        reach=math.inf if closing or _closed(planes, up) else REACH * float(furthest),
+    ).to(device)
 
 
-def tolerance(depth: Tensor) -> Tensor:
-    """How far from a plane a point of this depth may be and be on it, metres."""
-    return NEAR_SHARE * depth.float() + NEAR_METRES
+def _up(normals: list[Tensor], camera: Camera) -> Tensor | None:
+    """Upwards (3,): the normal of floor or ceiling, else that of the map, else the cameras'; None where nothing tells.
+
+    Cameras are taken not to roll: their x axes are level. Then floor and ceiling are the planes along those, whose
+    normals are nearest to the cameras' own idea of up.
+    """
+    level, cameras = camera.cam2world[:, :3, 0].float(), -camera.cam2world[:, :3, 1].float()
+    mean = cameras.mean(dim=0)
+    best, most = None, LEVEL
+    for normal in [*normals, *(-normal for normal in normals), mean.new_tensor([0.0, 0.0, 1.0])]:
+        if float((level @ normal).abs().mean()) < LEVEL_X and float(mean @ normal) > most:
+            best, most = normal, float(mean @ normal)
+    if best is None and float(mean.norm()) > SAME_NORMAL:
+        best = F.normalize(mean, dim=0)
+    return best
 
 
-def _look(latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Usual latent (C,) of some (N, C), and usual distance from it."""
-    look = latents.median(dim=0).values
-    return look, (latents - look).norm(dim=1).median()
+def _closed(planes: list[Plane], up: Tensor | None) -> bool:
+    """Whether there are walls to all sides."""
+    return up is not None and sum(abs(float(normal @ up)) < UPRIGHT for normal, _ in planes) >= 4
 
 
-def _planes(points: Tensor, normals: Tensor, metres: Tensor, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """Planes normal . x = distance that have all but a few points on the camera's side, the greatest first."""
-    near, least = tolerance(metres), max(LEAST_INLIERS, LEAST_SHARE * len(points))
-    left = torch.ones(len(points), dtype=torch.bool, device=points.device)
-    planes: list[tuple[Tensor, Tensor]] = []
-    while len(planes) < MAX_PLANES:
-        free = left.nonzero().squeeze(1)
-        if len(free) < least:
-            break
-        picked = free[torch.randint(len(free), (HYPOTHESES,), generator=generator).to(free.device)]
-        normal, through = normals[picked], points[picked]
-        height = points @ normal.T - (normal * through).sum(dim=-1)
-        close = (height.abs() < near.unsqueeze(1)) & (normals @ normal.T > SAME_NORMAL)
-        supports = (height > -2 * near.unsqueeze(1)).float().mean(dim=0) > SUPPORTING_SHARE
-        votes = (close & left.unsqueeze(1)).sum(dim=0) * supports
-        best = int(votes.argmax())
-        if votes[best] < least:
-            break
-        plane = _fit(points[close[:, best]], metres[close[:, best]], normal[best], through[best])
-        planes.append(plane)
-        left &= (points @ plane[0] - plane[1]).abs() >= 2 * near
-        left[picked[best]] = False
-    return planes
+def _closing(planes: list[Plane], up: Tensor, points: Tensor, camera: Camera) -> list[Plane]:
+    """Upright planes behind what was seen, in those of four directions in which no wall was.
 
-
-def _closing(
-    planes: list[tuple[Tensor, Tensor]], up: Tensor, points: Tensor, camera: Camera
-) -> list[tuple[Tensor, Tensor]]:
-    """Upright planes beyond what was seen, in those of four directions in which no wall was."""
+    None where neither wall nor ceiling was seen: that need not be a room.
+    """
     walls = [normal for normal, _ in planes if abs(float(normal @ up)) < UPRIGHT]
-    # Along the greatest wall, or along the first view.
-    along = walls[0] if walls else camera.cam2world[0, :3, 2].float()
+    ceiling = any(float(normal @ up) < -LEVEL for normal, _ in planes)
+    if not walls and not ceiling:
+        return []
+    # Along the greatest wall, or along the view that is most level.
+    views = camera.cam2world[:, :3, 2].float()
+    along = walls[0] if walls else views[(views @ up).abs().argmin()]
     along = along - (along @ up) * up
     if float(along.norm()) < UPRIGHT:
         return []
@@ -219,37 +220,44 @@ def _closing(
     eyes = camera.cam2world[:, :3, 3].float()
     closing = []
     for normal in (along, -along, across, -across):
-        if any(float(wall @ normal) > SAME_NORMAL for wall in walls):
-            continue
-        heights = (points @ normal).sort().values
-        beyond = heights[int((1 - SUPPORTING_SHARE) / 2 * (len(heights) - 1))]
-        closing.append((normal, torch.minimum(beyond, (eyes @ normal).amin() - BEHIND)))
+        if not any(float(wall @ normal) > SAME_NORMAL for wall in walls):
+            closing.append((normal, torch.minimum(_behind(points @ normal), (eyes @ normal).amin() - BEHIND)))
     return closing
 
 
-def _oriented(points: Tensor, depth: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
-    """Points (N, 3) inside one surface, their unit normals towards the camera, and their depth."""
-    across = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
-    down = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
-    normals = F.normalize(torch.linalg.cross(down, across, dim=-1), dim=-1)
-    inner, metres = points[:, 1:-1, 1:-1], depth[:, 1:-1, 1:-1]
-    eyes = camera.cam2world[:, None, None, :3, 3].to(points)
-    normals = normals * torch.sign((normals * (eyes - inner)).sum(dim=-1, keepdim=True))
-    around = (depth[:, 1:-1, 2:], depth[:, 1:-1, :-2], depth[:, 2:, 1:-1], depth[:, :-2, 1:-1])
-    # Not known in a neighbour is not smooth either.
-    smooth = torch.stack([(other / metres - 1).abs() < JUMP for other in around]).all(dim=0)
-    smooth &= torch.isfinite(normals).all(dim=-1)
-    return inner[smooth], normals[smooth], metres[smooth]
+def _behind(heights: Tensor) -> Tensor:
+    """Of heights (N, ...) over planes, what all but a few exceed."""
+    return heights.sort(dim=0).values[int((1 - SUPPORTING_SHARE) / 2 * (len(heights) - 1))]
 
 
-def _fit(points: Tensor, metres: Tensor, normal: Tensor, through: Tensor) -> tuple[Tensor, Tensor]:
-    """Plane of least squares, points weighted by their accuracy; the one given where they do not tell another."""
-    weight = (1 / metres).square().unsqueeze(1)
-    centre = (points * weight).sum(dim=0) / weight.sum()
-    scatter = ((points - centre) * weight).T @ (points - centre)
-    fitted = torch.linalg.eigh(scatter).eigenvectors[:, 0]
-    fitted = torch.where((fitted * normal).sum() < 0, -fitted, fitted)
-    # Points of a narrow strip are on any plane through a line.
-    sound = (fitted * normal).sum() > SAME_NORMAL
-    normal, through = torch.where(sound, fitted, normal), torch.where(sound, centre, through)
-    return normal, (normal * through).sum()
+def _looks(
+    planes: list[Plane], up: Tensor | None, cells: Tensor, metres: Tensor, latents: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Look and spread of each plane, and at last those of all walls.
+
+    Args:
+        planes: that were seen.
+        up: upwards, if known.
+        cells: (N, 3) places.
+        metres: (N,) their depth.
+        latents: (N, C) of them.
+    """
+    looks = []
+    near = tolerance(metres)
+    upright, flat = (torch.zeros(len(cells), dtype=torch.bool) for _ in range(2))
+    for normal, distance in planes:
+        on = (cells @ normal - distance).abs() < near
+        looks.append(_look(latents[on] if on.any() else latents))
+        if up is not None and abs(float(normal @ up)) < UPRIGHT:
+            upright |= on
+        else:
+            flat |= on
+    # Without a wall, what stands on the floor is as near as one gets.
+    walls = upright if upright.any() else ~flat if not flat.all() else flat
+    return [*looks, _look(latents[walls])]
+
+
+def _look(latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Usual latent (C,) of some (N, C), and usual distance from it."""
+    look = latents.median(dim=0).values
+    return look, (latents - look).norm(dim=1).median()

@@ -111,23 +111,38 @@ def test_forks_are_written_from_several_threads(room, walk):
     assert torch.equal(memory.read(view).latents, before)
 
 
-def test_the_nearest_observed_frames_are_found(room, walk):
-    camera = walk(6)
+def test_the_cameras_of_the_nearest_observed_frames_are_found(room, walk):
+    camera = walk(6).to("cpu", torch.float64)
     memory = LatentMemory(6, rules=WriteRules(select=False))
     place = camera.cam2world[4, :3, 3]
-    assert memory.frames_near(place, 3, GRID) == []
+    assert memory.cameras_near(place, 3) is None
     imagined = [SourceFrame(kind=IMAGINATION)] * 2
     memory.write(room.latents(camera[:2]), room.depth(camera[:2]), camera[:2], frame=imagined)
     # There is no other.
-    assert memory.frames_near(place, 3, GRID) == [0, 1]
+    assert len(memory.cameras_near(place, 3)) == 2
     memory.write(room.latents(camera[2:]), room.depth(camera[2:]), camera[2:])
-    assert memory.frames_near(place, 9, GRID) == [2, 3, 4, 5]
-    away = (camera.cam2world[2:, :3, 3] - place).norm(dim=1)
-    assert memory.frames_near(place, 2, GRID) == sorted((2 + away.argsort()[:2]).tolist())
-    # At the same place the newest ones.
-    first = camera[2].cam2world
-    memory.repose(dict.fromkeys(range(2, 6), first))
-    assert memory.frames_near(first[:3, 3], 2, GRID) == [4, 5]
-    assert memory.frames_near(place, 3, (GRID[0] + 1, GRID[1])) == []
-    memory.forget([4, 5])
-    assert memory.frames_near(place, 9, GRID) == [2, 3]
+    poses = memory.cameras_near(place, 9).cam2world
+    away = (poses[:, :3, 3] - place).norm(dim=1)
+    assert torch.equal(away, away.sort().values)
+    assert torch.allclose(poses.sum(dim=0), camera.cam2world[2:].sum(dim=0))
+    assert torch.allclose(memory.cameras_near(place, 2).cam2world, poses[:2])
+    # Where several look the same way from the same place, the newest stands for all.
+    near = camera[2].cam2world.repeat(4, 1, 1)
+    near[:, 2, 3] += 0.01 * torch.arange(4)
+    memory.repose(dict(zip(range(2, 6), near, strict=True)))
+    found = memory.cameras_near(near[3, :3, 3], 9).cam2world
+    assert torch.allclose(found, near[3:])
+    memory.forget([5])
+    assert torch.allclose(memory.cameras_near(near[3, :3, 3], 9).cam2world, near[2:3])
+
+
+def test_cameras_of_another_grid_are_left_out(room, walk):
+    camera = walk(3).to("cpu", torch.float64)
+    memory = LatentMemory(6, rules=WriteRules(select=False))
+    memory.write(room.latents(camera[:2]), room.depth(camera[:2]), camera[:2])
+    small = torch.nn.functional.avg_pool2d(room.latents(camera[2:]), 2)
+    memory.write(small, room.depth(camera[2:]), camera[2:])
+    for index in (0, 2):
+        found = memory.cameras_near(camera.cam2world[index, :3, 3], 9)
+        assert torch.allclose(found.cam2world[0], camera.cam2world[index])
+        assert len(found) == (2, 1)[index // 2]

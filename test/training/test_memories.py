@@ -30,7 +30,6 @@ def test_a_sample_has_the_room_that_a_memory_of_its_sources_has(new_task):
     assert len(reading.room) == 2
     for index, room in enumerate(reading.room):
         memory = LatentMemory(latents.shape[2], dtype=torch.float32)
-        # A wall straight ahead.
         memory.write(latents[index], depth[index], sources[index])
         told = room_of(memory, targets[index])
         assert len(room) == len(told) > 0

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirage_ros.geometry import pinhole
+from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.world.layout import CLOSING, continue_planes
-from mirage_ros.world.room import fit_room
+from mirage_ros.world.room import BEHIND, fit_room
 
 
 def continued(house, parts, camera, factor=1, guessed=False):
@@ -54,14 +54,41 @@ def test_a_floor_does_not_run_to_the_horizon(house) -> None:
     depth, _ = house.look(camera, walls=house.floor)
     seen = (depth < 6) & (torch.arange(house.columns) < house.columns // 2)
     layout = continued(house, house.readout(camera, seen, house.floor), camera, guessed=True)
+    # An open place: no wall is guessed, and the floor ends a bit beyond what was seen of it.
     hidden = ~seen & torch.isfinite(layout.depth)
-    # Not even the gap between what is seen and what is not.
-    assert hidden[:, :, house.columns // 2 + CLOSING :].all()
-    assert (layout.depth[hidden] < 10).all()
-    # The floor below, and a wall above it.
-    rows = layout.depth[0, :, -1]
-    assert rows[-1] < 2
-    assert torch.allclose(rows[: house.rows // 2], rows[0], atol=1e-3)
+    assert hidden[0, -1, house.columns // 2 + CLOSING :].all()
+    assert not hidden[0, house.rows // 2 + 1].any()
+    assert (layout.depth[hidden] < 8).all()
+
+
+def test_a_wall_is_guessed_where_a_camera_turns_to(house) -> None:
+    before, after = house.camera_at((-1.5, -1.0, 1.3), (2.5, 2.0, 1.3)), house.camera_at((0, 0, 1.3), (-1, -0.2, 1.3))
+    latents, _, depth = house.readout(before, ~house.nothing())
+    room = fit_room(latents, depth, before)
+    poses = torch.cat([after.cam2world, house.camera_at((-2.4, 0, 1.3), (-3, 0, 1.3)).cam2world])
+    camera = Camera(after.intrinsics, poses, house.rows, house.columns)
+    nothing = house.readout(camera, house.nothing().expand(2, -1, -1))
+    layout = continue_planes(*nothing, camera, room)
+    middle = layout.depth[:, house.rows // 2, house.columns // 2]
+    # Behind the first camera; and behind the one that goes beyond that.
+    assert torch.allclose(middle[1], torch.tensor(BEHIND), atol=0.01)
+    assert torch.allclose(middle[0], torch.tensor(2.4 + BEHIND) / math.cos(math.atan(0.2)) * 0.98, rtol=0.05)
+    assert torch.isfinite(layout.depth).all()
+
+
+def test_a_guessed_wall_does_not_stand_before_what_is_seen_beside_it(house) -> None:
+    """As where an older frame, or one that was imagined, shows more than the room was fitted to."""
+    before, after = house.camera_at((-1.5, -1.0, 1.3), (2.5, 2.0, 1.3)), house.camera_at((1, 0, 1.3), (-1, -0.2, 1.3))
+    latents, _, depth = house.readout(before, ~house.nothing())
+    room = fit_room(latents, depth, before)
+    seen = house.nothing()
+    seen[:, :, : house.columns // 2] = True
+    parts = house.readout(after, seen)
+    layout = continue_planes(*parts, after, room)
+    truth, colour = house.look(after)
+    wall = (colour == 1) & ~seen & torch.isfinite(layout.depth)
+    assert wall.float().mean() > 0.1
+    assert (layout.depth[wall] > 0.9 * truth[wall]).float().mean() > 0.9
 
 
 def test_what_hangs_on_a_wall_does_not_go_on_with_it(house) -> None:

@@ -70,18 +70,20 @@ def _moved(camera: Camera) -> torch.Tensor:
     return shift
 
 
-def test_guessed_walls_make_way_for_a_camera_and_seen_ones_do_not(house) -> None:
-    camera = corner_view(house)
-    room = of_view(house, camera)
-    pose = camera.cam2world.clone()
-    pose[:, :2, 3] -= 3.0
-    moved = room.around(camera.at(pose))
+def test_guessed_walls_make_way_for_cameras_and_for_what_is_seen(house) -> None:
+    room = of_view(house, corner_view(house))
+    nowhere = torch.full((1, 3), torch.nan)
+    still = room.around(torch.zeros(1, 3), nowhere)
+    assert torch.equal(still.distances, room.distances)
+    # The second of three cameras goes beyond a guess.
+    beyond = torch.tensor([[0.0, 0, 0], [-3, -3, 0], [0, 0, 0]])
+    moved = room.around(beyond, nowhere)
     assert torch.equal(moved.distances[~room.guessed], room.distances[~room.guessed])
-    eyes = (pose[:, :3, 3] - room.origin).float()
-    assert torch.allclose(
-        (eyes @ moved.normals.T)[0, room.guessed] - moved.distances[room.guessed], torch.tensor(BEHIND)
-    )
-    assert torch.equal(room.around(camera).distances, room.distances)
+    expected = (beyond[1] @ room.normals.T)[room.guessed] - BEHIND
+    assert torch.allclose(moved.distances[room.guessed], expected)
+    seen = room.around(torch.zeros(1, 3), beyond[1].expand(100, 3))
+    assert torch.equal(seen.distances[~room.guessed], room.distances[~room.guessed])
+    assert torch.allclose(seen.distances[room.guessed], expected + BEHIND)
 
 
 @settings(max_examples=10, deadline=None)
@@ -181,10 +183,81 @@ def test_of_many_frames_the_near_ones_count(house) -> None:
     assert min(len(here), len(far)) >= 5
 
 
-def test_a_memory_of_another_grid_has_no_room(house) -> None:
-    camera, memory = corner_view(house), LatentMemory(1, dtype=torch.float32)
-    remember(house, memory, camera)
-    assert len(room_of(memory, camera.resized(house.rows * 2, house.columns * 2))) == 0
+@pytest.mark.parametrize("step", [0.3, 0.1, 0.02])
+def test_a_walk_tells_as_much_as_its_views(house, step: float) -> None:
+    """Each frame adds little to the memory that others do not hold, or takes from them."""
+    memory = LatentMemory(1, dtype=torch.float32)
+    places = torch.arange(-2.0, 1.0, step)[:25].tolist()
+    views = [house.camera_at((x, 0.1, 1.3), (x + 1, 0.15, 1.25)) for x in places]
+    for view in views:
+        remember(house, memory, view)
+    last = views[-1]
+    room = house.seen_walls(room_of(memory, last))
+    full = house.seen_walls(of_view(house, last))
+    assert len(room) >= len(full)
+    for normal in full.normals:
+        assert (room.normals @ normal).max() > 0.97
+
+
+@pytest.mark.parametrize("place", [1.0, 1.8])
+def test_what_was_seen_in_the_next_room_leaves_the_wall_between(house, place: float) -> None:
+    """A memory of two rooms with a wall between them, from six places each."""
+    memory = LatentMemory(1, dtype=torch.float32)
+    for index in range(6):
+        angle = index / 6 * 2 * math.pi
+        for shift in (0.0, house.length):
+            view = house.camera_at((0.05 * index, 0, 1.3), (math.cos(angle), math.sin(angle), 1.2))
+            pose = view.cam2world.clone()
+            pose[:, 0, 3] += shift
+            depth, look = house.look(view)
+            memory.write(look.unsqueeze(1), depth, view.at(pose))
+    eye = (place, 0.0, 1.3)
+    room = room_of(memory, house.camera_at(eye, (place + 1, 0, 1.3)))
+    # Its near side, two and a half metres from the middle of the room.
+    wall = (room.normals[:, 0] < -0.97).nonzero().flatten()
+    origin = float(room.origin[0])
+    assert any(abs(-float(room.distances[i]) + origin - house.length / 2) < 0.1 for i in wall)
+
+
+@pytest.mark.parametrize("pitch", [0.0, 25.0, 45.0, -25.0])
+def test_guessed_walls_are_upright_however_the_camera_looks(house, pitch: float) -> None:
+    drop = math.tan(math.radians(pitch))
+    camera = house.camera_at((-1.5, -1.0, 1.5), (-0.7, -0.4, 1.5 - drop))
+    room = of_view(house, camera)
+    assert room.guessed.any()
+    assert (room.normals[room.guessed][:, 2].abs() < 0.1).all()
+    assert torch.allclose(room.normals.norm(dim=1), torch.ones(len(room)), atol=1e-4)
+
+
+def test_a_guessed_wall_looks_like_walls_where_mostly_floor_is_seen(house) -> None:
+    camera = house.camera_at((-1.5, 0, 2.0), (1.2, 0, 0.0))
+    _, colours = house.look(camera)
+    assert (colours == 5).float().mean() > 0.5
+    room = of_view(house, camera)
+    assert room.guessed.any()
+    assert set(room.looks[room.guessed].flatten().tolist()) <= {2.0, 3.0, 4.0}
+
+
+def test_an_open_place_is_not_closed(house) -> None:
+    camera = house.camera_at((0, 0, 1.2), (1, 0, 0.8))
+    depth, colour = house.look(camera, walls=house.floor)
+    room = fit_room(colour.unsqueeze(1), torch.where(depth < 20, depth, torch.nan), camera)
+    assert len(room) == 1
+    assert not room.guessed.any()
+    assert room.reach < 26
+
+
+def test_views_that_disagree_about_upwards_close_nothing(house) -> None:
+    """Straight down, headed both ways."""
+    down = torch.tensor([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]], dtype=torch.float64)
+    pose = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
+    pose[0, :3, :3], pose[1, :3, :3] = down, torch.diag(torch.tensor([-1.0, -1, 1], dtype=torch.float64)) @ down
+    pose[:, 2, 3] = 1.3
+    camera = Camera(corner_view(house).intrinsics, pose, house.rows, house.columns)
+    latents, _, depth = house.readout(camera, (~house.nothing()).expand(2, -1, -1))
+    room = fit_room(latents, depth, camera)
+    assert torch.allclose(room.normals.norm(dim=1), torch.ones(len(room)), atol=1e-4)
+    assert not room.guessed.any()
 
 
 def test_caches_are_compared_on_equal_terms(house) -> None:
