@@ -178,7 +178,7 @@ DEFAULT = Preset(
     },
     branch_layers=(0, 2, 4, 6),
     branch_inputs=("latents", "visible", "offset", "log_scale", "depth", "fill", "rays", "layout", "layout_depth"),
-    autoencoder={"channels": 8, "refine_blocks": 2},
+    autoencoder={"channels": 8, "refine_blocks": 4},
     autoencoder_kind="frame",
     reader={"channels": 8, "stride": 4},
     read_rule="unfold",

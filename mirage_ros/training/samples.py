@@ -38,6 +38,9 @@ class StageSettings:
         picture_weight: of the error of decoded pixels, for networks that estimate clean latents of single
             frames: a mean of plausible latents decodes to patches, not to the mean of plausible pictures.
         pictures: target frames of each sample that are decoded for it.
+        decoder: in the joint stage, train the autoencoder's decoder too, on what is imagined and on true latents: of
+            guesses that no encoder would give it draws a pattern of cells until it has seen some. With pictures only.
+        depth_weight: then, of log-depth L1 of true latents.
         edges: in what is hidden, count the absolute error of clean estimates and of their pictures rather than the
             squared one; see `losses.square_where_seen`.
     """
@@ -56,6 +59,8 @@ class StageSettings:
     least_sigma: float = 0.4
     picture_weight: float = 50.0
     pictures: int = 2
+    decoder: bool = True
+    depth_weight: float = 0.1
     edges: bool = True
 
     def fitting(self, preset: Preset) -> StageSettings:

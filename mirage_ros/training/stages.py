@@ -26,6 +26,7 @@ from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import TRAIN_TIMESTEPS, add_noise, clean_estimate, shift_sigmas
 from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.training.drawing import picture_error, true_losses
 from mirage_ros.training.latents import SKY_DEPTH
 from mirage_ros.training.losses import masked_mean, square_where_seen
 from mirage_ros.training.memories import forget, measured, read_sources
@@ -36,8 +37,8 @@ from mirage_ros.training.unrolled import OWN_SOURCES, applies, own_memory
 from mirage_ros.training.windows import Windows
 from mirage_ros.world.reading import Reading, branch_input, has_layout
 
-# Errors of normalised latents, and of pictures, at which squared and absolute ones count about alike.
-LATENT_UNIT, PICTURE_UNIT = 1.0, 0.1
+# Error of normalised latents at which squared and absolute ones count about alike.
+LATENT_UNIT = 1.0
 Stage = Literal["backbone", "branch", "lora", "all"]
 STAGES: tuple[Stage, ...] = ("backbone", "branch", "lora", "all")
 
@@ -51,7 +52,7 @@ class StageTask(Task):
         model: branch and LoRA are set up as the stage needs them.
         preset: shapes and habits.
         data, held_out: clips.
-        reader, autoencoder: finished, frozen.
+        reader, autoencoder: finished, frozen but for the decoder in the joint stage; see `StageSettings.decoder`.
         settings: how.
         prompts: features of the clips' prompts; for presets with text.
 
@@ -81,6 +82,8 @@ class StageTask(Task):
             self.settings = replace(self.settings, own_outputs=0.0)
         if not preset.predicts_clean or data.time_stride != 1:
             self.settings = replace(self.settings, picture_weight=0.0)
+        if stage != "all" or not self.settings.picture_weight or not isinstance(autoencoder, FrameAutoencoder):
+            self.settings = replace(self.settings, decoder=False)
         self._data, self._held_out = data, held_out
         self._prompts = prompts or Prompts(preset)
         self._learn_prompts()
@@ -88,6 +91,9 @@ class StageTask(Task):
         self._frozen = [None if reader is None else reader.eval().requires_grad_(False)]
         self._autoencoder = [autoencoder.eval().requires_grad_(False)]
         self._ones = [OnesLatents(autoencoder)]
+        if self.settings.decoder:
+            assert isinstance(autoencoder, FrameAutoencoder)
+            self.decoder = autoencoder.decoder.requires_grad_(True)
         model.set_gradient_checkpointing(self.settings.gradient_checkpointing)
         model.requires_grad_(False)
         if stage in ("backbone", "all"):
@@ -151,7 +157,7 @@ class StageTask(Task):
             weight = level.clamp(min=own.least_sigma)[:, :, 1:]
             estimate = clean_estimate(noisy, flow, level)
             difference = (estimate - targets)[:, :, 1:] / weight
-            error = self._penalty(difference, seen, LATENT_UNIT)
+            error = square_where_seen(difference, seen, LATENT_UNIT) if own.edges else difference.square()
         # What follows the readout anyway is not the network's to get right.
         counted = (~self.moving(batch) & ~fixed)[:, :, 1:].float().expand_as(error)
         losses = {
@@ -161,8 +167,12 @@ class StageTask(Task):
         }
         if estimate is not None and own.picture_weight > 0:
             cells = torch.cat([torch.ones_like(seen[:, :, :1]), seen], dim=2)
-            losses["picture"] = self._picture(torch.where(fixed, start, estimate), cells, batch)
+            shown = torch.where(fixed, start, estimate)
+            losses["picture"] = picture_error(self._images(), shown, cells, batch, edges=own.edges)
             losses["loss"] = losses["loss"] + own.picture_weight * losses["picture"]
+        if own.decoder:
+            losses |= true_losses(self._images(), targets, batch)
+            losses["loss"] = losses["loss"] + own.picture_weight * losses["true"] + own.depth_weight * losses["depth"]
         return losses
 
     def predict(
@@ -188,22 +198,10 @@ class StageTask(Task):
         """Latents (B, C, F, h, w) after decoding and encoding."""
         return self._autoencoder[0].encode(self._autoencoder[0].decode(latents))
 
-    def _penalty(self, error: Tensor, seen: Tensor, unit: float) -> Tensor:
-        return square_where_seen(error, seen, unit) if self.settings.edges else error.square()
-
-    def _picture(self, latents: Tensor, seen: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Error of some frames of latents (B, C, F, h, w), decoded, where nothing moves; seen (B, 1, F, h, w)."""
-        drawn = batch["drawn"]
+    def _images(self) -> FrameAutoencoder:
         autoencoder = self._autoencoder[0]
         assert isinstance(autoencoder, FrameAutoencoder)
-        frames = latents.transpose(1, 2)[:, :, : autoencoder.channels]
-        rows = torch.arange(len(drawn), device=drawn.device)[:, None]
-        picked, cells = frames[rows, drawn], seen.transpose(1, 2)[rows, drawn].flatten(0, 1)
-        # Not clamped: what is drawn too bright must be told so.
-        pictures = autoencoder.decode_images(picked.flatten(0, 1))[0].float()
-        error = pictures - batch["images"].flatten(0, 1)
-        shown = nn.functional.interpolate(cells.float(), size=error.shape[-2:], mode="nearest")
-        return masked_mean(self._penalty(error, shown, PICTURE_UNIT), batch["static"].flatten(0, 1))
+        return autoencoder
 
     def context(self, prompts: Sequence[str]) -> Tensor:
         """(B, L, D) context tokens of prompts; those of no text for presets without."""
@@ -263,11 +261,13 @@ class StageTask(Task):
         return (cells.unflatten(0, moves.shape[:2]) > 0).transpose(1, 2)
 
     def save(self, folder: Path) -> None:
-        """Write transformer/, and branch/ and lora/ as far as the stage has them."""
+        """Write transformer/, and branch/, lora/ and vae/ as far as the stage trains them."""
         if self.stage == "backbone":
             save_part(self.model.backbone, folder / "transformer")
         else:
             save_transformer(self.model, folder)
+        if self.settings.decoder:
+            self._images().save_pretrained(folder / "vae")
 
     def validate(self) -> tuple[dict[str, float], Rows]:
         """Imagined frames of held-out scenes; see `measure_imagination`."""

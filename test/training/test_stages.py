@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.lora import has_lora
 from mirage_ros.models.presets import DEFAULT, TEST, WAN22
 from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.cache import ClipCache
+from mirage_ros.training.drawing import picture_error, true_losses
 from mirage_ros.training.imagination import imagine_chunk, measure_imagination
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.samples import StageSettings, chunk_sample
@@ -33,13 +35,21 @@ def unbatched(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
 
 
 def trained_parts(task) -> set[str]:
-    names = {name for name, parameter in task.named_parameters() if parameter.requires_grad}
-    return {"lora" if "lora_" in name else name.split(".")[1] for name in names}
+    return {part_of(name) for name, parameter in task.named_parameters() if parameter.requires_grad}
+
+
+def part_of(name: str) -> str:
+    return "lora" if "lora_" in name else "decoder" if name.startswith("decoder.") else name.split(".")[1]
 
 
 @pytest.mark.parametrize(
     ("stage", "parts"),
-    [("backbone", {"backbone"}), ("branch", {"branch"}), ("lora", {"branch", "lora"}), ("all", {"backbone", "branch"})],
+    [
+        ("backbone", {"backbone"}),
+        ("branch", {"branch"}),
+        ("lora", {"branch", "lora"}),
+        ("all", {"backbone", "branch", "decoder"}),
+    ],
 )
 def test_a_stage_trains_its_parts_only(new_task, stage, parts):
     task = new_task(stage)
@@ -52,7 +62,7 @@ def test_a_stage_trains_its_parts_only(new_task, stage, parts):
     optimiser.step()
     changed = {name for name, value in task.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
-    assert {"lora" if "lora_" in name else name.split(".")[1] for name in changed} <= parts
+    assert {part_of(name) for name in changed} <= parts
 
 
 def test_networks_that_are_not_trained_follow_the_task(new_task):
@@ -64,7 +74,7 @@ def test_networks_that_are_not_trained_follow_the_task(new_task):
     assert all(value.dtype == torch.float64 for part in held for value in part.state_dict().values())
     assert held[0]._mean.dtype == torch.float64
     assert set(task.state_dict()) == names
-    assert all(name.startswith("model.") for name in names)
+    assert all(name.startswith(("model.", "decoder.")) for name in names)
 
 
 def test_what_moves_and_the_sky_are_not_lifted(new_task):
@@ -117,10 +127,11 @@ def test_pictures_of_some_targets_are_part_of_the_loss(new_task):
     # Where something is seen the square counts; elsewhere about the absolute error, in tenths.
     for seen, error in ((nothing + 1, difference.square()), (nothing, 0.1 * difference.abs())):
         mean = (error * static).sum() / (3 * static.sum())
-        assert torch.allclose(task._picture(truth, seen, batch), mean, atol=1e-3)
-    plain = new_task(picture_weight=3.0, pictures=1, edges=False)
+        found = picture_error(task._images(), truth, seen, batch, edges=True)
+        assert torch.allclose(found, mean, atol=2e-3)
     square = (difference.square() * static).sum() / (3 * static.sum())
-    assert torch.allclose(plain._picture(truth, nothing, batch), square, rtol=1e-4)
+    found = picture_error(task._images(), truth, nothing, batch, edges=False)
+    assert torch.allclose(found, square, rtol=1e-4)
 
 
 def test_what_follows_the_readout_anyway_is_left_out_of_the_loss(new_task):
@@ -236,3 +247,27 @@ def test_figures_and_rows_of_held_out_chunks(new_task):
 def test_an_unknown_stage_is_refused(new_task):
     with pytest.raises(ValueError, match="backbone, branch, lora, all"):
         new_task("third")
+
+
+def test_the_joint_stage_trains_the_decoder_on_true_latents_too(new_task, tmp_path):
+    task = new_task("all", sources=(1,))
+    batch = batch_of(task)
+    losses = task(batch, 0, torch.Generator().manual_seed(0))
+    truth = task.clean(batch)[0]
+    drawn = torch.stack([task._images().decode_images(b["targets"])[0] for b in unbatched(batch)])
+    drawn = torch.stack([pictures[places] for pictures, places in zip(drawn, batch["drawn"], strict=True)])
+    alone = true_losses(task._images(), truth, batch)
+    assert torch.allclose(alone["true"], (drawn - batch["images"]).square().mean(), rtol=1e-4)
+    assert alone["depth"] > 0
+    own = task.settings
+    parts = losses["picture"] * own.picture_weight + losses["true"] * own.picture_weight
+    without = new_task("all", sources=(1,), decoder=False)(batch, 0, torch.Generator().manual_seed(0))
+    assert "true" not in without
+    expected = without["loss"] - without["picture"] * own.picture_weight + parts + own.depth_weight * losses["depth"]
+    assert torch.allclose(losses["loss"], expected, rtol=1e-3)
+    encoder = {name: value.clone() for name, value in task._images().encoder.state_dict().items()}
+    task.save(tmp_path)
+    saved = FrameAutoencoder.from_pretrained(tmp_path / "vae")
+    # What latents mean stays.
+    assert all(torch.equal(value, encoder[name]) for name, value in saved.encoder.state_dict().items())
+    assert not new_task("branch").settings.decoder
