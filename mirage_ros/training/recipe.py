@@ -1,8 +1,7 @@
 """Phases of training in order: what each trains, out of what, and for how long.
 
 `default` makes all parts of the default preset: autoencoder, reader, reader on its own outputs, backbone, branch,
-branch and LoRA, and at last backbone, branch and decoder together, since its backbone is no treasure that must be left as
-it is.
+branch and LoRA, and at last backbone, branch and decoder together: its backbone is no treasure to be left as it is.
 Presets with a published autoencoder have the last phases only. Every finished phase leaves its part in
 FOLDER/model, in the layout that `mirage_ros.models.loading` reads, so that a run can be stopped and resumed anywhere.
 """

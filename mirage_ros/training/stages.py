@@ -48,7 +48,7 @@ class StageTask(Task):
 
     Args:
         stage: what is trained: 'backbone' without memory; 'branch', the backbone frozen; 'lora', branch and LoRA;
-            'all', backbone and branch.
+            'all', backbone and branch, and the decoder as far as `StageSettings.decoder` says.
         model: branch and LoRA are set up as the stage needs them.
         preset: shapes and habits.
         data, held_out: clips.
