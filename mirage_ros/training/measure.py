@@ -77,14 +77,16 @@ def main() -> None:
     parser.add_argument("weights", type=Path, nargs="?", help="folder of the parts; those of the package by default")
     parser.add_argument("--transformer", type=Path, help="folder with transformer/ and branch/, if elsewhere")
     parser.add_argument("--held-out", type=Path, default=Path("data/held-out"), help="shards (%(default)s)")
-    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--clips", type=int, default=24, help="how many, evenly spread (%(default)s)")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4], help="sampling steps (%(default)s)")
     parser.add_argument("--sheet", type=Path, help="PNG file for a contact sheet")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="on a CPU (%(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
     weights = options.weights or weights_directory() / "default"
+    if not (weights / "vae").is_dir():
+        raise FileNotFoundError(f"weights: expected a folder with vae/ and reader/, got {weights}")
     figures, rows = measure(weights, options.transformer, options.held_out, options.clips, options.steps)
     if options.sheet is not None and rows:
         save_png(options.sheet, contact_sheet(rows))
