@@ -21,8 +21,8 @@ from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.world.planes import SAME_NORMAL, SUPPORTING_SHARE, Plane, supporting_planes, surface_of, tolerance
 
-# Observed frames from which the room is looked at, the nearest ones.
-MAX_FRAMES = 6
+# Observed frames from which the room is looked at, the nearest ones; as many as training samples have.
+MAX_FRAMES = 3
 # Points that planes are fitted to, and below which there is nothing to fit.
 MAX_POINTS, LEAST_POINTS = 2000, 30
 # A wall that nobody saw is so many metres behind every camera at least, and behind nearly all that was seen.
