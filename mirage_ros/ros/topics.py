@@ -65,7 +65,12 @@ OUTPUTS = (
     Topic("imagined/image/compressed", CompressedImage, OUTPUT, "The same as JPEG, while somebody listens."),
     Topic("imagined/camera_info", CameraInfo, OUTPUT, "Their optics."),
     Topic("imagined/depth", Image, OUTPUT, "Their depth along the optical axis; REP-118."),
-    Topic("imagined/visibility", Image, OUTPUT, "32FC1: 0 where a pixel was invented, 1 where it was remembered: observed, or imagined in an earlier chunk."),
+    Topic(
+        "imagined/visibility",
+        Image,
+        OUTPUT,
+        "32FC1: 0 where a pixel was invented, 1 where it was remembered: observed, or imagined in an earlier chunk.",
+    ),
     Topic("imagined/pose", PoseStamped, OUTPUT, "Pose of their optical frame in the world frame."),
     Topic("imagined/path", Path, LATCHED, "Poses of the newest rollout in the world frame."),
     Topic("preview/image", Image, OUTPUT, "What the memory knows of a view, decoded without diffusion, rgb8."),
