@@ -1,8 +1,8 @@
 """The room that a memory tells of: great planes that were seen, and a guess where the unseen walls are.
 
 Planes are fitted to what was observed. Floors, walls and ceilings have everything on one side of them; tables do not.
-Where no wall was seen there must be one nevertheless, beyond all that was seen: it is guessed there, at right angles to
-the others. The room depends on what was observed alone, so that a walk through it meets the same walls all the way.
+Where a wall or a ceiling was seen there must be walls to all sides: missing ones are guessed beyond all that was seen, at
+right angles to the others. The room depends on what was observed alone, so that a walk through it meets the same walls all the way.
 
 The network that draws into the layout has learned with these constants.
 """
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mirage_ros.geometry import Camera
+from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.world.planes import SAME_NORMAL, SUPPORTING_SHARE, Plane, supporting_planes, surface_of, tolerance
 
@@ -31,6 +31,8 @@ BEHIND = 1.5
 UPRIGHT, LEVEL = 0.3, 0.6
 # Cosine of cameras' x axes to upwards, below which they do not roll.
 LEVEL_X = 0.2
+# Length of the mean of the cameras' own upwards from which they agree.
+ALIKE = 0.9
 # Planes of an open place end at this multiple of the depth that was seen.
 REACH = 1.25
 
@@ -149,7 +151,7 @@ def fit_room(latents: Tensor, depth: Tensor, camera: Camera) -> Room:
     pose = poses.clone()
     pose[:, :3, 3] -= poses[:1, :3, 3]
     camera = Camera(camera.intrinsics.cpu(), pose, camera.height, camera.width)
-    known = torch.isfinite(depth) & (depth > 0)
+    known = valid_depth(depth)
     depth = torch.where(known, depth, torch.nan).float()
     surface = surface_of(camera.lift(depth).float(), depth, camera)
     generator = torch.Generator().manual_seed(0)
@@ -159,13 +161,13 @@ def fit_room(latents: Tensor, depth: Tensor, camera: Camera) -> Room:
         surface = surface.some(torch.randperm(len(surface), generator=generator)[:MAX_POINTS])
     planes = supporting_planes(surface, generator)
     up = _up([normal for normal, _ in planes], camera)
-    closing = [] if up is None else _closing(planes, up, surface.points, camera)
-    everything = planes + closing
+    guessed = [] if up is None else _guessed_walls(planes, up, surface.points, camera)
+    everything = planes + guessed
     if not everything:
         return unknown
     looks = _looks(planes, up, camera.lift(depth).float()[known], depth[known], latents.movedim(1, -1)[known])
     # A guessed wall looks like the others.
-    looks = looks[:-1] + looks[-1:] * len(closing)
+    looks = looks[:-1] + looks[-1:] * len(guessed)
     furthest = surface.metres.sort().values[int(SUPPORTING_SHARE * (len(surface.metres) - 1))]
     return Room(
         origin=poses[0, :3, 3].double(),
@@ -174,7 +176,7 @@ def fit_room(latents: Tensor, depth: Tensor, camera: Camera) -> Room:
         looks=torch.stack([look for look, _ in looks]),
         spreads=torch.stack([spread for _, spread in looks]),
         guessed=torch.arange(len(everything)) >= len(planes),
-        reach=math.inf if closing or _closed(planes, up) else REACH * float(furthest),
+        reach=math.inf if guessed or _walled(planes, up) else REACH * float(furthest),
     ).to(device)
 
 
@@ -190,17 +192,17 @@ def _up(normals: list[Tensor], camera: Camera) -> Tensor | None:
     for normal in [*normals, *(-normal for normal in normals), mean.new_tensor([0.0, 0.0, 1.0])]:
         if float((level @ normal).abs().mean()) < LEVEL_X and float(mean @ normal) > most:
             best, most = normal, float(mean @ normal)
-    if best is None and float(mean.norm()) > SAME_NORMAL:
+    if best is None and float(mean.norm()) > ALIKE:
         best = F.normalize(mean, dim=0)
     return best
 
 
-def _closed(planes: list[Plane], up: Tensor | None) -> bool:
+def _walled(planes: list[Plane], up: Tensor | None) -> bool:
     """Whether there are walls to all sides."""
     return up is not None and sum(abs(float(normal @ up)) < UPRIGHT for normal, _ in planes) >= 4
 
 
-def _closing(planes: list[Plane], up: Tensor, points: Tensor, camera: Camera) -> list[Plane]:
+def _guessed_walls(planes: list[Plane], up: Tensor, points: Tensor, camera: Camera) -> list[Plane]:
     """Upright planes behind what was seen, in those of four directions in which no wall was.
 
     None where neither wall nor ceiling was seen: that need not be a room.
@@ -218,11 +220,11 @@ def _closing(planes: list[Plane], up: Tensor, points: Tensor, camera: Camera) ->
     along = F.normalize(along, dim=0)
     across = torch.linalg.cross(up, along)
     eyes = camera.cam2world[:, :3, 3].float()
-    closing = []
+    guessed = []
     for normal in (along, -along, across, -across):
         if not any(float(wall @ normal) > SAME_NORMAL for wall in walls):
-            closing.append((normal, torch.minimum(_behind(points @ normal), (eyes @ normal).amin() - BEHIND)))
-    return closing
+            guessed.append((normal, torch.minimum(_behind(points @ normal), (eyes @ normal).amin() - BEHIND)))
+    return guessed
 
 
 def _behind(heights: Tensor) -> Tensor:
