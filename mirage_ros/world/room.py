@@ -1,8 +1,9 @@
 """The room that a memory tells of: great planes that were seen, and a guess where the unseen walls are.
 
 Planes are fitted to what was observed. Floors, walls and ceilings have everything on one side of them; tables do not.
-Where a wall or a ceiling was seen there must be walls to all sides: missing ones are guessed beyond all that was seen, at
-right angles to the others. The room depends on what was observed alone, so that a walk through it meets the same walls all the way.
+Where a wall or a ceiling was seen there must be walls to all sides: missing ones are guessed beyond all that was seen,
+at right angles to the others. The room depends on what was observed alone, so that a walk through it meets the same
+walls all the way.
 
 The network that draws into the layout has learned with these constants.
 """
