@@ -139,7 +139,7 @@ def run(options: Options) -> dict[str, Any]:
     world.check_trajectory(task.camera)
     memory = world.new_memory()
     if options.memory is not None:
-        memory = LatentMemory.load(options.memory, world.device, rules=memory.rules)
+        memory = LatentMemory.load(options.memory, world.device, rules=memory.rules, patch=memory.patch)
     truth, true_depth = (None, None) if task.truth is None else fitted_truth(task, world)
     perception = _perception(options, world, true_depth)
     history = world.new_history()

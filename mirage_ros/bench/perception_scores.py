@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mirage_ros.bench.perception_clips import TrueClip, to_cells
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.provenance import SourceFrame
+from mirage_ros.models.presets import DEFAULT
 from mirage_ros.perception.protocols import DepthEstimate, DynamicFilter, Frames
 from mirage_ros.sim.mjcf import Label
 
@@ -73,7 +74,7 @@ def walk(
         frames of the chunk, (T, H, W) bool what was kept, and the memory after writing.
     """
     depth = clip.depth if depth is None else depth
-    memory = LatentMemory(3, patch=2)
+    memory = LatentMemory(3, patch=DEFAULT.memory_patch)
     latents = mean_colours(clip.rgb, stride)
     memory.write(latents[:1], depth[:1], clip.camera[:1], clip.still[:1], SourceFrame(id=0))
     for first in range(0, len(clip) - chunk + 1, chunk - 1):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mirage_ros.memory.atomic import write_atomically
 from mirage_ros.memory.elements import FEATURE_DTYPES, ElementStore, layout
+from mirage_ros.memory.patches import resample_patch
 from mirage_ros.memory.projection import Convention
 from mirage_ros.memory.provenance import MAX_COORDINATE, MAX_SLOTS, ROW, FrameTable
 from mirage_ros.memory.rules import WriteRules
@@ -101,7 +102,13 @@ def save(memory: LatentMemory, path: str | os.PathLike[str]) -> None:
     write_atomically(Path(path), safetensors.torch.save(tensors, {_KEY: json.dumps(description)}))
 
 
-def load(path: str | os.PathLike[str], device: torch.device, max_bytes: int, rules: WriteRules | None) -> LatentMemory:
+def load(
+    path: str | os.PathLike[str],
+    device: torch.device,
+    max_bytes: int,
+    rules: WriteRules | None,
+    patch: int | None = None,
+) -> LatentMemory:
     """Read a memory; see `LatentMemory.load`."""
     from mirage_ros.memory.latent import LatentMemory
 
@@ -120,7 +127,7 @@ def load(path: str | os.PathLike[str], device: torch.device, max_bytes: int, rul
                     device,
                     _DTYPES[description["dtype"]],
                     max_bytes,
-                    patch=description["patch"],
+                    patch=description["patch"] if patch is None else patch,
                     colour=description["colour"],
                     rules=rules,
                     convention=Convention(*description["convention"]),
@@ -139,6 +146,9 @@ def load(path: str | os.PathLike[str], device: torch.device, max_bytes: int, rul
     if checksum(tensors, description) != description["checksum"]:
         raise MemoryFileError(f"{path}: damaged, the checksum of its content does not match")
     _check_values(path, tensors, count, frames)
+    if memory.patch != description["patch"]:
+        codes = tensors.pop("patch", torch.zeros(count, 0, 0, dtype=torch.int8))
+        tensors["patch"] = resample_patch(codes, memory.patch)
     table = np.zeros(frames, ROW)
     for name in _FRAME_SHAPES:
         table[name] = tensors[f"frames.{name}"].numpy()

@@ -3,9 +3,9 @@
 A learned reader of models/ works in four steps:
 
     grids = memory.frame_grids(ids)                                   # latents as each frame had them, holes zero
-    fine = unfold(grids.latents)                                      # (F, K, h r, w r)
-    readout = splat(fine, grids.fine_depth(r), grids.camera.resized(h r, w r), target.resized(H r, W r))
-    latents = refold(readout.latents, readout.offset, readout.log_scale, readout.visible)
+    samples = unfold(grids.latents)                                   # (F, K, h s, w s), s on each side of a cell
+    readout = splat(samples, grids.fine_depth(s), grids.camera.resized(h s, w s), target.resized(H r, W r))
+    latents, visible = refold(readout, memory.read(target))
 
 In training the same `splat` takes the latents, depth and cameras of a clip, batched, without a memory.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.elements import ElementStore
-from mirage_ros.memory.patches import decode_patch
+from mirage_ros.memory.patches import decode_patch, resample_depth
 from mirage_ros.memory.projection import CENTRED, MAX_FOOTPRINT, Convention
 from mirage_ros.memory.provenance import FrameTable
 from mirage_ros.memory.read import read_elements
@@ -54,16 +54,15 @@ class FrameGrids:
     def fine_depth(self, factor: int) -> Tensor:
         """(F, h r, w r) float32 depth with r = `factor` sub-cells along each side, NaN where unknown.
 
-        From the patches where they have this resolution or a multiple of it (the middle one of each group), else the
-        element's own depth.
+        From the patches: of finer ones the middle one of each group, coarser ones repeated. Without patches, or where
+        neither divides the other, the element's own depth.
         """
         height = self.depth.shape[1]
         if self.patches.numel():
             patch = self.patches.shape[1] // height
-            if patch % factor == 0:
-                step = patch // factor
-                return self.patches[:, step // 2 :: step, step // 2 :: step]
-        return self.depth.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+            if patch % factor == 0 or factor % patch == 0:
+                return resample_depth(self.patches, patch, factor)
+        return resample_depth(self.depth, 1, factor)
 
 
 def grids_of(

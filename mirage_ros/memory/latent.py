@@ -264,19 +264,21 @@ class LatentMemory(MemoryState):
         device: torch.device | str = "cpu",
         max_bytes: int = 512 << 20,
         rules: WriteRules | None = None,
+        patch: int | None = None,
     ) -> LatentMemory:
         """The memory of a file.
 
         Args:
             path: written by `save`.
             device, max_bytes, rules: of the new memory.
+            patch: likewise, depth patches are resampled; those of the file by default.
 
         Raises:
             OSError: the file cannot be read.
             MemoryFileError: the file is truncated, foreign, of another version or inconsistent, or does not fit into
                 `max_bytes`.
         """
-        return files.load(path, _indexed(torch.device(device)), max_bytes, rules)
+        return files.load(path, _indexed(torch.device(device)), max_bytes, rules, patch)
 
 
 def _indexed(device: torch.device) -> torch.device:

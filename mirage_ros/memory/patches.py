@@ -27,6 +27,40 @@ def encode_patch(fine: Tensor, depth: Tensor) -> Tensor:
     return torch.where(known, code.round(), NOTHING).to(torch.int8)
 
 
+def resample_patch(codes: Tensor, patch: int) -> Tensor:
+    """Codes (N, p, p) for another number of sub-cells, (N, `patch`, `patch`), still relative to the same depth.
+
+    Coarser ones are repeated, of finer ones the middle one of each group is taken; where neither number divides the
+    other, every sub-cell has the element's own depth.
+    """
+    own = codes.shape[-1]
+    if own and patch and (patch % own == 0 or own % patch == 0):
+        return resample_depth(codes, own, patch)
+    return codes.new_zeros(len(codes), patch, patch)
+
+
+def resample_depth(depth: Tensor, samples: int, wanted: int) -> Tensor:
+    """Depth (..., h s, w s) at another number of samples along each side of a cell, never a mixture.
+
+    Args:
+        depth: metres, or codes.
+        samples: s, of which `wanted` is a multiple or the other way round.
+        wanted: samples.
+
+    Returns:
+        (..., h `wanted`, w `wanted`): of finer samples the middle one of each group, coarser ones repeated.
+
+    Raises:
+        ValueError: neither number divides the other.
+    """
+    if samples % wanted == 0:
+        step = samples // wanted
+        return depth[..., step // 2 :: step, step // 2 :: step]
+    if wanted % samples:
+        raise ValueError(f"wanted: expected a multiple or a divisor of {samples} samples, got {wanted}")
+    return depth.repeat_interleave(wanted // samples, dim=-2).repeat_interleave(wanted // samples, dim=-1)
+
+
 def decode_patch(codes: Tensor, depth: Tensor) -> Tensor:
     """(N, p, p) float32 metres of codes; NaN where unknown."""
     code = codes.float()

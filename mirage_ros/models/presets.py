@@ -10,6 +10,7 @@ from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.conventions import PAPER, Conventions, conventions
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.log_depth import CHANNELS as DEPTH_CHANNELS
+from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import ScheduleConfig
 from mirage_ros.models.wan_autoencoder import WanAutoencoder
@@ -84,6 +85,11 @@ class Preset:
     def latent_channels(self) -> int:
         """Channels of a latent token, depth channels aside."""
         return int(self.backbone["in_channels"]) - self.depth_channels
+
+    @property
+    def depth_samples(self) -> int:
+        """Samples along each side of a cell whose depth a memory is given in training."""
+        return self.memory_patch or FINE
 
     @property
     def text_dim(self) -> int:
@@ -180,7 +186,7 @@ DEFAULT = Preset(
     branch_inputs=("latents", "visible", "offset", "log_scale", "depth", "fill", "rays", "layout", "layout_depth"),
     autoencoder={"channels": 8, "refine_blocks": 4},
     autoencoder_kind="frame",
-    reader={"channels": 8, "stride": 4},
+    reader={"channels": 8, "stride": 4, "source_stride": 1},
     read_rule="unfold",
     # Its depth of what it invents is rough: such a wall may stand before a table that was seen.
     observed_first=True,
@@ -193,7 +199,7 @@ DEFAULT = Preset(
     preceding=1,
     references=2,
     keep_known=True,
-    memory_patch=2,
+    memory_patch=4,
     memory_context=2,
     # The shipped weights draw holes best in one step; see weights/default/README.md.
     schedule=ScheduleConfig("euler", steps=1, shift=3.0),

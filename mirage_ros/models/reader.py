@@ -7,6 +7,7 @@ trained through it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from mirage_ros.geometry import Camera
 from mirage_ros.models.frame_autoencoder import ResidualBlock, channels_last
+from mirage_ros.models.log_depth import reduce
 
 # A cell counts as visible when more than this share of its fine bins is.
 VISIBLE_SHARE = 0.3
@@ -77,13 +79,15 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
     Args:
         channels: latent channels of the autoencoder.
         stride: its spatial stride, pixels.
-        fine_stride: pixels of a fine bin; divides the stride.
+        fine_stride: pixels of a fine bin of the target; divides the stride.
+        source_stride: pixels of a sample of a source frame, each with its own depth; divides the fine stride, which is
+            the default. Finer samples keep edges in their places.
         features: channels of a fine feature.
         unfold_width, refold_width: channels of the hidden layers.
         unfold_blocks, refold_blocks: residual blocks.
 
     Raises:
-        ValueError: the fine stride does not divide the stride.
+        ValueError: a stride does not divide the next.
     """
 
     @register_to_config
@@ -97,17 +101,23 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         refold_width: int = 128,
         unfold_blocks: int = 2,
         refold_blocks: int = 3,
+        source_stride: int | None = None,
     ) -> None:
         super().__init__()
         if fine_stride < 1 or stride % fine_stride:
             raise ValueError(f"fine_stride: expected a divisor of stride {stride}, got {fine_stride}")
-        self.factor = stride // fine_stride
+        source_stride = fine_stride if source_stride is None else source_stride
+        if source_stride < 1 or fine_stride % source_stride:
+            raise ValueError(f"source_stride: expected a divisor of fine_stride {fine_stride}, got {source_stride}")
+        self.factor, self.source_factor = stride // fine_stride, stride // source_stride
+        # A sample that is as far away as when it was taken counts as of scale one, however many share a bin.
+        self._log_sample = math.log(fine_stride / source_stride)
         self.unfolding = nn.Sequential(
             nn.Conv2d(channels, unfold_width, 3, padding=1),
             *(ResidualBlock(unfold_width) for _ in range(unfold_blocks)),
             nn.SiLU(),
-            nn.Conv2d(unfold_width, features * self.factor**2, 1),
-            nn.PixelShuffle(self.factor),
+            nn.Conv2d(unfold_width, features * self.source_factor**2, 1),
+            nn.PixelShuffle(self.source_factor),
         )
         # Features, offset (2), log scale and mask of every fine bin.
         self.refolding = nn.Sequential(
@@ -126,7 +136,7 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         channels_last(self)
 
     def unfold(self, latents: Tensor) -> Tensor:
-        """Latents (N, C, h, w) of source frames to fine features (N, features, h r, w r); do it once, when writing."""
+        """Latents (N, C, h, w) of source frames to features (N, features, h s, w s); do it once, when writing."""
         unfolded: Tensor = self.unfolding(self._layout(latents))
         return unfolded
 
@@ -143,7 +153,8 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         batch = fine.visible.shape[:-3]
         seen = fine.visible.flatten(0, -4)
-        bins = torch.cat([fine.latents, fine.offset, fine.log_scale, fine.visible], dim=-3).flatten(0, -4)
+        scale = fine.log_scale + self._log_sample
+        bins = torch.cat([fine.latents, fine.offset, scale, fine.visible], dim=-3).flatten(0, -4)
         hidden = self.refolding(self._layout(torch.where(seen > 0, bins, 0)))
         tokens = torch.cat([coarse.latents, coarse.visible], dim=-3).flatten(0, -4)
         visible = (nn.functional.avg_pool2d(seen.float(), self.factor) > VISIBLE_SHARE).float()
@@ -163,12 +174,12 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Args:
             latents: (..., S, C, h, w) normalised latents of source frames, zero in cells that are not held.
-            depth: (..., S, h r, w r) metres at the fine grid, invalid where nothing shall be seen; `log_depth.reduce`
-                makes it of a depth image.
+            depth: (..., S, h s, w s) metres of the sources' samples, with s = `source_factor`; invalid where nothing
+                shall be seen; `log_depth.reduce` makes it of a depth image.
             source: (..., S) cameras at the latent resolution h x w.
             target: (..., T) cameras at the latent resolution.
             splat: projects pixels, the nearest to a bin's centre first.
-            coarse_depth: (..., S, h, w) metres of whole tokens; the fine sample after the cell's middle by default.
+            coarse_depth: (..., S, h, w) metres of whole tokens; the median of the cell's samples by default.
 
         Returns:
             latents and visibility at the target views.
@@ -181,17 +192,16 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
             raise ValueError(
                 f"latents: expected (S, {channels}, h, w) with or without a batch, got {tuple(latents.shape)}"
             )
-        frames, (fine_rows, fine_columns) = latents.shape[:-3], (rows * self.factor, columns * self.factor)
-        if tuple(depth.shape) != (*frames, fine_rows, fine_columns):
-            raise ValueError(f"depth: expected {(*frames, fine_rows, fine_columns)}, got {tuple(depth.shape)}")
+        frames, own_rows, own_columns = latents.shape[:-3], rows * self.source_factor, columns * self.source_factor
+        if tuple(depth.shape) != (*frames, own_rows, own_columns):
+            raise ValueError(f"depth: expected {(*frames, own_rows, own_columns)}, got {tuple(depth.shape)}")
         if (source.height, source.width) != (rows, columns):
             raise ValueError(f"source: expected a camera of {rows}x{columns} cells, got {source.height}x{source.width}")
         unfolded = self.unfold(latents.flatten(0, -4)).float().unflatten(0, frames)
         fine_target = target.resized(target.height * self.factor, target.width * self.factor)
-        fine = splat(unfolded, depth, source.resized(fine_rows, fine_columns), fine_target)
+        fine = splat(unfolded, depth, source.resized(own_rows, own_columns), fine_target)
         if coarse_depth is None:
-            # A sample, never a mixture: a mean across an edge would stand in the air.
-            coarse_depth = depth[..., self.factor // 2 :: self.factor, self.factor // 2 :: self.factor]
+            coarse_depth = reduce(depth, rows, columns)
         coarse = splat(latents, coarse_depth, source, target)
         refolded, visible = self.refold(fine, coarse)
         return Reading(refolded, visible, fine, coarse)

@@ -246,7 +246,9 @@ class Engine:
 
     def load(self, path: Path) -> int:
         """Take over a file's memory; the number of elements. The live memory is as it was if anything fails."""
-        loaded = LatentMemory.load(path, self.world.device, self._settings.max_bytes, self.memory.rules)
+        live = self.memory
+        # Weights of before may have wanted coarser patches.
+        loaded = LatentMemory.load(path, self.world.device, self._settings.max_bytes, live.rules, live.patch)
         self.memory.restore(loaded)
         self.history = self.world.new_history()
         frames = self.memory.frames()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -95,7 +96,10 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5, help="of the newer weights in the mix (%(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sizes = export(options.model, options.out, options.earlier, options.share)
+    try:
+        sizes = export(options.model, options.out, options.earlier, options.share)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"export: {error}")
     for part, size in sizes.items():
         print(f"{options.out / part}: {size / 1e6:.1f} MB")
     print(f"{sum(sizes.values()) / 1e6:.1f} MB in all")

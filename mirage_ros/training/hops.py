@@ -51,7 +51,8 @@ def measure_hops(
         frames = np.arange(0, hops * step + 1, step)
         if frames[-1] >= data.frames(index):
             raise ValueError(f"hops: expected a chain within {data.frames(index)} frames, got {frames[-1] + 1}")
-        truth, depth = data.latents(index, frames), data.depth(index, frames, keep=True)
+        truth = data.latents(index, frames)
+        depth = data.depth(index, frames, keep=True, factor=reader.source_factor)
         camera, clip = data.camera(index, frames), data.clips.clip(index, frames)
         images, metres, keep = as_images(clip.rgb), torch.from_numpy(clip.depth), torch.from_numpy(clip.keep)
         latents, image = truth[:1], images[:1]

@@ -73,14 +73,17 @@ class LatentCache:
         """The same, since frames do not depend on each other."""
         return self.latents(index, frames)
 
-    def depth(self, index: int, frames: NDArray[np.int64], *, keep: bool) -> Tensor:
-        """(T, 2h, 2w) float32 metres at twice the latent resolution.
+    def depth(self, index: int, frames: NDArray[np.int64], *, keep: bool, factor: int = FINE) -> Tensor:
+        """(T, h f, w f) float32 metres, with f = `factor` samples along each side of a cell.
 
         With `keep`, NaN where something moves, where there is sky, and where nothing is known: what may be written into
         a memory. Without, everything that has a depth, and SKY_DEPTH for the sky; 0 where nothing is known.
         """
-        metres = self._arrays[index]["kept" if keep else "depth"][frames].astype(np.float32) / 1000
-        return torch.from_numpy(np.where(metres > 0, metres, np.nan) if keep else metres)
+        arrays = self._arrays[index]
+        if factor == FINE:
+            return depth_of(arrays["depth"][frames], arrays["kept"][frames], keep=keep)
+        rows, columns = arrays["latents"].shape[-2:]
+        return depth_of(*cell_depth(self.clips.clip(index, frames), rows * factor, columns * factor), keep=keep)
 
     def camera(self, index: int, frames: NDArray[np.int64]) -> Camera:
         """(T,) cameras at latent resolution."""
@@ -133,6 +136,12 @@ def cell_depth(clip: Clip, height: int, width: int) -> tuple[NDArray[np.uint16],
     touched = torch.nn.functional.max_pool2d(moves.unsqueeze(1), (rows, columns)).squeeze(1).numpy() > 0
     millimetres = np.round(np.minimum(everything, 65.0) * 1000).astype(np.uint16)
     return millimetres, np.where(touched, np.uint16(0), millimetres)
+
+
+def depth_of(everything: NDArray[np.uint16], kept: NDArray[np.uint16], *, keep: bool) -> Tensor:
+    """What `cell_depth` gives as metres, see `LatentCache.depth`."""
+    metres = (kept if keep else everything).astype(np.float32) / 1000
+    return torch.from_numpy(np.where(metres > 0, metres, np.nan) if keep else metres)
 
 
 def fingerprint(module: torch.nn.Module, leave_out: str | None = None) -> str:

@@ -25,6 +25,17 @@ from mirage_ros.training.reader import measure_reader
 from mirage_ros.training.stages import StageTask
 from mirage_ros.training.task import Rows
 
+EPILOG = """figures, in dB of PSNR on static pixels unless said otherwise:
+  autoencoder  psnr of decode(encode(frame)); depth_abs_rel, the relative error of its depth
+  reader       one source frame, six frames on, pixels that both see: psnr of the reader, bound of
+               decode(encode(truth)), nearest of whole tokens, rgb of a pixel cache, warped of true pixels brought over
+               by true depth and encoded, visible the share of these pixels; shown and shown_rgb: all pixels that the
+               reader shows
+  hops         the same after each hop of two frames, each hop reading what the one before wrote
+  imagined     first chunk out of one frame: whole, visible and hidden, whose share is hidden_share; readout with grey
+               holes, readout_visible; copied, the first frame; bound; depth_visible and depth_hidden, relative errors
+"""
+
 
 def measure(
     weights: Path,
@@ -73,7 +84,9 @@ def measure(
 
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("weights", type=Path, nargs="?", help="folder of the parts; those of the package by default")
     parser.add_argument("--transformer", type=Path, help="folder with transformer/ and branch/, if elsewhere")
     parser.add_argument("--held-out", type=Path, default=Path("data/held-out"), help="shards (%(default)s)")

@@ -11,11 +11,13 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.grids import splat_in_order
+from mirage_ros.memory.patches import resample_depth
 from mirage_ros.memory.readout import Readout
-from mirage_ros.models.log_depth import FINE
+from mirage_ros.models.log_depth import FINE, reduce
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.world.reading import Reading, as_reading
 from mirage_ros.world.room import Room, fit_room
@@ -37,7 +39,8 @@ def read_sources(
 
     Args:
         latents: (B, S, C, h, w) of the source frames.
-        depth: (B, S, 2h, 2w) metres, invalid where nothing shall be lifted.
+        depth: (B, S, h s, w s) metres, invalid where nothing shall be lifted; s is a multiple of the reader's, or the
+            other way round.
         sources: (B, S) cameras at latent resolution.
         targets: (B, T) cameras at latent resolution.
         reader: learned reader; None reads whole tokens by `rule`.
@@ -48,7 +51,8 @@ def read_sources(
     Returns:
         a reading whose tensors have the batch in front.
     """
-    coarse_depth = depth[..., FINE // 2 :: FINE, FINE // 2 :: FINE]
+    samples = depth.shape[-1] // latents.shape[-1]
+    coarse_depth = token_depth(depth, *latents.shape[-2:])
     first = depth.shape[-3] if observed is None else observed
     # In half precision poses would be no poses any more.
     with torch.autocast(latents.device.type, enabled=False):
@@ -59,9 +63,18 @@ def read_sources(
         if reader is None:
             reading = as_reading(splat_in_order(latents, coarse_depth, sources, targets, first, rule), targets)
     if reader is not None:
-        read = reader(latents, depth, sources, targets, partial(exact_splat, observed=observed), coarse_depth)
+        fine_depth = resample_depth(depth, samples, reader.source_factor)
+        read = reader(latents, fine_depth, sources, targets, partial(exact_splat, observed=observed), coarse_depth)
         reading = as_reading(read.coarse, targets, (read.latents, read.visible, read.fine))
     return replace(reading, room=tuple(rooms)) if with_room else reading
+
+
+def token_depth(depth: Tensor, height: int, width: int) -> Tensor:
+    """Depth (..., H, W) of whole tokens as a memory has it, (..., height, width): of cells known at least by half."""
+    rows, columns = depth.shape[-2] // height, depth.shape[-1] // width
+    known = F.avg_pool2d(valid_depth(depth).float().flatten(0, -3).unsqueeze(1), (rows, columns))
+    enough = known.reshape(*depth.shape[:-2], height, width) >= 0.5
+    return torch.where(enough, reduce(depth, height, width), torch.nan)
 
 
 def exact_splat(
@@ -100,4 +113,4 @@ def forget(reading: Reading, samples: Tensor) -> Reading:
 
 def measured(reading: Reading) -> Tensor:
     """(B, T, 4, h, w) bool: which depth channels the memory gives."""
-    return torch.nn.functional.pixel_unshuffle(valid_depth(reading.fine_depth).unsqueeze(-3).float(), FINE) > 0
+    return F.pixel_unshuffle(valid_depth(reading.fine_depth).unsqueeze(-3).float(), FINE) > 0

@@ -18,11 +18,13 @@ from torch.nn import functional as F
 from mirage_ros.geometry import Camera
 from mirage_ros.media import Pixels
 from mirage_ros.memory.grids import splat
+from mirage_ros.memory.patches import resample_depth
 from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.reader import UnfoldReader
-from mirage_ros.training.clips import STATIC
-from mirage_ros.training.correspondence import shared_by
+from mirage_ros.training.clips import STATIC, Clip
+from mirage_ros.training.correspondence import correspond, shared_by
 from mirage_ros.training.latents import LatentCache
 from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss, psnr
 from mirage_ros.training.memories import exact_splat
@@ -40,6 +42,7 @@ class ReaderSettings:
         decoder: train the autoencoder's decoder too, on what was read and on true latents; the encoder, and so what
             latents mean, stays.
         noise: deviation of the relative depth error, in a third of the samples.
+        coarse: share of samples whose depth is no finer than that of imagined frames.
         unshared_weight: of pixels that the cells show but the source did not see: something nearer came into view,
             which no reader can know of.
         picture_weight: of the squared error of decoded pixels.
@@ -51,6 +54,7 @@ class ReaderSettings:
     apart: int = 10
     decoder: bool = False
     noise: float = 0.02
+    coarse: float = 0.25
     unshared_weight: float = 0.1
     picture_weight: float = 100.0
     latent_weight: float = 0.1
@@ -104,7 +108,11 @@ class ReaderTask(Task):
             chain.append(_near(rng, chain[-1], count, own.apart))
         froms = [_near(rng, chain[0], count, own.apart) for _ in range(sources)]
         frames = np.array(froms + chain)
-        depth = self._data.depth(index, frames, keep=True)
+        samples = self.reader.source_factor
+        held = FINE if rng.random() < own.coarse else samples
+        depth = self._data.depth(index, frames, keep=True, factor=held)
+        if rng.random() < 1 / 3:
+            depth = noisy_depth(depth, own.noise, rng)
         camera = self._data.camera(index, frames)
         clip = self._data.clips.clip(index, frames)
         # The first target is read out of all sources, each other one out of the target before.
@@ -112,7 +120,7 @@ class ReaderTask(Task):
         common += [shared_by(clip, [place], [place - 1]) for place in range(sources + 1, sources + hops)]
         return {
             "latents": self._data.latents(index, frames),
-            "depth": noisy_depth(depth, own.noise, rng) if rng.random() < 1 / 3 else depth,
+            "depth": resample_depth(depth, held, samples),
             "intrinsics": camera.intrinsics,
             "cam2world": camera.cam2world,
             "images": as_images(clip.rgb[sources:]),
@@ -170,6 +178,15 @@ class ReaderTask(Task):
         return measure_reader(self.reader, self._frozen[0], self._held_out)
 
 
+def _warped(image: Tensor, clip: Clip) -> Tensor:
+    """The first frame (1, 3, H, W) of two of a clip as the second one sees it, by true depth."""
+    depth = torch.from_numpy(clip.depth)
+    places, _ = correspond(clip.camera[1:], depth[1:], clip.camera[:1], depth[:1])
+    size = places.new_tensor([clip.camera.width, clip.camera.height])
+    grid = (2 * places / size - 1).to(image)
+    return F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+
+
 def noisy_depth(depth: Tensor, deviation: float, rng: np.random.Generator) -> Tensor:
     """Depth (T, H, W) with a relative error that varies slowly over the picture, a quarter from pixel to pixel."""
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
@@ -197,20 +214,23 @@ def measure_reader(
     """One source frame, one target `gap` frames later: PSNR on static pixels that both frames see, by true depth.
 
     Returns:
-        'psnr' of the reader, 'bound' of decode(encode(target)), 'nearest' of whole tokens and 'rgb' of a pixel cache
-        (splat, fill, encode, decode) on the same pixels, and 'visible' the share of them; 'shown' and 'shown_rgb', the
-        reader and the pixel cache on all static pixels of cells that the reader shows, also where something nearer has
-        come into view; rows of sources, truth and readings.
+        'psnr' of the reader, 'bound' of decode(encode(target)), 'nearest' of whole tokens, 'rgb' of a pixel cache
+        (splat, fill, encode, decode) and 'warped' of the source's true pixels at the places that the target's true
+        depth gives, encoded and decoded: what a pixel cache that knew everything would show; all on the same pixels,
+        and 'visible' the share of them; 'shown' and 'shown_rgb', the reader and the pixel cache on all static pixels of
+        cells that the reader shows, also where something nearer has come into view; rows of sources, truth and
+        readings.
     """
     device = reader.output.weight.device
-    drawn: dict[str, list[Tensor]] = {name: [] for name in ("psnr", "bound", "nearest", "rgb")}
+    drawn: dict[str, list[Tensor]] = {name: [] for name in ("psnr", "bound", "nearest", "rgb", "warped")}
     truth: list[Tensor] = []
     masks: list[Tensor] = []
     shown: list[Tensor] = []
     rows: list[list[Pixels]] = []
     for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int).tolist():
         frames = np.array([2, min(2 + gap, data.frames(index) - 1)])
-        camera, depth = data.camera(index, frames).to(device), data.depth(index, frames, keep=True).to(device)
+        camera = data.camera(index, frames).to(device)
+        depth = data.depth(index, frames, keep=True, factor=reader.source_factor).to(device)
         latents = data.latents(index, frames).to(device)
         reading = reader(latents[:1], depth[:1], camera[:1], camera[1:], splat)
         clip = data.clips.clip(index, frames)
@@ -218,7 +238,9 @@ def measure_reader(
         cache = RgbMemory(autoencoder.encode_images, autoencoder.strides[1], device)
         depth_image, keep = (torch.from_numpy(part[:1]).to(device) for part in (clip.depth, clip.keep))
         cache.write(None, depth_image, clip.camera[:1].to(device), keep, colour=colour)
-        stacked = torch.cat([reading.latents, latents[1:], reading.coarse.latents, cache.read(camera[1:]).latents])
+        warped = autoencoder.encode_images(_warped(images[:1], clip).to(device))
+        others = [reading.coarse.latents, cache.read(camera[1:]).latents, warped]
+        stacked = torch.cat([reading.latents, latents[1:], *others])
         decoded = autoencoder.decode_images(stacked)[0].float().cpu()
         # Cells that the reader and the nearest whole token both show.
         seen = (reading.visible * reading.coarse.visible).cpu()

@@ -114,7 +114,7 @@ def draw_chunk(
     others = next(pool for pool in pools if len(pool))
     seen = np.concatenate([earlier[:1] if own else targets[:1], rng.choice(others, sources - 1)]).astype(np.int64)
     shown = np.concatenate([targets[::stride], context])
-    depth = data.depth(index, seen, keep=True)
+    depth = data.depth(index, seen, keep=True, factor=preset.depth_samples)
     source_latents = data.latents(index, seen)
     if rng.random() < 1 / 3:
         depth = noisy_depth(depth, settings.depth_noise, rng)
@@ -169,8 +169,11 @@ def _pictures(
     }
 
 
-def chunk_sample(data: Windows, index: int, chunk: int) -> dict[str, Tensor]:
-    """The first `chunk` latent frames of a clip, with a memory of its first frame alone."""
+def chunk_sample(data: Windows, index: int, chunk: int, samples: int) -> dict[str, Tensor]:
+    """The first `chunk` latent frames of a clip, with a memory of its first frame alone.
+
+    The memory's depth has so many `samples` along each side of a cell, `Preset.depth_samples`.
+    """
     stride = data.time_stride
     length = (chunk - 1) * stride + 1
     step = 2 if stride == 1 and 2 * (length - 1) < data.frames(index) else 1
@@ -185,7 +188,7 @@ def chunk_sample(data: Windows, index: int, chunk: int) -> dict[str, Tensor]:
         "depth": data.depth(index, shown, keep=False),
         "still": torch.isfinite(data.depth(index, shown, keep=True)),
         "source_latents": data.latents(index, seen),
-        "source_depth": data.depth(index, seen, keep=True),
+        "source_depth": data.depth(index, seen, keep=True, factor=samples),
         "source_intrinsics": camera.intrinsics,
         "source_cam2world": camera.cam2world,
         "intrinsics": view.intrinsics,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mirage_ros.memory.patches import resample_depth
 from mirage_ros.models import log_depth
 from mirage_ros.models.presets import Preset
 from mirage_ros.perception.given import FAR
@@ -83,7 +84,7 @@ def own_memory(
     gone = (shown.squeeze(1).unflatten(0, depth.shape[:2]) > 0) | (depth > FAR)
     sources = {
         "source_latents": frames[:, :, :channels],
-        "source_depth": torch.where(gone, torch.nan, depth),
+        "source_depth": resample_depth(torch.where(gone, torch.nan, depth), log_depth.FINE, preset.depth_samples),
         "source_intrinsics": batch["earlier_intrinsics"][:, picked],
         "source_cam2world": batch["earlier_cam2world"][:, picked],
     }

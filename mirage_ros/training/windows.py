@@ -13,7 +13,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.log_depth import FINE
 from mirage_ros.training.cache import ClipCache
-from mirage_ros.training.latents import cell_depth
+from mirage_ros.training.latents import cell_depth, depth_of
 from mirage_ros.training.pictures import as_images
 
 Frames = NDArray[np.int64]
@@ -39,8 +39,8 @@ class Windows(Protocol):
         """(T, C, h, w) latents of single frames, each by itself."""
         ...
 
-    def depth(self, index: int, frames: Frames, *, keep: bool) -> Tensor:
-        """(T, 2h, 2w) metres; see `LatentCache.depth`."""
+    def depth(self, index: int, frames: Frames, *, keep: bool, factor: int = FINE) -> Tensor:
+        """(T, h f, w f) metres; see `LatentCache.depth`."""
         ...
 
     def camera(self, index: int, frames: Frames) -> Camera:
@@ -87,13 +87,11 @@ class LiveLatents:
         images = as_images(self.clips.clip(index, frames).rgb)
         return self._encode(images.unsqueeze(1))[:, :, 0]
 
-    def depth(self, index: int, frames: Frames, *, keep: bool) -> Tensor:
-        """(T, 2h, 2w) metres; see `LatentCache.depth`."""
+    def depth(self, index: int, frames: Frames, *, keep: bool, factor: int = FINE) -> Tensor:
+        """(T, h f, w f) metres; see `LatentCache.depth`."""
         clip = self.clips.clip(index, frames)
         rows, columns = self._cells(clip.rgb.shape[1], clip.rgb.shape[2])
-        everything, kept = cell_depth(clip, rows * FINE, columns * FINE)
-        metres = (kept if keep else everything).astype(np.float32) / 1000
-        return torch.from_numpy(np.where(metres > 0, metres, np.nan) if keep else metres)
+        return depth_of(*cell_depth(clip, rows * factor, columns * factor), keep=keep)
 
     def camera(self, index: int, frames: Frames) -> Camera:
         """(T,) cameras at latent resolution."""

@@ -250,11 +250,8 @@ def _unfold(
     observed = [frame for frame in sources if frame not in imagined]
     grids = memory.frame_grids([*observed, *imagined])
     reader, features = unfolder.reader, unfolder(grids.latents)
-    factor = reader.factor
-    rows, columns = grids.camera.height * factor, grids.camera.width * factor
-    target = camera.resized(camera.height * factor, camera.width * factor)
-    fine = splat_in_order(
-        features, grids.fine_depth(factor), grids.camera.resized(rows, columns), target, len(observed)
-    )
+    depth = grids.fine_depth(reader.source_factor)
+    target = camera.resized(camera.height * reader.factor, camera.width * reader.factor)
+    fine = splat_in_order(features, depth, grids.camera.resized(*depth.shape[-2:]), target, len(observed))
     latents, visible = reader.refold(fine, coarse)
     return latents, visible, fine

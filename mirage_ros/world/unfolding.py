@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mirage_ros.models.reader import UnfoldReader
 
-# Unfolded frames that are kept: about a hundred of the default preset.
-MAX_BYTES = 32 << 20
+# Unfolded frames that are kept: about fifty of the default preset.
+MAX_BYTES = 64 << 20
 
 
 class Unfolder:
@@ -37,7 +37,7 @@ class Unfolder:
         return self._bytes
 
     def __call__(self, latents: Tensor) -> Tensor:
-        """Source frames (F, C, h, w) float32 to fine features (F, K, h r, w r) float32.
+        """Source frames (F, C, h, w) float32 to features (F, K, h s, w s) float32.
 
         The result does not depend on what is kept, bit for bit.
         """

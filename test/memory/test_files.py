@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from mirage_ros.memory import PUBLIC, LatentMemory, MemoryFileError, SourceFrame, atomic, files
+from mirage_ros.memory.patches import resample_depth
 
 GRID = (11, 20)
 
@@ -52,6 +53,27 @@ def test_a_round_trip_is_bit_exact(room, walk, tmp_path, dtype, options):
     colour = torch.zeros(1, 88, 160, 3, dtype=torch.uint8) if back.colour else None
     report = back.write(room.colour(camera.resized(*GRID)), room.depth(camera), camera, colour=colour)
     assert report.explained > 100
+
+
+@pytest.mark.parametrize(("held", "wanted"), [(2, 4), (4, 2), (2, 3), (0, 4), (2, 0)])
+def test_a_memory_can_be_loaded_with_other_depth_patches(room, walk, tmp_path, held, wanted):
+    memory = build(room, walk, patch=held, colour=True)
+    memory.save(tmp_path / "memory.safetensors")
+    back = LatentMemory.load(tmp_path / "memory.safetensors", patch=wanted)
+    assert back.patch == wanted
+    assert len(back) == len(memory)
+    # A live memory that keeps such patches takes it over.
+    live = LatentMemory(6, dtype=memory.dtype, patch=wanted, colour=True)
+    live.restore(back)
+    before, after = memory.frame_grids(), live.frame_grids()
+    assert torch.equal(before.latents, after.latents)
+    same = {(2, 4): (1, 2, 4), (4, 2): (2,)}.get((held, wanted), ())
+    for samples in same:
+        assert torch.equal(before.fine_depth(samples).nan_to_num(), after.fine_depth(samples).nan_to_num())
+    if not same:
+        # Each sub-cell has the depth of its element.
+        told = after.fine_depth(wanted or 1)
+        assert torch.allclose(told, resample_depth(after.depth, 1, wanted or 1), equal_nan=True)
 
 
 def test_an_empty_memory_can_be_saved(tmp_path):

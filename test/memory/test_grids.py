@@ -8,6 +8,7 @@ import torch
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.memory import LatentMemory, WriteRules, splat
 from mirage_ros.memory.grids import splat_in_order
+from mirage_ros.memory.patches import resample_depth
 
 GRID = (22, 40)
 
@@ -31,11 +32,24 @@ def test_a_frame_s_grid_is_put_together_again(room, walk):
     known = fine.isfinite()
     assert ((fine / fine_truth - 1).abs()[known] < 0.03).float().mean() > 0.93
     assert known.sum() > 3.8 * len(memory)
-    # Without patches of this resolution the element's own depth stands in.
-    assert torch.equal(grids.fine_depth(4)[:, ::4, ::4].isnan(), grids.depth.isnan())
+    # Patches that are coarser are repeated; where neither divides the other the element's own depth stands in.
+    assert torch.equal(
+        grids.fine_depth(4).nan_to_num(), fine.repeat_interleave(2, 1).repeat_interleave(2, 2).nan_to_num()
+    )
+    assert torch.equal(grids.fine_depth(3)[:, 1::3, 2::3].nan_to_num(), grids.depth.nan_to_num())
     assert grids.ids.tolist() == [0, 1, 2]
     assert memory.frame_grids([2, 0]).ids.tolist() == [2, 0]
     assert torch.equal(memory.frame_grids([2]).latents[0], grids.latents[2])
+
+
+def test_depth_is_resampled_without_mixing():
+    depth = torch.arange(24.0).reshape(4, 6)
+    assert torch.equal(resample_depth(depth, 2, 1), depth[1::2, 1::2])
+    assert torch.equal(resample_depth(depth, 2, 2), depth)
+    assert torch.equal(resample_depth(resample_depth(depth, 2, 4), 4, 2), depth)
+    assert torch.equal(resample_depth(torch.arange(16.0).reshape(4, 4), 4, 1), torch.tensor([[10.0]]))
+    with pytest.raises(ValueError, match="wanted: expected a multiple or a divisor of 2 samples, got 3"):
+        resample_depth(depth, 2, 3)
 
 
 def test_grids_follow_a_loop_closure(room, walk):

@@ -26,7 +26,7 @@ def views(*offsets: float) -> Camera:
 def sources(reader: UnfoldReader, frames: int = 1, metres: float = 2.0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(frames, CHANNELS, ROWS, COLUMNS, generator=generator)
-    return latents, torch.full((frames, ROWS * reader.factor, COLUMNS * reader.factor), metres)
+    return latents, torch.full((frames, ROWS * reader.source_factor, COLUMNS * reader.source_factor), metres)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_half_a_cell_of_motion_reaches_the_refolded_latents(reader: UnfoldReader
 @torch.no_grad()
 def test_depth_that_is_missing_is_a_hole(reader: UnfoldReader) -> None:
     latents, depth = sources(reader)
-    depth[:, :, : 6 * reader.factor] = torch.nan
+    depth[:, :, : 6 * reader.source_factor] = torch.nan
     reading = reader(latents, depth, views(0.0), views(0.0), splat)
     assert not reading.visible[..., :6].any()
     assert reading.visible[..., 6:].all()
@@ -86,6 +86,45 @@ def test_a_cell_is_visible_when_more_than_three_tenths_of_its_bins_are(reader: U
 
 
 @torch.no_grad()
+def test_finer_samples_of_the_source_keep_an_edge_in_its_place() -> None:
+    # A pole one pixel wide. A quarter of a metre to the side it moves by eight pixels, the wall behind it by two, which
+    # leaves one unknown pixel. A coarse sample counts the wall beside the pole to the pole, and the whole bin is lost.
+    depth = torch.full((1, ROWS * 4, COLUMNS * 4), 4.0)
+    depth[:, :, 16] = 1.0
+    for stride, seen in ((2, 0), (1, 1)):
+        reader = UnfoldReader(channels=CHANNELS, features=4, unfold_width=8, refold_width=8, source_stride=stride)
+        samples = reduce(depth, ROWS * reader.source_factor, COLUMNS * reader.source_factor)
+        latents = torch.randn(1, CHANNELS, ROWS, COLUMNS)
+        moved = reader(latents, samples, views(0.0), views(0.25), splat)
+        assert (moved.fine.visible[..., 7] == seen).all()
+        assert (moved.fine.depth[..., 4] == 1).all()
+        assert torch.isfinite(moved.latents).all()
+
+
+@torch.no_grad()
+def test_the_scale_of_a_sample_does_not_depend_on_how_many_share_a_bin() -> None:
+    for stride in (1, 2):
+        torch.manual_seed(0)
+        reader = UnfoldReader(
+            channels=CHANNELS, features=4, unfold_width=8, refold_width=8, source_stride=stride, refold_blocks=0
+        )
+        seen = []
+        reader.refolding.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+        latents, depth = sources(reader)
+        reader(latents, depth, views(0.0), views(0.0), splat)
+        _, offset, scale, visible = seen[0].split([4, 2, 1, 1], dim=1)
+        assert visible.all()
+        assert scale.abs().max() < 1e-5
+        assert offset.abs().max() < 0.51
+
+
+def test_a_source_stride_that_does_not_divide_is_refused() -> None:
+    for stride in (0, 3, 4):
+        with pytest.raises(ValueError, match="source_stride: expected a divisor of fine_stride 2"):
+            UnfoldReader(channels=CHANNELS, source_stride=stride)
+
+
+@torch.no_grad()
 def test_a_batch_of_clips_is_its_clips(reader: UnfoldReader) -> None:
     latents, depth = sources(reader, frames=4)
     depth = depth * torch.tensor([1.0, 1.2, 0.8, 1.0])[:, None, None]
@@ -102,10 +141,11 @@ def test_a_batch_of_clips_is_its_clips(reader: UnfoldReader) -> None:
 
 
 @torch.no_grad()
-def test_whole_tokens_stand_at_the_sample_after_their_middle_unless_told(reader: UnfoldReader) -> None:
+def test_whole_tokens_stand_at_the_median_of_their_cell_unless_told(reader: UnfoldReader) -> None:
     latents, depth = sources(reader)
-    # Only the lower right of each cell's four samples is closer.
-    depth[:, 1::2, 1::2] = 1.0
+    # Three of each cell's four samples are closer.
+    depth[:, 1::2] = 1.0
+    depth[:, ::2, 1::2] = 1.0
     own = reader(latents, depth, views(0.0), views(0.0), splat)
     assert (own.coarse.depth == 1).all()
     told = reader(latents, depth, views(0.0), views(0.0), splat, coarse_depth=torch.full((1, ROWS, COLUMNS), 2.0))

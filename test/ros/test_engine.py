@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mirage_ros.geometry import pinhole
+from mirage_ros.memory import LatentMemory
 from mirage_ros.ros.engine import Engine, make_perception
 from mirage_ros.ros.requests import Observation, Rollout, Settings
 from mirage_ros.trajectory import dolly, pan
@@ -113,6 +114,19 @@ def test_a_loaded_memory_can_be_looked_at_at_once(seeing, tmp_path):
     with pytest.raises(OSError, match="No such file"):
         other.load(tmp_path / "missing.safetensors")
     assert len(other.memory) == count
+
+
+def test_a_memory_with_other_depth_patches_is_taken_over(seeing, tmp_path):
+    path = tmp_path / "memory.safetensors"
+    own = seeing.memory
+    before = LatentMemory(own.channels, dtype=own.dtype, patch=2, colour=own.colour)
+    camera = pinhole(8, 12, focal=10.0, cam2world=START[None])
+    colour = torch.zeros(1, 8, 12, 3, dtype=torch.uint8) if own.colour else None
+    before.write(torch.zeros(1, own.channels, 8, 12), torch.full((1, 16, 24), 2.0), camera, colour=colour)
+    before.save(path)
+    assert own.patch != 2
+    assert seeing.load(path) == len(before) > 0
+    assert seeing.memory.patch == own.patch
 
 
 def test_a_camera_frame_without_depth_gets_that_of_the_estimator(depth_anything_folder):

@@ -88,6 +88,7 @@ def tiny_preset() -> Preset:
         reader={
             "channels": 8,
             "stride": 4,
+            "source_stride": 1,
             "unfold_width": 8,
             "refold_width": 8,
             "unfold_blocks": 1,

@@ -9,9 +9,12 @@ from torch.utils.data import default_collate
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.training.memories import forget, read_sources
 from mirage_ros.training.samples import chunk_sample
+from mirage_ros.world.reading import read_views
 from mirage_ros.world.room import room_of
+from mirage_ros.world.unfolding import Unfolder
 
 
 def sources_of(batch: dict[str, torch.Tensor]) -> tuple[Camera, Camera]:
@@ -23,7 +26,7 @@ def sources_of(batch: dict[str, torch.Tensor]) -> tuple[Camera, Camera]:
 
 
 def test_a_sample_has_the_room_that_a_memory_of_its_sources_has(new_task):
-    batch = default_collate([chunk_sample(new_task()._data, index, 3) for index in (0, 1)])
+    batch = default_collate([chunk_sample(new_task()._data, index, 3, 4) for index in (0, 1)])
     sources, targets = sources_of(batch)
     latents, depth = batch["source_latents"], batch["source_depth"]
     reading = read_sources(latents, depth, sources, targets, None, with_room=True)
@@ -40,8 +43,47 @@ def test_a_sample_has_the_room_that_a_memory_of_its_sources_has(new_task):
     assert read_sources(latents, depth, sources, targets, None).room is None
 
 
+@torch.no_grad()
+def test_samples_of_source_frames_are_where_a_memory_has_them(new_task):
+    task = new_task()
+    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset.depth_samples)])
+    sources, targets = sources_of(batch)
+    latents, depth = batch["source_latents"], batch["source_depth"]
+    memory = LatentMemory(latents.shape[2], dtype=torch.float32, patch=task.preset.memory_patch)
+    memory.write(latents[0], depth[0], sources[0])
+    reader = task.preset.new_reader()
+    kept = memory.frame_grids().fine_depth(reader.source_factor)
+    known = kept.isfinite()
+    assert known.float().mean() > 0.5
+    assert torch.allclose(kept[known], depth[0][known], rtol=1e-2)
+    # Read for the targets, both show the same.
+    trained = read_sources(latents, depth, sources, targets, reader)
+    rolled = read_views(memory, targets[0], task.preset, Unfolder(reader))
+    assert torch.equal(trained.visible[0], rolled.visible)
+    assert torch.allclose(trained.latents[0], rolled.latents, atol=1e-3)
+    both = trained.fine_depth[0].isfinite() & rolled.fine_depth.isfinite()
+    assert torch.allclose(trained.fine_depth[0][both], rolled.fine_depth[both], rtol=1e-2)
+
+
+@torch.no_grad()
+def test_readers_and_memories_of_other_samples_go_together(new_task):
+    task = new_task()
+    batch = default_collate([chunk_sample(task._data, 0, 3, 4)])
+    sources, targets = sources_of(batch)
+    latents, depth = batch["source_latents"], batch["source_depth"]
+    settings = dict(task.preset.reader)
+    # As it was saved before sources had samples of their own.
+    settings.pop("source_stride")
+    for reader, patch in ((UnfoldReader(**settings), 4), (task.preset.new_reader(), 2)):
+        memory = LatentMemory(latents.shape[2], dtype=torch.float32, patch=patch)
+        memory.write(latents[0], depth[0], sources[0])
+        reading = read_views(memory, targets[0], task.preset, Unfolder(reader))
+        assert reading.visible.mean() > 0.5
+        assert torch.equal(reading.visible, read_sources(latents, depth, sources, targets, reader).visible[0])
+
+
 def test_imagined_sources_say_nothing_about_the_room(new_task):
-    batch = default_collate([chunk_sample(new_task()._data, 0, 3)])
+    batch = default_collate([chunk_sample(new_task()._data, 0, 3, 4)])
     sources, targets = sources_of(batch)
     alone = read_sources(batch["source_latents"], batch["source_depth"], sources, targets, None, with_room=True).room
     twice = {
@@ -59,7 +101,7 @@ def test_imagined_sources_say_nothing_about_the_room(new_task):
 
 
 def test_what_is_forgotten_has_no_room(new_task):
-    batch = default_collate([chunk_sample(new_task()._data, index, 3) for index in (0, 1)])
+    batch = default_collate([chunk_sample(new_task()._data, index, 3, 4) for index in (0, 1)])
     reading = read_sources(batch["source_latents"], batch["source_depth"], *sources_of(batch), None, with_room=True)
     kept = forget(reading, torch.tensor([False, True]))
     assert kept.room[0] is reading.room[0]

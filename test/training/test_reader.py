@@ -70,6 +70,20 @@ def test_the_decoder_learns_with_the_reader_and_the_encoder_stays(task, tmp_path
     assert LatentCache(data.clips, autoencoder, tmp_path.parent / "latents")._fingerprint == data._fingerprint
 
 
+def test_some_samples_have_depth_no_finer_than_that_of_imagined_frames(task):
+    held, given = [], task._data.depth
+    task._data.depth = lambda *args, factor, **kept: held.append(factor) or given(*args, factor=factor, **kept)
+    task.settings = replace(task.settings, coarse=0.5, noise=0.05)
+    uneven = {2: 0, 4: 0}
+    for seed in range(16):
+        depth = task.sample(np.random.default_rng(seed), np.random.default_rng(0))["depth"]
+        assert depth.shape[-2:] == (32, 48)
+        uneven[held[-1]] += not torch.equal(depth[:, ::2, ::2].nan_to_num(), depth[:, 1::2, 1::2].nan_to_num())
+    assert uneven[2] == 0
+    assert uneven[4] > 0
+    assert 2 in held
+
+
 def test_training_reduces_what_is_read_wrongly(task):
     batch = batch_of(task, 1, 4)
     optimiser = torch.optim.AdamW(task.reader.parameters(), lr=3e-3)
@@ -94,6 +108,16 @@ def test_cells_with_anything_that_moves_are_not_kept(new_clip):
     assert (everything[:, :2] == 30_000).all()
 
 
+def test_depth_is_given_at_any_number_of_samples(task, new_clip):
+    data, frames = task._data, np.array([1, 3])
+    clip = data.clips.clip(0, frames)
+    pixels = data.depth(0, frames, keep=True, factor=4).numpy()
+    still = clip.labels == 0
+    assert pixels[still] == pytest.approx(clip.depth[still], abs=1e-3)
+    assert np.isnan(pixels[~still]).all()
+    assert data.depth(0, frames, keep=False, factor=1).shape == (2, 8, 12)
+
+
 def test_noise_leaves_holes_alone_and_is_of_the_size_asked_for():
     depth = torch.full((4, 32, 48), 2.0)
     depth[:, :8] = torch.nan
@@ -106,8 +130,8 @@ def test_splatting_under_autocast_is_exact(task):
     batch = batch_of(task, 0)
     from mirage_ros.geometry import Camera
 
-    camera = Camera(batch["intrinsics"], batch["cam2world"], 8, 12).resized(16, 24)
-    features = torch.randn(2, batch["depth"].shape[1], 3, 16, 24)
+    camera = Camera(batch["intrinsics"], batch["cam2world"], 8, 12).resized(32, 48)
+    features = torch.randn(2, batch["depth"].shape[1], 3, 32, 48)
     wanted = splat(features, batch["depth"], camera, camera)
     with torch.autocast("cpu", torch.bfloat16):
         got = exact_splat(features, batch["depth"], camera, camera)
@@ -120,6 +144,8 @@ def test_an_untrained_reader_reads_whole_tokens(task):
     assert 0 < figures["visible"] < 1
     # Behind the ball, in the shown cells, the frames do not see the same.
     assert figures["shown"] < figures["psnr"]
+    # The wall's true picture is there, the untrained reader's whole tokens are not.
+    assert figures["nearest"] < figures["warped"] <= figures["bound"] + 0.2
     assert len(rows) == 3
 
 

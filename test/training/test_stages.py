@@ -92,7 +92,7 @@ def test_what_moves_and_the_sky_are_not_lifted(new_task):
 
 def test_an_untrained_branch_imagines_the_readout_where_there_is_one(new_task):
     task = new_task(memory_dropout=0.0)
-    batch = default_collate([chunk_sample(task._data, 0, 3)])
+    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset.depth_samples)])
     reading = task.read(batch)
     latents = imagine_chunk(task, batch, steps=2)
     seen = reading.visible.transpose(1, 2).expand(-1, 8, -1, -1, -1)[:, :, 1:] > 0
@@ -156,6 +156,7 @@ def test_a_chunk_may_follow_one_that_the_model_imagined(new_task):
     assert not torch.allclose(frames[:, :8, -1], batch["earlier"][:, -1], atol=1e-3)
     # One true frame, and two imagined ones that add only what the true one does not show.
     assert remembered["source_latents"].shape[1] == 3
+    assert remembered["source_depth"].shape[-2:] == batch["source_depth"].shape[-2:] == (32, 48)
     assert torch.equal(remembered["source_latents"][:, 0], batch["source_latents"][:, 0])
     seen, more = task.read(batch).visible, task.read(remembered, OWN_SOURCES).visible
     assert (more >= seen).all()
