@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 
+# `WriteRules.share` for memories with depth patches whose readers unfold: there a cell with an edge is of use however
+# its surfaces divide it, since each sub-cell is read at its own depth.
+PATCHED_SHARE = 0.01
+
 
 @dataclass(frozen=True)
 class WriteRules:

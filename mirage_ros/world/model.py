@@ -14,7 +14,7 @@ from torch import Tensor
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.projection import Convention
-from mirage_ros.memory.rules import WriteReport, WriteRules
+from mirage_ros.memory.rules import PATCHED_SHARE, WriteReport, WriteRules
 from mirage_ros.models.presets import Preset
 from mirage_ros.perception.given import JointDepth, NoFilter
 from mirage_ros.perception.pipeline import Perception
@@ -104,6 +104,7 @@ class WorldModel:
             dtype: of its features.
         """
         preset, conventions = self.preset, self.preset.conventions
+        share = PATCHED_SHARE if preset.memory_patch else WriteRules.share
         return LatentMemory(
             self.parts.autoencoder.channels,
             self.device,
@@ -111,7 +112,7 @@ class WorldModel:
             max_bytes,
             patch=preset.memory_patch,
             colour=True,
-            rules=WriteRules(select=conventions.footprints, context=preset.memory_context),
+            rules=WriteRules(select=conventions.footprints, context=preset.memory_context, share=share),
             convention=Convention(conventions.integer_centres, conventions.footprints, conventions.bilinear_depth),
         )
 

@@ -9,6 +9,7 @@ import torch
 
 from mirage_ros.geometry import pinhole
 from mirage_ros.memory import IMAGINATION, LatentMemory, SourceFrame, WriteReport, WriteRules
+from mirage_ros.memory.rules import PATCHED_SHARE
 
 GRID = (22, 40)
 
@@ -211,3 +212,21 @@ def test_imagination_takes_no_frame_of_observations_when_all_are_taken(empty_roo
     assert report.dropped > 0
     assert report.cells == GRID[0] * GRID[1]
     assert [record.id for record in memory.frames()] == held
+
+
+def test_a_cell_of_two_surfaces_is_kept_where_patches_tell_them_apart():
+    camera = pinhole(32, 48, focal=40.0, cam2world=torch.eye(4)[None])
+    depth = torch.full((1, 32, 48), 4.0)
+    # Two of four pixels of the cells in column 5 belong to what is nearer.
+    depth[..., :22] = 2.0
+    latents = torch.zeros(1, 6, 8, 12)
+    whole = LatentMemory(6, patch=4)
+    assert whole.write(latents, depth, camera).edge == 8
+    kept = LatentMemory(6, patch=4, rules=WriteRules(share=PATCHED_SHARE))
+    report = kept.write(latents, depth, camera)
+    assert report.edge == 0
+    assert report.written == 8 * 12
+    assert torch.allclose(kept.frame_grids().fine_depth(4), depth, rtol=1e-2)
+    # Its whole token is doubtful all the same.
+    grids = kept.frame_grids()
+    assert (kept.elements().confidence[grids.index[0, :, 5]] < kept.elements().confidence[grids.index[0, :, 4]]).all()

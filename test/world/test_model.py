@@ -258,6 +258,18 @@ def test_real_observations_win_over_imagination(frame_world, walk):
     assert (newest.kind, newest.stamp) == (OBSERVATION, 7)
 
 
+def test_memories_with_depth_patches_keep_cells_of_two_surfaces(frame_world, video_world, walk):
+    scene = walk(1)
+    depth = scene.depth[0].clone()
+    # An edge through the middle of cells.
+    depth[:, : depth.shape[1] // 2 + 2] *= 0.5
+    report = frame_world.observe(frame_world.new_memory(), scene.rgb[0], depth, scene.camera[0])
+    assert report.edge == 0
+    assert report.written == report.cells
+    # Without patches a token stands for all of its cell.
+    assert video_world.new_memory().rules.share > frame_world.new_memory().rules.share
+
+
 def test_images_of_any_size_and_shape_are_fitted(frame_world, walk):
     scene = walk(1, height=90, width=120)
     memory = frame_world.new_memory()
