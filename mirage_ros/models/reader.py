@@ -1,7 +1,7 @@
 """The learned reader: latents unfold to finer features, are splatted as points, and refold to the target's latent grid.
 
-A token's place inside its cell is lost when whole tokens are moved by whole cells. Moving features at twice the pixel
-size instead keeps it, without ever decoding to pixels. The splatting is the memory's and is passed in; the networks are
+A token's place inside its cell is lost when whole tokens are moved by whole cells. Moving features of a few pixels, or
+of one, keeps it, without ever decoding to pixels. The splatting is the memory's and is passed in; the networks are
 trained through it.
 """
 
