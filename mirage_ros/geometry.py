@@ -140,8 +140,7 @@ class Camera:
 
     def rays(self) -> Tensor:
         """(..., H, W, 3) directions through the pixel centres, in world axes, one metre along the optical axis."""
-        local = self._unproject(self.pixel_centres())
-        return _rotate(self.cam2world, local)
+        return self._world_rays().movedim(-3, -1)
 
     def lift(self, depth: Tensor) -> Tensor:
         """Back-project a depth image.
@@ -159,8 +158,8 @@ class Camera:
             raise ValueError(f"depth: expected (..., {self.height}, {self.width}), got {tuple(depth.shape)}")
         valid = valid_depth(depth)
         metres = torch.where(valid, depth, torch.nan).to(self.cam2world.dtype)
-        local = self._unproject(self.pixel_centres()) * metres.unsqueeze(-1)
-        return transform(self.cam2world, local, grid=True)
+        points = torch.addcmul(self.cam2world[..., :3, 3, None, None], self._world_rays(), metres.unsqueeze(-3))
+        return points.movedim(-3, -1)
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Project world points.
@@ -179,14 +178,19 @@ class Camera:
         pixels = (self.intrinsics[..., None, :2, :] @ normalised.unsqueeze(-1)).squeeze(-1)
         return pixels, depth
 
-    def _unproject(self, pixels: Tensor) -> Tensor:
-        """(..., H, W, 3) camera-frame directions with z = 1 through (H, W, 2) pixels."""
+    def _world_rays(self) -> Tensor:
+        """(..., 3, H, W) directions with z = 1 in the camera: affine in row and column, so sums of two vectors each."""
         fx, skew, cx, fy, cy = (
-            self.intrinsics[..., row, column, None, None] for row, column in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2))
+            self.intrinsics[..., row, column] for row, column in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2))
         )
-        y = (pixels[..., 1] - cy) / fy
-        x = (pixels[..., 0] - cx - skew * y) / fx
-        return torch.stack([x, y, torch.ones_like(x)], dim=-1)
+        zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+        entries = (1 / fx, -skew / (fx * fy), (skew * cy / fy - cx) / fx, zero, 1 / fy, -cy / fy, zero, zero, one)
+        across, down, middle = (
+            (self.cam2world[..., :3, :3] @ torch.stack(entries, dim=-1).unflatten(-1, (3, 3))).unsqueeze(-3).unbind(-1)
+        )
+        columns, rows = (torch.arange(n, device=self.device, dtype=fx.dtype) + 0.5 for n in (self.width, self.height))
+        lines = (down.mT * rows + middle.mT).unsqueeze(-1)
+        return lines + (across.mT * columns).unsqueeze(-2)
 
 
 def pinhole(
@@ -256,15 +260,9 @@ def check_pose(pose: Tensor, name: str = "pose") -> None:
         raise ValueError(f"{name}: expected a rotation in the upper left 3x3 block, got {pose[..., :3, :3].tolist()}")
 
 
-def transform(pose: Tensor, points: Tensor, *, grid: bool = False) -> Tensor:
-    """Apply poses (..., 4, 4) to points (..., N, 3), or to (..., H, W, 3) with `grid`."""
-    translation = pose[..., None, None, :3, 3] if grid else pose[..., None, :3, 3]
-    return _rotate(pose, points, grid=grid) + translation
-
-
-def _rotate(pose: Tensor, vectors: Tensor, *, grid: bool = True) -> Tensor:
-    rotation = pose[..., None, None, :3, :3] if grid else pose[..., None, :3, :3]
-    return (rotation @ vectors.unsqueeze(-1)).squeeze(-1)
+def transform(pose: Tensor, points: Tensor) -> Tensor:
+    """Apply poses (..., 4, 4) to points (..., N, 3)."""
+    return (pose[..., None, :3, :3] @ points.unsqueeze(-1)).squeeze(-1) + pose[..., None, :3, 3]
 
 
 def compose(*poses: Tensor) -> Tensor:

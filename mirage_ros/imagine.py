@@ -192,13 +192,17 @@ def run(options: Options) -> dict[str, Any]:
         "notes": sorted({note for chunk in results.chunks for note in chunk.notes}),
     }
     rows = [("imagined", list(_some(rgb))), ("remembered (white) or invented", list(_grey(_some(visible))))]
-    rows.insert(1, ("readout of the first frame alone", list(_some(known.rgb[: len(rgb)]))))
+    # A loaded memory may hold what was imagined before.
+    alone = options.memory is None
+    caption = "readout of the first frame alone" if alone else "readout of the loaded memory and the first frame"
+    rows.insert(1, (caption, list(_some(known.rgb[: len(rgb)]))))
     rows.append(("imagined depth, yellow is near", list(colour_depth(_some(results.joined("depth")), FAR))))
     if truth is not None:
         # The first frame was given.
         rows.insert(0, ("recorded", list(_some(truth))))
         report["imagined"] = scores(rgb[1:], truth[1:], visible[1:])
-        report["first_frame_readout"] = scores(known.rgb[1 : len(rgb)], truth[1:], known.visible[1 : len(rgb)])
+        name = "first_frame_readout" if alone else "memory_readout"
+        report[name] = scores(known.rgb[1 : len(rgb)], truth[1:], known.visible[1 : len(rgb)])
         copied = np.repeat(truth[:1], len(truth) - 1, axis=0)
         report["first_frame_copied"] = {"psnr": scores(copied, truth[1:], visible[1:])["psnr"]}
     save_png(options.out / "contact_sheet.png", contact_sheet(rows))
@@ -220,7 +224,7 @@ def main() -> None:
     report = run(options)
     frames, seconds = report["frames"], report["seconds"]
     print(f"{frames} frames in {seconds:.1f} s on {report['device']} with {report['threads']} threads")
-    for name in ("imagined", "first_frame_readout", "first_frame_copied"):
+    for name in ("imagined", "first_frame_readout", "memory_readout", "first_frame_copied"):
         if name in report:
             print(f"{name}: " + ", ".join(_decibel(key, value) for key, value in report[name].items()))
     for name in ("imagined.mp4", "contact_sheet.png", "memory.safetensors", "report.json"):

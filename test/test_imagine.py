@@ -54,6 +54,11 @@ def test_a_recorded_walk_leaves_film_frames_memory_and_scores(walk, tmp_path, mo
     memory = LatentMemory.load(out / "memory.safetensors")
     assert len(memory) == report["elements"] > 0
     assert (out / "contact_sheet.png").stat().st_size > 1000
+    # What a loaded memory shows is not the first frame alone.
+    run(monkeypatch, "--rgbd", walk, "--out", tmp_path / "again", "--memory", out / "memory.safetensors")
+    again = json.loads((tmp_path / "again" / "report.json").read_text())
+    assert ("first_frame_readout" in report, "memory_readout" in report) == (True, False)
+    assert ("first_frame_readout" in again, "memory_readout" in again) == (False, True)
 
 
 def test_an_estimator_takes_weights_from_a_folder(walk, tmp_path, monkeypatch, depth_anything_folder):

@@ -37,6 +37,16 @@ def layout(
     return columns
 
 
+def check_patch(patch: int) -> None:
+    """Refuse a number of sub-cells that no element has.
+
+    Raises:
+        ValueError: it is out of range.
+    """
+    if isinstance(patch, bool) or not isinstance(patch, int) or not 0 <= patch <= 16:
+        raise ValueError(f"patch: expected 0..16 sub-cells, got {patch!r}")
+
+
 class ElementStore:
     """One buffer for each property, padded to whole blocks.
 
@@ -57,8 +67,7 @@ class ElementStore:
             raise ValueError(f"channels: expected 1..65536, got {channels!r}")
         if dtype not in FEATURE_DTYPES:
             raise ValueError(f"dtype: expected one of {', '.join(map(str, FEATURE_DTYPES))}, got {dtype}")
-        if isinstance(patch, bool) or not isinstance(patch, int) or not 0 <= patch <= 16:
-            raise ValueError(f"patch: expected 0..16 sub-cells, got {patch!r}")
+        check_patch(patch)
         self.channels, self.dtype, self.device, self.patch, self.colour = channels, dtype, device, patch, colour
         self._layout = layout(channels, dtype, patch, colour)
         self.count = 0

@@ -15,7 +15,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.memory import files
 from mirage_ros.memory.backends import backend, winners
 from mirage_ros.memory.culling import BLOCK, Blocks
-from mirage_ros.memory.elements import ElementStore
+from mirage_ros.memory.elements import ElementStore, check_patch
 from mirage_ros.memory.projection import CENTRED, MAX_FOOTPRINT, Convention, views_of
 from mirage_ros.memory.provenance import FrameTable, SourceFrame
 from mirage_ros.memory.read import BLEND_BEST, assemble, check_rule
@@ -271,13 +271,17 @@ class LatentMemory(MemoryState):
         Args:
             path: written by `save`.
             device, max_bytes, rules: of the new memory.
-            patch: likewise, depth patches are resampled; those of the file by default.
+            patch: likewise; that of the file by default. Depth patches are resampled; where neither number divides the
+                other, sub-cells have the depth of their element.
 
         Raises:
             OSError: the file cannot be read.
+            ValueError: `patch` is out of range.
             MemoryFileError: the file is truncated, foreign, of another version or inconsistent, or does not fit into
                 `max_bytes`.
         """
+        if patch is not None:
+            check_patch(patch)
         return files.load(path, _indexed(torch.device(device)), max_bytes, rules, patch)
 
 

@@ -39,8 +39,12 @@ def export(model: Path, out: Path, earlier: Path | None = None, share: float = 0
     if not 0 <= share <= 1:
         raise ValueError(f"share: expected 0..1, got {share}")
     found = [part for part in PARTS if (model / part).is_dir()]
+    # A backbone alone imagines without a memory: nothing that could be shipped.
+    if "branch" in found and "transformer" not in found:
+        raise FileNotFoundError(f"transformer: {model} has a branch, but no transformer")
+    found = [part for part in found if part != "transformer" or "branch" in found]
     if not found:
-        raise FileNotFoundError(f"model: {model} holds none of {', '.join(PARTS)}")
+        raise FileNotFoundError(f"model: {model} holds none of vae, reader, and transformer with branch")
     if "vae" in found:
         load_part(FrameAutoencoder, model, "vae").half().save_pretrained(_fresh(out, "vae"))
     if "reader" in found:

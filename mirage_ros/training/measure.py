@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +32,7 @@ EPILOG = """figures, in dB of PSNR on static pixels unless said otherwise:
                decode(encode(truth)), nearest of whole tokens, rgb of a pixel cache, warped of true pixels brought over
                by true depth and encoded, visible the share of these pixels; shown and shown_rgb: all pixels that the
                reader shows
-  hops         the same after each hop of two frames, each hop reading what the one before wrote
+  hops         the same after the first hop of two frames, the second and so on, each reading what the one before wrote
   imagined     first chunk out of one frame: whole, visible and hidden, whose share is hidden_share; readout with grey
                holes, readout_visible; copied, the first frame; bound; depth_visible and depth_hidden, relative errors
 """
@@ -64,12 +65,15 @@ def measure(
     channels_last(reader)
     data = ClipCache(held_out)
     figures: dict[str, Any] = {"autoencoder": measure_autoencoder(autoencoder, data, clips)[0]}
+    _say("autoencoder")
     rows: Rows = []
     with TemporaryDirectory() as folder:
         latents = LatentCache(data, autoencoder, folder)
         figures["reader"] = measure_reader(reader, autoencoder, latents, clips)[0]
+        _say("reader")
         hops = min(8, (min(data.frames(index) for index in range(len(data))) - 1) // 2)
         figures["hops"] = measure_hops(reader, autoencoder, latents, clips, hops)
+        _say("hops")
         source = transformer or weights
         if has_part(source, "branch"):
             model = load_transformer(source)
@@ -79,6 +83,7 @@ def measure(
                     task, latents, autoencoder, clips, count
                 )
                 rows = rows or drawn
+                _say(f"imagined, {count} steps")
     return figures, rows
 
 
@@ -104,6 +109,11 @@ def main() -> None:
     if options.sheet is not None and rows:
         save_png(options.sheet, contact_sheet(rows))
     print(json.dumps(_rounded(figures), indent=1))
+
+
+def _say(part: str) -> None:
+    """Progress, beside the figures."""
+    print(f"measured: {part}", file=sys.stderr, flush=True)
 
 
 def _rounded(value: Any) -> Any:

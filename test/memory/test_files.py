@@ -76,6 +76,14 @@ def test_a_memory_can_be_loaded_with_other_depth_patches(room, walk, tmp_path, h
         assert torch.allclose(told, resample_depth(after.depth, 1, wanted or 1), equal_nan=True)
 
 
+def test_a_patch_that_no_memory_has_is_refused_before_the_file_is_read(tmp_path):
+    LatentMemory(3, patch=2).save(tmp_path / "empty")
+    for wrong in (-1, 17, "x", True):
+        with pytest.raises(ValueError, match="patch: expected 0..16 sub-cells, got") as refused:
+            LatentMemory.load(tmp_path / "empty", patch=wrong)
+        assert not isinstance(refused.value, MemoryFileError)
+
+
 def test_an_empty_memory_can_be_saved(tmp_path):
     LatentMemory(3).save(tmp_path / "empty")
     assert len(LatentMemory.load(tmp_path / "empty")) == 0

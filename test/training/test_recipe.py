@@ -95,6 +95,12 @@ def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
         assert max(others) < 2e-3
     with pytest.raises(ValueError, match="share"):
         export(recipe.model, tmp_path / "mixed", tmp_path / "earlier", share=2)
+    # Half a model is refused rather than left out.
+    for half, named in (("transformer", "model"), ("branch", "transformer")):
+        shutil.copytree(recipe.model / half, tmp_path / f"only-{half}" / half)
+        with pytest.raises(FileNotFoundError, match=f"{named}: "):
+            export(tmp_path / f"only-{half}", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
     autoencoder = load_autoencoder(tmp_path / "weights")
     assert np.std(autoencoder.config["latents_std"]) > 0
