@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mirage_ros.geometry import Camera
 from mirage_ros.models.frame_autoencoder import ResidualBlock, channels_last
 from mirage_ros.models.log_depth import reduce
+from mirage_ros.models.memory_input import fill_smoothly
 
 # A cell counts as visible when more than this share of its fine bins is.
 VISIBLE_SHARE = 0.3
@@ -136,8 +137,13 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         channels_last(self)
 
     def unfold(self, latents: Tensor) -> Tensor:
-        """Latents (N, C, h, w) of source frames to features (N, features, h s, w s); do it once, when writing."""
-        unfolded: Tensor = self.unfolding(self._layout(latents))
+        """Latents (N, C, h, w) of source frames to features (N, features, h s, w s); do it once, when writing.
+
+        Cells of zeros are not held; to their neighbours they look like what is around them. A hole full of zeros would
+        show as a seam where another frame takes over.
+        """
+        held = (latents != 0).any(dim=1, keepdim=True).to(latents.dtype)
+        unfolded: Tensor = self.unfolding(self._layout(fill_smoothly(latents, held)))
         return unfolded
 
     def refold(self, fine: Splatted, coarse: Splatted) -> tuple[Tensor, Tensor]:

@@ -92,7 +92,7 @@ def measure_imagination(
     errors: dict[str, list[float]] = {"visible": [], "hidden": []}
     rows: list[list[list[Pixels]]] = []
     for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int).tolist():
-        collated = default_collate([chunk_sample(data, index, chunk, task.preset.depth_samples)])
+        collated = default_collate([chunk_sample(data, index, chunk, task.preset)])
         batch = {name: value.to(task.model.device) for name, value in collated.items()}
         latents = imagine_chunk(task, batch, steps, prompts=[data.clips.prompt(index)])
         reading = task.read(batch)

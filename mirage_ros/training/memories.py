@@ -15,8 +15,11 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.grids import splat_in_order
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.patches import resample_depth
+from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION, SourceFrame
 from mirage_ros.memory.readout import Readout
+from mirage_ros.memory.rules import WriteRules
 from mirage_ros.models.log_depth import FINE, reduce
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.world.reading import Reading, as_reading
@@ -33,6 +36,7 @@ def read_sources(
     rule: str = "nearest",
     observed: int | None = None,
     *,
+    held: Tensor | None = None,
     with_room: bool = False,
 ) -> Reading:
     """Read source frames.
@@ -46,6 +50,7 @@ def read_sources(
         reader: learned reader; None reads whole tokens by `rule`.
         rule: 'nearest' or 'strict'.
         observed: how many frames, the first ones, are never hidden by the others; all alike by default.
+        held: (B, S, h, w) bool, cells that the memory holds, see `held_cells`; all that have depth by default.
         with_room: fit a room to the observed frames of each clip.
 
     Returns:
@@ -60,13 +65,55 @@ def read_sources(
             fit_room(latents[i, :first].float(), coarse_depth[i, :first], sources[i][:first])
             for i in range(len(latents) if with_room else 0)
         ]
-        if reader is None:
-            reading = as_reading(splat_in_order(latents, coarse_depth, sources, targets, first, rule), targets)
-    if reader is not None:
+    if held is not None:
+        # The room is seen from where a frame was taken, whichever frame holds it.
+        latents, depth = held_only(latents, depth, held)
+        coarse_depth = torch.where(held, coarse_depth, torch.nan)
+    if reader is None:
+        reading = as_reading(exact_splat(latents, coarse_depth, sources, targets, observed, rule), targets)
+    else:
         fine_depth = resample_depth(depth, samples, reader.source_factor)
         read = reader(latents, fine_depth, sources, targets, partial(exact_splat, observed=observed), coarse_depth)
         reading = as_reading(read.coarse, targets, (read.latents, read.visible, read.fine))
     return replace(reading, room=tuple(rooms)) if with_room else reading
+
+
+def held_cells(
+    latents: Tensor, depth: Tensor, camera: Camera, rules: WriteRules, imagined: int = 0, copied: Tensor | None = None
+) -> Tensor:
+    """What a memory holds of source frames that were written to it one after the other.
+
+    A frame keeps what those before it do not hold as finely, and some cells around; a rollout reads nothing else.
+
+    Args:
+        latents: (S, C, h, w).
+        depth: (S, h s, w s) metres, invalid where nothing shall be lifted.
+        camera: (S,) at latent resolution.
+        rules: of writing.
+        imagined: how many frames, the last ones, are no observations.
+        copied: (S, h, w) bool cells that were read from the memory and say nothing.
+
+    Returns:
+        (S, h, w) bool.
+    """
+    count, channels, height, width = latents.shape
+    memory = LatentMemory(channels, latents.device, torch.float32, patch=depth.shape[-1] // width, rules=rules)
+    frames = [SourceFrame(i, kind=IMAGINATION if i >= count - imagined else OBSERVATION) for i in range(count)]
+    # In half precision poses would be no poses any more.
+    with torch.autocast(latents.device.type, enabled=False):
+        memory.write(latents.float(), depth.float(), camera, frame=frames, copied=copied)
+    held = torch.zeros(count, height, width, dtype=torch.bool, device=latents.device)
+    if len(memory):
+        grids = memory.frame_grids()
+        held[grids.ids] = grids.present.squeeze(1) > 0
+    return held
+
+
+def held_only(latents: Tensor, depth: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents (..., C, h, w) and depth (..., h s, w s) of the cells that are held (..., h, w): else zero and NaN."""
+    samples = depth.shape[-1] // latents.shape[-1]
+    fine = held.repeat_interleave(samples, dim=-2).repeat_interleave(samples, dim=-1)
+    return latents * held.unsqueeze(-3), torch.where(fine, depth, torch.nan)
 
 
 def token_depth(depth: Tensor, height: int, width: int) -> Tensor:
@@ -78,12 +125,17 @@ def token_depth(depth: Tensor, height: int, width: int) -> Tensor:
 
 
 def exact_splat(
-    features: Tensor, depth: Tensor, sources: Camera, targets: Camera, observed: int | None = None
+    features: Tensor,
+    depth: Tensor,
+    sources: Camera,
+    targets: Camera,
+    observed: int | None = None,
+    rule: str = "nearest",
 ) -> Readout:
     """`splat_in_order` in full precision: under autocast its matrix products would be off by pixels."""
     with torch.autocast(features.device.type, enabled=False):
         first = depth.shape[-3] if observed is None else observed
-        return splat_in_order(features.float(), depth, sources, targets, first)
+        return splat_in_order(features.float(), depth, sources, targets, first, rule)
 
 
 def forget(reading: Reading, samples: Tensor) -> Reading:

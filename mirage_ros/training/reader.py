@@ -1,7 +1,7 @@
 """Training the reader: what it reads out of other views must decode to the true picture.
 
-One to four source frames, noisy depth, and chains in which each hop reads what the last one wrote: a reader that never
-saw its own output diverges in a closed loop.
+One to three source frames as a memory holds them, noisy depth, and chains in which each hop reads what the last one
+wrote: a reader that never saw its own output diverges in a closed loop.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mirage_ros.media import Pixels
 from mirage_ros.memory.grids import splat
 from mirage_ros.memory.patches import resample_depth
 from mirage_ros.memory.rgb import RgbMemory
+from mirage_ros.memory.rules import WriteRules
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.reader import UnfoldReader
@@ -27,7 +28,7 @@ from mirage_ros.training.clips import STATIC, Clip
 from mirage_ros.training.correspondence import correspond, shared_by
 from mirage_ros.training.latents import LatentCache
 from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss, psnr
-from mirage_ros.training.memories import exact_splat
+from mirage_ros.training.memories import exact_splat, held_cells, held_only
 from mirage_ros.training.pictures import as_images, as_pixels
 from mirage_ros.training.task import Rows, Task
 
@@ -69,6 +70,7 @@ class ReaderTask(Task):
         autoencoder: finished.
         data, held_out: latents of clips.
         settings: how.
+        rules: by which source frames are written to a memory.
     """
 
     def __init__(
@@ -78,9 +80,10 @@ class ReaderTask(Task):
         data: LatentCache,
         held_out: LatentCache,
         settings: ReaderSettings | None = None,
+        rules: WriteRules | None = None,
     ) -> None:
         super().__init__()
-        self.reader = reader
+        self.reader, self._rules = reader, rules or WriteRules()
         # In a list, so that it is no part of the module; see `held`.
         self._frozen = [autoencoder.eval().requires_grad_(False)]
         self._data, self._held_out = data, held_out
@@ -100,7 +103,7 @@ class ReaderTask(Task):
         """Source frames and a chain of targets."""
         own = self.settings
         hops = int(shared.integers(1, own.hops + 1))
-        sources = int(shared.choice([1, 2, 4], p=[0.65, 0.2, 0.15])) if hops == 1 else 1
+        sources = int(shared.choice([1, 2, 3], p=[0.5, 0.25, 0.25]))
         index = int(rng.integers(len(self._data)))
         count = self._data.frames(index)
         chain = [int(rng.integers(count))]
@@ -113,14 +116,18 @@ class ReaderTask(Task):
         depth = self._data.depth(index, frames, keep=True, factor=held)
         if rng.random() < 1 / 3:
             depth = noisy_depth(depth, own.noise, rng)
+        latents, depth = self._data.latents(index, frames), resample_depth(depth, held, samples)
         camera = self._data.camera(index, frames)
+        first = slice(0, sources)
+        kept = held_cells(latents[first], depth[first], camera[first], self._rules)
+        latents[first], depth[first] = held_only(latents[first], depth[first], kept)
         clip = self._data.clips.clip(index, frames)
         # The first target is read out of all sources, each other one out of the target before.
         common = [shared_by(clip, [sources], range(sources))]
         common += [shared_by(clip, [place], [place - 1]) for place in range(sources + 1, sources + hops)]
         return {
-            "latents": self._data.latents(index, frames),
-            "depth": resample_depth(depth, held, samples),
+            "latents": latents,
+            "depth": depth,
             "intrinsics": camera.intrinsics,
             "cam2world": camera.cam2world,
             "images": as_images(clip.rgb[sources:]),

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from mirage_ros.models.presets import Preset
 from mirage_ros.training.clips import MOVING
+from mirage_ros.training.memories import held_cells
 from mirage_ros.training.pictures import as_images
 from mirage_ros.training.reader import noisy_depth
 from mirage_ros.training.windows import Windows
+from mirage_ros.world.parts import write_rules
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def draw_chunk(
         "depth": data.depth(index, np.concatenate([targets[::stride], context, past]), keep=False),
         "still": torch.isfinite(data.depth(index, targets[::stride], keep=True)),
         "source_latents": source_latents,
+        "source_held": held_cells(source_latents, depth, camera, write_rules(preset)),
         "source_depth": depth,
         "source_intrinsics": camera.intrinsics,
         "source_cam2world": camera.cam2world,
@@ -169,11 +172,8 @@ def _pictures(
     }
 
 
-def chunk_sample(data: Windows, index: int, chunk: int, samples: int) -> dict[str, Tensor]:
-    """The first `chunk` latent frames of a clip, with a memory of its first frame alone.
-
-    The memory's depth has so many `samples` along each side of a cell, `Preset.depth_samples`.
-    """
+def chunk_sample(data: Windows, index: int, chunk: int, preset: Preset) -> dict[str, Tensor]:
+    """The first `chunk` latent frames of a clip, with a memory of its first frame alone, as the preset has it."""
     stride = data.time_stride
     length = (chunk - 1) * stride + 1
     step = 2 if stride == 1 and 2 * (length - 1) < data.frames(index) else 1
@@ -181,14 +181,16 @@ def chunk_sample(data: Windows, index: int, chunk: int, samples: int) -> dict[st
     shown, seen = targets[::stride], targets[:1]
     window = data.window(index, targets)
     camera, view = data.camera(index, seen), data.camera(index, shown)
+    latents, depth = data.latents(index, seen), data.depth(index, seen, keep=True, factor=preset.depth_samples)
     return {
         "targets": window,
         "preceding": window[:0],
         "references": window[:0],
         "depth": data.depth(index, shown, keep=False),
         "still": torch.isfinite(data.depth(index, shown, keep=True)),
-        "source_latents": data.latents(index, seen),
-        "source_depth": data.depth(index, seen, keep=True, factor=samples),
+        "source_latents": latents,
+        "source_held": held_cells(latents, depth, camera, write_rules(preset)),
+        "source_depth": depth,
         "source_intrinsics": camera.intrinsics,
         "source_cam2world": camera.cam2world,
         "intrinsics": view.intrinsics,

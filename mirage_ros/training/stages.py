@@ -227,7 +227,8 @@ class StageTask(Task):
         observed = latents.shape[1] - own if self.preset.observed_first else None
         branch = self.model.branch
         room = branch is not None and has_layout(tuple(branch.config["inputs"]))
-        return read_sources(latents, depth, sources, views, self._frozen[0], rule, observed, with_room=room)
+        held = batch["source_held"]
+        return read_sources(latents, depth, sources, views, self._frozen[0], rule, observed, held=held, with_room=room)
 
     def memory(self, reading: Reading) -> Tensor:
         """(B, K, F, h, w) input of the memory branch."""

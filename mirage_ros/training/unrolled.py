@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from mirage_ros.geometry import Camera
 from mirage_ros.memory.patches import resample_depth
 from mirage_ros.models import log_depth
 from mirage_ros.models.presets import Preset
 from mirage_ros.perception.given import FAR
 from mirage_ros.training.imagination import imagine_chunk
-from mirage_ros.training.memories import forget
+from mirage_ros.training.memories import forget, held_cells
 from mirage_ros.training.windows import Windows
+from mirage_ros.world.parts import write_rules
 
 if TYPE_CHECKING:
     from mirage_ros.training.stages import StageTask
@@ -79,13 +80,33 @@ def own_memory(
     written[:, :channels, used] = task.encode_again(imagined[:, :channels, used]).to(written)
     frames = written[:, :, picked].transpose(1, 2)
     depth = log_depth.unpack(frames[:, :, channels:], preset.log_depth_mean, preset.log_depth_std)
-    # What is in the memory already is not written again, nor what may be sky.
-    shown = F.interpolate(reading.sharp[:, picked].flatten(0, 1).float(), scale_factor=log_depth.FINE, mode="nearest")
-    gone = (shown.squeeze(1).unflatten(0, depth.shape[:2]) > 0) | (depth > FAR)
+    # What may be sky is not written.
+    depth = torch.where(depth > FAR, torch.nan, depth)
     sources = {
         "source_latents": frames[:, :, :channels],
-        "source_depth": resample_depth(torch.where(gone, torch.nan, depth), log_depth.FINE, preset.depth_samples),
+        "source_depth": resample_depth(depth, log_depth.FINE, preset.depth_samples),
         "source_intrinsics": batch["earlier_intrinsics"][:, picked],
         "source_cam2world": batch["earlier_cam2world"][:, picked],
     }
-    return {**batch, **{name: torch.cat([batch[name], own], dim=1) for name, own in sources.items()}}, written
+    remembered = {**batch, **{name: torch.cat([batch[name], own], dim=1) for name, own in sources.items()}}
+    remembered["source_held"] = _held(remembered, reading.sharp[:, picked, 0], preset)
+    return remembered, written
+
+
+def _held(batch: dict[str, Tensor], copied: Tensor, preset: Preset) -> Tensor:
+    """(B, S, h, w) bool, what a memory holds of sources whose last ones were imagined.
+
+    Args:
+        batch: with sources.
+        copied: (B, OWN_SOURCES, h, w) bool, cells that were read from the memory and are not written again.
+        preset: gives the rules.
+    """
+    latents, depth = batch["source_latents"], batch["source_depth"]
+    count, sources = latents.shape[:2]
+    observed = copied.new_zeros(count, sources - OWN_SOURCES, *copied.shape[-2:])
+    copied = torch.cat([observed, copied], dim=1)
+    cameras = Camera(batch["source_intrinsics"], batch["source_cam2world"], *latents.shape[-2:])
+    rules = write_rules(preset)
+    return torch.stack(
+        [held_cells(latents[i], depth[i], cameras[i], rules, OWN_SOURCES, copied[i]) for i in range(count)]
+    )

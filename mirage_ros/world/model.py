@@ -14,7 +14,7 @@ from torch import Tensor
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.projection import Convention
-from mirage_ros.memory.rules import PATCHED_SHARE, WriteReport, WriteRules
+from mirage_ros.memory.rules import WriteReport
 from mirage_ros.models.presets import Preset
 from mirage_ros.perception.given import JointDepth, NoFilter
 from mirage_ros.perception.pipeline import Perception
@@ -24,7 +24,7 @@ from mirage_ros.world.engine import Engine, Settings
 from mirage_ros.world.frames import Depth, Image, fit_camera, fit_colour
 from mirage_ros.world.history import History
 from mirage_ros.world.observing import observe
-from mirage_ros.world.parts import Parts
+from mirage_ros.world.parts import Parts, write_rules
 from mirage_ros.world.plan import Span
 from mirage_ros.world.preview import preview
 from mirage_ros.world.reading import ReadableMemory
@@ -104,7 +104,6 @@ class WorldModel:
             dtype: of its features.
         """
         preset, conventions = self.preset, self.preset.conventions
-        share = PATCHED_SHARE if preset.memory_patch else WriteRules.share
         return LatentMemory(
             self.parts.autoencoder.channels,
             self.device,
@@ -112,7 +111,7 @@ class WorldModel:
             max_bytes,
             patch=preset.memory_patch,
             colour=True,
-            rules=WriteRules(select=conventions.footprints, context=preset.memory_context, share=share),
+            rules=write_rules(preset),
             convention=Convention(conventions.integer_centres, conventions.footprints, conventions.bilinear_depth),
         )
 

@@ -13,7 +13,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.rgb import RgbMemory
-from mirage_ros.memory.rules import WriteReport
+from mirage_ros.memory.rules import PATCHED_SHARE, WriteReport, WriteRules
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.public_weights import OnesLatents
@@ -24,6 +24,12 @@ from mirage_ros.world.unfolding import Unfolder
 
 # Prompts whose context tokens are kept: 3 to 6 MB each at full size.
 KEPT_PROMPTS = 16
+
+
+def write_rules(preset: Preset) -> WriteRules:
+    """How a memory of this preset is written."""
+    share = PATCHED_SHARE if preset.memory_patch else WriteRules.share
+    return WriteRules(select=preset.conventions.footprints, context=preset.memory_context, share=share)
 
 
 class Parts:

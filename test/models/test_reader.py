@@ -170,6 +170,20 @@ def test_it_learns_through_the_splat(reader: UnfoldReader) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
+def test_a_hole_looks_like_what_is_around_it(reader: UnfoldReader) -> None:
+    plain = torch.ones(1, CHANNELS, ROWS, COLUMNS)
+    holed = plain.clone()
+    holed[:, :, 1:3, 2:5] = 0
+    whole = reader.unfold(plain)
+    assert torch.allclose(reader.unfold(holed), whole, atol=1e-5)
+    # A single channel that happens to be zero is no hole.
+    holed[:, 0] = 0
+    holed[:, 1:] = 1
+    assert not torch.allclose(reader.unfold(holed), whole, atol=1e-3)
+    # A frame of which nothing is held is no reason to fail.
+    assert torch.isfinite(reader.unfold(torch.zeros_like(plain))).all()
+
+
 def test_other_strides_and_a_round_trip(tmp_path: Path) -> None:
     reader = UnfoldReader(channels=3, stride=16, fine_stride=4, features=2, unfold_width=8, refold_width=8)
     assert reader.factor == 4

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch.utils.data import default_collate
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.models.reader import UnfoldReader
-from mirage_ros.training.memories import forget, read_sources
+from mirage_ros.training.memories import forget, held_cells, read_sources, token_depth
 from mirage_ros.training.samples import chunk_sample
+from mirage_ros.world.parts import write_rules
 from mirage_ros.world.reading import read_views
 from mirage_ros.world.room import room_of
 from mirage_ros.world.unfolding import Unfolder
@@ -26,7 +28,8 @@ def sources_of(batch: dict[str, torch.Tensor]) -> tuple[Camera, Camera]:
 
 
 def test_a_sample_has_the_room_that_a_memory_of_its_sources_has(new_task):
-    batch = default_collate([chunk_sample(new_task()._data, index, 3, 4) for index in (0, 1)])
+    task = new_task()
+    batch = default_collate([chunk_sample(task._data, index, 3, task.preset) for index in (0, 1)])
     sources, targets = sources_of(batch)
     latents, depth = batch["source_latents"], batch["source_depth"]
     reading = read_sources(latents, depth, sources, targets, None, with_room=True)
@@ -46,7 +49,7 @@ def test_a_sample_has_the_room_that_a_memory_of_its_sources_has(new_task):
 @torch.no_grad()
 def test_samples_of_source_frames_are_where_a_memory_has_them(new_task):
     task = new_task()
-    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset.depth_samples)])
+    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset)])
     sources, targets = sources_of(batch)
     latents, depth = batch["source_latents"], batch["source_depth"]
     memory = LatentMemory(latents.shape[2], dtype=torch.float32, patch=task.preset.memory_patch)
@@ -66,9 +69,51 @@ def test_samples_of_source_frames_are_where_a_memory_has_them(new_task):
 
 
 @torch.no_grad()
+def test_several_source_frames_are_read_as_a_rollout_reads_them(new_task):
+    task = new_task()
+    data, preset, frames = task._data, task.preset, np.array([0, 2, 5])
+    latents, camera = data.latents(0, frames), data.camera(0, frames)
+    depth = data.depth(0, frames, keep=True, factor=preset.depth_samples)
+    memory = LatentMemory(latents.shape[1], dtype=torch.float32, patch=preset.memory_patch, rules=write_rules(preset))
+    memory.write(latents, depth, camera)
+    held = held_cells(latents, depth, camera, write_rules(preset))
+    # The first frame holds all that has depth, those after it what it does not show and a margin.
+    lifted = token_depth(depth, *latents.shape[-2:]).isfinite()
+    assert (held[0] == lifted[0]).float().mean() > 0.9
+    assert (held[1:] <= lifted[1:]).all()
+    assert (held[1:].flatten(1).sum(dim=1) < lifted[1:].flatten(1).sum(dim=1)).all()
+    assert held[1:].any()
+    targets, reader = data.camera(0, np.array([1, 3])), preset.new_reader()
+    # An untrained reader passes whole tokens on.
+    torch.nn.init.normal_(reader.output.weight, std=0.1)
+    batched = [
+        Camera(part.intrinsics[None], part.cam2world[None], part.height, part.width) for part in (camera, targets)
+    ]
+    trained = read_sources(latents[None], depth[None], *batched, reader, held=held[None])
+    rolled = read_views(memory, targets, preset, Unfolder(reader))
+    # Depth in a byte a sample turns a few cells.
+    assert (trained.visible[0] == rolled.visible).float().mean() > 0.99
+    whole = read_sources(latents[None], depth[None], *batched, reader)
+    away, too_much = ((reading.latents[0] - rolled.latents).abs().mean() for reading in (trained, whole))
+    assert away < too_much / 2
+
+
+@torch.no_grad()
+def test_a_frame_that_adds_nothing_holds_nothing(new_task):
+    task = new_task()
+    data, frames = task._data, np.array([0, 0])
+    latents, camera = data.latents(0, frames), data.camera(0, frames)
+    depth = data.depth(0, frames, keep=True, factor=4)
+    held = held_cells(latents, depth, camera, write_rules(task.preset))
+    assert held[0].any()
+    assert not held[1].any()
+    assert not held_cells(latents, torch.full_like(depth, torch.nan), camera, write_rules(task.preset)).any()
+
+
+@torch.no_grad()
 def test_readers_and_memories_of_other_samples_go_together(new_task):
     task = new_task()
-    batch = default_collate([chunk_sample(task._data, 0, 3, 4)])
+    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset)])
     sources, targets = sources_of(batch)
     latents, depth = batch["source_latents"], batch["source_depth"]
     settings = dict(task.preset.reader)
@@ -83,7 +128,8 @@ def test_readers_and_memories_of_other_samples_go_together(new_task):
 
 
 def test_imagined_sources_say_nothing_about_the_room(new_task):
-    batch = default_collate([chunk_sample(new_task()._data, 0, 3, 4)])
+    task = new_task()
+    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset)])
     sources, targets = sources_of(batch)
     alone = read_sources(batch["source_latents"], batch["source_depth"], sources, targets, None, with_room=True).room
     twice = {
@@ -101,7 +147,8 @@ def test_imagined_sources_say_nothing_about_the_room(new_task):
 
 
 def test_what_is_forgotten_has_no_room(new_task):
-    batch = default_collate([chunk_sample(new_task()._data, index, 3, 4) for index in (0, 1)])
+    task = new_task()
+    batch = default_collate([chunk_sample(task._data, index, 3, task.preset) for index in (0, 1)])
     reading = read_sources(batch["source_latents"], batch["source_depth"], *sources_of(batch), None, with_room=True)
     kept = forget(reading, torch.tensor([False, True]))
     assert kept.room[0] is reading.room[0]

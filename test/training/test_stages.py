@@ -92,7 +92,7 @@ def test_what_moves_and_the_sky_are_not_lifted(new_task):
 
 def test_an_untrained_branch_imagines_the_readout_where_there_is_one(new_task):
     task = new_task(memory_dropout=0.0)
-    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset.depth_samples)])
+    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset)])
     reading = task.read(batch)
     latents = imagine_chunk(task, batch, steps=2)
     seen = reading.visible.transpose(1, 2).expand(-1, 8, -1, -1, -1)[:, :, 1:] > 0
@@ -161,7 +161,7 @@ def test_a_chunk_may_follow_one_that_the_model_imagined(new_task):
     seen, more = task.read(batch).visible, task.read(remembered, OWN_SOURCES).visible
     assert (more >= seen).all()
     assert more.sum() > seen.sum()
-    added = torch.isfinite(remembered["source_depth"][:, 1:])
+    added = remembered["source_held"][:, 1:]
     assert 0 < added.float().mean() < 0.5
 
 
