@@ -23,6 +23,7 @@ from mirage_ros.training.hops import measure_hops
 from mirage_ros.training.imagination import measure_imagination
 from mirage_ros.training.latents import LatentCache
 from mirage_ros.training.reader import measure_reader
+from mirage_ros.training.recall import measure_recall
 from mirage_ros.training.stages import StageTask
 from mirage_ros.training.task import Rows
 
@@ -33,6 +34,8 @@ EPILOG = """figures, in dB of PSNR on static pixels unless said otherwise:
                by true depth and encoded, visible the share of these pixels; shown and shown_rgb: all pixels that the
                reader shows
   hops         the same after the first hop of two frames, the second and so on, each reading what the one before wrote
+  recall       every fourth frame of a walk written to one memory, those half-way read: latent memory, rgb of a pixel
+               cache that keeps all pixels, bound; latent_kib and rgb_kib, what they hold
   imagined     first chunk out of one frame: whole, visible and hidden, whose share is hidden_share; readout with grey
                holes, readout_visible; copied, the first frame; bound; depth_visible and depth_hidden, relative errors
 """
@@ -74,10 +77,13 @@ def measure(
         hops = min(8, (min(data.frames(index) for index in range(len(data))) - 1) // 2)
         figures["hops"] = measure_hops(reader, autoencoder, latents, clips, hops)
         _say("hops")
+        chosen = chosen or preset("default")
+        figures["recall"] = measure_recall(reader, autoencoder, latents, chosen, clips)
+        _say("recall")
         source = transformer or weights
         if has_part(source, "branch"):
             model = load_transformer(source)
-            task = StageTask("all", model, chosen or preset("default"), latents, latents, reader, autoencoder).eval()
+            task = StageTask("all", model, chosen, latents, latents, reader, autoencoder).eval()
             for count in steps:
                 figures[f"imagined, {count} steps"], drawn = measure_imagination(
                     task, latents, autoencoder, clips, count
