@@ -15,6 +15,7 @@ from mirage_ros.training.clips import STATIC
 from mirage_ros.training.correspondence import shared_by
 from mirage_ros.training.latents import LatentCache
 from mirage_ros.training.losses import psnr
+from mirage_ros.training.memories import lifted
 from mirage_ros.training.pictures import as_images, as_pixels
 
 
@@ -58,7 +59,7 @@ def measure_hops(
         latents, image = truth[:1], images[:1]
         for hop in range(hops):
             now, then = slice(hop, hop + 1), slice(hop + 1, hop + 2)
-            reading = reader(latents, depth[now], camera[now], camera[then], splat)
+            reading = reader(*lifted(latents, depth[now]), camera[now], camera[then], splat)
             cache = RgbMemory(autoencoder.encode_images, autoencoder.strides[1])
             colour = torch.from_numpy(as_pixels(image))
             cache.write(None, metres[now], clip.camera[now], keep[now], colour=colour)

@@ -35,7 +35,7 @@ EPILOG = """figures, in dB of PSNR on static pixels unless said otherwise:
                reader shows
   hops         the same after the first hop of two frames, the second and so on, each reading what the one before wrote
   recall       every fourth frame of a walk written to one memory, those half-way read: latent memory, rgb of a pixel
-               cache that keeps all pixels, bound; latent_kib and rgb_kib, what they hold
+               cache, bound; latent_kib and rgb_kib, their buffers
   imagined     first chunk out of one frame: whole, visible and hidden, whose share is hidden_share; readout with grey
                holes, readout_visible; copied, the first frame; bound; depth_visible and depth_hidden, relative errors
 """

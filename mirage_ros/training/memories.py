@@ -1,7 +1,6 @@
 """Memories of a training sample, batched: source frames lifted, static part only, and read for the target cameras.
 
-It gives what `mirage_ros.world.reading.read_views` gives in a rollout, for a batch of clips at once and without keeping
-a memory for each.
+It gives what `mirage_ros.world.reading.read_views` gives in a rollout, for a batch of clips at once and with gradients.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.grids import splat_in_order
-from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.patches import resample_depth
 from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION, SourceFrame
 from mirage_ros.memory.readout import Readout
-from mirage_ros.memory.rules import WriteRules
 from mirage_ros.models.log_depth import FINE, reduce
+from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.world.parts import new_memory
 from mirage_ros.world.reading import Reading, as_reading
 from mirage_ros.world.room import Room, fit_room
 
@@ -79,33 +78,35 @@ def read_sources(
 
 
 def held_cells(
-    latents: Tensor, depth: Tensor, camera: Camera, rules: WriteRules, imagined: int = 0, copied: Tensor | None = None
+    depth: Tensor, camera: Camera, preset: Preset, imagined: int = 0, copied: Tensor | None = None
 ) -> Tensor:
     """What a memory holds of source frames that were written to it one after the other.
 
     A frame keeps what those before it do not hold as finely, and some cells around; a rollout reads nothing else.
 
     Args:
-        latents: (S, C, h, w).
-        depth: (S, h s, w s) metres, invalid where nothing shall be lifted.
-        camera: (S,) at latent resolution.
-        rules: of writing.
+        depth: (S, H, W) metres at any resolution, invalid where nothing shall be lifted.
+        camera: (S,) at latent resolution, h x w.
+        preset: gives the rules.
         imagined: how many frames, the last ones, are no observations.
         copied: (S, h, w) bool cells that were read from the memory and say nothing.
 
     Returns:
-        (S, h, w) bool.
+        (S, h, w) bool, on the CPU, where so many small steps are done sooner.
     """
-    count, channels, height, width = latents.shape
-    memory = LatentMemory(channels, latents.device, torch.float32, patch=depth.shape[-1] // width, rules=rules)
+    depth, camera = depth.cpu().float(), camera.to("cpu")
+    count, height, width = len(depth), camera.height, camera.width
     frames = [SourceFrame(i, kind=IMAGINATION if i >= count - imagined else OBSERVATION) for i in range(count)]
+    held = torch.zeros(count, height, width, dtype=torch.bool)
+    # What latents a cell has does not matter here.
+    memory = new_memory(preset, 1)
     # In half precision poses would be no poses any more.
-    with torch.autocast(latents.device.type, enabled=False):
-        memory.write(latents.float(), depth.float(), camera, frame=frames, copied=copied)
-    held = torch.zeros(count, height, width, dtype=torch.bool, device=latents.device)
-    if len(memory):
-        grids = memory.frame_grids()
-        held[grids.ids] = grids.present.squeeze(1) > 0
+    with torch.autocast("cpu", enabled=False):
+        latents = torch.zeros(count, 1, height, width)
+        memory.write(latents, depth, camera, frame=frames, copied=None if copied is None else copied.cpu())
+        if len(memory):
+            grids = memory.frame_grids()
+            held[grids.ids] = grids.present.squeeze(1) > 0
     return held
 
 
@@ -113,7 +114,12 @@ def held_only(latents: Tensor, depth: Tensor, held: Tensor) -> tuple[Tensor, Ten
     """Latents (..., C, h, w) and depth (..., h s, w s) of the cells that are held (..., h, w): else zero and NaN."""
     samples = depth.shape[-1] // latents.shape[-1]
     fine = held.repeat_interleave(samples, dim=-2).repeat_interleave(samples, dim=-1)
-    return latents * held.unsqueeze(-3), torch.where(fine, depth, torch.nan)
+    return torch.where(held.unsqueeze(-3), latents, 0.0), torch.where(fine, depth, torch.nan)
+
+
+def lifted(latents: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents (..., C, h, w) and depth (..., h s, w s) of cells that have depth, as a memory of one frame has them."""
+    return held_only(latents, depth, token_depth(depth, *latents.shape[-2:]).isfinite())
 
 
 def token_depth(depth: Tensor, height: int, width: int) -> Tensor:

@@ -20,15 +20,15 @@ from mirage_ros.media import Pixels
 from mirage_ros.memory.grids import splat
 from mirage_ros.memory.patches import resample_depth
 from mirage_ros.memory.rgb import RgbMemory
-from mirage_ros.memory.rules import WriteRules
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.log_depth import FINE
+from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.training.clips import STATIC, Clip
 from mirage_ros.training.correspondence import correspond, shared_by
 from mirage_ros.training.latents import LatentCache
 from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss, psnr
-from mirage_ros.training.memories import exact_splat, held_cells, held_only
+from mirage_ros.training.memories import exact_splat, held_cells, held_only, lifted
 from mirage_ros.training.pictures import as_images, as_pixels
 from mirage_ros.training.task import Rows, Task
 
@@ -69,8 +69,8 @@ class ReaderTask(Task):
         reader: to train.
         autoencoder: finished.
         data, held_out: latents of clips.
+        preset: how source frames are written to a memory.
         settings: how.
-        rules: by which source frames are written to a memory.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class ReaderTask(Task):
         autoencoder: FrameAutoencoder,
         data: LatentCache,
         held_out: LatentCache,
+        preset: Preset,
         settings: ReaderSettings | None = None,
-        rules: WriteRules | None = None,
     ) -> None:
         super().__init__()
-        self.reader, self._rules = reader, rules or WriteRules()
+        self.reader, self._preset = reader, preset
         # In a list, so that it is no part of the module; see `held`.
         self._frozen = [autoencoder.eval().requires_grad_(False)]
         self._data, self._held_out = data, held_out
@@ -119,7 +119,7 @@ class ReaderTask(Task):
         latents, depth = self._data.latents(index, frames), resample_depth(depth, held, samples)
         camera = self._data.camera(index, frames)
         first = slice(0, sources)
-        kept = held_cells(latents[first], depth[first], camera[first], self._rules)
+        kept = held_cells(depth[first], camera[first], self._preset)
         latents[first], depth[first] = held_only(latents[first], depth[first], kept)
         clip = self._data.clips.clip(index, frames)
         # The first target is read out of all sources, each other one out of the target before.
@@ -239,7 +239,7 @@ def measure_reader(
         camera = data.camera(index, frames).to(device)
         depth = data.depth(index, frames, keep=True, factor=reader.source_factor).to(device)
         latents = data.latents(index, frames).to(device)
-        reading = reader(latents[:1], depth[:1], camera[:1], camera[1:], splat)
+        reading = reader(*lifted(latents[:1], depth[:1]), camera[:1], camera[1:], splat)
         clip = data.clips.clip(index, frames)
         images, colour = as_images(clip.rgb), torch.from_numpy(clip.rgb[:1]).to(device)
         cache = RgbMemory(autoencoder.encode_images, autoencoder.strides[1], device)

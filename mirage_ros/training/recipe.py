@@ -37,7 +37,6 @@ from mirage_ros.training.samples import StageSettings
 from mirage_ros.training.stages import Stage, StageTask
 from mirage_ros.training.task import LoopSettings
 from mirage_ros.training.windows import LiveLatents, Windows
-from mirage_ros.world.parts import write_rules
 
 DONE = "done.json"
 
@@ -180,7 +179,7 @@ def _train_reader(
     assert isinstance(unseen, LatentCache)
     # On chains the decoder learns to draw what the reader reads.
     settings = replace(recipe.reader, hops=hops, decoder=hops > 1)
-    task = ReaderTask(reader, autoencoder, data, unseen, settings, write_rules(recipe.preset))
+    task = ReaderTask(reader, autoencoder, data, unseen, recipe.preset, settings)
     figures = train(task, folder, loop, resume=resume)
     task.save(recipe.model)
     return figures

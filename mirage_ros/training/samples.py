@@ -15,7 +15,6 @@ from mirage_ros.training.memories import held_cells
 from mirage_ros.training.pictures import as_images
 from mirage_ros.training.reader import noisy_depth
 from mirage_ros.training.windows import Windows
-from mirage_ros.world.parts import write_rules
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def draw_chunk(
         "depth": data.depth(index, np.concatenate([targets[::stride], context, past]), keep=False),
         "still": torch.isfinite(data.depth(index, targets[::stride], keep=True)),
         "source_latents": source_latents,
-        "source_held": held_cells(source_latents, depth, camera, write_rules(preset)),
+        "source_held": held_cells(depth, camera, preset),
         "source_depth": depth,
         "source_intrinsics": camera.intrinsics,
         "source_cam2world": camera.cam2world,
@@ -173,7 +172,17 @@ def _pictures(
 
 
 def chunk_sample(data: Windows, index: int, chunk: int, preset: Preset) -> dict[str, Tensor]:
-    """The first `chunk` latent frames of a clip, with a memory of its first frame alone, as the preset has it."""
+    """The first latent frames of a clip, with a memory of its first frame alone.
+
+    Args:
+        data: clips.
+        index: of the clip.
+        chunk: number of latent frames.
+        preset: gives the samples of depth in a cell and the rules of writing.
+
+    Returns:
+        tensors by name as of `draw_chunk`, and the 'frames' of the targets.
+    """
     stride = data.time_stride
     length = (chunk - 1) * stride + 1
     step = 2 if stride == 1 and 2 * (length - 1) < data.frames(index) else 1
@@ -181,15 +190,15 @@ def chunk_sample(data: Windows, index: int, chunk: int, preset: Preset) -> dict[
     shown, seen = targets[::stride], targets[:1]
     window = data.window(index, targets)
     camera, view = data.camera(index, seen), data.camera(index, shown)
-    latents, depth = data.latents(index, seen), data.depth(index, seen, keep=True, factor=preset.depth_samples)
+    depth = data.depth(index, seen, keep=True, factor=preset.depth_samples)
     return {
         "targets": window,
         "preceding": window[:0],
         "references": window[:0],
         "depth": data.depth(index, shown, keep=False),
         "still": torch.isfinite(data.depth(index, shown, keep=True)),
-        "source_latents": latents,
-        "source_held": held_cells(latents, depth, camera, write_rules(preset)),
+        "source_latents": data.latents(index, seen),
+        "source_held": held_cells(depth, camera, preset),
         "source_depth": depth,
         "source_intrinsics": camera.intrinsics,
         "source_cam2world": camera.cam2world,

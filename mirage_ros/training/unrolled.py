@@ -20,7 +20,6 @@ from mirage_ros.perception.given import FAR
 from mirage_ros.training.imagination import imagine_chunk
 from mirage_ros.training.memories import forget, held_cells
 from mirage_ros.training.windows import Windows
-from mirage_ros.world.parts import write_rules
 
 if TYPE_CHECKING:
     from mirage_ros.training.stages import StageTask
@@ -101,12 +100,10 @@ def _held(batch: dict[str, Tensor], copied: Tensor, preset: Preset) -> Tensor:
         copied: (B, OWN_SOURCES, h, w) bool, cells that were read from the memory and are not written again.
         preset: gives the rules.
     """
-    latents, depth = batch["source_latents"], batch["source_depth"]
-    count, sources = latents.shape[:2]
+    depth = batch["source_depth"].cpu()
+    count, sources = depth.shape[:2]
     observed = copied.new_zeros(count, sources - OWN_SOURCES, *copied.shape[-2:])
-    copied = torch.cat([observed, copied], dim=1)
-    cameras = Camera(batch["source_intrinsics"], batch["source_cam2world"], *latents.shape[-2:])
-    rules = write_rules(preset)
-    return torch.stack(
-        [held_cells(latents[i], depth[i], cameras[i], rules, OWN_SOURCES, copied[i]) for i in range(count)]
-    )
+    copied = torch.cat([observed, copied], dim=1).cpu()
+    cameras = Camera(batch["source_intrinsics"].cpu(), batch["source_cam2world"].cpu(), *copied.shape[-2:])
+    held = [held_cells(depth[i], cameras[i], preset, OWN_SOURCES, copied[i]) for i in range(count)]
+    return torch.stack(held).to(batch["source_depth"].device)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.memory.projection import Convention
 from mirage_ros.memory.rules import WriteReport
 from mirage_ros.models.presets import Preset
 from mirage_ros.perception.given import JointDepth, NoFilter
@@ -24,7 +23,7 @@ from mirage_ros.world.engine import Engine, Settings
 from mirage_ros.world.frames import Depth, Image, fit_camera, fit_colour
 from mirage_ros.world.history import History
 from mirage_ros.world.observing import observe
-from mirage_ros.world.parts import Parts, write_rules
+from mirage_ros.world.parts import MAX_BYTES, Parts, new_memory
 from mirage_ros.world.plan import Span
 from mirage_ros.world.preview import preview
 from mirage_ros.world.reading import ReadableMemory
@@ -96,24 +95,14 @@ class WorldModel:
         """Frames for each latent frame but the first."""
         return self.parts.autoencoder.strides[0]
 
-    def new_memory(self, max_bytes: int = 512 << 20, *, dtype: torch.dtype = torch.int8) -> LatentMemory:
+    def new_memory(self, max_bytes: int = MAX_BYTES, *, dtype: torch.dtype = torch.int8) -> LatentMemory:
         """An empty memory that suits this model.
 
         Args:
             max_bytes: hard cap on its buffers.
             dtype: of its features.
         """
-        preset, conventions = self.preset, self.preset.conventions
-        return LatentMemory(
-            self.parts.autoencoder.channels,
-            self.device,
-            dtype,
-            max_bytes,
-            patch=preset.memory_patch,
-            colour=True,
-            rules=write_rules(preset),
-            convention=Convention(conventions.integer_centres, conventions.footprints, conventions.bilinear_depth),
-        )
+        return new_memory(self.preset, self.parts.autoencoder.channels, self.device, dtype, max_bytes, colour=True)
 
     def new_history(self, limit: int = 64) -> History:
         """An empty store of past frames that may serve as references; one belongs to one memory."""

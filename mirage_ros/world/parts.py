@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.projection import Convention
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.memory.rules import PATCHED_SHARE, WriteReport, WriteRules
@@ -26,10 +27,41 @@ from mirage_ros.world.unfolding import Unfolder
 KEPT_PROMPTS = 16
 
 
-def write_rules(preset: Preset) -> WriteRules:
-    """How a memory of this preset is written."""
+# Hard cap on the buffers of a memory, unless told otherwise.
+MAX_BYTES = 512 << 20
+
+
+def new_memory(
+    preset: Preset,
+    channels: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.int8,
+    max_bytes: int = MAX_BYTES,
+    *,
+    colour: bool = False,
+) -> LatentMemory:
+    """An empty memory that is written and read as a preset wants it.
+
+    Args:
+        preset: gives depth patches, rules of writing and conventions.
+        channels: of a latent token.
+        device: where it is.
+        dtype: of its features.
+        max_bytes: hard cap on its buffers.
+        colour: keep the colour of every element, for clouds.
+    """
+    conventions = preset.conventions
     share = PATCHED_SHARE if preset.memory_patch else WriteRules.share
-    return WriteRules(select=preset.conventions.footprints, context=preset.memory_context, share=share)
+    return LatentMemory(
+        channels,
+        device,
+        dtype,
+        max_bytes,
+        patch=preset.memory_patch,
+        colour=colour,
+        rules=WriteRules(select=conventions.footprints, context=preset.memory_context, share=share),
+        convention=Convention(conventions.integer_centres, conventions.footprints, conventions.bilinear_depth),
+    )
 
 
 class Parts:

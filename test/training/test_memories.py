@@ -13,7 +13,7 @@ from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.training.memories import forget, held_cells, read_sources, token_depth
 from mirage_ros.training.samples import chunk_sample
-from mirage_ros.world.parts import write_rules
+from mirage_ros.world.parts import new_memory
 from mirage_ros.world.reading import read_views
 from mirage_ros.world.room import room_of
 from mirage_ros.world.unfolding import Unfolder
@@ -74,9 +74,9 @@ def test_several_source_frames_are_read_as_a_rollout_reads_them(new_task):
     data, preset, frames = task._data, task.preset, np.array([0, 2, 5])
     latents, camera = data.latents(0, frames), data.camera(0, frames)
     depth = data.depth(0, frames, keep=True, factor=preset.depth_samples)
-    memory = LatentMemory(latents.shape[1], dtype=torch.float32, patch=preset.memory_patch, rules=write_rules(preset))
+    memory = new_memory(preset, latents.shape[1], dtype=torch.float32)
     memory.write(latents, depth, camera)
-    held = held_cells(latents, depth, camera, write_rules(preset))
+    held = held_cells(depth, camera, preset)
     # The first frame holds all that has depth, those after it what it does not show and a margin.
     lifted = token_depth(depth, *latents.shape[-2:]).isfinite()
     assert (held[0] == lifted[0]).float().mean() > 0.9
@@ -102,12 +102,11 @@ def test_several_source_frames_are_read_as_a_rollout_reads_them(new_task):
 def test_a_frame_that_adds_nothing_holds_nothing(new_task):
     task = new_task()
     data, frames = task._data, np.array([0, 0])
-    latents, camera = data.latents(0, frames), data.camera(0, frames)
-    depth = data.depth(0, frames, keep=True, factor=4)
-    held = held_cells(latents, depth, camera, write_rules(task.preset))
+    camera, depth = data.camera(0, frames), data.depth(0, frames, keep=True, factor=4)
+    held = held_cells(depth, camera, task.preset)
     assert held[0].any()
     assert not held[1].any()
-    assert not held_cells(latents, torch.full_like(depth, torch.nan), camera, write_rules(task.preset)).any()
+    assert not held_cells(torch.full_like(depth, torch.nan), camera, task.preset).any()
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.loading import load_part
 from mirage_ros.training.hops import measure_hops
 from mirage_ros.training.latents import LatentCache, cell_depth
-from mirage_ros.training.memories import exact_splat
+from mirage_ros.training.memories import exact_splat, token_depth
 from mirage_ros.training.reader import ReaderSettings, ReaderTask, measure_reader, noisy_depth
 
 
@@ -23,7 +23,8 @@ def task(new_clips, tiny_preset, tmp_path) -> ReaderTask:
     torch.manual_seed(0)
     autoencoder = tiny_preset.new_autoencoder().eval()
     latents = LatentCache(new_clips(), autoencoder, tmp_path / "latents")
-    return ReaderTask(tiny_preset.new_reader(), autoencoder, latents, latents, ReaderSettings(hops=3, apart=3))
+    settings = ReaderSettings(hops=3, apart=3)
+    return ReaderTask(tiny_preset.new_reader(), autoencoder, latents, latents, tiny_preset, settings)
 
 
 def batch_of(task: ReaderTask, shared: int, count: int = 2) -> dict[str, torch.Tensor]:
@@ -34,6 +35,23 @@ def batch_of(task: ReaderTask, shared: int, count: int = 2) -> dict[str, torch.T
 def test_a_batch_agrees_on_its_lengths_and_lengths_vary(task):
     shapes = {tuple(batch_of(task, shared)["latents"].shape[1:2]) for shared in range(12)}
     assert len(shapes) > 1
+
+
+def test_sources_are_as_a_memory_holds_them(task):
+    several = 0
+    for seed in range(12):
+        sample = task.sample(np.random.default_rng(seed), np.random.default_rng(seed))
+        count = int(sample["sources"])
+        known = token_depth(sample["depth"], 8, 12).isfinite()
+        held = sample["latents"].abs().sum(dim=1) > 0
+        # No depth without a latent, no latent without depth.
+        assert torch.equal(held[:count], known[:count])
+        # The chain itself is true, moving things and all.
+        assert held[count:].all()
+        if count > 1:
+            several += 1
+            assert held[1:count].sum() < held[:1].sum() * (count - 1)
+    assert several > 2
 
 
 def test_every_hop_of_a_chain_reaches_the_weights(task):
@@ -51,7 +69,7 @@ def test_the_decoder_learns_with_the_reader_and_the_encoder_stays(task, tmp_path
     images = torch.rand(1, 3, 32, 48)
     latents = autoencoder.encode_images(images)
     drawn = autoencoder.decode_images(latents)[0]
-    both = ReaderTask(task.reader, autoencoder, data, data, replace(task.settings, decoder=True))
+    both = ReaderTask(task.reader, autoencoder, data, data, task._preset, replace(task.settings, decoder=True))
     optimiser = torch.optim.AdamW([p for p in both.parameters() if p.requires_grad], lr=3e-3)
     batch = batch_of(both, 1, 4)
     values = []

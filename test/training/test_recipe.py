@@ -107,9 +107,10 @@ def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
     load_part(UnfoldReader, tmp_path / "weights", "reader")
 
     figures, rows = measure(tmp_path / "weights", None, recipe.held_out, 1, [1, 2], recipe.preset)
-    assert list(figures) == ["autoencoder", "reader", "hops", "imagined, 1 steps", "imagined, 2 steps"]
+    assert list(figures) == ["autoencoder", "reader", "hops", "recall", "imagined, 1 steps", "imagined, 2 steps"]
     assert figures["imagined, 2 steps"]["visible"] > 0
     assert len(figures["hops"]["rgb"]) == 2
+    assert set(figures["recall"]) == {"latent", "rgb", "bound", "latent_kib", "rgb_kib"}
     assert len(rows) == 3
 
 

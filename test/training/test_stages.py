@@ -162,6 +162,7 @@ def test_a_chunk_may_follow_one_that_the_model_imagined(new_task):
     assert (more >= seen).all()
     assert more.sum() > seen.sum()
     added = remembered["source_held"][:, 1:]
+    assert torch.equal(remembered["source_held"][:, :1], batch["source_held"])
     assert 0 < added.float().mean() < 0.5
 
 
