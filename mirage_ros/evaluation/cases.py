@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirage_ros.evaluation.metrics import seen_before
-from mirage_ros.training.clips import STATIC, Clip
+from mirage_ros.training.clips import MOVING, STATIC, Clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,10 @@ class Case:
     def static(self) -> NDArray[np.bool_]:
         """(T, H, W) neither moving nor sky: where the truth can be known from other views."""
         return self.clip.labels == STATIC
+
+    def standing(self) -> NDArray[np.bool_]:
+        """(T, H, W) all that does not move, the sky too: a camera sees it, though no memory keeps it."""
+        return self.clip.labels != MOVING
 
     def visible(self) -> NDArray[np.bool_]:
         """(T, H, W) static pixels that the sources show, by true depth; the same for all methods."""

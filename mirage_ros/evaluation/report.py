@@ -110,7 +110,7 @@ def _cell(name: str, value: tuple[float, float, float]) -> str:
     if not math.isfinite(mean):
         return "-"
     text = format(mean, COLUMNS[name][1])
-    if name in ("psnr", "psnr_visible", "psnr_hidden") and math.isfinite(low):
+    if name in ("psnr", "psnr_sky", "psnr_visible", "psnr_hidden") and math.isfinite(low):
         text += f" ±{(high - low) / 2:.2f}"
     return text
 

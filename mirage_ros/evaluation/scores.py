@@ -17,6 +17,7 @@ BOOTSTRAP = 2000
 # name: (column title, format, whether more is better; None for neither)
 COLUMNS: dict[str, tuple[str, str, bool | None]] = {
     "psnr": ("PSNR dB", ".2f", True),
+    "psnr_sky": ("with sky", ".2f", True),
     "psnr_visible": ("visible", ".2f", True),
     "psnr_hidden": ("hidden", ".2f", True),
     # Of all cases together; see `plausibility`.
@@ -60,6 +61,7 @@ def score(case: Case, outcome: Outcome, lpips: metrics.Lpips | None = None) -> d
     nothing = float("nan")
     return {
         "psnr": metrics.masked_psnr(rgb, truth, static),
+        "psnr_sky": metrics.masked_psnr(rgb, truth, case.standing()[scored]),
         "psnr_visible": metrics.masked_psnr(rgb, truth, visible) if measured else nothing,
         "psnr_hidden": metrics.masked_psnr(rgb, truth, hidden) if measured else nothing,
         "ssim": metrics.masked_ssim(rgb, truth, static),

@@ -5,7 +5,8 @@ import pytest
 
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.evaluation.methods import Outcome, truth
-from mirage_ros.evaluation.scores import BY_CHUNK, by_chunk, chunk_summary
+from mirage_ros.evaluation.scores import BY_CHUNK, by_chunk, chunk_summary, score
+from mirage_ros.training.clips import MOVING, SKY
 
 
 def answer(case: Case) -> Outcome:
@@ -31,6 +32,19 @@ def test_visible_and_hidden_pixels_are_told_apart_in_every_chunk(case):
     # The camera moves off what the first frame shows.
     shown = [chunk["shown"] for chunk in chunks]
     assert 1 > shown[0] > shown[1] > shown[2] > 0
+
+
+def test_the_sky_counts_in_a_column_of_its_own(case):
+    labels = case.clip.labels.copy()
+    labels[:, :3], labels[:, 3:6] = SKY, MOVING
+    told = Case(dataclasses.replace(case.clip, labels=labels))
+    spoiled = answer(told)
+    spoiled.rgb[:, 3:6] = 0
+    assert score(told, spoiled)["psnr_sky"] == 100
+    spoiled.rgb[:, :3] = 0
+    scores = score(told, spoiled)
+    assert scores["psnr"] == 100
+    assert scores["psnr_sky"] < 25
 
 
 def test_frames_that_were_shown_count_in_no_chunk(case):
