@@ -139,11 +139,21 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def unfold(self, latents: Tensor) -> Tensor:
         """Latents (N, C, h, w) of source frames to features (N, features, h s, w s); do it once, when writing.
 
-        Cells of zeros are not held; to their neighbours they look like what is around them. A hole full of zeros would
-        show as a seam where another frame takes over.
+        Cells of zeros are not held, see `fill_holes`.
         """
-        held = (latents != 0).any(dim=1, keepdim=True).to(latents.dtype)
-        unfolded: Tensor = self.unfolding(self._layout(fill_smoothly(latents, held)))
+        return self.unfold_whole(self.fill_holes(latents))
+
+    @staticmethod
+    def fill_holes(latents: Tensor) -> Tensor:
+        """Latents (N, C, h, w) whose cells of zeros look like what is around them.
+
+        A hole full of zeros would show as a seam where another frame takes over.
+        """
+        return fill_smoothly(latents, (latents != 0).any(dim=1, keepdim=True).to(latents.dtype))
+
+    def unfold_whole(self, latents: Tensor) -> Tensor:
+        """`unfold` for latents without holes."""
+        unfolded: Tensor = self.unfolding(self._layout(latents))
         return unfolded
 
     def refold(self, fine: Splatted, coarse: Splatted) -> tuple[Tensor, Tensor]:

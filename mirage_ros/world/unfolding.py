@@ -43,19 +43,24 @@ class Unfolder:
         """
         if latents.device.type != "cpu":
             return self.reader.unfold(latents).float()
-        # One at a time, since a convolution may round differently in another batch.
-        return torch.cat([self._one(frame.unsqueeze(0)) for frame in latents])
+        keys = [hashlib.blake2b(frame.contiguous().numpy().data, digest_size=16).digest() for frame in latents]
+        results = {key: self._kept[key] for key in keys if key in self._kept}
+        missing = {key: index for index, key in enumerate(keys) if key not in results}
+        if missing:
+            # Together, since that is many small steps; it is the same for each, bit for bit.
+            whole = self.reader.fill_holes(latents[list(missing.values())])
+            for key, frame in zip(missing, whole, strict=True):
+                # One at a time, since a convolution may round differently in another batch.
+                results[key] = self.reader.unfold_whole(frame.unsqueeze(0)).float()
+        for key in keys:
+            self._keep(key, results[key])
+        return torch.cat([results[key] for key in keys])
 
-    def _one(self, frame: Tensor) -> Tensor:
-        key = hashlib.blake2b(frame.contiguous().numpy().data, digest_size=16).digest()
-        found = self._kept.get(key)
-        if found is None:
-            found = self.reader.unfold(frame).float()
-            # Another read, between two layers of this one, may have kept the same.
-            if key not in self._kept:
-                self._kept[key] = found
-                self._bytes += found.nbytes
+    def _keep(self, key: bytes, features: Tensor) -> None:
+        # Another read, between two layers of this one, may have kept the same.
+        if key not in self._kept:
+            self._kept[key] = features
+            self._bytes += features.nbytes
         self._kept.move_to_end(key)
         while self._bytes > self.max_bytes:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return found
