@@ -14,8 +14,6 @@ from mirage_ros.geometry import valid_depth
 USABLE, MASKED, INVALID, EDGE = range(4)
 # Samples along each side of a cell: more change nothing.
 _SAMPLES = 8
-# Least share of a cell's samples that must be kept, and that must be valid.
-_MAJORITY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +44,7 @@ def depth_to_cells(
     patch: int = 0,
     edge: float = 0.1,
     share: float = 0.6,
+    known: float = 0.5,
 ) -> CellDepth:
     """Bring a depth image to the latent grid.
 
@@ -56,11 +55,12 @@ def depth_to_cells(
 
     Args:
         depth: (H, W) metres; invalid where not finite or not positive.
-        keep: (H, W) bool, pixels to use; all by default. A cell with less than half of them is masked.
+        keep: (H, W) bool, pixels to use; all by default. A cell with too few of them is masked.
         height, width: cells.
         patch: sub-cells along each side of a cell whose depth is wanted.
         edge: relative difference of inverse depth.
         share: of the cell's valid pixels.
+        known: least share of a cell's pixels that must be kept, and that must be valid.
     """
     rows, columns = _sampled(depth.shape[0], height, patch), _sampled(depth.shape[1], width, patch)
     picked = depth.float()[_picks(depth, 0, height * rows)][:, _picks(depth, 1, width * columns)]
@@ -70,8 +70,8 @@ def depth_to_cells(
     samples = torch.where(valid_depth(picked) & kept, picked, torch.nan)
     cells = _split(samples, height, width)
     valid = ~cells.isnan()
-    masked = _split(kept, height, width).float().mean(dim=-1) < _MAJORITY
-    invalid = valid.float().mean(dim=-1) < _MAJORITY
+    masked = _split(kept, height, width).float().mean(dim=-1) < known
+    invalid = valid.float().mean(dim=-1) < known
     median = cells.nanmedian(dim=-1).values
     residual = _off_plane(cells, median, rows, columns)
     one_surface = torch.where(valid, residual, 0.0).amax(dim=-1) <= edge

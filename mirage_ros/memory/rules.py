@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 
-# `WriteRules.share` for memories with depth patches whose readers unfold: there a cell with an edge is of use however
-# its surfaces divide it, since each sub-cell is read at its own depth.
-PATCHED_SHARE = 0.01
+# `WriteRules.share` and `WriteRules.known` for memories with depth patches whose readers unfold. There a cell with an edge
+# is of use however its surfaces divide it, since each sub-cell is read at its own depth; and so is one that is mostly
+# sky: the bars of a window fill less than half of theirs.
+PATCHED_SHARE, PATCHED_KNOWN = 0.01, 0.1
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class WriteRules:
         free_space: an element is seen through if the new view measures more than this share further at and around it.
         edge: relative difference of inverse depth that makes an edge, see `downsample.depth_to_cells`.
         share: least share of one surface in a cell with an edge.
+        known: least share of a cell that must be kept, and that must have a valid depth.
         context: cells around newly written ones that are written as well although they are explained, so that a network
             that unfolds a frame's latents sees neighbours.
     """
@@ -32,10 +34,11 @@ class WriteRules:
     free_space: float = 0.1
     edge: float = 0.1
     share: float = 0.6
+    known: float = 0.5
     context: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("tolerance", "free_space", "edge", "share"):
+        for name in ("tolerance", "free_space", "edge", "share", "known"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 < value <= 1:
                 raise ValueError(f"{name}: expected a share in (0, 1], got {value!r}")
@@ -54,8 +57,8 @@ class WriteReport:
 
     Attributes:
         copied: cells that the caller said were only read from the memory.
-        masked: cells of which less than half was to be kept.
-        invalid: cells of which less than half had a valid depth.
+        masked: cells of which less than the share `WriteRules.known` was to be kept.
+        invalid: cells of which less than that had a valid depth.
         edge: cells that mix surfaces.
         explained: cells that the memory held already.
         dropped: cells for which there was no room.

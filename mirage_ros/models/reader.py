@@ -22,7 +22,7 @@ from mirage_ros.models.log_depth import reduce
 from mirage_ros.models.memory_input import fill_smoothly
 
 # A cell counts as visible when more than this share of its fine bins is.
-VISIBLE_SHARE = 0.3
+VISIBLE_SHARE = 0.2
 
 
 class Splatted(Protocol):
@@ -164,7 +164,7 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
             coarse: splat of whole tokens at (h, w).
 
         Returns:
-            latents (..., C, h, w) float32, zero where not visible, and visible (..., 1, h, w), one where more than 30 %
+            latents (..., C, h, w) float32, zero where not visible, and visible (..., 1, h, w), one where more than 20 %
             of the fine bins are.
         """
         batch = fine.visible.shape[:-3]

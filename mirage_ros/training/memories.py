@@ -17,6 +17,7 @@ from mirage_ros.memory.grids import splat_in_order
 from mirage_ros.memory.patches import resample_depth
 from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION, SourceFrame
 from mirage_ros.memory.readout import Readout
+from mirage_ros.memory.rules import PATCHED_KNOWN
 from mirage_ros.models.log_depth import FINE, reduce
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
@@ -123,10 +124,10 @@ def lifted(latents: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def token_depth(depth: Tensor, height: int, width: int) -> Tensor:
-    """Depth (..., H, W) of whole tokens as a memory has it, (..., height, width): of cells known at least by half."""
+    """Depth (..., H, W) of whole tokens, (..., height, width), of cells that a memory for readers that unfold holds."""
     rows, columns = depth.shape[-2] // height, depth.shape[-1] // width
     known = F.avg_pool2d(valid_depth(depth).float().flatten(0, -3).unsqueeze(1), (rows, columns))
-    enough = known.reshape(*depth.shape[:-2], height, width) >= 0.5
+    enough = known.reshape(*depth.shape[:-2], height, width) >= PATCHED_KNOWN
     return torch.where(enough, reduce(depth, height, width), torch.nan)
 
 

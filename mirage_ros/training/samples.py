@@ -115,6 +115,10 @@ def draw_chunk(
     others = next(pool for pool in pools if len(pool))
     seen = np.concatenate([earlier[:1] if own else targets[:1], rng.choice(others, sources - 1)]).astype(np.int64)
     shown = np.concatenate([targets[::stride], context])
+    past = seen[1 : 1 + references]
+    if rng.random() < 0.5:
+        # A robot's stream brings the frame where imagination begins last, when others hold much of what it shows.
+        seen = rng.permutation(seen)
     depth = data.depth(index, seen, keep=True, factor=preset.depth_samples)
     source_latents = data.latents(index, seen)
     if rng.random() < 1 / 3:
@@ -123,7 +127,6 @@ def draw_chunk(
         noise = rng.standard_normal(source_latents.shape, np.float32)
         source_latents = source_latents + settings.latent_noise * torch.from_numpy(noise)
     camera, view = data.camera(index, seen), data.camera(index, shown)
-    past = seen[1 : 1 + references]
     single = data.latents(index, np.concatenate([context, past])) if preceding + references else None
     window = data.window(index, targets)
     empty = window[:0]

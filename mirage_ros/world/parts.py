@@ -14,7 +14,7 @@ from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.projection import Convention
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.rgb import RgbMemory
-from mirage_ros.memory.rules import PATCHED_SHARE, WriteReport, WriteRules
+from mirage_ros.memory.rules import PATCHED_KNOWN, PATCHED_SHARE, WriteReport, WriteRules
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.public_weights import OnesLatents
@@ -51,7 +51,7 @@ def new_memory(
         colour: keep the colour of every element, for clouds.
     """
     conventions = preset.conventions
-    share = PATCHED_SHARE if preset.memory_patch else WriteRules.share
+    patched = {"share": PATCHED_SHARE, "known": PATCHED_KNOWN} if preset.memory_patch else {}
     return LatentMemory(
         channels,
         device,
@@ -59,7 +59,7 @@ def new_memory(
         max_bytes,
         patch=preset.memory_patch,
         colour=colour,
-        rules=WriteRules(select=conventions.footprints, context=preset.memory_context, share=share),
+        rules=WriteRules(select=conventions.footprints, context=preset.memory_context, **patched),
         convention=Convention(conventions.integer_centres, conventions.footprints, conventions.bilinear_depth),
     )
 

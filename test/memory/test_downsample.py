@@ -87,6 +87,21 @@ def test_masked_and_invalid_cells_are_told_apart_and_do_not_leak():
     assert result.sure[1, 0]
 
 
+def test_a_bar_before_the_sky_is_known_where_that_is_asked_for():
+    depth, keep = torch.full((16, 16), 3.0), torch.ones(16, 16, dtype=torch.bool)
+    # A bar of one pixel in the second column of cells; the sky has no depth, or is masked, which is the same to a memory.
+    depth[:, 4:8] = math.inf
+    depth[:, 5] = 2.0
+    keep[8:, 4:8] = False
+    keep[8:, 5] = True
+    assert depth_to_cells(depth, keep, 4, 4).state[:, 1].tolist() == [INVALID, INVALID, MASKED, MASKED]
+    result = depth_to_cells(depth, keep, 4, 4, patch=4, known=0.1)
+    assert (result.state == USABLE).all()
+    assert (result.depth[:, 1] == 2).all()
+    assert (result.fine[:, 1, :, 1] == 2).all()
+    assert result.fine[:, 1, :, [0, 2, 3]].isnan().all()
+
+
 def test_slope_follows_surfaces_and_stops_at_edges():
     depth = torch.tensor([[1.0, 1.1, 1.21, 5.0, 5.0, 1.0, 5.0]])
     change = slope(depth)[0]

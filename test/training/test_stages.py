@@ -90,6 +90,19 @@ def test_what_moves_and_the_sky_are_not_lifted(new_task):
     assert torch.isnan(batch["source_depth"][:, :, :2]).all()
 
 
+def test_the_known_frame_is_written_first_or_last(new_task):
+    task = new_task(sources=(2,), own_outputs=0.0)
+    places = set()
+    for seed in range(12):
+        sample = task.sample(np.random.default_rng(seed), np.random.default_rng(0))
+        same = [torch.equal(pose, sample["cam2world"][0]) for pose in sample["source_cam2world"]]
+        assert sum(same) == 1
+        places.add(same.index(True))
+        # What was written before holds what both show.
+        assert sample["source_held"][0].sum() >= sample["source_held"][1].sum()
+    assert places == {0, 1}
+
+
 def test_an_untrained_branch_imagines_the_readout_where_there_is_one(new_task):
     task = new_task(memory_dropout=0.0)
     batch = default_collate([chunk_sample(task._data, 0, 3, task.preset)])
@@ -112,7 +125,7 @@ def test_a_forgotten_memory_shows_nothing(new_task):
 
 def test_pictures_of_some_targets_are_part_of_the_loss(new_task):
     task = new_task(picture_weight=3.0, pictures=1)
-    batch = batch_of(task, 4)
+    batch = batch_of(task, 8)
     assert sorted({place for places in batch["drawn"].tolist() for place in places}) == [1, 2]
     losses = task(batch, 0, torch.Generator().manual_seed(0))
     without = new_task(picture_weight=0.0, pictures=1)(batch, 0, torch.Generator().manual_seed(0))

@@ -39,6 +39,22 @@ def test_depth_of_a_reading_is_that_of_the_scene_at_both_resolutions(frame_world
         assert error[error.isfinite()].median() < 0.01
 
 
+@pytest.mark.parametrize("column", [20, 21, 22, 23])
+def test_a_bar_before_the_sky_is_remembered(frame_world, walk, column):
+    scene = walk(9)
+    memory = frame_world.new_memory()
+    depth = scene.depth[0].clone()
+    # One pixel wide, in any place of the fifth column of cells.
+    depth[:, 16:28] = torch.nan
+    depth[:, column] = 1.5
+    frame_world.observe(memory, scene.rgb[0], depth, scene.camera[0])
+    reading = read_views(memory, scene.camera[:1].resized(8, 12), frame_world.preset, frame_world.parts.unfolder)
+    assert (reading.visible[0, 0, :, 5] == 1).all()
+    assert (reading.visible[0, 0, :, [4, 6]] == 0).all()
+    bar = reading.fine_depth[0, :, column // 2]
+    assert torch.allclose(bar, torch.full_like(bar, 1.5), rtol=1e-2)
+
+
 def test_a_guess_does_not_stand_before_what_was_observed(frame_world, walk):
     scene = walk(9)
     memory = observed(frame_world, scene)
