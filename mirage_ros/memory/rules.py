@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 
-# `WriteRules.share` and `WriteRules.known` for memories with depth patches whose readers unfold. There a cell with an edge
-# is of use however its surfaces divide it, since each sub-cell is read at its own depth; and so is one that is mostly
-# sky: the bars of a window fill less than half of theirs.
+# `WriteRules.share` and `WriteRules.known` for memories with depth patches whose readers unfold. There a cell with an
+# edge is of use however its surfaces divide it, since each sub-cell is read at its own depth; and so is one that is
+# mostly sky: the bars of a window fill less than half of theirs.
 PATCHED_SHARE, PATCHED_KNOWN = 0.01, 0.1
 
 

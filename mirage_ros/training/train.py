@@ -6,6 +6,7 @@ On several GPUs or machines: `accelerate launch -m mirage_ros.training.train def
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,6 +30,9 @@ def main() -> None:
     parser.add_argument("--phase", choices=PHASES, action="append", help="only these; default: all")
     parser.add_argument("--minutes", action="append", default=[], metavar="PHASE=N", help="budget of a phase")
     parser.add_argument("--steps", action="append", default=[], metavar="PHASE=N", help="the same in steps")
+    parser.add_argument(
+        "--rate", action="append", default=[], metavar="PHASE=X", help="learning rate; weights to go on from want less"
+    )
     parser.add_argument("--batch", type=int, help="samples of one process in one pass")
     parser.add_argument("--accumulate", type=int, help="passes of a step")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory for a third more time")
@@ -54,11 +58,11 @@ def main() -> None:
         if getattr(options, name) is not None
     }
     loops = {phase: replace(loop, **common) for phase, loop in loops.items()}
-    for name in ("minutes", "steps"):
+    for name, field in (("minutes", "minutes"), ("steps", "steps"), ("rate", "learning_rate")):
         for entry in getattr(options, name):
-            phase, number = _budget(name, entry, loops)
-            loop = loops[phase]
-            loops[phase] = replace(loop, minutes=number) if name == "minutes" else replace(loop, steps=int(number))
+            phase, number = _of_phase(name, entry, loops)
+            value = int(number) if name == "steps" else number
+            loops[phase] = replace(loops[phase], **{field: value})
     folder = options.run or Path("runs") / chosen.name
     stages = StageSettings(gradient_checkpointing=options.gradient_checkpointing)
     recipe = Recipe(
@@ -70,14 +74,16 @@ def main() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _budget(name: str, entry: str, loops: Mapping[str, object]) -> tuple[str, float]:
+def _of_phase(name: str, entry: str, loops: Mapping[str, object]) -> tuple[str, float]:
     phase, equals, number = entry.partition("=")
     if not equals or phase not in loops:
         raise ValueError(f"{name}: expected PHASE=N with a phase out of {', '.join(loops)}, got {entry!r}")
     try:
         value = float(number)
     except ValueError:
-        raise ValueError(f"{name}: expected a number after {phase}=, got {number!r}") from None
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a positive number after {phase}=, got {number!r}")
     return phase, value
 
 

@@ -89,7 +89,7 @@ def test_masked_and_invalid_cells_are_told_apart_and_do_not_leak():
 
 def test_a_bar_before_the_sky_is_known_where_that_is_asked_for():
     depth, keep = torch.full((16, 16), 3.0), torch.ones(16, 16, dtype=torch.bool)
-    # A bar of one pixel in the second column of cells; the sky has no depth, or is masked, which is the same to a memory.
+    # A bar of one pixel in the second column of cells; the sky has no depth, or is masked, which comes to the same.
     depth[:, 4:8] = math.inf
     depth[:, 5] = 2.0
     keep[8:, 4:8] = False
