@@ -14,6 +14,7 @@ from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.models.presets import DEFAULT
 from mirage_ros.perception.protocols import DepthEstimate, DynamicFilter, Frames
 from mirage_ros.sim.mjcf import Label
+from mirage_ros.world.parts import new_memory
 
 
 @dataclass
@@ -74,7 +75,7 @@ def walk(
         frames of the chunk, (T, H, W) bool what was kept, and the memory after writing.
     """
     depth = clip.depth if depth is None else depth
-    memory = LatentMemory(3, patch=DEFAULT.memory_patch)
+    memory = new_memory(DEFAULT, 3)
     latents = mean_colours(clip.rgb, stride)
     memory.write(latents[:1], depth[:1], clip.camera[:1], clip.still[:1], SourceFrame(id=0))
     for first in range(0, len(clip) - chunk + 1, chunk - 1):

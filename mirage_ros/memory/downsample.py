@@ -14,6 +14,8 @@ from mirage_ros.geometry import valid_depth
 USABLE, MASKED, INVALID, EDGE = range(4)
 # Samples along each side of a cell: more change nothing.
 _SAMPLES = 8
+# Share of a cell from which it counts as most of it.
+MAJORITY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,7 @@ class CellDepth:
     Attributes:
         depth: (h, w) float32 metres at the cells' centres, NaN unless usable.
         state: (h, w) uint8 USABLE, MASKED, INVALID or EDGE.
-        sure: (h, w) bool, the whole cell is one surface.
+        sure: (h, w) bool, most of the cell is known and all of that is one surface.
         fine: (h, w, p, p) float32 depth of sub-cells, NaN where none is valid; p may be zero.
         samples: (h x k, w x k) float32 the depth that all this was made from, NaN where invalid or masked.
     """
@@ -49,13 +51,15 @@ def depth_to_cells(
     """Bring a depth image to the latent grid.
 
     A cell takes the lower median of its valid, kept pixels: a depth that was measured there, on the surface that fills
-    most of the cell; on a plane it is the depth of the centre. Surfaces are told from slopes by inverse depth, which is
-    linear on a plane: a cell is one surface if no pixel's inverse depth is further than `edge` from the plane that fits
-    best. Otherwise it is still used, but not sure, if a `share` of its pixels is within `edge` of the median.
+    most of what is known of it; on a plane that fills the cell it is the depth of the centre. Surfaces are told from
+    slopes by inverse depth, which is linear on a plane: a cell is one surface if no pixel's inverse depth is further
+    than `edge` from the plane that fits best. Otherwise it is still used, but not sure, if a `share` of its pixels is
+    within `edge` of the median.
 
     Args:
         depth: (H, W) metres; invalid where not finite or not positive.
-        keep: (H, W) bool, pixels to use; all by default. A cell with too few of them is masked.
+        keep: (H, W) bool, pixels to use; all by default. A cell is masked with less than half of those that have a
+            depth, or with too few.
         height, width: cells.
         patch: sub-cells along each side of a cell whose depth is wanted.
         edge: relative difference of inverse depth.
@@ -70,7 +74,10 @@ def depth_to_cells(
     samples = torch.where(valid_depth(picked) & kept, picked, torch.nan)
     cells = _split(samples, height, width)
     valid = ~cells.isnan()
+    # The latent of a cell that is mostly something else, which moves, is that thing's; the sky has no depth.
+    has_depth, of_those = _split(valid_depth(picked), height, width).sum(dim=-1), valid.sum(dim=-1)
     masked = _split(kept, height, width).float().mean(dim=-1) < known
+    masked |= of_those < MAJORITY * has_depth
     invalid = valid.float().mean(dim=-1) < known
     median = cells.nanmedian(dim=-1).values
     residual = _off_plane(cells, median, rows, columns)
@@ -85,7 +92,7 @@ def depth_to_cells(
     return CellDepth(
         depth=torch.where(state == USABLE, median, torch.nan),
         state=state.to(torch.uint8),
-        sure=one_surface,
+        sure=one_surface & (valid.float().mean(dim=-1) >= MAJORITY),
         fine=fine,
         samples=samples,
     )

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from mirage_ros.memory.compact import Raster
 from mirage_ros.memory.culling import visible_blocks
-from mirage_ros.memory.downsample import USABLE, CellDepth, slope
+from mirage_ros.memory.downsample import MAJORITY, USABLE, CellDepth, slope
 from mirage_ros.memory.elements import ElementStore
 from mirage_ros.memory.in_view import Elements, joined
+from mirage_ros.memory.patches import NOTHING
 from mirage_ros.memory.projection import BORDER, MAX_FOOTPRINT, Views
 from mirage_ros.memory.rules import WriteRules
 
@@ -50,7 +51,7 @@ def judge(
     An element agrees if the depth measured at the very place it projects to is its own, within the tolerance. It is
     seen through if everything within a quarter of a cell of that place is further by `free_space`. It explains the
     cells that it covers and whose depth is its own, within the tolerance and what the slope of the surface makes within
-    a cell.
+    a cell, if it knows the greater part of its own cell or no less than there is to know.
 
     Args:
         store: the elements.
@@ -107,16 +108,20 @@ def judge(
             rows = part.index.expand_as(cell)[covers]
             reached = _image_cell(cell[covers], views)
             pairs.append((rows, reached, hits(rows, reached)))
+    # Of a cell that is mostly sky, or was mostly something that moves, little is known: it does not stand for more.
+    known, asked = _known_share(store, elements.index), _share(cells.fine.isfinite()).reshape(-1)
+    partial = (known < MAJORITY) & (known < asked[at_own])
     for rows, cell, hit in pairs:
-        explained[cell[hit & good[rows]]] = True
-        worse[cell[hit & ~good[rows]]] = True
+        serves = good[rows] & ((known[rows] >= MAJORITY) | (known[rows] >= asked[cell.clamp(min=0)]))
+        explained[cell[hit & serves]] = True
+        worse[cell[hit & ~serves]] = True
 
     # A worse element goes once every cell that it covers is held by better ones.
-    settled = usable | explained
+    settled = (usable & (asked >= MAJORITY)) | explained
     open_cells = torch.zeros(len(own), dtype=torch.bool, device=own.device)
     for rows, cell, _ in pairs:
         open_cells[rows[(cell < 0) | ~settled[cell.clamp(min=0)]]] = True
-    superseded = own_hit & ~good & ~open_cells & usable[at_own] & ~explained[at_own]
+    superseded = own_hit & (~good | partial) & ~open_cells & usable[at_own] & ~explained[at_own]
     if frame_imagined:
         superseded &= ~real_memory
     return Verdict(
@@ -133,6 +138,20 @@ def _elements_in_view(store: ElementStore, views: Views) -> Elements | None:
     held = visible_blocks(store.blocks(), views)[0]
     parts = list(raster.in_view(store.columns["positions"], store.columns["size"], held))
     return joined(parts) if sum(len(part.depth) for part in parts) else None
+
+
+def _known_share(store: ElementStore, rows: Tensor) -> Tensor:
+    """(n,) share of each element's cell whose depth it knows; all of it without patches."""
+    if not store.patch:
+        return torch.ones(len(rows), device=store.device)
+    return _share(store.columns["patch"].index_select(0, rows) != NOTHING)
+
+
+def _share(patches: Tensor) -> Tensor:
+    """Share of sub-cells (..., p, p) that are true; one where there are none."""
+    if not patches.shape[-1]:
+        return torch.ones(patches.shape[:-2], device=patches.device)
+    return patches.float().mean(dim=(-2, -1))
 
 
 def _image_cell(cell: Tensor, views: Views) -> Tensor:

@@ -252,10 +252,17 @@ def _rows(
         else:
             rows["patch"] = torch.zeros(len(chosen), patch, patch, dtype=torch.int8, device=chosen.device)
     if colour is not None:
-        pixels = colour.permute(2, 0, 1)[None].float()
-        averaged = F.interpolate(pixels, size=(height, width), mode="area")[0].round().reshape(3, -1)
-        rows["colour"] = averaged.T[chosen]
+        rows["colour"] = _colours(colour, cells.samples, height, width)[chosen]
     return rows
+
+
+def _colours(colour: Tensor, samples: Tensor, height: int, width: int) -> Tensor:
+    """(h w, 3) mean colours of the cells of an image (H, W, 3), of their known samples where they have any."""
+    sampled = F.interpolate(colour.permute(2, 0, 1)[None].float(), size=samples.shape, mode="area")
+    known = samples.isfinite().float()[None, None]
+    total = F.adaptive_avg_pool2d(sampled * known, (height, width))
+    share = F.adaptive_avg_pool2d(known, (height, width))
+    return (total / share.clamp(min=1e-6))[0].round().reshape(3, -1).T
 
 
 def _count(report: WriteReport, cells: CellDepth, skip: Tensor, new: Tensor, replaced: Tensor, chosen: Tensor) -> None:

@@ -246,11 +246,12 @@ def measure_reader(
         depth_image, keep = (torch.from_numpy(part[:1]).to(device) for part in (clip.depth, clip.keep))
         cache.write(None, depth_image, clip.camera[:1].to(device), keep, colour=colour)
         warped = autoencoder.encode_images(_warped(images[:1], clip).to(device))
-        others = [reading.coarse.latents, cache.read(camera[1:]).latents, warped]
+        cached = cache.read(camera[1:])
+        others = [reading.coarse.latents, cached.latents, warped]
         stacked = torch.cat([reading.latents, latents[1:], *others])
         decoded = autoencoder.decode_images(stacked)[0].float().cpu()
-        # Cells that the reader and the nearest whole token both show.
-        seen = (reading.visible * reading.coarse.visible).cpu()
+        # Cells that the reader, the nearest whole token and the pixel cache all show.
+        seen = (reading.visible * reading.coarse.visible * cached.visible).cpu()
         pixels = F.interpolate(seen, size=images.shape[-2:], mode="nearest")
         shown.append(pixels * torch.from_numpy(clip.labels[1:] == STATIC).float())
         masks.append(shown[-1] * shared_by(clip, [1], [0]).float().unsqueeze(1))

@@ -117,7 +117,7 @@ def draw_chunk(
     shown = np.concatenate([targets[::stride], context])
     past = seen[1 : 1 + references]
     if rng.random() < 0.5:
-        # A robot's stream brings the frame where imagination begins last, when others hold much of what it shows.
+        # In a robot's stream the frame where imagination begins comes after others, which hold much of what it shows.
         seen = rng.permutation(seen)
     depth = data.depth(index, seen, keep=True, factor=preset.depth_samples)
     source_latents = data.latents(index, seen)

@@ -31,7 +31,11 @@ def main() -> None:
     parser.add_argument("--minutes", action="append", default=[], metavar="PHASE=N", help="budget of a phase")
     parser.add_argument("--steps", action="append", default=[], metavar="PHASE=N", help="the same in steps")
     parser.add_argument(
-        "--rate", action="append", default=[], metavar="PHASE=X", help="learning rate; weights to go on from want less"
+        "--rate",
+        action="append",
+        default=[],
+        metavar="PHASE=X",
+        help="learning rate; lower it to continue trained weights",
     )
     parser.add_argument("--batch", type=int, help="samples of one process in one pass")
     parser.add_argument("--accumulate", type=int, help="passes of a step")

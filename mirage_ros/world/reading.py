@@ -24,8 +24,8 @@ from mirage_ros.world.unfolding import Unfolder
 # Source frames that are unfolded for one chunk: those whose elements win most cells. What only others show is read as
 # whole tokens.
 MAX_SOURCES = 8
-# A token magnified more than this is not sharp enough to be kept as it is.
-SHARP_SCALE = 1.5
+# A token magnified more than this is not sharp enough to be kept as it is, nor is a cell of which less is shown.
+SHARP_SCALE, SHARP_SHARE = 1.5, 0.5
 
 
 class ReadableMemory(Protocol):
@@ -49,7 +49,7 @@ class Reading:
     Attributes:
         latents: (T, C, h, w), zero where not visible.
         visible: (T, 1, h, w) float32, one or zero.
-        sharp: (T, 1, h, w) bool, visible and not magnified much.
+        sharp: (T, 1, h, w) bool, visible for the greater part and not magnified much.
         depth: (T, h, w) metres of the cells, NaN where not visible.
         fine_depth: (T, 2h, 2w) metres, NaN where not visible.
         offset: (T, 2, h, w) cells from the cell's centre to the element.
@@ -129,42 +129,52 @@ def read_views(
         coarse = memory.read(camera, rule, observed_first=preset.observed_first)
     else:
         coarse = memory.read(camera)
-    unfolded = None
+    unfolded = others = None
     if unfolding and len(memory):
         assert isinstance(memory, LatentMemory)
         assert unfolder is not None
         sources = _sources(coarse)
         if sources:
             unfolded = _unfold(memory, sources, camera, coarse, unfolder, preset.observed_first)
-    reading = as_reading(coarse, camera, unfolded)
+            others = ~torch.isin(coarse.source, torch.tensor(sources, device=coarse.source.device))
+    reading = as_reading(coarse, camera, unfolded, others)
     return replace(reading, room=room_of(memory, camera)) if with_room else reading
 
 
-def as_reading(coarse: Readout, camera: Camera, unfolded: tuple[Tensor, Tensor, Readout] | None = None) -> Reading:
-    """A reading of whole tokens, and of what was unfolded where anything was.
+def as_reading(
+    coarse: Readout,
+    camera: Camera,
+    unfolded: tuple[Tensor, Tensor, Readout] | None = None,
+    others: Tensor | None = None,
+) -> Reading:
+    """A reading of what was unfolded, if anything was, and of whole tokens.
 
     Args:
         coarse: (..., T, C, h, w) whole tokens.
         camera: (..., T) at latent resolution.
         unfolded: latents (..., T, C, h, w) and visibility after refolding, and the splat at `log_depth.FINE` times the
             resolution.
+        others: (..., T, 1, h, w) bool, cells whose whole token is of a frame that was not unfolded, and which may show
+            what those do not; of the others the whole token says less, as it fills its cell. None by default.
     """
-    depth = torch.where(coarse.visible > 0, coarse.depth, torch.nan).squeeze(-3)
-    latents, visible = coarse.latents.float(), coarse.visible
-    fine_depth = depth.repeat_interleave(log_depth.FINE, dim=-2).repeat_interleave(log_depth.FINE, dim=-1)
+    latents, visible, whole = coarse.latents.float(), coarse.visible, coarse.visible > 0
+    enough = whole
     if unfolded is not None:
         refolded, shown, fine = unfolded
-        # A frame that was not unfolded may show what the others do not.
-        only_coarse = (shown == 0) & (coarse.visible > 0)
-        latents = torch.where(only_coarse, latents, refolded)
-        visible = torch.maximum(shown, coarse.visible)
-        if fine.depth.shape[-2:] == fine_depth.shape[-2:]:
-            fine_depth = torch.where(fine.visible.squeeze(-3) > 0, fine.depth.squeeze(-3), fine_depth)
+        whole = torch.zeros_like(whole) if others is None else whole & others & (shown == 0)
+        latents, visible = torch.where(whole, latents, refolded), torch.where(whole, visible, shown)
+        share = torch.nn.functional.adaptive_avg_pool2d(fine.visible.flatten(0, -4), visible.shape[-2:])
+        enough = whole | (share.reshape(visible.shape) >= SHARP_SHARE)
+    depth = torch.where(coarse.visible > 0, coarse.depth, torch.nan)
+    fine_depth = torch.where(whole, depth, torch.nan).squeeze(-3)
+    fine_depth = fine_depth.repeat_interleave(log_depth.FINE, dim=-2).repeat_interleave(log_depth.FINE, dim=-1)
+    if unfolded is not None and fine.depth.shape[-2:] == fine_depth.shape[-2:]:
+        fine_depth = torch.where(fine.visible.squeeze(-3) > 0, fine.depth.squeeze(-3), fine_depth)
     return Reading(
         latents=latents,
         visible=visible,
-        sharp=(visible > 0) & (coarse.log_scale <= math.log(SHARP_SCALE)),
-        depth=depth,
+        sharp=(visible > 0) & enough & (coarse.log_scale <= math.log(SHARP_SCALE)),
+        depth=torch.where(visible > 0, depth, torch.nan).squeeze(-3),
         fine_depth=fine_depth,
         offset=coarse.offset,
         log_scale=coarse.log_scale,

@@ -102,6 +102,23 @@ def test_a_bar_before_the_sky_is_known_where_that_is_asked_for():
     assert result.fine[:, 1, :, [0, 2, 3]].isnan().all()
 
 
+def test_the_rim_of_a_moving_thing_is_masked_however_little_is_asked_for():
+    depth, keep = torch.full((16, 16), 3.0), torch.ones(16, 16, dtype=torch.bool)
+    # It has a depth, unlike the sky, and fills three of four columns of a cell, then two.
+    depth[:, 5:10], keep[:, 5:10] = 1.0, False
+    result = depth_to_cells(depth, keep, 4, 4, patch=4, known=0.1)
+    assert result.state[0].tolist() == [USABLE, MASKED, USABLE, USABLE]
+    assert (result.depth[:, 2] == 3).all()
+
+
+def test_a_cell_that_is_known_in_part_is_not_sure():
+    depth = torch.full((16, 16), 3.0)
+    depth[:, 5:8] = torch.nan
+    depth[:, 8] = torch.nan
+    result = depth_to_cells(depth, None, 4, 4, patch=4, known=0.1)
+    assert result.sure[0].tolist() == [True, False, True, True]
+
+
 def test_slope_follows_surfaces_and_stops_at_edges():
     depth = torch.tensor([[1.0, 1.1, 1.21, 5.0, 5.0, 1.0, 5.0]])
     change = slope(depth)[0]

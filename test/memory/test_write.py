@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.memory import IMAGINATION, LatentMemory, SourceFrame, WriteRules
+from mirage_ros.memory.grids import splat
+from mirage_ros.memory.rules import PATCHED_KNOWN, PATCHED_SHARE
 
 GRID = (22, 40)
+# A memory for readers that unfold, which also holds cells that are known in a small part.
+PATCHED = WriteRules(share=PATCHED_SHARE, known=PATCHED_KNOWN)
+
+
+def flat_wall(hole: slice = slice(0)) -> tuple[torch.Tensor, Camera]:
+    """Depth (1, 32, 48) of a wall at 2 m, unknown in some columns, before a camera of 8 x 12 cells."""
+    depth = torch.full((1, 32, 48), 2.0)
+    depth[:, :, hole] = torch.nan
+    return depth, pinhole(32, 48, focal=40.0, cam2world=torch.eye(4, dtype=torch.float64)[None])
+
+
+@pytest.mark.parametrize("hole", [slice(21, 24), slice(21, 27), slice(21, 31)])
+def test_an_element_that_knows_little_of_its_cell_gives_way_to_one_that_knows_all(hole):
+    memory = LatentMemory(1, dtype=torch.float32, patch=4, rules=PATCHED)
+    (holed, camera), (whole, _) = flat_wall(hole), flat_wall()
+    latents = torch.ones(1, 1, 8, 12)
+    # What has no depth shows in the latents of its cells.
+    mixed = holed.isnan().reshape(8, 4, 12, 4).any(dim=3).any(dim=1)
+    memory.write(torch.where(mixed, -9.0, latents), holed, camera)
+    # The same view says nothing new.
+    assert memory.write(torch.where(mixed, -9.0, latents), holed, camera).added == 0
+    memory.write(latents, whole, camera)
+    assert memory.frame_grids().fine_depth(4).isfinite().any(dim=0).all()
+    assert (memory.read(camera.resized(8, 12)).latents == 1).all()
+    assert len(memory) == 8 * 12
+
+
+@pytest.mark.parametrize("kind", ["imagined", "coarse"])
+def test_what_is_held_stays_behind_a_cell_that_is_known_in_part(kind):
+    memory = LatentMemory(1, dtype=torch.float32, patch=4, rules=PATCHED)
+    holed, camera = flat_wall(slice(21, 27))
+    if kind == "imagined":
+        memory.write(torch.ones(1, 1, 8, 12), flat_wall()[0], camera, frame=SourceFrame(0, kind=IMAGINATION))
+    else:
+        far = camera.at(camera.cam2world.clone())
+        far.cam2world[:, 2, 3] = -2.4
+        memory.write(torch.ones(1, 1, 8, 12), torch.full((1, 32, 48), 4.4), far)
+    memory.write(torch.ones(1, 1, 8, 12), holed, camera)
+    grids = memory.frame_grids()
+    unfolded = grids.latents.repeat_interleave(4, -1).repeat_interleave(4, -2)
+    shown = splat(unfolded, grids.fine_depth(4), grids.camera.resized(32, 48), camera.resized(16, 24)).visible
+    assert (shown == 1).all()
 
 
 def test_seeing_the_same_again_adds_nothing_but_confidence(room, walk):

@@ -9,7 +9,7 @@ import torch
 
 from mirage_ros.geometry import pinhole
 from mirage_ros.memory import IMAGINATION, LatentMemory, SourceFrame, WriteReport, WriteRules
-from mirage_ros.memory.rules import PATCHED_SHARE
+from mirage_ros.memory.rules import PATCHED_KNOWN, PATCHED_SHARE
 
 GRID = (22, 40)
 
@@ -230,3 +230,13 @@ def test_a_cell_of_two_surfaces_is_kept_where_patches_tell_them_apart():
     # Its whole token is doubtful all the same.
     grids = kept.frame_grids()
     assert (kept.elements().confidence[grids.index[0, :, 5]] < kept.elements().confidence[grids.index[0, :, 4]]).all()
+
+
+def test_the_colour_of_an_element_is_that_of_what_it_stands_for():
+    camera = pinhole(32, 48, focal=40.0, cam2world=torch.eye(4)[None])
+    depth, colour = torch.full((1, 32, 48), torch.nan), torch.full((1, 32, 48, 3), 255, dtype=torch.uint8)
+    # A dark bar before a white sky.
+    depth[..., 20], colour[..., 20, :] = 1.5, 10
+    memory = LatentMemory(6, patch=4, colour=True, rules=WriteRules(known=PATCHED_KNOWN))
+    assert memory.write(torch.zeros(1, 6, 8, 12), depth, camera, colour=colour).written == 8
+    assert (memory.cloud().colours == 10).all()

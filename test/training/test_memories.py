@@ -155,3 +155,16 @@ def test_what_is_forgotten_has_no_room(new_task):
     assert not kept.visible[1].any()
     assert kept.visible[0].any()
     assert forget(replace(reading, room=None), torch.tensor([True, True])).room is None
+
+
+def test_cells_on_the_border_of_the_sky_are_lifted_as_a_memory_holds_them(new_task):
+    task = new_task()
+    camera = task._data.camera(0, np.array([0]))
+    depth = torch.full((1, 32, 48), 2.0)
+    # Bars of one to three pixels, and all but a pixel of a cell.
+    depth[:, :, 5:8] = depth[:, :, 10:12] = depth[:, :, 16] = torch.nan
+    depth[:, :8, 20:24] = torch.nan
+    depth[:, 3, 21] = 2.0
+    held = held_cells(depth, camera, task.preset)
+    assert torch.equal(token_depth(depth, 8, 12).isfinite(), held)
+    assert held.sum() == 8 * 12 - 2

@@ -90,7 +90,7 @@ def test_what_moves_and_the_sky_are_not_lifted(new_task):
     assert torch.isnan(batch["source_depth"][:, :, :2]).all()
 
 
-def test_the_known_frame_is_written_first_or_last(new_task):
+def test_the_known_frame_is_written_in_any_place(new_task):
     task = new_task(sources=(2,), own_outputs=0.0)
     places = set()
     for seed in range(12):
@@ -101,6 +101,16 @@ def test_the_known_frame_is_written_first_or_last(new_task):
         # What was written before holds what both show.
         assert sample["source_held"][0].sum() >= sample["source_held"][1].sum()
     assert places == {0, 1}
+
+
+def test_the_known_frame_is_no_reference(new_task):
+    task = new_task(sources=(3,), own_outputs=0.0, latent_noise=0.0)
+    references = 0
+    for seed in range(8):
+        sample = task.sample(np.random.default_rng(seed), np.random.default_rng(seed))
+        references += len(sample["references"])
+        assert not any(torch.equal(frame, sample["targets"][0]) for frame in sample["references"])
+    assert references
 
 
 def test_an_untrained_branch_imagines_the_readout_where_there_is_one(new_task):

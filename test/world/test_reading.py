@@ -40,19 +40,45 @@ def test_depth_of_a_reading_is_that_of_the_scene_at_both_resolutions(frame_world
 
 
 @pytest.mark.parametrize("column", [20, 21, 22, 23])
-def test_a_bar_before_the_sky_is_remembered(frame_world, walk, column):
-    scene = walk(9)
+@pytest.mark.parametrize("moved", [-3, -1, 0, 2])
+def test_a_bar_before_the_sky_is_remembered_in_its_place(frame_world, walk, column, moved):
+    scene = walk(1)
     memory = frame_world.new_memory()
-    depth = scene.depth[0].clone()
-    # One pixel wide, in any place of the fifth column of cells.
-    depth[:, 16:28] = torch.nan
+    depth = torch.full_like(scene.depth[0], torch.nan)
+    # One pixel wide, in any place of its cell.
     depth[:, column] = 1.5
     frame_world.observe(memory, scene.rgb[0], depth, scene.camera[0])
-    reading = read_views(memory, scene.camera[:1].resized(8, 12), frame_world.preset, frame_world.parts.unfolder)
-    assert (reading.visible[0, 0, :, 5] == 1).all()
-    assert (reading.visible[0, 0, :, [4, 6]] == 0).all()
-    bar = reading.fine_depth[0, :, column // 2]
-    assert torch.allclose(bar, torch.full_like(bar, 1.5), rtol=1e-2)
+    pose = torch.eye(4, dtype=torch.float64)[None].clone()
+    pose[:, 0, 3] = -moved * 1.5 / scene.camera.intrinsics.reshape(-1, 3, 3)[0, 0, 0]
+    view = scene.camera[:1].at(pose).resized(8, 12)
+    reading = read_views(memory, view, frame_world.preset, frame_world.parts.unfolder)
+    shown = reading.visible[0, 0] > 0
+    # A pixel on the border of two bins may be in either of them.
+    places = [column + 0.5 + moved + nudge for nudge in (-0.51, 0.51)]
+    cells, bins = ({int(place // size) for place in places} for size in (4, 2))
+    for row in range(8):
+        assert set(shown[row].nonzero().flatten().tolist()) <= cells
+        assert shown[row].any()
+        fine = reading.fine_depth[0, 2 * row].isfinite().nonzero().flatten().tolist()
+        assert set(fine) <= bins
+        assert fine
+    known = reading.fine_depth[reading.fine_depth.isfinite()]
+    assert torch.allclose(known, torch.full_like(known, 1.5), rtol=1e-2)
+
+
+def test_a_cell_shown_for_the_smaller_part_is_not_kept(frame_world, walk):
+    scene = walk(1)
+    view = scene.camera[:1].resized(8, 12)
+    for rows, sharp in ((1, False), (4, True)):
+        memory, depth = frame_world.new_memory(), torch.full_like(scene.depth[0], torch.nan)
+        # Of each cell a pixel or a column of them: one fine bin of four, or two.
+        for row in range(rows):
+            depth[row::4, 20] = 1.5
+        depth[1::4, 20] = 1.5
+        frame_world.observe(memory, scene.rgb[0], depth, scene.camera[0])
+        reading = read_views(memory, view, frame_world.preset, frame_world.parts.unfolder)
+        assert (reading.visible[0, 0, :, 5] == 1).all()
+        assert (reading.sharp[0, 0, :, 5] == sharp).all()
 
 
 def test_a_guess_does_not_stand_before_what_was_observed(frame_world, walk):
