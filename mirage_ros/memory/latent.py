@@ -49,8 +49,9 @@ class LatentMemory(MemoryState):
 
     With 48 int8 channels that is 67 bytes, and .11 more for the box of its block of 256.
 
-    Confidence starts at 2, or 1 where a cell was not all one surface; every later view that agrees adds one; a view
-    that sees through the element sets it to 1, and one that does so at 1 removes it: two views in a row at most.
+    Confidence starts at 2, or 1 where a cell was not all one surface or known for the smaller part; every later view
+    that agrees adds one; a view that sees through the element sets it to 1, and one that does so at 1 removes it: two
+    views in a row at most.
 
     Bounds: `nbytes`, the storages of all buffers with their unused rows, the boxes and the frame table, never exceeds
     `max_bytes`, not even while a buffer grows and its old and new storage exist together. Working memory of one call is
