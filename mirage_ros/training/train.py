@@ -17,6 +17,7 @@ import torch
 from mirage_ros.models.presets import PRESETS, preset
 from mirage_ros.training.recipe import DEFAULT_LOOPS, PHASES, Recipe, run
 from mirage_ros.training.samples import StageSettings
+from mirage_ros.training.task import LoopSettings
 
 
 def main() -> None:
@@ -62,11 +63,10 @@ def main() -> None:
         if getattr(options, name) is not None
     }
     loops = {phase: replace(loop, **common) for phase, loop in loops.items()}
-    for name, field in (("minutes", "minutes"), ("steps", "steps"), ("rate", "learning_rate")):
+    for name in ("minutes", "steps", "rate"):
         for entry in getattr(options, name):
             phase, number = _of_phase(name, entry, loops)
-            value = int(number) if name == "steps" else number
-            loops[phase] = replace(loops[phase], **{field: value})
+            loops[phase] = _changed(loops[phase], name, number)
     folder = options.run or Path("runs") / chosen.name
     stages = StageSettings(gradient_checkpointing=options.gradient_checkpointing)
     recipe = Recipe(
@@ -78,16 +78,23 @@ def main() -> None:
         torch.distributed.destroy_process_group()
 
 
+def _changed(loop: LoopSettings, name: str, number: float) -> LoopSettings:
+    if name == "steps":
+        return replace(loop, steps=int(number))
+    return replace(loop, minutes=number) if name == "minutes" else replace(loop, learning_rate=number)
+
+
 def _of_phase(name: str, entry: str, loops: Mapping[str, object]) -> tuple[str, float]:
     phase, equals, number = entry.partition("=")
     if not equals or phase not in loops:
-        raise ValueError(f"{name}: expected PHASE=N with a phase out of {', '.join(loops)}, got {entry!r}")
+        raise ValueError(f"{name}: expected PHASE=NUMBER with a phase out of {', '.join(loops)}, got {entry!r}")
     try:
         value = float(number)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}: expected a positive number after {phase}=, got {number!r}")
+    kind = "whole " if name == "steps" else ""
+    if not 0 < value < math.inf or (kind and value % 1):
+        raise ValueError(f"{name}: expected a positive {kind}number after {phase}=, got {number!r}")
     return phase, value
 
 

@@ -163,7 +163,8 @@ def as_reading(
         refolded, shown, fine = unfolded
         whole = torch.zeros_like(whole) if others is None else whole & others & (shown == 0)
         latents, visible = torch.where(whole, latents, refolded), torch.where(whole, visible, shown)
-        share = torch.nn.functional.adaptive_avg_pool2d(fine.visible.flatten(0, -4), visible.shape[-2:])
+        height, width = visible.shape[-2:]
+        share = torch.nn.functional.adaptive_avg_pool2d(fine.visible.flatten(0, -4), (height, width))
         enough = whole | (share.reshape(visible.shape) >= SHARP_SHARE)
     depth = torch.where(coarse.visible > 0, coarse.depth, torch.nan)
     fine_depth = torch.where(whole, depth, torch.nan).squeeze(-3)

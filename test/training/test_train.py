@@ -36,12 +36,13 @@ def test_budgets_and_rates_are_those_of_their_phase(recipe_of):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--rate", "joint"), "rate: expected PHASE=N"),
-        (("--rate", "branches=1"), "rate: expected PHASE=N with a phase out of autoencoder"),
-        (("--phase", "joint", "--rate", "branch=1"), "rate: expected PHASE=N with a phase out of joint, got"),
+        (("--rate", "joint"), "rate: expected PHASE=NUMBER"),
+        (("--rate", "branches=1"), "rate: expected PHASE=NUMBER with a phase out of autoencoder"),
+        (("--phase", "joint", "--rate", "branch=1"), "rate: expected PHASE=NUMBER with a phase out of joint, got"),
         (("--rate", "joint=fast"), "rate: expected a positive number after joint=, got 'fast'"),
         (("--minutes", "joint=-1"), "minutes: expected a positive number after joint=, got '-1'"),
-        (("--steps", "joint=inf"), "steps: expected a positive number after joint=, got 'inf'"),
+        (("--steps", "joint=inf"), "steps: expected a positive whole number after joint=, got 'inf'"),
+        (("--steps", "joint=0.5"), "steps: expected a positive whole number after joint=, got '0.5'"),
     ],
 )
 def test_a_wrong_budget_is_refused(recipe_of, arguments, message):
