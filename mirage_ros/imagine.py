@@ -145,20 +145,22 @@ def run(options: Options) -> dict[str, Any]:
     history = world.new_history()
     world.observe(memory, task.rgb, task.depth, task.camera[0], history=history)
     known = world.preview(memory, task.camera)
+    # All that can be wrong is said here, before an earlier run's frames make room for this one's.
+    chunks = world.imagine(
+        memory,
+        task.camera,
+        prompt=options.prompt,
+        seed=options.seed,
+        steps=options.steps,
+        first=task.rgb,
+        perception=perception,
+        history=history,
+    )
     results = Results(options.out, world.preset.fps if options.fps is None else options.fps, truth)
     start, interrupted = time.perf_counter(), False
     try:
         with tqdm(total=len(task.camera), desc="imagine", unit="frame") as bar:
-            for chunk in world.imagine(
-                memory,
-                task.camera,
-                prompt=options.prompt,
-                seed=options.seed,
-                steps=options.steps,
-                first=task.rgb,
-                perception=perception,
-                history=history,
-            ):
+            for chunk in chunks:
                 results.add(chunk)
                 bar.update(len(chunk))
                 bar.set_postfix(coverage=f"{chunk.coverage.mean():.0%}", elements=len(memory))

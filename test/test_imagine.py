@@ -113,6 +113,9 @@ def test_one_image_and_a_trajectory_file(walk, tmp_path, monkeypatch):
 def test_wrong_options_are_named(walk, tmp_path, monkeypatch):
     out = ("--out", tmp_path / "out")
     image = ("--image", walk / "frame-000000.color.png")
+    earlier = tmp_path / "out" / "frames" / "000000.png"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("of before")
     for arguments, message in (
         ((*out,), "image: expected with the others"),
         ((*out, *image), "depth: expected with the others"),
@@ -125,6 +128,8 @@ def test_wrong_options_are_named(walk, tmp_path, monkeypatch):
     ):
         with pytest.raises(ValueError, match=message):
             run(monkeypatch, *arguments)
+        # What an earlier run left is as it was.
+        assert earlier.read_text() == "of before"
     with pytest.raises(FileNotFoundError, match="rgbd: .* is not a folder"):
         run(monkeypatch, *out, "--rgbd", tmp_path / "nowhere")
 

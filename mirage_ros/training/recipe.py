@@ -72,6 +72,8 @@ class Recipe:
 
 # Names of the phases in order, and the stage of those that train the transformer.
 STAGE_OF: dict[str, Stage] = {"backbone": "backbone", "branch": "branch", "lora": "lora", "joint": "all"}
+# Phases that begin with a new network, and the part that they leave.
+NEW_PARTS = {"autoencoder": "vae", "reader": "reader", "branch": "branch"}
 PHASES = ("autoencoder", "reader", "reader-chains", *STAGE_OF)
 
 # Wall-clock minutes of each phase on two CPU cores, and what differs from the loop's defaults.
@@ -92,7 +94,17 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
     Args:
         recipe: what and how.
         resume: go on from what the folder holds; otherwise every phase starts anew.
+
+    Raises:
+        ValueError: a phase that begins with a new network would write it over one that another run has trained.
     """
+    for phase, part in NEW_PARTS.items():
+        if resume and phase in recipe.loops and (recipe.model / part).is_dir() and not (recipe.folder / phase).is_dir():
+            going_on = ", ".join(name for name in PHASES if name not in NEW_PARTS)
+            raise ValueError(
+                f"phase: expected some of {going_on} for weights that are trained already, got {phase!r}, which begins "
+                f"with a new network, and {recipe.model / part} exists; --fresh replaces it"
+            )
     clips, held_out = ClipCache(recipe.data), ClipCache(recipe.held_out)
     finished: dict[str, Callable[[LoopSettings, Path], dict[str, float]]] = {
         "autoencoder": lambda loop, folder: _train_autoencoder(recipe, clips, held_out, loop, folder, resume),

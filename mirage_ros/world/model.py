@@ -139,7 +139,8 @@ class WorldModel:
             rgb: (H, W, 3) uint8 of any size; its middle is cut to the model's shape.
             depth: (H', W') metres of the same view; estimated if None.
             camera: of the image, single.
-            keep: (H', W') bool, false on what must not be remembered.
+            keep: (H', W') bool, false on what must not be remembered; nor is a cell of which that is the greater part,
+                its token would look like it.
             stamp: nanoseconds.
             history: the frame is added to it.
             perception: for this call.

@@ -56,7 +56,8 @@ class ImaginedChunk:
         first: place of the first frame in the trajectory.
         rgb: (T, H, W, 3) uint8.
         depth: (T, H, W) float32 metres along the optical axis, 0 where unknown.
-        visible: (T, H, W) float32, 0 where invented, 1 where remembered.
+        visible: (T, H, W) float32, 0 where invented, 1 where the memory shows something: what a camera saw, or what was
+            invented for an earlier chunk.
         coverage: (T,) float32 share of the view that the memory knew before.
         camera: (T,) cameras at H x W on the CPU, refined where perception refines.
         report: what was written; empty if nothing was to be remembered.

@@ -114,6 +114,17 @@ def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
     assert len(rows) == 3
 
 
+@pytest.mark.parametrize(("phase", "part"), [("autoencoder", "vae"), ("reader", "reader"), ("branch", "branch")])
+def test_trained_weights_are_not_replaced_by_new_networks(recipe, phase, part):
+    weights = recipe.model / part / "diffusion_pytorch_model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"trained elsewhere")
+    with pytest.raises(ValueError, match=f"phase: expected some of reader-chains, .* got '{phase}'"):
+        run(replace(recipe, loops={phase: recipe.loops[phase]}))
+    assert weights.read_bytes() == b"trained elsewhere"
+    assert not (recipe.folder / phase).exists()
+
+
 @pytest.mark.parametrize("conventions", ["paper", "public"])
 def test_a_model_shaped_like_the_full_size_one_trains_by_the_same_stages(new_clip, text_folder, tmp_path, conventions):
     """Time compression, causal autoencoder, flow prediction, no depth channels, prompts."""
