@@ -57,8 +57,9 @@ class WriteReport:
 
     Attributes:
         copied: cells that the caller said were only read from the memory.
-        masked: cells of which less than the share `WriteRules.known` was to be kept.
-        invalid: cells of which less than that had a valid depth.
+        masked: cells of which less than the share `WriteRules.known` was to be kept, or less than half of what has a
+            depth.
+        invalid: cells of which less than that share had a valid depth.
         edge: cells that mix surfaces.
         explained: cells that the memory held already.
         dropped: cells for which there was no room.

@@ -108,7 +108,7 @@ def judge(
             rows = part.index.expand_as(cell)[covers]
             reached = _image_cell(cell[covers], views)
             pairs.append((rows, reached, hits(rows, reached)))
-    # Of a cell that is mostly sky, or was mostly something that moves, little is known: it does not stand for more.
+    # Of a cell that is mostly sky, or a hole of the sensor, little is known: it does not stand for more.
     known, asked = _known_share(store, elements.index), _share(cells.fine.isfinite()).reshape(-1)
     partial = (known < MAJORITY) & (known < asked[at_own])
     for rows, cell, hit in pairs:

@@ -72,9 +72,9 @@ class Recipe:
 
 # Names of the phases in order, and the stage of those that train the transformer.
 STAGE_OF: dict[str, Stage] = {"backbone": "backbone", "branch": "branch", "lora": "lora", "joint": "all"}
+PHASES = ("autoencoder", "reader", "reader-chains", *STAGE_OF)
 # Phases that begin with a new network, and the part that they leave.
 NEW_PARTS = {"autoencoder": "vae", "reader": "reader", "branch": "branch"}
-PHASES = ("autoencoder", "reader", "reader-chains", *STAGE_OF)
 
 # Wall-clock minutes of each phase on two CPU cores, and what differs from the loop's defaults.
 DEFAULT_LOOPS: dict[str, LoopSettings] = {
