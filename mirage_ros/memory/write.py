@@ -17,6 +17,10 @@ from mirage_ros.memory.patches import NOTHING
 from mirage_ros.memory.projection import BORDER, MAX_FOOTPRINT, Views
 from mirage_ros.memory.rules import WriteRules
 
+# Frames whose elements a cell of one surface holds at most, where context was written: a cell about which two frames
+# disagree is written at each of their visits, and would add its surroundings each time.
+LAYERS = 3
+
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
@@ -25,13 +29,16 @@ class Verdict:
     Attributes:
         explained: (h, w) bool cells whose surface the memory holds, as fine and as real.
         worse: (h, w) bool cells whose surface it holds, but coarser, or imagined where the frame is real.
+        context: (h, w) bool explained cells around those that are not, which are written as well.
         confirmed: (n,) int64 elements that agree with the frame.
         seen_through: (n,) int64 elements that the frame sees through.
-        superseded: (n,) int64 elements that are wholly covered by cells that will be written or are explained.
+        superseded: (n,) int64 elements that are wholly covered by cells that will be written or are explained, and
+            those that the context makes superfluous.
     """
 
     explained: Tensor
     worse: Tensor
+    context: Tensor
     confirmed: Tensor
     seen_through: Tensor
     superseded: Tensor
@@ -40,6 +47,7 @@ class Verdict:
 def judge(
     store: ElementStore,
     imagined: Tensor,
+    sequence: Tensor,
     frame_imagined: bool,
     views: Views,
     cells: CellDepth,
@@ -56,6 +64,7 @@ def judge(
     Args:
         store: the elements.
         imagined: (S,) bool for each frame slot.
+        sequence: (S,) int64 order in which the frames of the slots were written.
         frame_imagined: whether the new frame is; imagination says nothing about observed elements, except that they
             explain it.
         views: the one view of the frame at latent resolution.
@@ -68,7 +77,8 @@ def judge(
     none = torch.zeros(0, dtype=torch.int64, device=store.device)
     elements = _elements_in_view(store, views)
     if elements is None:
-        return Verdict(nothing.reshape(height, width), nothing.reshape(height, width), none, none, none)
+        nowhere = nothing.reshape(height, width)
+        return Verdict(nowhere, nowhere, nowhere, none, none, none)
     raster = Raster(views, "nearest", rules.tolerance, MAX_FOOTPRINT)
     usable = ((cells.state == USABLE) & ~skip).reshape(-1)
 
@@ -84,9 +94,8 @@ def judge(
     # With a tolerance above `free_space` both could hold of one element, which then counts as agreeing.
     through = heard & ~agrees & measured.isfinite() & (elements.depth < around * (1 - rules.free_space))
 
-    good = (elements.depth.reciprocal() * store.columns["size"].index_select(0, elements.index).float()) * views.focal[
-        0
-    ] <= (rules.finer)
+    size = elements.depth.reciprocal() * store.columns["size"].index_select(0, elements.index).float() * views.focal[0]
+    good = size <= rules.finer
     if not frame_imagined:
         good &= real_memory
     logarithm = cells.depth.reshape(-1).log()
@@ -122,11 +131,22 @@ def judge(
     for rows, cell, _ in pairs:
         open_cells[rows[(cell < 0) | ~settled[cell.clamp(min=0)]]] = True
     superseded = own_hit & (~good | partial) & ~open_cells & usable[at_own] & ~explained[at_own]
+    if rules.context:
+        new = (usable & ~explained).reshape(1, height, width).float()
+        around = F.max_pool2d(new, 2 * rules.context + 1, stride=1, padding=rules.context)[0] > 0
+        context = usable & explained & around.reshape(-1)
+        # A finer element is worth more than the context that would take its place.
+        alike = (own_hit & good & (size * rules.finer >= 1) & context[at_own]).nonzero().squeeze(1)
+        frame = store.columns["frame"].index_select(0, elements.index[alike]).to(torch.int64)
+        superseded[alike] |= _layer(at_own[alike], sequence[frame]) >= LAYERS - 1
+    else:
+        context = nothing
     if frame_imagined:
         superseded &= ~real_memory
     return Verdict(
         explained=explained.reshape(height, width),
         worse=worse.reshape(height, width),
+        context=context.reshape(height, width),
         confirmed=elements.index[agrees & ~superseded],
         seen_through=elements.index[through & ~superseded],
         superseded=elements.index[superseded],
@@ -152,6 +172,20 @@ def _share(patches: Tensor) -> Tensor:
     if not patches.shape[-1]:
         return torch.ones(patches.shape[:-2], device=patches.device)
     return patches.float().mean(dim=(-2, -1))
+
+
+def _layer(cell: Tensor, sequence: Tensor) -> Tensor:
+    """(n,) how many older frames have elements in the cell of each, from their cells and their frames' sequence."""
+    order = torch.argsort(sequence, stable=True)
+    order = order[torch.argsort(cell[order], stable=True)]
+    cell, sequence = cell[order], sequence[order]
+    first = torch.ones_like(cell, dtype=torch.bool)
+    first[1:] = cell[1:] != cell[:-1]
+    other = first.clone()
+    other[1:] |= sequence[1:] != sequence[:-1]
+    count = other.to(torch.int64).cumsum(0)
+    before = torch.where(first, count, 0).cummax(0).values if len(count) else count
+    return torch.empty_like(count).index_copy_(0, order, count - before)
 
 
 def _image_cell(cell: Tensor, views: Views) -> Tensor:

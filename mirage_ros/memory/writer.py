@@ -146,13 +146,11 @@ def write_frame(
     replaced = torch.zeros_like(usable)
     if rules.select and store.count:
         views = views_of(camera, target.convention, target.origin)
-        imagined = target.table.imagined(device)
-        verdict = judge(store, imagined, imagined_frame, views, cells, skip, rules)
+        imagined, sequence = target.table.imagined(device), target.table.sequence(device)
+        verdict = judge(store, imagined, sequence, imagined_frame, views, cells, skip, rules)
         new = usable & ~verdict.explained
         replaced = new & verdict.worse
-        if rules.context:
-            near = F.max_pool2d(new[None].float(), 2 * rules.context + 1, stride=1, padding=rules.context)[0] > 0
-            new = usable & near
+        new = new | verdict.context
         _apply(store, verdict, report)
     chosen = tile_order(height, width, device)
     chosen = chosen[new.reshape(-1)[chosen]]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.memory import IMAGINATION, LatentMemory, SourceFrame, WriteRules
 from mirage_ros.memory.grids import splat
 from mirage_ros.memory.rules import PATCHED_KNOWN, PATCHED_SHARE
+from mirage_ros.memory.write import _layer
 
 GRID = (22, 40)
 # A memory for readers that unfold, which also holds cells that are known in a small part.
@@ -161,3 +164,10 @@ def test_what_agrees_within_a_wide_tolerance_is_not_seen_through(room, walk):
     report = memory.write(room.latents(camera), room.depth(camera) * 1.15, camera)
     assert report.confirmed > 0.9 * len(before)
     assert report.seen_through < 0.01 * report.confirmed
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=20))
+def test_layers_count_older_frames_of_the_same_cell(pairs):
+    cells, sequence = torch.tensor([*pairs], dtype=torch.int64).reshape(-1, 2).T
+    expected = [len({s for c, s in pairs if c == cell and s < age}) for cell, age in pairs]
+    assert _layer(cells, sequence).tolist() == expected

@@ -138,6 +138,39 @@ def test_a_ring_of_context_is_written_around_what_is_new(room, walk):
     assert sizes[1] > 1.2 * sizes[0]
 
 
+def test_context_does_not_pile_up_where_two_frames_disagree_for_ever(room, empty_room, walk):
+    # One sees boxes and the other does not: what they disagree about is written anew at each visit.
+    camera = walk(1)
+    memory, sizes = LatentMemory(6, rules=WriteRules(context=2)), []
+    for _ in range(12):
+        for scene in (room, empty_room):
+            memory.write(scene.latents(camera), scene.depth(camera), camera)
+        sizes.append(len(memory))
+    assert sizes[0] < sizes[-1] < 1.5 * sizes[0]
+    assert len(set(sizes[4:])) == 1
+    # What both say stays.
+    readout, (full, empty) = (
+        memory.read(camera.resized(*GRID)),
+        (s.depth(camera.resized(*GRID)) for s in (room, empty_room)),
+    )
+    agreed = (full / empty - 1).abs() < 1e-3
+    assert (readout.visible[:, 0] > 0)[agreed].float().mean() > 0.98
+    assert ((readout.depth[:, 0] / empty - 1).abs() < 0.1)[agreed].float().mean() > 0.9
+
+
+def test_imagined_context_takes_nothing_from_what_was_observed(room, walk):
+    camera = walk(2, length=0.3, turn=0.2)
+    memory = LatentMemory(6, rules=WriteRules(context=2))
+    for _ in range(4):
+        memory.write(room.latents(camera), room.depth(camera), camera)
+    observed = sum(frame.elements for frame in memory.frames())
+    for _ in range(4):
+        views = walk(2, length=0.6, turn=0.6)
+        imagined = [SourceFrame(kind=IMAGINATION)] * 2
+        memory.write(room.latents(views), room.depth(views), views, frame=imagined)
+    assert sum(frame.elements for frame in memory.frames() if frame.kind != IMAGINATION) == observed
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
