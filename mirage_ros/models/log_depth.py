@@ -13,6 +13,8 @@ FINE = 2
 CHANNELS = FINE * FINE
 # Metres: depth outside is clamped before the logarithm.
 NEAREST, FURTHEST = 0.05, 200.0
+# Metres that models are taught to say of what is too far to measure, such as the sky; further than anything in a scene.
+SKY_DEPTH = 30.0
 
 
 def reduce(depth: Tensor, height: int, width: int) -> Tensor:
@@ -42,12 +44,13 @@ def pack(depth: Tensor, mean: float, deviation: float) -> Tensor:
     """Fine depth to normalised log-depth channels.
 
     Args:
-        depth: (..., 2h, 2w) metres.
+        depth: (..., 2h, 2w) metres; +inf, too far to measure (REP-118), counts as `SKY_DEPTH`.
         mean, deviation: of log depth over the training data.
 
     Returns:
         (..., 4, h, w); zero, the mean log depth, where the depth is invalid.
     """
+    depth = torch.where(depth == torch.inf, SKY_DEPTH, depth)
     valid = valid_depth(depth)
     log = torch.log(torch.where(valid, depth, 1.0).clamp(NEAREST, FURTHEST))
     return pixel_unshuffle(torch.where(valid, (log - mean) / deviation, 0.0).unsqueeze(-3), FINE)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.training.latents import SKY_DEPTH
+from mirage_ros.models.log_depth import SKY_DEPTH
 from mirage_ros.training.losses import depth_loss, masked_mean, square_where_seen
 
 # Error of a pixel at which squared and absolute ones count about alike.

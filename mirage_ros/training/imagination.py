@@ -16,7 +16,6 @@ from mirage_ros.models import log_depth
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.schedule import make_scheduler
 from mirage_ros.training.correspondence import shared_by
-from mirage_ros.training.latents import SKY_DEPTH
 from mirage_ros.training.losses import psnr
 from mirage_ros.training.pictures import as_images, as_pixels
 from mirage_ros.training.samples import chunk_sample
@@ -92,7 +91,8 @@ def measure_imagination(
     errors: dict[str, list[float]] = {"visible": [], "hidden": []}
     rows: list[list[list[Pixels]]] = []
     for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int).tolist():
-        collated = default_collate([chunk_sample(data, index, chunk, task.preset)])
+        pixels = task.settings.cache == "rgb"
+        collated = default_collate([chunk_sample(data, index, chunk, task.preset, pixels=pixels)])
         batch = {name: value.to(task.model.device) for name, value in collated.items()}
         latents = imagine_chunk(task, batch, steps, prompts=[data.clips.prompt(index)])
         reading = task.read(batch)
@@ -145,7 +145,7 @@ def _depth_errors(
     preset = task.preset
     depth = log_depth.unpack(channels[0].transpose(0, 1), preset.log_depth_mean, preset.log_depth_std)[1:]
     truth = batch["depth"][0, 1 : 1 + len(depth)]
-    known = batch["still"][0, 1:] & (truth > 0) & (truth < 0.95 * SKY_DEPTH)
+    known = batch["still"][0, 1:] & (truth > 0) & (truth < 0.95 * log_depth.SKY_DEPTH)
     seen = F.interpolate(visible[1:], size=depth.shape[-2:], mode="nearest").squeeze(1) > 0
     relative = (depth / truth.clamp(min=1e-3) - 1).abs()
     for name, where in (("visible", known & seen), ("hidden", known & ~seen)):

@@ -16,13 +16,10 @@ from tqdm import tqdm
 
 from mirage_ros.geometry import Camera
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.models.log_depth import FINE, reduce
+from mirage_ros.models.log_depth import FINE, SKY_DEPTH, reduce
 from mirage_ros.training.cache import ClipCache
 from mirage_ros.training.clips import MOVING, SKY, Clip
 from mirage_ros.training.pictures import as_images
-
-# Metres: what a model shall say of the sky. Further than anything in a scene, so that a rollout can leave it out.
-SKY_DEPTH = 30.0
 
 
 class LatentCache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from mirage_ros.models.presets import Preset
 from mirage_ros.training.clips import MOVING
 from mirage_ros.training.memories import held_cells
 from mirage_ros.training.pictures import as_images
+from mirage_ros.training.pixel_cache import pixel_sources
 from mirage_ros.training.reader import noisy_depth
 from mirage_ros.training.windows import Windows
 
@@ -44,6 +46,7 @@ class StageSettings:
         depth_weight: then, of log-depth L1 of true latents.
         edges: in what is hidden, count the absolute error of clean estimates and of their pictures rather than the
             squared one; see `losses.square_where_seen`.
+        cache: what the network is conditioned on: the latent memory, or the pixel cache that it is compared with.
     """
 
     chunks: tuple[int, ...] = (3, 5, 9)
@@ -63,6 +66,7 @@ class StageSettings:
     decoder: bool = True
     depth_weight: float = 0.1
     edges: bool = True
+    cache: Literal["latent", "rgb"] = "latent"
 
     def fitting(self, preset: Preset) -> StageSettings:
         """These settings with chunks no longer than the preset's, and the noise levels that its sampler visits."""
@@ -121,8 +125,9 @@ def draw_chunk(
         seen = rng.permutation(seen)
     depth = data.depth(index, seen, keep=True, factor=preset.depth_samples)
     source_latents = data.latents(index, seen)
-    if rng.random() < 1 / 3:
-        depth = noisy_depth(depth, settings.depth_noise, rng)
+    error = settings.depth_noise if rng.random() < 1 / 3 else 0.0
+    if error:
+        depth = noisy_depth(depth, error, rng)
     if rng.random() < 0.5:
         noise = rng.standard_normal(source_latents.shape, np.float32)
         source_latents = source_latents + settings.latent_noise * torch.from_numpy(noise)
@@ -133,6 +138,7 @@ def draw_chunk(
     return {
         **(_pictures(data, index, targets, settings.pictures, rng) if settings.picture_weight > 0 else {}),
         **(_earlier(data, index, earlier) if own else {}),
+        **(pixel_sources(data, index, seen, error, rng) if settings.cache == "rgb" else {}),
         "targets": window,
         "preceding": empty if single is None else single[:preceding],
         "references": empty if single is None else single[preceding:],
@@ -174,7 +180,7 @@ def _pictures(
     }
 
 
-def chunk_sample(data: Windows, index: int, chunk: int, preset: Preset) -> dict[str, Tensor]:
+def chunk_sample(data: Windows, index: int, chunk: int, preset: Preset, *, pixels: bool = False) -> dict[str, Tensor]:
     """The first latent frames of a clip, with a memory of its first frame alone.
 
     Args:
@@ -182,6 +188,7 @@ def chunk_sample(data: Windows, index: int, chunk: int, preset: Preset) -> dict[
         index: of the clip.
         chunk: number of latent frames.
         preset: gives the samples of depth in a cell and the rules of writing.
+        pixels: for the pixel cache, too.
 
     Returns:
         tensors by name as of `draw_chunk`, and the 'frames' of the targets.
@@ -195,6 +202,7 @@ def chunk_sample(data: Windows, index: int, chunk: int, preset: Preset) -> dict[
     camera, view = data.camera(index, seen), data.camera(index, shown)
     depth = data.depth(index, seen, keep=True, factor=preset.depth_samples)
     return {
+        **(pixel_sources(data, index, seen) if pixels else {}),
         "targets": window,
         "preceding": window[:0],
         "references": window[:0],

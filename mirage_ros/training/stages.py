@@ -27,9 +27,9 @@ from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import TRAIN_TIMESTEPS, add_noise, clean_estimate, shift_sigmas
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.drawing import picture_error, true_losses
-from mirage_ros.training.latents import SKY_DEPTH
 from mirage_ros.training.losses import masked_mean, square_where_seen
 from mirage_ros.training.memories import forget, measured, read_sources
+from mirage_ros.training.pixel_cache import read_pixels
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.samples import StageSettings, draw_chunk
 from mirage_ros.training.task import Rows, Task
@@ -194,9 +194,16 @@ class StageTask(Task):
         flow = self.model(sequence, timesteps, context, memory, references=references.shape[2])
         return flow[:, :, references.shape[2] : references.shape[2] + noisy.shape[2]].float()
 
+    def draw(self, latents: Tensor) -> Tensor:
+        """Pictures (B, T, 3, H, W) 0..1 of latents (B, C, F, h, w)."""
+        return self._autoencoder[0].decode(latents)
+
     def encode_again(self, latents: Tensor) -> Tensor:
         """Latents (B, C, F, h, w) after decoding and encoding."""
-        return self._autoencoder[0].encode(self._autoencoder[0].decode(latents))
+        return self._autoencoder[0].encode(self.draw(latents))
+
+    def _encode_images(self, images: Tensor) -> Tensor:
+        return self._autoencoder[0].encode(images[:, None])[:, :, 0]
 
     def _images(self) -> FrameAutoencoder:
         autoencoder = self._autoencoder[0]
@@ -220,13 +227,15 @@ class StageTask(Task):
     def read(self, batch: dict[str, Tensor], own: int = 0) -> Reading:
         """What the memory shows of targets and preceding frames; its last `own` source frames were imagined."""
         height, width = batch["targets"].shape[-2:]
-        sources = Camera(batch["source_intrinsics"], batch["source_cam2world"], height, width)
         views = Camera(batch["intrinsics"], batch["cam2world"], height, width)
+        branch = self.model.branch
+        room = branch is not None and has_layout(tuple(branch.config["inputs"]))
+        if self.settings.cache == "rgb":
+            return read_pixels(batch, views, self._encode_images, with_room=room)
+        sources = Camera(batch["source_intrinsics"], batch["source_cam2world"], height, width)
         rule = self.preset.read_rule if self.preset.read_rule != "unfold" else "nearest"
         latents, depth = batch["source_latents"], batch["source_depth"]
         observed = latents.shape[1] - own if self.preset.observed_first else None
-        branch = self.model.branch
-        room = branch is not None and has_layout(tuple(branch.config["inputs"]))
         held = batch["source_held"]
         return read_sources(latents, depth, sources, views, self._frozen[0], rule, observed, held=held, with_room=room)
 
@@ -257,7 +266,7 @@ class StageTask(Task):
     def moving(batch: dict[str, Tensor]) -> Tensor:
         """(B, 1, F, h, w) bool: cells with something that moves, which no memory can foresee."""
         frames = batch["targets"].shape[1]
-        moves = ~batch["still"] & (batch["depth"][:, :frames] < 0.95 * SKY_DEPTH)
+        moves = ~batch["still"] & (batch["depth"][:, :frames] < 0.95 * log_depth.SKY_DEPTH)
         cells = torch.nn.functional.max_pool2d(moves.float().flatten(0, 1).unsqueeze(1), log_depth.FINE)
         return (cells.unflatten(0, moves.shape[:2]) > 0).transpose(1, 2)
 

@@ -43,6 +43,12 @@ def main() -> None:
     parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory for a third more time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare samples")
+    parser.add_argument(
+        "--cache",
+        choices=("latent", "rgb"),
+        default="latent",
+        help="what the transformer is conditioned on; rgb: the pixel cache, to compare with",
+    )
     parser.add_argument("--precision", choices=("bf16", "no"), default="bf16")
     parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="on a CPU (%(default)s)")
     parser.add_argument("--fresh", action="store_true", help="start anew rather than resume")
@@ -68,7 +74,7 @@ def main() -> None:
             phase, number = _of_phase(name, entry, loops)
             loops[phase] = _changed(loops[phase], name, number)
     folder = options.run or Path("runs") / chosen.name
-    stages = StageSettings(gradient_checkpointing=options.gradient_checkpointing)
+    stages = StageSettings(gradient_checkpointing=options.gradient_checkpointing, cache=options.cache)
     recipe = Recipe(
         chosen, folder, options.data, options.held_out, loops, stages=stages.fitting(chosen), source=options.source
     )

@@ -19,6 +19,7 @@ from mirage_ros.models.presets import Preset
 from mirage_ros.perception.given import FAR
 from mirage_ros.training.imagination import imagine_chunk
 from mirage_ros.training.memories import forget, held_cells
+from mirage_ros.training.pixel_cache import drawn_sources
 from mirage_ros.training.windows import Windows
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def own_memory(
         "source_intrinsics": batch["earlier_intrinsics"][:, picked],
         "source_cam2world": batch["earlier_cam2world"][:, picked],
     }
+    if task.settings.cache == "rgb":
+        sources |= drawn_sources(task.draw(imagined[:, :channels, picked]), depth)
     remembered = {**batch, **{name: torch.cat([batch[name], own], dim=1) for name, own in sources.items()}}
     remembered["source_held"] = _held(remembered, reading.sharp[:, picked, 0], preset)
     return remembered, written
