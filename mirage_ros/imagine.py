@@ -34,8 +34,8 @@ class Results:
     """Writes chunks to a folder as they come.
 
     Files: imagined.mp4 (imagined, depth and visibility side by side, the true frame first where there is one),
-    frames/NNNNNN.png, depth/NNNNNN.png (16 bit, millimetres, 0 unknown), visibility/NNNNNN.png (0 invented, 255
-    remembered).
+    frames/NNNNNN.png, depth/NNNNNN.png (16 bit, millimetres, 0 unknown or too far), visibility/NNNNNN.png (0 invented,
+    255 remembered).
     """
 
     def __init__(self, folder: Path, fps: float, truth: NDArray[np.uint8] | None) -> None:
@@ -56,9 +56,7 @@ class Results:
             index = chunk.first + offset
             rgb, depth, visible = chunk.rgb[offset], chunk.depth[offset], chunk.visible[offset]
             save_png(self.folder / "frames" / f"{index:06d}.png", rgb)
-            _save_gray(
-                self.folder / "depth" / f"{index:06d}.png", (depth * 1000).round().clip(0, 65534).astype(np.uint16)
-            )
+            _save_gray(self.folder / "depth" / f"{index:06d}.png", _millimetres(depth))
             _save_gray(self.folder / "visibility" / f"{index:06d}.png", (visible * 255).round().astype(np.uint8))
             panels = [rgb, colour_depth(depth, FAR), _grey(visible)]
             self._film.append(np.concatenate(panels if self.truth is None else [self.truth[index], *panels], axis=1))
@@ -77,6 +75,11 @@ def _save_gray(path: Path, values: NDArray[Any]) -> None:
     if not done:
         raise OSError(f"{path}: could not be encoded")
     path.write_bytes(encoded.tobytes())
+
+
+def _millimetres(metres: NDArray[np.float32]) -> NDArray[np.uint16]:
+    known = np.isfinite(metres) & (metres < 65.5)
+    return np.where(known, metres * 1000, 0).round().astype(np.uint16)
 
 
 def _grey(share: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -153,6 +156,7 @@ def run(options: Options) -> dict[str, Any]:
         seed=options.seed,
         steps=options.steps,
         first=task.rgb,
+        first_depth=task.depth,
         perception=perception,
         history=history,
     )

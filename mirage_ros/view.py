@@ -98,7 +98,8 @@ class Viewer(Node):
         self._rerun.log("visibility", self._rerun.Image(share, color_model="L"))
 
     def _depth(self, message: Any) -> None:
-        self._rerun.log(f"{CAMERA}/depth", self._rerun.DepthImage(depth_to_metres(message), meter=1.0))
+        metres = np.nan_to_num(depth_to_metres(message), posinf=0.0)
+        self._rerun.log(f"{CAMERA}/depth", self._rerun.DepthImage(metres, meter=1.0))
 
     def _camera_info(self, message: Any) -> None:
         # Rerun puts pixel centres at +0.5, as this package does.

@@ -120,7 +120,15 @@ def walk_back(world: WorldModel, clip: TrueClip, depth: Tensor, perception: Perc
     for t in range(0, len(clip), STEP):
         world.observe(memory, frames[t], depth[t].numpy(), clip.camera[t], history=history)
     back = torch.arange(len(clip) - 1, -1, -1)
-    chunks = list(world.imagine(memory, clip.camera[back], first=frames[-1], perception=perception, history=history))
+    rollout = world.imagine(
+        memory,
+        clip.camera[back],
+        first=frames[-1],
+        first_depth=depth[-1],
+        perception=perception,
+        history=history,
+    )
+    chunks = list(rollout)
     imagined = np.concatenate([chunk.rgb for chunk in chunks])
     seconds = sum(chunk.seconds["perceive"] for chunk in chunks) / len(clip)
     return masked_psnr(imagined[1:], np.ascontiguousarray(frames[::-1][1:])), seconds

@@ -88,11 +88,17 @@ def measure(world: WorldModel, kind: Cache, options: Options) -> dict[str, Any]:
     cache, history = new_cache(kind, world), world.new_history()
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
-    world.observe(cache, first.rgb, first.depth, camera[0], history=history)
+    world.observe(cache, first.rgb, first.sensed, camera[0], history=history)
     chunks, held = [], []
     with tqdm(total=frames, desc=f"{kind}, {max(options.chunks)} chunks", unit="frame", leave=False) as bar:
         for chunk in world.imagine(
-            cache, camera, first=first.rgb, steps=options.steps, perception=sensor, history=history
+            cache,
+            camera,
+            first=first.rgb,
+            first_depth=first.sensed,
+            steps=options.steps,
+            perception=sensor,
+            history=history,
         ):
             chunks.append(chunk)
             held.append(cache.nbytes)

@@ -197,7 +197,8 @@ class Mirage:
 
         Args:
             rgb: (H, W, 3) uint8.
-            depth: (H, W) metres; None where the node estimates it (observation.depth).
+            depth: (H, W) metres, +inf where too far to measure, 0 or NaN where unknown; None where the node estimates
+                it (observation.depth).
             camera: single, with its pose.
             timeout: seconds.
 

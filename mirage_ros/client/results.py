@@ -41,7 +41,7 @@ class Imagined:
         stamps: (T,) int64 nanoseconds.
         coverage: (T,) float32 share of the view that the memory knew before.
         rgb: (T, H, W, 3) uint8; without rows if frames were not asked for, as are the next two.
-        depth: (T, H, W) float32 metres along the optical axis, 0 where unknown.
+        depth: (T, H, W) float32 metres along the optical axis, +inf where too far to tell (sky), 0 where unknown.
         visible: (T, H, W) float32, 0 where invented, 1 where remembered.
         camera: optics of the frames and their poses, (T,); None while nothing was imagined.
     """

@@ -31,7 +31,7 @@ class ReceivedFrame:
         stamp: nanoseconds.
         received: time.monotonic of its last part.
         rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres, NaN where unknown.
+        depth: (H, W) float32 metres, +inf where too far to tell, NaN where unknown.
         visible: (H, W) float32, 0 invented to 1 remembered.
     """
 

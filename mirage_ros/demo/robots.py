@@ -29,7 +29,7 @@ class View:
 
     Attributes:
         rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres, 0 where unknown.
+        depth: (H, W) float32 metres, +inf where too far to measure, 0 where unknown.
     """
 
     rgb: NDArray[np.uint8]

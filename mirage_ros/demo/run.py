@@ -113,7 +113,7 @@ def play(robot: Robot, recorder: Recorder, mirage: Mirage, rate: float) -> Shown
 
 def rows_of(shown: Shown) -> list[list[tuple[str, Pixels]]]:
     """Truth, preview, imagined frame, visibility and depth of every frame of the path, with captions."""
-    far = max(float(np.nanmax(frame.depth)) for frame in shown.imagined)
+    far = max(float(frame.depth[np.isfinite(frame.depth)].max(initial=0.0)) for frame in shown.imagined) or 1.0
     rows = []
     for truth, preview, frame in zip(shown.truth, shown.previews, shown.imagined, strict=True):
         size = frame.rgb.shape[:2]
@@ -123,7 +123,7 @@ def rows_of(shown: Shown) -> list[list[tuple[str, Pixels]]]:
                 ("preview: the memory alone", preview.rgb),
                 ("imagined", frame.rgb),
                 ("white: remembered", grey(frame.visible)),
-                ("imagined depth", colour_depth(np.nan_to_num(frame.depth), far)),
+                ("imagined depth", colour_depth(frame.depth, far)),
             ]
         )
     return rows

@@ -99,7 +99,7 @@ def observed(world: WorldModel, cache: Any, case: Case, *, filtered: bool = True
     for source in case.sources:
         clip = case.clip
         keep = torch.from_numpy(clip.keep[source]) if filtered else None
-        world.observe(cache, clip.rgb[source], clip.depth[source], clip.camera[source], keep=keep, history=history)
+        world.observe(cache, clip.rgb[source], clip.sensed[source], clip.camera[source], keep=keep, history=history)
     return history
 
 
@@ -131,6 +131,7 @@ def imagined(
                 cache,
                 case.clip.camera,
                 first=case.clip.rgb[0],
+                first_depth=case.clip.sensed[0],
                 seed=seed,
                 steps=steps,
                 perception=perception,

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d, interpolate, pixel_unshuffle
 
 from mirage_ros.geometry import Camera, invert, transform
-from mirage_ros.models.log_depth import CHANNELS as DEPTH_CHANNELS
+from mirage_ros.models import log_depth
 
 # Channels of each group; None stands for the channels of a latent token.
 GROUPS: dict[str, int | None] = {
@@ -30,12 +30,12 @@ GROUPS: dict[str, int | None] = {
     # Logarithm of source depth over target depth: how far the token is magnified.
     "log_scale": 1,
     # Log depth on a grid twice as fine, unshuffled (`log_depth.pack`).
-    "depth": DEPTH_CHANNELS,
+    "depth": log_depth.CHANNELS,
     # Pluecker coordinates of the cells' rays (`pluecker_rays`), known everywhere.
     "rays": 6,
     # Latents, and packed log depth, with walls and floors continued where nothing is seen; everywhere.
     "layout": None,
-    "layout_depth": DEPTH_CHANNELS,
+    "layout_depth": log_depth.CHANNELS,
 }
 _EVERYWHERE = ("ones", "fill", "rays", "layout", "layout_depth")
 
@@ -70,7 +70,7 @@ def readout_channels(inputs: Sequence[str], latent_channels: int, channels: int)
     wanted = ["latents", "visible"] + (["depth"] if channels > latent_channels else [])
     if any(name not in starts for name in wanted) or channels not in (
         latent_channels,
-        latent_channels + DEPTH_CHANNELS,
+        latent_channels + log_depth.CHANNELS,
     ):
         raise ValueError(
             f"inputs: expected {', '.join(wanted)} for {channels} channels of {latent_channels}-channel tokens, "
@@ -78,7 +78,7 @@ def readout_channels(inputs: Sequence[str], latent_channels: int, channels: int)
         )
     places = [starts["latents"] + i for i in range(latent_channels)]
     if channels > latent_channels:
-        places += [starts["depth"] + i for i in range(DEPTH_CHANNELS)]
+        places += [starts["depth"] + i for i in range(log_depth.CHANNELS)]
     return places, starts["visible"]
 
 
@@ -189,6 +189,25 @@ def fill_views(values: Tensor, seen: Tensor) -> Tensor:
     share = seen.mean(dim=(-4, -2, -1), keepdim=True)
     usual = (values * seen).mean(dim=(-4, -2, -1), keepdim=True) / share.clamp(min=1e-6)
     return torch.where(seen.amax(dim=(-2, -1), keepdim=True) > 0, filled, usual)
+
+
+def pack_filled(depth: Tensor, mean: float, deviation: float) -> Tensor:
+    """`log_depth.pack` with a depth everywhere: what is unknown is filled from around.
+
+    A zero in a channel would be the mean depth, and the network would take it for a wall.
+
+    Args:
+        depth: (..., T, 2h, 2w) metres; +inf is too far to measure.
+        mean, deviation: of log depth over the training data.
+
+    Returns:
+        (..., T, 4, h, w); zero in views of which nothing is known, if that is so of all.
+    """
+    known = pixel_unshuffle((depth > 0).float().unsqueeze(-3), log_depth.FINE)
+    packed = log_depth.pack(depth, mean, deviation)
+    # Whole cells only: their channels are filled together.
+    filled = fill_views(packed, known.amin(dim=-3, keepdim=True))
+    return torch.where(known > 0, packed, filled)
 
 
 def pluecker_rays(camera: Camera, anchor: Tensor) -> Tensor:

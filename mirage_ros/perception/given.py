@@ -45,7 +45,7 @@ class JointDepth:
     """Depth that the world model denoised together with the frames.
 
     Args:
-        far: metres; what is further is unknown. Models are trained with sky at a depth of about 30 metres.
+        far: metres; what is further is too far to tell. Models are trained with sky at `log_depth.SKY_DEPTH`.
     """
 
     def __init__(self, far: float = FAR) -> None:
@@ -54,14 +54,14 @@ class JointDepth:
         self._far = far
 
     def estimate(self, frames: Frames, memory: LatentMemory) -> DepthEstimate:
-        """The frames' joint depth, NaN beyond `far`.
+        """The frames' joint depth, +inf beyond `far`; of frames that have none, NaN.
 
         Raises:
             ValueError: the preset has no depth channels.
         """
         if frames.joint_depth is None:
             raise ValueError("depth: expected a preset with depth channels for the estimator 'joint', choose another")
-        depth = torch.where(frames.joint_depth <= self._far, frames.joint_depth, torch.nan)
+        depth = torch.where(frames.joint_depth > self._far, torch.inf, frames.joint_depth)
         return DepthEstimate(depth, frames.camera)
 
 

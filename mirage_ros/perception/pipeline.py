@@ -22,7 +22,7 @@ class Perceived:
     """What the memory is told of decoded frames.
 
     Attributes:
-        depth: (T, H, W) float32 metres; NaN or 0 where unknown.
+        depth: (T, H, W) float32 metres; +inf where it is too far to tell, NaN or 0 where unknown.
         camera: (T,) cameras at H x W.
         keep: (T, H, W) bool.
         notes: fallbacks and their reasons.

@@ -34,7 +34,8 @@ class DepthEstimate:
     """Depth of frames, in the scale of the memory.
 
     Attributes:
-        depth: (T, H, W) float32 metres along the optical axis; NaN or 0 where unknown.
+        depth: (T, H, W) float32 metres along the optical axis; +inf where it is too far to tell, NaN or 0 where it is
+            unknown.
         camera: (T,) cameras at H x W; those of the frames unless the estimator refined them.
         notes: what a user should know, such as a fallback and its reason; empty when all went as asked.
     """

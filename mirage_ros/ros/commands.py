@@ -29,6 +29,21 @@ MAX_TURN = 0.8
 MAX_PENDING = 1000
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The last frame of a stream, from which it goes on.
+
+    Attributes:
+        pose: (4, 4) optical.
+        rgb: (H, W, 3).
+        depth: (H, W) metres, +inf where too far to tell.
+    """
+
+    pose: Tensor
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Options:
     """How commands are imagined; the parameters imagine.* at this moment."""
@@ -119,7 +134,7 @@ class Commands:
         self._options, self._failed = options, failed
         self._pending: list[tuple[Tensor, int]] = []
         self._last_pose = 0.0
-        self._last: tuple[Tensor, NDArray[np.uint8]] | None = None
+        self._last: Shown | None = None
         self._job: Job | None = None
         self._topic = ""
         self._round = 0
@@ -192,20 +207,18 @@ class Commands:
             self.dropped += 1
         self._job = None
 
-    def _continuation(self, pose: Tensor) -> tuple[Tensor, NDArray[np.uint8]] | None:
-        """The stream's last pose and frame, if the next pose is close to it."""
+    def _continuation(self, pose: Tensor) -> Shown | None:
+        """The stream's last frame, if the next pose is close to it."""
         if self._last is None:
             return None
-        step = invert(self._last[0]) @ pose
+        step = invert(self._last.pose) @ pose
         cosine = (float(step[0, 0] + step[1, 1] + step[2, 2]) - 1) / 2
         near = float(step[:3, 3].norm()) <= MAX_JUMP and cosine >= np.cos(MAX_TURN)
         return self._last if near else None
 
-    def _start(
-        self, topic: str, poses: Tensor, stamps: Sequence[int], first: tuple[Tensor, NDArray[np.uint8]] | None
-    ) -> None:
+    def _start(self, topic: str, poses: Tensor, stamps: Sequence[int], first: Shown | None) -> None:
         known = 0 if first is None else 1
-        wanted = poses if first is None else torch.cat([first[0][None], poses])
+        wanted = poses if first is None else torch.cat([first.pose[None], poses])
         real = len(wanted)
         length = real
         while self._engine.world.frames_for(length) < real:
@@ -218,7 +231,8 @@ class Commands:
             remember=options.remember,
             seed=draw_seed(options.seed),
             steps=options.steps,
-            first=None if first is None else first[1],
+            first=None if first is None else first.rgb,
+            first_depth=None if first is None else first.depth,
             stamps=every,
         )
 
@@ -228,7 +242,7 @@ class Commands:
                 self._outputs.frames(chunk, every[chunk.first : chunk.first + len(chunk)], start, stop)
             # A chunk that ends after `clear` was called must not be gone on from.
             if 0 < stop <= len(chunk) and topic == "pose" and turn == self._round:
-                self._last = (wanted[-1], chunk.rgb[stop - 1])
+                self._last = Shown(wanted[-1], chunk.rgb[stop - 1], chunk.depth[stop - 1])
 
         def done(job: Job) -> None:
             error = job.future.exception()

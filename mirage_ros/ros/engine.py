@@ -182,6 +182,7 @@ class Engine:
                 self.cameras(rollout.poses[0]),
                 remember=True,
                 first=rollout.first,
+                first_depth=rollout.first_depth,
                 stamps=rollout.stamps,
                 **{**options, "history": self.history if rollout.remember else self.history.fork()},
             )

@@ -34,7 +34,7 @@ class CameraFrame:
     Attributes:
         stamp: nanoseconds.
         rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres, 0 where there is none.
+        depth: (H, W) float32 metres, +inf where too far to measure, 0 where there is none.
         labels: (H, W) uint8 classes of the simulator.
         camera: intrinsics and true pose in the world frame.
     """

@@ -41,7 +41,7 @@ class Observation:
 
     Attributes:
         rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres, 0 where unknown; None to have it estimated.
+        depth: (H, W) float32 metres, +inf where too far to measure, 0 where unknown; None to have it estimated.
         camera: single, of the image.
         stamp: nanoseconds.
     """
@@ -64,6 +64,7 @@ class Rollout:
         prompt: text; None for the one set before.
         batch: candidates that are denoised together; 0 lets the model decide.
         first: (H, W, 3) image of the first pose of a single candidate, where it is known.
+        first_depth: (H, W) metres of it, +inf where too far to tell, 0 where unknown.
         stamps: nanoseconds of each frame of a single candidate.
     """
 
@@ -74,6 +75,7 @@ class Rollout:
     prompt: str | None = None
     batch: int = 0
     first: NDArray[np.uint8] | None = None
+    first_depth: NDArray[np.float32] | None = None
     stamps: Sequence[int] | None = None
 
 

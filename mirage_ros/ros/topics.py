@@ -50,7 +50,13 @@ INPUTS = (
     Topic("image", Image, CAMERA, "Camera frames; with observation.transport compressed, image/compressed instead."),
     Topic("image/compressed", CompressedImage, CAMERA, "Camera frames as JPEG or PNG, with that transport only."),
     Topic("camera_info", CameraInfo, CAMERA, "Their optics, same stamp."),
-    Topic("depth", Image, CAMERA, "Their depth, registered to the image, same stamp; REP-118."),
+    Topic(
+        "depth",
+        Image,
+        CAMERA,
+        "Their depth, registered to the image, same stamp; REP-118: +inf is too far to measure, NaN (in millimetres 0) "
+        "unknown.",
+    ),
     Topic(
         "camera_pose", PoseStamped, RELIABLE, "Pose of the camera's optical frame, interpolated to the image's stamp."
     ),
@@ -64,7 +70,12 @@ OUTPUTS = (
     Topic("imagined/image", Image, OUTPUT, "Imagined frames, rgb8."),
     Topic("imagined/image/compressed", CompressedImage, OUTPUT, "The same as JPEG, while somebody listens."),
     Topic("imagined/camera_info", CameraInfo, OUTPUT, "Their optics."),
-    Topic("imagined/depth", Image, OUTPUT, "Their depth along the optical axis; REP-118."),
+    Topic(
+        "imagined/depth",
+        Image,
+        OUTPUT,
+        "Their depth along the optical axis; REP-118: +inf is too far to tell, such as in the sky.",
+    ),
     Topic(
         "imagined/visibility",
         Image,

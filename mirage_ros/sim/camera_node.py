@@ -160,7 +160,7 @@ class SimCamera(Node):
         self._pose.publish(pose)
         self._info.publish(camera_to_info(self._renderer.camera(self._robot.pose), header))
         self._image.publish(numpy_to_image(frame.rgb, "rgb8", header))
-        self._depth.publish(depth_from_metres(frame.depth, self._settings["depth_encoding"], header))
+        self._depth.publish(depth_from_metres(frame.sensed, self._settings["depth_encoding"], header))
         if self._labels.get_subscription_count():
             self._labels.publish(numpy_to_image(frame.labels, "mono8", header))
 

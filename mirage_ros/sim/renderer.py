@@ -37,6 +37,11 @@ class Frame:
     depth: NDArray[np.float32]
     labels: NDArray[np.uint8]
 
+    @property
+    def sensed(self) -> NDArray[np.float32]:
+        """(H, W) depth as a camera tells it: metres, +inf where there is nothing but sky (REP-118)."""
+        return np.where(self.depth > 0, self.depth, np.float32(np.inf))
+
 
 def import_mujoco() -> Any:
     """MuJoCo with an OpenGL that needs no screen.

@@ -65,6 +65,11 @@ class Clip:
         """(T, H, W) what may go into a memory: static, with a depth."""
         return (self.labels == STATIC) & np.isfinite(self.depth) & (self.depth > 0)
 
+    @property
+    def sensed(self) -> NDArray[np.float32]:
+        """(T, H, W) depth as a camera tells it: metres, +inf in the sky (REP-118), 0 where unknown."""
+        return np.where(self.labels == SKY, np.float32(np.inf), self.depth)
+
     def select(self, frames: NDArray[np.int64]) -> Clip:
         """These frames, in this order."""
         index = torch.from_numpy(np.asarray(frames, dtype=np.int64))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.world.frames import Image, check_image
+from mirage_ros.world.frames import Depth, Image, check_depth, check_image
 from mirage_ros.world.parts import Parts
 from mirage_ros.world.plan import Span, plan_chunks
 from mirage_ros.world.reading import ReadableMemory
@@ -68,19 +68,28 @@ def check_not_empty(memory: ReadableMemory, first: Image | None) -> None:
         raise ValueError("memory: expected at least one observation, or the first view, got an empty memory")
 
 
-def check_first(parts: Parts, first: Image, trajectory: Camera) -> Tensor:
-    """The view of the first camera, (H, W, 3) uint8.
+def check_first(
+    parts: Parts, first: Image | None, depth: Depth | None, trajectory: Camera
+) -> tuple[Tensor | None, Tensor | None]:
+    """The view of the first camera, (H, W, 3) uint8, and its depth (H', W') float32, where they are given.
 
     Raises:
-        ValueError: it is no image, or its shape is not that of the cameras.
+        ValueError: one is no such image, its shape is not that of the cameras, or there is depth alone.
     """
+    if first is None:
+        if depth is not None:
+            raise ValueError("first_depth: expected with first, the view that it belongs to, got it alone")
+        return None, None
+    metres = None if depth is None else check_depth("first_depth", depth, some=False)
+    if metres is not None:
+        check_shape("first_depth", metres, trajectory)
     image = check_image("first", first, parts.autoencoder.strides[1:])
     if abs(image.shape[1] / image.shape[0] * trajectory.height / trajectory.width - 1) > SHAPE_TOLERANCE:
         raise ValueError(
             f"first: expected the shape of the trajectory's cameras, {trajectory.height}x{trajectory.width}, "
             f"got {image.shape[0]}x{image.shape[1]}"
         )
-    return image
+    return image, metres
 
 
 def check_stamps(stamps: Sequence[int] | None, trajectory: Camera) -> list[int]:

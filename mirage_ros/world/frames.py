@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mirage_ros.geometry import Camera, valid_depth
+from mirage_ros.models import log_depth
 
 # Metres that half of a picture is rarely beyond.
 FAR = 300.0
@@ -72,6 +73,21 @@ def fit_nearest(image: Tensor, height: int, width: int) -> Tensor:
     return cut[rows.clamp(max=cut.shape[0] - 1)][:, columns.clamp(max=cut.shape[1] - 1)]
 
 
+def fit_fine_depth(depth: Tensor, height: int, width: int, cells: tuple[int, int]) -> Tensor:
+    """Fit a depth image and bring it to the grid of depth channels, as for training.
+
+    Args:
+        depth: (H, W) metres, +inf where it is too far to measure.
+        height, width: pixels of the model.
+        cells: (h, w) of its latent grid.
+
+    Returns:
+        (2h, 2w) metres, `log_depth.SKY_DEPTH` where it is too far, NaN where it is unknown.
+    """
+    metres = fit_nearest(torch.where(depth == torch.inf, log_depth.SKY_DEPTH, depth), height, width)
+    return log_depth.reduce(metres, cells[0] * log_depth.FINE, cells[1] * log_depth.FINE)
+
+
 def enlarge(cells: Tensor, height: int, width: int) -> Tensor:
     """Repeat cells (..., h, w) to pixels (..., height, width), multiples of the cells."""
     rows, columns = height // cells.shape[-2], width // cells.shape[-1]
@@ -91,20 +107,20 @@ def check_image(name: str, rgb: Image, cell: tuple[int, int] = (1, 1)) -> Tensor
     return image
 
 
-def check_depth(depth: Depth) -> Tensor:
-    """Depth as a float32 tensor; refuses anything but (H, W) metres with some valid pixel.
+def check_depth(name: str, depth: Depth, *, some: bool = True) -> Tensor:
+    """Depth as a float32 tensor; refuses anything but (H, W) metres, with some valid pixel unless told otherwise.
 
     Warns of what is more likely millimetres.
     """
     metres = torch.as_tensor(np.require(depth, requirements=["C", "W"]) if isinstance(depth, np.ndarray) else depth)
     if metres.ndim != 2 or not metres.is_floating_point():
-        raise ValueError(f"depth: expected (H, W) floating-point metres, got {tuple(metres.shape)} {metres.dtype}")
+        raise ValueError(f"{name}: expected (H, W) floating-point metres, got {tuple(metres.shape)} {metres.dtype}")
     valid = metres[valid_depth(metres)]
-    if not len(valid):
-        raise ValueError("depth: expected some valid pixel, got none")
-    if (median := float(valid.median())) > FAR:
+    if some and not len(valid):
+        raise ValueError(f"{name}: expected some valid pixel, got none")
+    if len(valid) and (median := float(valid.median())) > FAR:
         warnings.warn(
-            f"depth: half of it lies beyond {median:.0f} m; expected metres, are these millimetres?", stacklevel=2
+            f"{name}: half of it lies beyond {median:.0f} m; expected metres, are these millimetres?", stacklevel=2
         )
     return metres.float()
 

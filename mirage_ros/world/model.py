@@ -20,7 +20,7 @@ from mirage_ros.perception.pipeline import Perception
 from mirage_ros.world import checks, loading
 from mirage_ros.world.colours import LatentColours
 from mirage_ros.world.engine import Engine, Settings
-from mirage_ros.world.frames import Depth, Image, fit_camera, fit_colour
+from mirage_ros.world.frames import Depth, Image, fit_camera, fit_colour, fit_fine_depth
 from mirage_ros.world.history import History
 from mirage_ros.world.observing import observe
 from mirage_ros.world.parts import MAX_BYTES, Parts, new_memory
@@ -137,7 +137,8 @@ class WorldModel:
         Args:
             memory: to write to.
             rgb: (H, W, 3) uint8 of any size; its middle is cut to the model's shape.
-            depth: (H', W') metres of the same view; estimated if None.
+            depth: (H', W') metres of the same view, +inf where it is too far to measure (REP-118), 0 or NaN where it is
+                unknown; estimated if None.
             camera: of the image, single.
             keep: (H', W') bool, false on what must not be remembered; nor is a cell of which that is the greater part,
                 its token would look like it.
@@ -160,6 +161,7 @@ class WorldModel:
         steps: int | None = None,
         remember: bool = True,
         first: Image | None = None,
+        first_depth: Depth | None = None,
         perception: Perception | None = None,
         on_progress: OnProgress | None = None,
         cancel: Cancel | None = None,
@@ -178,6 +180,8 @@ class WorldModel:
             remember: false leaves memory and history as they are; within the rollout chunks build on each other still.
             first: (H, W, 3) uint8 the view of the first camera, if it is known. What the memory shows of it is not
                 written again, nor anything of it if the memory holds a frame of this very view.
+            first_depth: (H', W') metres of it, +inf where it is too far to measure; for models with depth of their own.
+                What nobody gives is taken from the memory, and what the memory does not show from around it.
             perception: for this call.
             on_progress: called after each denoising step and each stage.
             cancel: asked as often; true raises `Cancelled`.
@@ -199,14 +203,23 @@ class WorldModel:
         checks.check_not_empty(memory, first)
         perception = self._perception(perception)
         nanoseconds = checks.check_stamps(stamps, trajectory)
-        image = None
-        if first is not None:
-            view = checks.check_first(self.parts, first, trajectory)
-            image = fit_colour(view.to(self.device), self.height, self.width)
+        view, metres = checks.check_first(self.parts, first, first_depth, trajectory)
+        if view is not None:
+            view = fit_colour(view.to(self.device), self.height, self.width)
+        if metres is not None:
+            metres = fit_fine_depth(metres.to(self.device), self.height, self.width, self.parts.latent_size)
         whose = memory if remember else memory.fork()
         past = self.new_history() if history is None else history if remember else history.fork()
         rollout = Rollout(
-            self.parts, perception, whose, past, self._camera(trajectory), spans, nanoseconds, first=image
+            self.parts,
+            perception,
+            whose,
+            past,
+            self._camera(trajectory),
+            spans,
+            nanoseconds,
+            first=view,
+            first_depth=metres,
         )
         return Engine(self.parts, [rollout], settings, on_progress, cancel).run()
 

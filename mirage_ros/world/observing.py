@@ -11,7 +11,7 @@ from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.provenance import OBSERVATION, SourceFrame
 from mirage_ros.memory.rules import WriteReport
-from mirage_ros.models import log_depth
+from mirage_ros.models.memory_input import pack_filled
 from mirage_ros.perception.given import JointDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.protocols import Frames
@@ -25,6 +25,7 @@ from mirage_ros.world.frames import (
     cut_window,
     fit_camera,
     fit_colour,
+    fit_fine_depth,
     fit_nearest,
 )
 from mirage_ros.world.history import History, PastFrame
@@ -51,7 +52,7 @@ def observe(
     if (camera.height, camera.width) != tuple(image.shape[:2]):
         raise ValueError(f"camera: expected {tuple(image.shape[:2])} like rgb, got {(camera.height, camera.width)}")
     check_stamp("stamp", stamp)
-    metres = None if depth is None else check_depth(depth)
+    metres = None if depth is None else check_depth("depth", depth)
     mask = None if keep is None else check_keep(keep)
     for name, given in (("depth", metres), ("keep", mask)):
         if given is not None:
@@ -90,8 +91,8 @@ def past_frame(parts: Parts, latents: Tensor, depth: Tensor, camera: Camera) -> 
     """A frame for the history, from latents (C, h, w), depth (H, W) and the camera of the frame."""
     rows, columns = parts.latent_size
     if parts.preset.depth_channels:
-        fine = fit_nearest(depth, rows * log_depth.FINE, columns * log_depth.FINE)
-        packed = log_depth.pack(fine, parts.preset.log_depth_mean, parts.preset.log_depth_std)
+        fine = fit_fine_depth(depth, *parts.size, parts.latent_size)
+        packed = pack_filled(fine[None], parts.preset.log_depth_mean, parts.preset.log_depth_std)[0]
         latents = torch.cat([latents, packed.to(latents)])
     cells = fit_nearest(depth, rows, columns)
     return PastFrame(latents, torch.where(valid_depth(cells), cells, torch.nan), camera.resized(rows, columns))

@@ -15,7 +15,7 @@ from mirage_ros.memory.grids import splat_in_order
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.readout import Readout
 from mirage_ros.models import log_depth
-from mirage_ros.models.memory_input import assemble, fill_views, pluecker_rays
+from mirage_ros.models.memory_input import assemble, pack_filled, pluecker_rays
 from mirage_ros.models.presets import Preset
 from mirage_ros.world.layout import continue_planes
 from mirage_ros.world.room import Room, room_of
@@ -235,11 +235,8 @@ def _layout(reading: Reading, preset: Preset) -> dict[str, Tensor]:
         reading.latents, reading.visible, reading.depth, reading.camera, reading.room, log_depth.FINE
     )
     depth = torch.where(valid_depth(reading.fine_depth), reading.fine_depth, layout.depth)
-    # Whole cells only: a zero in a channel would be the mean depth.
-    known = torch.nn.functional.pixel_unshuffle(valid_depth(depth).float().unsqueeze(-3), log_depth.FINE)
-    packed = log_depth.pack(depth, preset.log_depth_mean, preset.log_depth_std)
-    filled = fill_views(packed, known.amin(dim=-3, keepdim=True))
-    return {"layout": layout.latents, "layout_depth": torch.where(known > 0, packed, filled)}
+    packed = pack_filled(depth, preset.log_depth_mean, preset.log_depth_std)
+    return {"layout": layout.latents, "layout_depth": packed}
 
 
 def _sources(coarse: Readout) -> list[int]:

@@ -55,7 +55,8 @@ class ImaginedChunk:
         chunk: index of the chunk.
         first: place of the first frame in the trajectory.
         rgb: (T, H, W, 3) uint8.
-        depth: (T, H, W) float32 metres along the optical axis, 0 where unknown.
+        depth: (T, H, W) float32 metres along the optical axis, +inf where it is too far to tell, such as in the sky
+            (REP-118), 0 where unknown.
         visible: (T, H, W) float32, 0 where invented, 1 where the memory shows something: what a camera saw, or what was
             invented for an earlier chunk.
         coverage: (T,) float32 share of the view that the memory knew before.

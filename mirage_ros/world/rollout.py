@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mirage_ros.geometry import Camera, valid_depth
+from mirage_ros.geometry import Camera, told_depth, valid_depth
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.provenance import IMAGINATION, SourceFrame
 from mirage_ros.memory.rules import WriteReport
 from mirage_ros.models import log_depth
+from mirage_ros.models.memory_input import pack_filled
 from mirage_ros.perception.pipeline import Perceived, Perception
 from mirage_ros.perception.protocols import Frames
 from mirage_ros.world.denoise import Conditions
@@ -63,6 +64,7 @@ class Rollout:
         stamps: nanoseconds of each frame.
         candidate: index among the trajectories of one goal.
         first: (3, H, W) image of the first frame, if it is known.
+        first_depth: (2h, 2w) metres of it, NaN where nobody gave them.
     """
 
     parts: Parts
@@ -74,6 +76,7 @@ class Rollout:
     stamps: Sequence[int]
     candidate: int = 0
     first: Tensor | None = None
+    first_depth: Tensor | None = None
     tail: Tail | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -101,7 +104,7 @@ class Rollout:
             known, fixed = self._known(reading)
             clean_frames = 0
             if self.tail is not None or self.first is not None:
-                known[:, :1] = self._first_latent(known[:, :1])
+                known[:, :1] = self._first_latent(reading.fine_depth[:1])
                 fixed[:, 0] = True
                 clean_frames = 1
             tail = self.tail
@@ -155,12 +158,16 @@ class Rollout:
         return copied
 
     def _first_latent(self, read: Tensor) -> Tensor:
-        """(C, 1, h, w) of the known first frame; depth channels that nobody gave come from the memory."""
+        """(C, 1, h, w) of the known first frame; depth that nobody gave is what the memory shows, (1, 2h, 2w)."""
         if self.tail is not None:
             return self.tail.last
         assert self.first is not None
-        latent = self.parts.encode(self.first[None, None])[0]
-        return torch.cat([latent, read[latent.shape[0] :]])
+        latent, preset = self.parts.encode(self.first[None, None])[0], self.parts.preset
+        if not preset.depth_channels:
+            return latent
+        depth = read if self.first_depth is None else torch.where(self.first_depth > 0, self.first_depth, read)
+        packed = pack_filled(depth, preset.log_depth_mean, preset.log_depth_std)
+        return torch.cat([latent, packed.transpose(0, 1).to(latent)])
 
     def finish(
         self, span: Span, latents: Tensor, reading: Reading, after_stage: Callable[[str], None]
@@ -202,7 +209,7 @@ class Rollout:
             chunk=span.index,
             first=span.start + overlap,
             rgb=(video[overlap:] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy(),
-            depth=torch.where(valid_depth(perceived.depth), perceived.depth, 0).float().cpu().numpy(),
+            depth=told_depth(perceived.depth).float().cpu().numpy(),
             visible=self._per_frame(reading.visible[:, 0], span).cpu().numpy(),
             coverage=self._per_frame(reading.coverage(), span).cpu().numpy(),
             camera=perceived.camera.to("cpu"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mirage_ros.models.log_depth import pack, reduce, unpack
+from mirage_ros.models.log_depth import SKY_DEPTH, pack, reduce, unpack
 
 
 def test_packing_and_unpacking_return_the_depth() -> None:
@@ -18,11 +18,17 @@ def test_packing_and_unpacking_return_the_depth() -> None:
 
 def test_invalid_depth_becomes_the_mean_and_stays_in_its_own_channel() -> None:
     depth = torch.full((2, 2), 3.0)
-    for value in (0.0, -1.0, torch.nan, torch.inf):
+    for value in (0.0, -1.0, torch.nan, -torch.inf):
         depth[0, 1] = value
         channels = pack(depth, 0.9, 0.6).flatten()
         assert channels[1] == 0
         assert (channels[[0, 2, 3]] != 0).all()
+
+
+def test_what_is_too_far_is_as_far_as_the_sky() -> None:
+    depth = torch.tensor([[2.0, torch.inf], [torch.inf, 3.0]])
+    expected = torch.tensor([[2.0, SKY_DEPTH], [SKY_DEPTH, 3.0]])
+    torch.testing.assert_close(unpack(pack(depth, 0.9, 0.6), 0.9, 0.6), expected)
 
 
 def test_reducing_takes_a_sample_of_the_block_and_never_a_mixture() -> None:

@@ -23,11 +23,12 @@ def test_sensor_depth_is_that_of_the_frames_place_in_the_trajectory():
         SensorDepth(depth).estimate(frames(first=4), MEMORY)
 
 
-def test_sky_has_no_joint_depth():
-    joint = torch.tensor([2.0, 30.0])[:, None, None].expand(2, 4, 6)
-    depth = JointDepth().estimate(frames(joint=joint), MEMORY).depth
+def test_sky_is_too_far_for_joint_depth():
+    joint = torch.tensor([2.0, 30.0, torch.nan])[:, None, None].expand(3, 4, 6)
+    depth = JointDepth().estimate(frames(joint=joint, count=3), MEMORY).depth
     assert (depth[0] == 2).all()
-    assert depth[1].isnan().all()
+    assert depth[1].isposinf().all()
+    assert depth[2].isnan().all()
     with pytest.raises(ValueError, match="preset with depth channels"):
         JointDepth().estimate(frames(), MEMORY)
 

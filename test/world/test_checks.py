@@ -41,6 +41,18 @@ def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk, co
         (lambda: frame_world.imagine(memory, scene.camera, stamps=[1]), "stamps: expected 9"),
         (lambda: frame_world.imagine(memory, scene.camera, stamps=[-1] * 9), "stamps: expected whole nanoseconds"),
         (lambda: frame_world.imagine(memory, scene.camera, first=scene.rgb[0][:, :20]), "first: expected the shape"),
+        (
+            lambda: frame_world.imagine(memory, scene.camera, first_depth=flat + 1),
+            "first_depth: expected with first, the view",
+        ),
+        (
+            lambda: frame_world.imagine(memory, scene.camera, first=scene.rgb[0], first_depth=flat[:, :20] + 1),
+            "first_depth: expected the shape of the camera",
+        ),
+        (
+            lambda: frame_world.imagine(memory, scene.camera, first=scene.rgb[0], first_depth=flat.byte()),
+            r"first_depth: expected \(H, W\) floating-point",
+        ),
         (lambda: frame_world.imagine_candidates(memory, []), "trajectories: expected at least one"),
         (lambda: frame_world.imagine_candidates(memory, [scene.camera], batch=0), "batch: expected"),
         (lambda: video_world.imagine(memory, scene.camera, perception=scene.perception), "memory: expected 6 channels"),

@@ -50,6 +50,6 @@ def test_enlarging_repeats_cells():
 
 def test_depth_in_millimetres_is_warned_of():
     metres = torch.full((4, 6), 2.3)
-    assert torch.equal(check_depth(metres), metres)
+    assert torch.equal(check_depth("depth", metres), metres)
     with pytest.warns(UserWarning, match="depth: half of it lies beyond 2300 m; expected metres"):
-        check_depth(metres * 1000)
+        check_depth("depth", metres * 1000)

@@ -57,7 +57,8 @@ def compressed_depth_to_metres(message: CompressedImage) -> NDArray[np.float32]:
         raise ValueError(f"compressed depth.data: expected finite parameters a > 0 and b, got a={a} and b={b}")
     with np.errstate(divide="ignore", over="ignore"):
         metres = np.float32(a) / (pixels.astype(np.float32) - np.float32(b))
-    return metres_from_array(np.where(pixels > 0, metres, np.float32(0)))
+    # A division by zero says nothing of what is too far.
+    return metres_from_array(np.where((pixels > 0) & np.isfinite(metres), metres, np.float32(0)))
 
 
 def compressed_depth_from_metres(metres: NDArray[np.floating], header: Header | None = None) -> CompressedImage:

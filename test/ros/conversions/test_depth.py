@@ -14,7 +14,7 @@ def test_millimetres_and_metres():
     for encoding in ("16UC1", "mono16"):
         np.testing.assert_allclose(depth_to_metres(numpy_to_image(millimetres, encoding)), [[0.5, 0, 0, 65.534]])
     metres = np.array([[0.5, np.nan, np.inf, -np.inf, -1, 0]], np.float32)
-    np.testing.assert_array_equal(depth_to_metres(numpy_to_image(metres, "32FC1")), [[0.5, 0, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(depth_to_metres(numpy_to_image(metres, "32FC1")), [[0.5, 0, np.inf, 0, 0, 0]])
 
 
 @pytest.mark.parametrize(("encoding", "tolerance"), [("32FC1", 0), ("16UC1", 0.00051)])
@@ -32,10 +32,18 @@ def test_what_millimetres_cannot_hold_becomes_invalid():
 @pytest.mark.filterwarnings("error")
 def test_invalid_is_sent_as_each_encoding_has_it():
     # REP-118: NaN in metres. A reader such as depth_image_proc takes any finite value for a measurement.
-    invalid = np.array([[0.0, -1.0, np.nan, np.inf, 1e300]])
+    invalid = np.array([[0.0, -1.0, np.nan, -np.inf]])
     assert np.isnan(image_to_numpy(depth_from_metres(invalid, "32FC1"))).all()
     assert (image_to_numpy(depth_from_metres(invalid, "16UC1")) == 0).all()
-    np.testing.assert_array_equal(depth_to_metres(depth_from_metres(invalid, "32FC1")), np.zeros((1, 5)))
+    np.testing.assert_array_equal(depth_to_metres(depth_from_metres(invalid, "32FC1")), np.zeros((1, 4)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_too_far_stays_infinite_in_metres():
+    far = np.array([[np.inf, 1e300, 2.0]])
+    np.testing.assert_array_equal(image_to_numpy(depth_from_metres(far, "32FC1")), [[np.inf, np.inf, 2]])
+    np.testing.assert_array_equal(depth_to_metres(depth_from_metres(far, "32FC1")), [[np.inf, np.inf, 2]])
+    np.testing.assert_array_equal(image_to_numpy(depth_from_metres(far, "16UC1")), [[0, 0, 2000]])
 
 
 def test_refusals_name_the_field():
