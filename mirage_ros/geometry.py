@@ -6,7 +6,8 @@ Conventions, everywhere in this package:
   ``_optical``). A body frame is x forward, y left, z up.
 - Pixel (i, j) covers the square [j, j+1) x [i, i+1), so its centre is (j + 0.5, i + 0.5) and intrinsics scale exactly
   with the size of the image. ROS puts centres at integers: see `intrinsics_from_ros` and `intrinsics_to_ros`.
-- Depth is measured along the optical axis, in metres. Zero, negative, infinite and NaN depths are invalid.
+- Depth is measured along the optical axis, in metres. Zero, negative and NaN depths are unknown, +inf is too far to
+  measure (REP-118); none of them can be lifted.
 - Quaternions are ``xyzw`` and appear only at the borders (ROS messages, trajectory files).
 
 Every function takes any number of leading batch dimensions, written ``...`` below.

@@ -25,6 +25,7 @@ from mirage_ros.perception.geometric import GeometricFilter
 from mirage_ros.perception.given import JointDepth, NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.protocols import DepthEstimate, DynamicFilter, Frames, KeepMask
+from mirage_ros.sim.mjcf import Label
 from mirage_ros.world.model import WorldModel
 
 # Frames from one that is written to the next.
@@ -116,6 +117,7 @@ def walk_back(world: WorldModel, clip: TrueClip, depth: Tensor, perception: Perc
         perception took.
     """
     frames = (clip.rgb.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+    depth = torch.where(clip.labels == Label.SKY, torch.inf, depth)
     memory, history = world.new_memory(), world.new_history()
     for t in range(0, len(clip), STEP):
         world.observe(memory, frames[t], depth[t].numpy(), clip.camera[t], history=history)

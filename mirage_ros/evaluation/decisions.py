@@ -172,5 +172,5 @@ def goal_score(view: NDArray[np.uint8], goal: NDArray[np.uint8]) -> float:
 
 
 def space_score(depth: NDArray[np.floating]) -> float:
-    """Free space ahead: mean depth of a view in metres, at most `FAR`; unknown counts as none."""
-    return float(np.where(np.isfinite(depth), np.clip(depth, 0, FAR), 0).mean())
+    """Free space ahead: mean depth of a view in metres, at most `FAR`, as in the sky; unknown counts as none."""
+    return float(np.where(depth > 0, np.minimum(depth, FAR), 0).mean())

@@ -40,7 +40,7 @@ class Outcome:
 
     Attributes:
         rgb: (T, H, W, 3) uint8.
-        depth: (T, H, W) float32 metres, 0 where it gives none.
+        depth: (T, H, W) float32 metres, +inf where it is too far, 0 where it gives none.
         seconds: of work.
         cache_bytes: held at the end by what is remembered.
     """
@@ -173,7 +173,7 @@ def copied(world: WorldModel, case: Case, seed: int) -> Outcome:
     count = len(case.clip)
     return Outcome(
         rgb=np.repeat(case.clip.rgb[:1], count, axis=0),
-        depth=np.repeat(case.clip.depth[:1], count, axis=0),
+        depth=np.repeat(case.clip.sensed[:1], count, axis=0),
         seconds=0.0,
         cache_bytes=case.clip.rgb[0].nbytes,
     )
@@ -196,14 +196,14 @@ def bound(world: WorldModel, case: Case, seed: int) -> Outcome:
 
 def truth(world: WorldModel, case: Case, seed: int) -> Outcome:
     """The true frames, to check a protocol with."""
-    return Outcome(case.clip.rgb, case.clip.depth, 0.0, 0)
+    return Outcome(case.clip.rgb, case.clip.sensed, 0.0, 0)
 
 
 def shuffled(world: WorldModel, case: Case, seed: int) -> Outcome:
     """The true frames of the wrong moments, to check a protocol with."""
     count = len(case.clip)
     order = (np.arange(count) + count // 2) % count
-    return Outcome(case.clip.rgb[order], case.clip.depth[order], 0.0, 0)
+    return Outcome(case.clip.rgb[order], case.clip.sensed[order], 0.0, 0)
 
 
 def _rgb_cache(world: WorldModel) -> RgbMemory:

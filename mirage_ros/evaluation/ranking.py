@@ -77,7 +77,7 @@ def rank(
             outcomes = [method(world, case, seed) for case in decision.candidates]
             found = []
             for score, function in missing.items():
-                true = [function(case.clip.rgb, case.clip.depth, decision.goal) for case in decision.candidates]
+                true = [function(case.clip.rgb, case.clip.sensed, decision.goal) for case in decision.candidates]
                 guessed = [function(outcome.rgb, outcome.depth, decision.goal) for outcome in outcomes]
                 found.append({"score": score, **agreement(guessed, true), "guessed": guessed, "true": true})
             rows += _append(folder, [{"decision": decision.name, "method": name, **row} for row in found])

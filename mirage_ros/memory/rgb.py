@@ -163,21 +163,28 @@ class RgbMemory:
 
     @torch.no_grad()
     def read(self, camera: Camera) -> Readout:
+        """Draw, fill and encode; see `read_fine`."""
+        return self.read_fine(camera, 1)[0]
+
+    @torch.no_grad()
+    def read_fine(self, camera: Camera, factor: int) -> tuple[Readout, Tensor]:
         """Draw, fill and encode.
 
         Args:
-            camera: (T,) at the latent resolution.
+            camera: (T,) at the latent resolution, h x w.
+            factor: samples of depth along each side of a cell, a divisor of its pixels.
 
         Returns:
             a readout; offset and log_scale are zero, since drawing at full resolution has taken care of them,
-            confidence is one where visible, and source and index are -1.
+            confidence is one where visible, and source and index are -1. And (T, h factor, w factor) metres, NaN where
+            nothing is drawn. Depth is the median of what is drawn.
         """
         batched = camera if camera.batch_shape else camera.at(camera.cam2world.unsqueeze(0))
         image, visible, depth = self.render(batched.resized(camera.height * self.stride, camera.width * self.stride))
         latents = self.encode(image)
         share = F.avg_pool2d(visible, self.stride)
         seen = (share > _SHARE).float()
-        near = F.avg_pool2d(depth, self.stride) / share.clamp(min=1e-6) * seen
+        near = _medians(depth, self.stride).nan_to_num(0.0) * seen
         none = torch.full_like(seen, -1, dtype=torch.int64)
         parts = {
             "latents": latents * seen.to(latents),
@@ -190,7 +197,8 @@ class RgbMemory:
             "index": none.clone(),
         }
         readout = Readout(**parts)
-        return readout if camera.batch_shape else readout[0]
+        fine = _medians(depth, self.stride // factor).squeeze(1)
+        return (readout, fine) if camera.batch_shape else (readout[0], fine[0])
 
     def fork(self) -> RgbMemory:
         """A cache with the same points that goes its own way."""
@@ -202,6 +210,12 @@ class RgbMemory:
     def clear(self) -> None:
         """Forget everything and free the buffers."""
         self._store, self.first_camera = PointStore({"colour": ((3,), torch.uint8)}, self.device), None
+
+
+def _medians(depth: Tensor, side: int) -> Tensor:
+    """(T, 1, H / side, W / side) median of the depth in each block of an image (T, 1, H, W), NaN where it has none."""
+    known = torch.where(depth > 0, depth, torch.nan)
+    return F.pixel_unshuffle(known, side).nanmedian(dim=1, keepdim=True).values
 
 
 def fill_holes(image: Tensor, visible: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ class WriteRules:
         share: least share of one surface in a cell with an edge.
         known: least share of a cell that must be kept, and that must have a valid depth.
         context: cells around newly written ones that are written as well although they are explained, so that a network
-            that unfolds a frame's latents sees neighbours.
+            that unfolds a frame's latents sees neighbours; see `write.LAYERS` for where that ends.
     """
 
     select: bool = True
@@ -68,7 +68,7 @@ class WriteReport:
         confirmed: elements that agreed with a view, counted once for each.
         seen_through: elements that a view saw through, counted once for each.
         removed: elements removed because views saw through them.
-        superseded: elements removed because finer or real ones took their place.
+        superseded: elements removed because finer or real ones took their place, or because frames enough hold it.
         evicted: elements removed to stay under the byte cap.
     """
 

@@ -17,8 +17,9 @@ from mirage_ros.memory.patches import NOTHING
 from mirage_ros.memory.projection import BORDER, MAX_FOOTPRINT, Views
 from mirage_ros.memory.rules import WriteRules
 
-# Frames whose elements a cell of one surface holds at most, where context was written: a cell about which two frames
-# disagree is written at each of their visits, and would add its surroundings each time.
+# Frames that hold one surface in a cell of the view that is written, about as fine as it, where context is written: the
+# oldest ones and the new one. A cell about which two frames disagree is written at each of their visits, and would add
+# its surroundings each time.
 LAYERS = 3
 
 

@@ -6,6 +6,7 @@ takes: (..., K, T, h, w). Cells that the memory does not show are zero in every 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -208,6 +209,28 @@ def pack_filled(depth: Tensor, mean: float, deviation: float) -> Tensor:
     # Whole cells only: their channels are filled together.
     filled = fill_views(packed, known.amin(dim=-3, keepdim=True))
     return torch.where(known > 0, packed, filled)
+
+
+def pack_frames(depth: Tensor, mean: float, deviation: float) -> Tensor:
+    """`log_depth.pack` of frames with a depth everywhere: a hole is filled from surfaces or is sky, nothing between.
+
+    Args:
+        depth: (..., T, 2h, 2w) metres; `log_depth.SKY_DEPTH` or +inf is too far to measure.
+        mean, deviation: of log depth over the training data.
+
+    Returns:
+        (..., T, 4, h, w).
+    """
+    sky, known = depth > 0.95 * log_depth.SKY_DEPTH, depth > 0
+    share = fill_smoothly(*(part.float().flatten(0, -3).unsqueeze(1) for part in (sky, known))).reshape(depth.shape)
+    surface = (known & ~sky).unsqueeze(-3)
+    sky = sky | (~known & (share > 0.5))
+    metres = torch.where(surface, depth.unsqueeze(-3), math.exp(mean))
+    metres = metres.clamp(log_depth.NEAREST, log_depth.FURTHEST)
+    logarithm = (metres.log() - mean) / deviation
+    filled = torch.where(surface, logarithm, fill_views(logarithm, surface.to(logarithm.dtype)))
+    far = (math.log(log_depth.SKY_DEPTH) - mean) / deviation
+    return pixel_unshuffle(torch.where(sky.unsqueeze(-3), far, filled), log_depth.FINE)
 
 
 def pluecker_rays(camera: Camera, anchor: Tensor) -> Tensor:

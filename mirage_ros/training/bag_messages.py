@@ -81,7 +81,7 @@ def depth_of(message: Any) -> NDArray[np.float32]:
         kind, unit = DEPTHS[message.encoding]
         order = ">" if message.is_bigendian else "<"
         metres = _rows(message, np.dtype(order + kind), 1).astype(np.float32) * np.float32(unit)
-    return np.where(np.isfinite(metres) & (metres > 0), metres, 0).astype(np.float32)
+    return np.where(metres > 0, metres, 0).astype(np.float32)
 
 
 def intrinsics_of(message: Any) -> tuple[Tensor, Rectify | None]:

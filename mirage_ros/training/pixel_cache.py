@@ -16,6 +16,7 @@ from torch import Tensor
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.rgb import Encoder, RgbMemory
+from mirage_ros.models.log_depth import FINE
 from mirage_ros.training.reader import noisy_depth
 from mirage_ros.training.windows import Windows
 from mirage_ros.world.frames import enlarge
@@ -65,16 +66,19 @@ def read_pixels(batch: dict[str, Tensor], targets: Camera, encode: Encoder, *, w
     sources = Camera(batch["source_intrinsics"], batch["source_cam2world"], targets.height, targets.width)
     stride = metres.shape[-1] // targets.width
     readouts: list[Readout] = []
+    drawn: list[Tensor] = []
     rooms: list[Any] = []
     # In half precision poses would be no poses any more.
     with torch.autocast(metres.device.type, enabled=False):
         for i in range(len(images)):
             memory = RgbMemory(encode, stride, metres.device)
             memory.write(None, metres[i].float(), sources[i], colour=images[i])
-            readouts.append(memory.read(targets[i]))
+            readout, depth = memory.read_fine(targets[i], FINE)
+            readouts.append(readout)
+            drawn.append(depth)
             if with_room:
                 rooms.append(room_of(memory, targets[i]))
         fields = Readout.__dataclass_fields__
         stacked = Readout(**{name: torch.stack([getattr(one, name) for one in readouts]) for name in fields})
-        reading = as_reading(stacked, targets)
+        reading = as_reading(stacked, targets, drawn=torch.stack(drawn))
     return replace(reading, room=tuple(rooms)) if with_room else reading

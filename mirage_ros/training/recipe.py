@@ -38,7 +38,7 @@ from mirage_ros.training.stages import Stage, StageTask
 from mirage_ros.training.task import LoopSettings
 from mirage_ros.training.windows import LiveLatents, Windows
 
-DONE = "done.json"
+DONE, CACHE = "done.json", "cache.txt"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
         resume: go on from what the folder holds; otherwise every phase starts anew.
 
     Raises:
-        ValueError: a phase that begins with a new network would write it over one that another run has trained.
+        ValueError: a phase that begins with a new network would write it over one that another run has trained; or the
+            run was begun on another kind of cache.
     """
     for phase, part in NEW_PARTS.items():
         if resume and phase in recipe.loops and (recipe.model / part).is_dir() and not (recipe.folder / phase).is_dir():
@@ -105,6 +106,7 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
                 f"phase: expected some of {going_on} for weights that are trained already, got {phase!r}, which begins "
                 f"with a new network, and {recipe.model / part} exists; --fresh replaces it"
             )
+    _check_cache(recipe, resume=resume)
     clips, held_out = ClipCache(recipe.data), ClipCache(recipe.held_out)
     finished: dict[str, Callable[[LoopSettings, Path], dict[str, float]]] = {
         "autoencoder": lambda loop, folder: _train_autoencoder(recipe, clips, held_out, loop, folder, resume),
@@ -132,6 +134,18 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
         if int(os.environ.get("RANK", "0")) == 0:
             (folder / DONE).write_text(json.dumps(figures, indent=1))
             print(f"{phase}: {json.dumps({name: round(value, 3) for name, value in figures.items()})}", flush=True)
+
+
+def _check_cache(recipe: Recipe, *, resume: bool) -> None:
+    """Note what the transformer is conditioned on, and refuse to go on with something else."""
+    note, cache = recipe.folder / CACHE, recipe.stages.cache
+    # Runs from before there was a choice have none.
+    begun = note.read_text().strip() if note.is_file() else "latent"
+    known = note.is_file() or any((recipe.folder / phase).is_dir() for phase in STAGE_OF)
+    if resume and known and begun != cache:
+        raise ValueError(f"cache: expected {begun} as in {recipe.folder}, got {cache}; take another folder, or --fresh")
+    recipe.folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(cache + "\n")
 
 
 def _train_autoencoder(

@@ -125,6 +125,7 @@ def draw_chunk(
         seen = rng.permutation(seen)
     depth = data.depth(index, seen, keep=True, factor=preset.depth_samples)
     source_latents = data.latents(index, seen)
+    pixels = settings.cache == "rgb"
     error = settings.depth_noise if rng.random() < 1 / 3 else 0.0
     if error:
         depth = noisy_depth(depth, error, rng)
@@ -138,14 +139,13 @@ def draw_chunk(
     return {
         **(_pictures(data, index, targets, settings.pictures, rng) if settings.picture_weight > 0 else {}),
         **(_earlier(data, index, earlier) if own else {}),
-        **(pixel_sources(data, index, seen, error, rng) if settings.cache == "rgb" else {}),
         "targets": window,
         "preceding": empty if single is None else single[:preceding],
         "references": empty if single is None else single[preceding:],
         "depth": data.depth(index, np.concatenate([targets[::stride], context, past]), keep=False),
         "still": torch.isfinite(data.depth(index, targets[::stride], keep=True)),
         "source_latents": source_latents,
-        "source_held": held_cells(depth, camera, preset),
+        "source_held": depth.isfinite() if pixels else held_cells(depth, camera, preset),
         "source_depth": depth,
         "source_intrinsics": camera.intrinsics,
         "source_cam2world": camera.cam2world,
@@ -153,6 +153,8 @@ def draw_chunk(
         "cam2world": view.cam2world,
         "forget": torch.tensor(rng.random() < settings.memory_dropout),
         "clip": torch.tensor(-1 if rng.random() < settings.prompt_dropout else index),
+        # Last, so that what is drawn before is the same for both caches.
+        **(pixel_sources(data, index, seen, error, rng) if pixels else {}),
     }
 
 

@@ -21,6 +21,7 @@ from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.loading import save_part, save_transformer
 from mirage_ros.models.lora import add_lora, has_lora
+from mirage_ros.models.memory_input import pack_frames
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
@@ -84,6 +85,9 @@ class StageTask(Task):
             self.settings = replace(self.settings, picture_weight=0.0)
         if stage != "all" or not self.settings.picture_weight or not isinstance(autoencoder, FrameAutoencoder):
             self.settings = replace(self.settings, decoder=False)
+        if stage == "backbone":
+            # It remembers nothing.
+            self.settings = replace(self.settings, cache="latent")
         self._data, self._held_out = data, held_out
         self._prompts = prompts or Prompts(preset)
         self._learn_prompts()
@@ -218,7 +222,7 @@ class StageTask(Task):
         """Clean targets, preceding frames and references, each (B, C, F, h, w), depth channels included."""
         parts = [batch["targets"], batch["preceding"], batch["references"]]
         if self.preset.depth_channels:
-            packed = log_depth.pack(batch["depth"], self.preset.log_depth_mean, self.preset.log_depth_std)
+            packed = pack_frames(batch["depth"], self.preset.log_depth_mean, self.preset.log_depth_std)
             depths = packed.split([part.shape[1] for part in parts], dim=1)
             parts = [torch.cat([part, depth], dim=2) for part, depth in zip(parts, depths, strict=True)]
         targets, preceding, references = (part.transpose(1, 2).contiguous() for part in parts)

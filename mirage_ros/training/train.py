@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("preset", choices=tuple(PRESETS))
     parser.add_argument("--data", type=Path, default=Path("data/train"), help="shards of `mirage data` (%(default)s)")
     parser.add_argument("--held-out", type=Path, default=Path("data/held-out"), help="shards to validate on")
-    parser.add_argument("--run", type=Path, help="folder of the run (runs/PRESET)")
+    parser.add_argument("--run", type=Path, help="folder of the run (runs/PRESET, or runs/PRESET-rgb)")
     parser.add_argument("--source", type=Path, help="folder with vae/ and transformer/ to start from")
     parser.add_argument("--phase", choices=PHASES, action="append", help="only these; default: all")
     parser.add_argument("--minutes", action="append", default=[], metavar="PHASE=N", help="budget of a phase")
@@ -73,7 +73,7 @@ def main() -> None:
         for entry in getattr(options, name):
             phase, number = _of_phase(name, entry, loops)
             loops[phase] = _changed(loops[phase], name, number)
-    folder = options.run or Path("runs") / chosen.name
+    folder = options.run or Path("runs") / (chosen.name + ("" if options.cache == "latent" else f"-{options.cache}"))
     stages = StageSettings(gradient_checkpointing=options.gradient_checkpointing, cache=options.cache)
     recipe = Recipe(
         chosen, folder, options.data, options.held_out, loops, stages=stages.fitting(chosen), source=options.source

@@ -91,7 +91,8 @@ def own_memory(
     if task.settings.cache == "rgb":
         sources |= drawn_sources(task.draw(imagined[:, :channels, picked]), depth)
     remembered = {**batch, **{name: torch.cat([batch[name], own], dim=1) for name, own in sources.items()}}
-    remembered["source_held"] = _held(remembered, reading.sharp[:, picked, 0], preset)
+    if task.settings.cache == "latent":
+        remembered["source_held"] = _held(remembered, reading.sharp[:, picked, 0], preset)
     return remembered, written
 
 

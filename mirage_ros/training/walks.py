@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
-from mirage_ros.training.clips import STATIC, Clip
+from mirage_ros.training.clips import SKY, STATIC, Clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,5 +92,7 @@ def _joined(frames: list[RecordedFrame], name: str, prompt: str) -> Clip:
     depth = np.stack([frame.depth for frame in frames])
     seconds = frames[-1].time - frames[0].time
     fps = (len(frames) - 1) / seconds if seconds > 0 else 1.0
-    labels = np.full(depth.shape, STATIC, np.uint8)
+    # Too far to measure (REP-118).
+    sky = np.isposinf(depth)
+    labels, depth = np.where(sky, np.uint8(SKY), np.uint8(STATIC)), np.where(sky, np.float32(0), depth)
     return Clip(name, np.stack([frame.rgb for frame in frames]), depth, labels, camera, fps, prompt)

@@ -80,7 +80,7 @@ def check_first(
         if depth is not None:
             raise ValueError("first_depth: expected with first, the view that it belongs to, got it alone")
         return None, None
-    metres = None if depth is None else check_depth("first_depth", depth, some=False)
+    metres = None if depth is None else check_depth("first_depth", depth)
     if metres is not None:
         check_shape("first_depth", metres, trajectory)
     image = check_image("first", first, parts.autoencoder.strides[1:])

@@ -107,8 +107,8 @@ def check_image(name: str, rgb: Image, cell: tuple[int, int] = (1, 1)) -> Tensor
     return image
 
 
-def check_depth(name: str, depth: Depth, *, some: bool = True) -> Tensor:
-    """Depth as a float32 tensor; refuses anything but (H, W) metres, with some valid pixel unless told otherwise.
+def check_depth(name: str, depth: Depth) -> Tensor:
+    """Depth as a float32 tensor; refuses anything but (H, W) metres with some pixel that says something.
 
     Warns of what is more likely millimetres.
     """
@@ -116,7 +116,8 @@ def check_depth(name: str, depth: Depth, *, some: bool = True) -> Tensor:
     if metres.ndim != 2 or not metres.is_floating_point():
         raise ValueError(f"{name}: expected (H, W) floating-point metres, got {tuple(metres.shape)} {metres.dtype}")
     valid = metres[valid_depth(metres)]
-    if some and not len(valid):
+    # A view of nothing but sky says something.
+    if not (metres > 0).any():
         raise ValueError(f"{name}: expected some valid pixel, got none")
     if len(valid) and (median := float(valid.median())) > FAR:
         warnings.warn(

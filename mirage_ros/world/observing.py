@@ -11,7 +11,7 @@ from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.provenance import OBSERVATION, SourceFrame
 from mirage_ros.memory.rules import WriteReport
-from mirage_ros.models.memory_input import pack_filled
+from mirage_ros.models.memory_input import pack_frames
 from mirage_ros.perception.given import JointDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.protocols import Frames
@@ -92,7 +92,7 @@ def past_frame(parts: Parts, latents: Tensor, depth: Tensor, camera: Camera) -> 
     rows, columns = parts.latent_size
     if parts.preset.depth_channels:
         fine = fit_fine_depth(depth, *parts.size, parts.latent_size)
-        packed = pack_filled(fine[None], parts.preset.log_depth_mean, parts.preset.log_depth_std)[0]
+        packed = pack_frames(fine[None], parts.preset.log_depth_mean, parts.preset.log_depth_std)[0]
         latents = torch.cat([latents, packed.to(latents)])
     cells = fit_nearest(depth, rows, columns)
     return PastFrame(latents, torch.where(valid_depth(cells), cells, torch.nan), camera.resized(rows, columns))

@@ -21,6 +21,7 @@ from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.text import TextEncoder, no_text
 from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.world.frames import enlarge
 from mirage_ros.world.unfolding import Unfolder
 
 # Prompts whose context tokens are kept: 3 to 6 MB each at full size.
@@ -191,8 +192,12 @@ class Parts:
     ) -> WriteReport:
         """Write frames to a memory of any kind; an error leaves it as it was.
 
-        See `LatentMemory.write` for the arguments. The caches that it is compared with take no provenance.
+        See `LatentMemory.write` for the arguments. The caches that it is compared with take no provenance, and what was
+        copied as what is not to be kept.
         """
+        if copied is not None and not isinstance(memory, LatentMemory):
+            free = ~enlarge(copied, *depth.shape[-2:])
+            keep = free if keep is None else keep & free
         if isinstance(memory, RgbMemory):
             return memory.write(None, depth, camera, keep, colour=colour)
         if not isinstance(memory, LatentMemory):

@@ -14,6 +14,7 @@ from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.grids import splat_in_order
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.readout import Readout
+from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.models import log_depth
 from mirage_ros.models.memory_input import assemble, pack_filled, pluecker_rays
 from mirage_ros.models.presets import Preset
@@ -124,9 +125,12 @@ def read_views(
         with_room: fit a room to what was observed.
     """
     unfolding = preset.read_rule == "unfold" and unfolder is not None and isinstance(memory, LatentMemory)
+    drawn = None
     if isinstance(memory, LatentMemory):
         rule = "nearest" if preset.read_rule == "unfold" else preset.read_rule
         coarse = memory.read(camera, rule, observed_first=preset.observed_first)
+    elif isinstance(memory, RgbMemory):
+        coarse, drawn = memory.read_fine(camera, log_depth.FINE)
     else:
         coarse = memory.read(camera)
     unfolded = others = None
@@ -137,7 +141,7 @@ def read_views(
         if sources:
             unfolded = _unfold(memory, sources, camera, coarse, unfolder, preset.observed_first)
             others = ~torch.isin(coarse.source, torch.tensor(sources, device=coarse.source.device))
-    reading = as_reading(coarse, camera, unfolded, others)
+    reading = as_reading(coarse, camera, unfolded, others, drawn)
     return replace(reading, room=room_of(memory, camera)) if with_room else reading
 
 
@@ -146,6 +150,7 @@ def as_reading(
     camera: Camera,
     unfolded: tuple[Tensor, Tensor, Readout] | None = None,
     others: Tensor | None = None,
+    drawn: Tensor | None = None,
 ) -> Reading:
     """A reading of what was unfolded, if anything was, and of whole tokens.
 
@@ -156,6 +161,7 @@ def as_reading(
             resolution.
         others: (..., T, 1, h, w) bool, cells whose whole token is of a frame that was not unfolded, and which may show
             what those do not; of the others the whole token says less, as it fills its cell. None by default.
+        drawn: (..., T, 2h, 2w) metres of what is shown, finer than the tokens', where a cache knows it.
     """
     latents, visible, whole = coarse.latents.float(), coarse.visible, coarse.visible > 0
     enough = whole
@@ -171,6 +177,8 @@ def as_reading(
     fine_depth = fine_depth.repeat_interleave(log_depth.FINE, dim=-2).repeat_interleave(log_depth.FINE, dim=-1)
     if unfolded is not None and fine.depth.shape[-2:] == fine_depth.shape[-2:]:
         fine_depth = torch.where(fine.visible.squeeze(-3) > 0, fine.depth.squeeze(-3), fine_depth)
+    if drawn is not None:
+        fine_depth = torch.where(fine_depth.isfinite() & valid_depth(drawn), drawn, fine_depth)
     return Reading(
         latents=latents,
         visible=visible,

@@ -16,7 +16,7 @@ from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.provenance import IMAGINATION, SourceFrame
 from mirage_ros.memory.rules import WriteReport
 from mirage_ros.models import log_depth
-from mirage_ros.models.memory_input import pack_filled
+from mirage_ros.models.memory_input import pack_frames
 from mirage_ros.perception.pipeline import Perceived, Perception
 from mirage_ros.perception.protocols import Frames
 from mirage_ros.world.denoise import Conditions
@@ -79,6 +79,8 @@ class Rollout:
     first_depth: Tensor | None = None
     tail: Tail | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    # (1, 2h, 2w) bool, where nobody knows the depth of the known first frame.
+    _unknown: Tensor | None = None
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -147,8 +149,15 @@ class Rollout:
         """(F, h, w) bool, cells whose content is in the memory already; None where all may be written.
 
         Those that were kept as they were read, and of a known first frame what the memory shows; all of it if the
-        memory holds a frame of this very view: what that one left out was meant to be left out.
+        memory holds a frame of this very view: what that one left out was meant to be left out. Other caches judge by
+        themselves what they hold, but for that.
         """
+        if not isinstance(self.memory, LatentMemory):
+            if span.overlap or self.first is None or not _holds_view(self.memory, reading.camera[0]):
+                return None
+            first = torch.zeros_like(reading.sharp[:, 0])
+            first[0] = True
+            return first
         copied = self._known(reading)[1][0].clone() if self.parts.preset.keep_known else None
         if span.overlap or self.first is None or not len(self.memory):
             return copied
@@ -166,7 +175,8 @@ class Rollout:
         if not preset.depth_channels:
             return latent
         depth = read if self.first_depth is None else torch.where(self.first_depth > 0, self.first_depth, read)
-        packed = pack_filled(depth, preset.log_depth_mean, preset.log_depth_std)
+        self._unknown = ~(depth > 0)
+        packed = pack_frames(depth, preset.log_depth_mean, preset.log_depth_std)
         return torch.cat([latent, packed.transpose(0, 1).to(latent)])
 
     def finish(
@@ -224,6 +234,9 @@ class Rollout:
         if not preset.depth_channels:
             return None
         fine = log_depth.unpack(channels.transpose(0, 1), preset.log_depth_mean, preset.log_depth_std)
+        if self._unknown is not None and not span.overlap:
+            # The network was given something there, which is no measurement.
+            fine[:1] = torch.where(self._unknown, torch.nan, fine[:1])
         depth = torch.full((len(span), height, width), torch.nan, device=fine.device)
         depth[:: self.parts.autoencoder.strides[0]] = enlarge(fine, height, width)
         return depth
@@ -297,13 +310,19 @@ class Rollout:
 
 
 def _holds_view(memory: Any, camera: Camera) -> bool:
-    """Whether elements of the memory come from a frame with this camera, single, at latent resolution."""
-    if not isinstance(memory, LatentMemory):
-        return False
+    """Whether elements of the memory come from a frame with this camera, single, at latent resolution.
+
+    Of a cache that is compared with it only the first frame is known.
+    """
+    if isinstance(memory, LatentMemory):
+        held = [frame.camera for frame in memory.frames()]
+    else:
+        first: Camera | None = getattr(memory, "first_camera", None)
+        held = [] if first is None else [first.resized(camera.height, camera.width)]
     pose, intrinsics = camera.cam2world.cpu().double(), camera.intrinsics.cpu().double()
     return any(
-        (frame.camera.height, frame.camera.width) == (camera.height, camera.width)
-        and torch.allclose(frame.camera.cam2world, pose, rtol=0, atol=SAME_POSE)
-        and torch.allclose(frame.camera.intrinsics, intrinsics, rtol=0, atol=SAME_CELL)
-        for frame in memory.frames()
+        (one.height, one.width) == (camera.height, camera.width)
+        and torch.allclose(one.cam2world.cpu().double(), pose, rtol=0, atol=SAME_POSE)
+        and torch.allclose(one.intrinsics.cpu().double(), intrinsics, rtol=0, atol=SAME_CELL)
+        for one in held
     )

@@ -47,6 +47,23 @@ def test_the_written_view_comes_back(room):
     assert memory.read(camera[0].resized(8, 12)).latents.shape == (3, 8, 12)
 
 
+def test_depth_of_a_cell_is_that_of_a_surface_and_not_between_two(room):
+    # Left a wall at 2 m, right one at 4 m; the edge runs through a column of cells.
+    camera = pinhole(64, 96, focal=60.0, cam2world=torch.eye(4, dtype=torch.float64)[None])
+    depth = torch.full((1, 64, 96), 2.0)
+    depth[:, :, 45:] = 4.0
+    memory = RgbMemory(encode, STRIDE)
+    memory.write(None, depth, camera, colour=torch.zeros(1, 64, 96, 3, dtype=torch.uint8))
+    readout, fine = memory.read_fine(camera.resized(8, 12), 2)
+    assert fine.shape == (1, 16, 24)
+    shown = fine[fine.isfinite()]
+    assert len(shown) > 300
+    for drawn in (shown, readout.depth[readout.visible > 0]):
+        assert torch.minimum((drawn - 2).abs(), (drawn - 4).abs()).max() < 1e-3
+    assert (fine[0, :, :11] == 2).all()
+    assert (fine[0, :, 12:] == 4).all()
+
+
 def test_another_view_shows_what_was_seen(room):
     colour, depth, camera = room
     memory = RgbMemory(encode, STRIDE)

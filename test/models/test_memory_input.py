@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirage_ros.geometry import pinhole
-from mirage_ros.models.memory_input import assemble, fill_rows, fill_views, input_channels, pluecker_rays
+from mirage_ros.models.log_depth import SKY_DEPTH, pack, unpack
+from mirage_ros.models.memory_input import (
+    assemble,
+    fill_rows,
+    fill_views,
+    input_channels,
+    pack_filled,
+    pack_frames,
+    pluecker_rays,
+)
 from mirage_ros.trajectory import orbit
 
 
@@ -116,3 +125,33 @@ def test_a_view_that_shows_nothing_is_filled_with_the_mean_of_the_others() -> No
     assert torch.allclose(filled[0], torch.arange(5.0)[:, None, None].expand(3, 5, 4, 6), atol=1e-5)
     assert not filled[1].any()
     assert torch.equal(fill_views(values[0], seen[0]), filled[0])
+
+
+def test_holes_are_filled_from_around_them_not_with_the_mean_of_the_training_data() -> None:
+    depth = torch.full((1, 16, 16), 9.0)
+    depth[:, 4:9, 4:9], depth[:, 12, 12] = 0.0, torch.nan
+    filled = unpack(pack_filled(depth, 0.9, 0.6), 0.9, 0.6)
+    torch.testing.assert_close(filled, torch.full_like(depth, 9.0))
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=30)
+def test_a_hole_is_sky_or_a_surface_and_never_something_between(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    depth = torch.where(torch.rand(1, 1, 4, 4, generator=generator) < 0.5, torch.inf, 3.0)
+    depth = depth.repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)[0]
+    hole = torch.rand(1, 16, 16, generator=generator) < 0.5
+    told = torch.where(hole, 0.0, depth)
+    filled = unpack(pack_frames(told, 0.9, 0.6), 0.9, 0.6)
+    near, sky = (filled / 3 - 1).abs() < 1e-3, (filled / SKY_DEPTH - 1).abs() < 1e-3
+    if told.isfinite().logical_and(told > 0).any():
+        assert (near | sky).all()
+    assert near[told == 3].all()
+    assert sky[told.isposinf()].all()
+
+
+def test_frames_without_a_hole_are_packed_as_they_are() -> None:
+    torch.manual_seed(0)
+    depth = torch.rand(2, 3, 8, 12) * 9 + 0.1
+    depth[0, 0, :3] = torch.inf
+    torch.testing.assert_close(pack_frames(depth, 0.9, 0.6), pack(depth, 0.9, 0.6))

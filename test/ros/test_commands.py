@@ -1,17 +1,22 @@
 """The arithmetic of streams, and poses of other frames and bodies."""
 
 import math
+import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirage_ros.geometry import body_to_optical, compose, optical_to_body
-from mirage_ros.ros.commands import draw_seed, padded, thinned
+from mirage_ros.geometry import body_to_optical, compose, optical_to_body, pinhole
+from mirage_ros.ros.commands import Commands, Options, draw_seed, padded, thinned
+from mirage_ros.ros.engine import Engine
 from mirage_ros.ros.frame_ids import FrameIds, extrinsics
 from mirage_ros.ros.imagine_action import check_poses, frame_stamps
+from mirage_ros.ros.requests import Observation, Settings
+from mirage_ros.ros.worker import Worker
 
 
 @given(st.integers(1, 500), st.integers(1, 100))
@@ -51,6 +56,35 @@ def test_poses_too_far_away_are_refused():
     poses[1, 2, 3] = -11.0
     with pytest.raises(ValueError, match=r"path: expected within 10 m .* got 11 m"):
         check_poses(poses, 10.0, "path")
+
+
+def test_a_stream_goes_on_from_its_last_frame_and_that_ones_depth(monkeypatch):
+    engine = Engine(Settings(preset="test", random_weights=True, device="cpu", max_bytes=4 << 20))
+    camera = pinhole(64, 96, vertical_fov=0.9, cam2world=torch.eye(4, dtype=torch.float64))
+    engine.observe(Observation(np.full((64, 96, 3), 90, np.uint8), np.full((64, 96), 2.0, np.float32), camera, 5))
+    asked, shown, failures, imagine = [], [], [], engine.imagine
+    monkeypatch.setattr(engine, "imagine", lambda rollout, *rest: (asked.append(rollout), imagine(rollout, *rest))[1])
+    outputs = SimpleNamespace(
+        preview=lambda *_: None, path=lambda *_: None, frames=lambda chunk, *_: shown.append(chunk)
+    )
+    worker = Worker()
+    try:
+        commands = Commands(engine, worker, outputs, lambda: Options(pause=0.0), lambda *why: failures.append(why))
+        for index in range(2):
+            pose = torch.eye(4, dtype=torch.float64)
+            pose[0, 3] = 0.05 * index
+            commands.pose(pose, 10 + index)
+            deadline = time.monotonic() + 60
+            while len(shown) <= index or commands._running():
+                assert time.monotonic() < deadline, failures
+                time.sleep(0.01)
+    finally:
+        worker.close()
+    assert not failures
+    assert asked[0].first is None
+    assert asked[0].first_depth is None
+    np.testing.assert_array_equal(asked[1].first, shown[0].rgb[0])
+    np.testing.assert_array_equal(asked[1].first_depth, shown[0].depth[0])
 
 
 @pytest.fixture

@@ -103,6 +103,9 @@ def test_what_is_before_the_sky_is_not_sky():
     np.testing.assert_allclose(frame.depth[:, :46], 19.5, rtol=1e-3)
     assert (frame.labels[:, 50:] == Label.SKY).all()
     assert (frame.depth[:, 50:] == 0).all()
+    # What a camera tells of it.
+    assert np.isposinf(frame.sensed[:, 50:]).all()
+    np.testing.assert_array_equal(frame.sensed[:, :46], frame.depth[:, :46])
 
 
 def test_an_opengl_that_needs_a_screen_is_refused_with_advice():

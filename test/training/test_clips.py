@@ -32,6 +32,13 @@ def test_keep_leaves_out_what_moves_the_sky_and_what_has_no_depth(new_clip):
     assert clip.keep.sum() == (clip.labels == 0).sum() - 1
 
 
+def test_the_sky_is_too_far_to_be_sensed(new_clip):
+    clip = new_clip()
+    clip.depth[0, 30, 0] = 0
+    np.testing.assert_array_equal(np.isposinf(clip.sensed), clip.labels == 2)
+    np.testing.assert_array_equal(clip.sensed[clip.labels != 2], clip.depth[clip.labels != 2])
+
+
 def test_a_mirrored_clip_sees_the_mirrored_world(new_clip):
     clip = new_clip(moving=False)
     mirrored = clip.mirrored()

@@ -48,6 +48,9 @@ def test_it_is_what_a_rollout_reads_of_each_clip(new_task):
         readout = memory.read(views[i])
         assert torch.equal(reading.latents[i], readout.latents.float())
         assert torch.equal(reading.visible[i], readout.visible)
+        # Finer than the cells, and nothing where nothing is shown.
+        shown = readout.visible[:, 0].repeat_interleave(2, -2).repeat_interleave(2, -1) > 0
+        assert torch.equal(reading.fine_depth[i].isfinite(), shown)
 
 
 @pytest.mark.parametrize("own", [0.0, 1.0])
@@ -59,6 +62,13 @@ def test_the_joint_stage_learns_from_it(new_task, own):
     losses["loss"].backward()
     assert torch.isfinite(losses["loss"])
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in task.model.branch.parameters())
+
+
+def test_both_caches_draw_the_same_samples(new_task):
+    pixels, latent = batch_of(new_task(cache="rgb")), batch_of(new_task(cache="latent"))
+    assert set(latent) < set(pixels)
+    for name in set(latent) - {"source_held"}:
+        torch.testing.assert_close(pixels[name], latent[name], rtol=0, atol=0, equal_nan=True)
 
 
 def test_error_of_depth_is_that_of_the_latent_sources(new_task):

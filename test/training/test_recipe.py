@@ -171,3 +171,18 @@ def test_a_run_without_a_reader_takes_that_of_its_source(tmp_path):
     assert load_reader(replace(recipe, source=shipped)) is not None
     with pytest.raises(FileNotFoundError, match="reader:"):
         load_reader(replace(recipe, source=tmp_path))
+
+
+def test_a_run_goes_on_with_the_cache_that_it_was_begun_on(recipe):
+    short = replace(recipe, loops={name: recipe.loops[name] for name in ("autoencoder", "reader", "joint")})
+    run(short)
+    pixels = replace(short, stages=replace(short.stages, cache="rgb"))
+    with pytest.raises(ValueError, match="cache: expected latent as in .*, got rgb"):
+        run(pixels)
+    # A run of before there was a choice.
+    (recipe.folder / "cache.txt").unlink()
+    with pytest.raises(ValueError, match="cache: expected latent"):
+        run(pixels)
+    run(replace(pixels, loops={"joint": LOOP}), resume=False)
+    with pytest.raises(ValueError, match="cache: expected rgb as in .*, got latent"):
+        run(short)

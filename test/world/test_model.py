@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION
+from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.models.log_depth import SKY_DEPTH, unpack
 from mirage_ros.models.presets import TEST
 from mirage_ros.perception.given import NoFilter, SensorDepth
@@ -160,14 +161,38 @@ def test_what_is_too_far_is_not_remembered(frame_world, walk):
     assert memory.elements().positions[:, 2].max() < 4
 
 
-def test_a_hole_in_the_first_depth_is_filled_from_around_it(frame_world, walk):
-    # Depth channels of zero would be the mean of the training data, a wall at two metres and a half.
+def test_a_hole_in_the_first_depth_stays_unknown_and_is_not_remembered(frame_world, walk):
     scene = walk(1)
     told = scene.depth[0] * 4
-    told[8:24, 16:32] = 0
-    (chunk,) = frame_world.imagine(frame_world.new_memory(), scene.camera, first=scene.rgb[0], first_depth=told)
-    hole = chunk.depth[0, 8:24, 16:32]
-    assert float(told[told > 0].min()) * 0.99 <= hole.min() <= hole.max() <= float(told.max()) * 1.01
+    told[:8], told[8:24, 16:32] = torch.inf, 0
+    memory = frame_world.new_memory()
+    (chunk,) = frame_world.imagine(memory, scene.camera, first=scene.rgb[0], first_depth=told)
+    assert (chunk.depth[0, 8:24, 16:32] == 0).all()
+    assert (chunk.depth[0, 8:24, :16] > 7.9).all()
+    cells = memory.elements().cell
+    assert len(memory) > 0
+    assert not ((cells[:, 0] >= 2) & (cells[:, 0] < 6) & (cells[:, 1] >= 4) & (cells[:, 1] < 8)).any()
+
+
+def test_caches_of_other_kinds_do_not_take_the_observed_first_frame_again(frame_world, walk):
+    # What was kept out of it would come in as imagination.
+    scene = walk(1)
+    keep = np.ones(SIZE, bool)
+    keep[:, 30:] = False
+    cache = RgbMemory(lambda images: frame_world.parts.encode(images[:, None])[:, :, 0], 4)
+    frame_world.observe(cache, scene.rgb[0], scene.depth[0], scene.camera[0], keep=keep)
+    held = len(cache)
+    list(frame_world.imagine(cache, scene.camera, first=scene.rgb[0], first_depth=scene.depth[0]))
+    assert len(cache) == held > 0
+
+
+def test_a_frame_of_nothing_but_sky_is_observed_and_leaves_nothing(frame_world, walk):
+    scene = walk(1)
+    memory, history = frame_world.new_memory(), frame_world.new_history()
+    report = frame_world.observe(memory, scene.rgb[0], torch.full(SIZE, torch.inf), scene.camera[0], history=history)
+    assert report.invalid == report.cells
+    assert len(memory) == 0
+    assert len(history) == 1
 
 
 def test_a_first_view_of_nothing_but_sky_has_no_depth_to_speak_of(frame_world, walk):

@@ -55,7 +55,7 @@ def array_from_metres(metres: NDArray[np.floating], encoding: str) -> NDArray[np
     known = metres_from_array(as_float32(metres))
     if encoding == "32FC1":
         return np.where(known > 0, known, np.float32(np.nan))
-    millimetres = np.rint(np.minimum(known, MAX_MILLIMETRES).astype(np.float64) * MILLIMETRES)
+    millimetres = np.rint(known.astype(np.float64) * MILLIMETRES)
     return np.where(millimetres <= MAX_MILLIMETRES, millimetres, 0).astype(np.uint16)
 
 
