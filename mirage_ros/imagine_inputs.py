@@ -28,7 +28,7 @@ class Options:
     image: Path | None = None
     """first view: an image file"""
     depth: Path | None = None
-    """its depth: 16-bit PNG in millimetres, 0 unknown; or .npy in metres, +inf too far to measure (sky), 0 unknown"""
+    """its depth: 16-bit PNG in millimetres, 0 and 65535 unknown; or .npy in metres, 0 unknown, +inf too far (sky)"""
     camera: Path | None = None
     """its intrinsics: text file with 3x3 numbers, pixel centres at integers as in ROS and OpenCV"""
     trajectory: Path | None = None

@@ -27,7 +27,8 @@ class CellDepth:
         state: (h, w) uint8 USABLE, MASKED, INVALID or EDGE.
         sure: (h, w) bool, most of the cell is known and all of that is one surface.
         fine: (h, w, p, p) float32 depth of sub-cells, NaN where none is valid; p may be zero.
-        samples: (h x k, w x k) float32 the depth that all this was made from, NaN where invalid or masked.
+        samples: (h x k, w x k) float32 the depth that all this was made from, NaN where invalid or masked; +inf, which
+            nothing was made from, where it was too far to measure.
     """
 
     depth: Tensor
@@ -94,7 +95,7 @@ def depth_to_cells(
         state=state.to(torch.uint8),
         sure=one_surface & (valid.float().mean(dim=-1) >= MAJORITY),
         fine=fine,
-        samples=samples,
+        samples=torch.where(picked.isposinf() & kept, torch.inf, samples),
     )
 
 

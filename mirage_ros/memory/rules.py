@@ -20,7 +20,8 @@ class WriteRules:
         tolerance: share of depth within which an element and a measured depth are the same surface.
         finer: a cell is written although the memory holds its surface if the element there is coarser than this many
             cells of the new view; the coarse element is then replaced.
-        free_space: an element is seen through if the new view measures more than this share further at and around it.
+        free_space: an element is seen through if the new view measures more than this share further at and around it,
+            or finds everything too far to measure (+inf).
         edge: relative difference of inverse depth that makes an edge, see `downsample.depth_to_cells`.
         share: least share of one surface in a cell with an edge.
         known: least share of a cell that must be kept, and that must have a valid depth.

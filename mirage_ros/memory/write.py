@@ -58,7 +58,8 @@ def judge(
     """Compare a frame with the elements in its view.
 
     An element agrees if the depth measured at the very place it projects to is its own, within the tolerance. It is
-    seen through if everything within a quarter of a cell of that place is further by `free_space`. It explains the
+    seen through if everything within a quarter of a cell of that place is further by `free_space`, or, if it knows the
+    greater part of its cell, if everything within half a cell is too far to measure. It explains the
     cells that it covers and whose depth is its own, within the tolerance and what the slope of the surface makes within
     a cell, if it knows the greater part of its own cell or no less than there is to know.
 
@@ -89,11 +90,16 @@ def judge(
     measured = _measured(elements, cells.samples, views)
     real_memory = ~imagined[store.columns["frame"].index_select(0, elements.index).to(torch.int64)]
     # Imagination neither confirms nor removes what was observed.
-    heard = inside & usable[at_own] & ~(real_memory & frame_imagined)
+    known = _known_share(store, elements.index)
+    # A bar of a window is a small part of its cell, whose centre may well be sky.
+    sky = measured.isposinf() & _measured(elements, _least_around(cells.samples, height, 2), views).isposinf()
+    sky &= ~skip.reshape(-1)[at_own] & (known >= MAJORITY)
+    heard = inside & (usable[at_own] | sky) & ~(real_memory & frame_imagined)
     agrees = heard & ((elements.depth / measured - 1).abs() <= rules.tolerance)
-    around = _measured(elements, _least_around(cells.samples, height), views)
+    around = _measured(elements, _least_around(cells.samples, height, 4), views)
     # With a tolerance above `free_space` both could hold of one element, which then counts as agreeing.
-    through = heard & ~agrees & measured.isfinite() & (elements.depth < around * (1 - rules.free_space))
+    further = measured.isfinite() & (elements.depth < around * (1 - rules.free_space))
+    through = heard & ~agrees & (further | sky)
 
     size = elements.depth.reciprocal() * store.columns["size"].index_select(0, elements.index).float() * views.focal[0]
     good = size <= rules.finer
@@ -119,7 +125,7 @@ def judge(
             reached = _image_cell(cell[covers], views)
             pairs.append((rows, reached, hits(rows, reached)))
     # Of a cell that is mostly sky, or a hole of the sensor, little is known: it does not stand for more.
-    known, asked = _known_share(store, elements.index), _share(cells.fine.isfinite()).reshape(-1)
+    asked = _share(cells.fine.isfinite()).reshape(-1)
     partial = (known < MAJORITY) & (known < asked[at_own])
     for rows, cell, hit in pairs:
         serves = good[rows] & ((known[rows] >= MAJORITY) | (known[rows] >= asked[cell.clamp(min=0)]))
@@ -197,9 +203,9 @@ def _image_cell(cell: Tensor, views: Views) -> Tensor:
     return torch.where(inside, row * views.width + column, -1)
 
 
-def _least_around(samples: Tensor, height: int) -> Tensor:
-    """The least valid sample within a quarter of a cell along each axis; infinite where there is none."""
-    radius = max(1, samples.shape[0] // height // 4)
+def _least_around(samples: Tensor, height: int, part: int) -> Tensor:
+    """The least valid sample within a cell's n-th `part` along each axis; infinite where there is none."""
+    radius = max(1, samples.shape[0] // height // part)
     negative = torch.where(samples.isnan(), -torch.inf, -samples)[None, None]
     negative = F.max_pool2d(negative, (2 * radius + 1, 1), stride=1, padding=(radius, 0))
     return -F.max_pool2d(negative, (1, 2 * radius + 1), stride=1, padding=(0, radius))[0, 0]

@@ -132,7 +132,9 @@ def write_frame(
     rules, store, device = target.rules, target.store, latents.device
     # Beyond this the size of a cell overflows float16.
     focal = torch.minimum(camera.intrinsics[0, 0], camera.intrinsics[1, 1])
-    depth = torch.where(depth <= focal * torch.finfo(torch.float16).max, depth, torch.nan)
+    # What imagination takes for sky is no evidence of free space.
+    far = depth.isposinf() & (frame.kind != IMAGINATION)
+    depth = torch.where(far | (depth <= focal * torch.finfo(torch.float16).max), depth, torch.nan)
     if target.convention.bilinear_depth:
         cells = bilinear_to_cells(depth, keep, height, width)
     else:

@@ -106,7 +106,7 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
                 f"phase: expected some of {going_on} for weights that are trained already, got {phase!r}, which begins "
                 f"with a new network, and {recipe.model / part} exists; --fresh replaces it"
             )
-    _check_cache(recipe, resume=resume)
+    _check_cache(recipe)
     clips, held_out = ClipCache(recipe.data), ClipCache(recipe.held_out)
     finished: dict[str, Callable[[LoopSettings, Path], dict[str, float]]] = {
         "autoencoder": lambda loop, folder: _train_autoencoder(recipe, clips, held_out, loop, folder, resume),
@@ -136,16 +136,14 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
             print(f"{phase}: {json.dumps({name: round(value, 3) for name, value in figures.items()})}", flush=True)
 
 
-def _check_cache(recipe: Recipe, *, resume: bool) -> None:
-    """Note what the transformer is conditioned on, and refuse to go on with something else."""
+def _check_cache(recipe: Recipe) -> None:
+    """Refuse to go on with something else than what the transformer was conditioned on, even anew from its weights."""
     note, cache = recipe.folder / CACHE, recipe.stages.cache
     # Runs from before there was a choice have none.
     begun = note.read_text().strip() if note.is_file() else "latent"
     known = note.is_file() or any((recipe.folder / phase).is_dir() for phase in STAGE_OF)
-    if resume and known and begun != cache:
-        raise ValueError(f"cache: expected {begun} as in {recipe.folder}, got {cache}; take another folder, or --fresh")
-    recipe.folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(cache + "\n")
+    if known and begun != cache:
+        raise ValueError(f"cache: expected {begun} as in {recipe.folder}, got {cache}; take another folder")
 
 
 def _train_autoencoder(
@@ -281,6 +279,8 @@ def _train_stage(
     resume: bool,
 ) -> dict[str, float]:
     task = stage_task(recipe, stage, clips, held_out)
+    recipe.folder.mkdir(parents=True, exist_ok=True)
+    (recipe.folder / CACHE).write_text(recipe.stages.cache + "\n")
     figures = train(task, folder, loop, resume=resume)
     task.save(recipe.model)
     if stage == "all":

@@ -181,7 +181,9 @@ class WorldModel:
             first: (H, W, 3) uint8 the view of the first camera, if it is known. What the memory shows of it is not
                 written again, nor anything of it if the memory holds a frame of this very view.
             first_depth: (H', W') metres of it, +inf where it is too far to measure; for models with depth of their own.
-                What nobody gives is taken from the memory, and what the memory does not show from around it.
+                What nobody gives is taken from the memory; what that does not show is unknown, and guessed for the
+                network alone. More than 25 m counts as too far (`perception.given.FAR`). To have the frame remembered
+                as it was seen, `observe` it first.
             perception: for this call.
             on_progress: called after each denoising step and each stage.
             cancel: asked as often; true raises `Cancelled`.

@@ -166,6 +166,48 @@ def test_what_agrees_within_a_wide_tolerance_is_not_seen_through(room, walk):
     assert report.seen_through < 0.01 * report.confirmed
 
 
+def test_what_is_too_far_to_measure_clears_what_stood_before_it():
+    near, camera = flat_wall()
+    sky = torch.full_like(near, torch.inf)
+    sky[:, :, 24:] = 2.0
+    memory = LatentMemory(1, dtype=torch.float32, patch=4, rules=PATCHED)
+    memory.write(torch.zeros(1, 1, 8, 12), near, camera)
+    for _ in range(2):
+        # Imagination's sky is no evidence, and what is unknown says nothing.
+        memory.write(torch.zeros(1, 1, 8, 12), sky, camera, frame=SourceFrame(kind=IMAGINATION))
+        memory.write(torch.zeros(1, 1, 8, 12), torch.where(sky.isinf(), torch.nan, sky), camera)
+        assert len(memory) == 96
+    first = memory.write(torch.zeros(1, 1, 8, 12), sky, camera)
+    assert first.seen_through > 0
+    assert first.removed == 0
+    second = memory.write(torch.zeros(1, 1, 8, 12), sky, camera)
+    assert second.removed == first.seen_through
+    columns = memory.elements().cell[:, 1]
+    # Beside the edge a cell may yet be the wall's.
+    assert columns.min() >= 5
+    assert (columns >= 6).sum() == 48
+
+
+def test_what_is_kept_out_clears_nothing():
+    near, camera = flat_wall()
+    memory = LatentMemory(1, dtype=torch.float32, patch=4, rules=PATCHED)
+    memory.write(torch.zeros(1, 1, 8, 12), near, camera)
+    for _ in range(3):
+        memory.write(torch.zeros(1, 1, 8, 12), near + torch.inf, camera, torch.zeros(1, 32, 48, dtype=torch.bool))
+    assert len(memory) == 96
+
+
+def test_a_bar_before_the_sky_is_not_taken_for_sky():
+    # A bar of one pixel in four: the centre of its cells is sky.
+    depth, camera = flat_wall()
+    depth = torch.full_like(depth, torch.inf)
+    depth[:, :, ::4] = 2.0
+    memory = LatentMemory(1, dtype=torch.float32, patch=4, rules=PATCHED)
+    for _ in range(4):
+        memory.write(torch.zeros(1, 1, 8, 12), depth, camera)
+        assert len(memory) == 96
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=20))
 def test_layers_count_older_frames_of_the_same_cell(pairs):
     cells, sequence = torch.tensor([*pairs], dtype=torch.int64).reshape(-1, 2).T

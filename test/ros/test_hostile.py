@@ -84,7 +84,7 @@ def bad_frame(rng, good):
         for part in (image, info, depth):
             part.header.stamp = stamp_from_ns(2**30 * 10**9)
     else:
-        values = np.full((80, 120), np.float32(rng.choice([np.nan, np.inf, -1, 0])))
+        values = np.full((80, 120), np.float32(rng.choice([np.nan, -np.inf, -1, 0])))
         frame["depth"] = numpy_to_image(values, "32FC1", depth.header)
     return frame
 

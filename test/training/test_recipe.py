@@ -183,6 +183,10 @@ def test_a_run_goes_on_with_the_cache_that_it_was_begun_on(recipe):
     (recipe.folder / "cache.txt").unlink()
     with pytest.raises(ValueError, match="cache: expected latent"):
         run(pixels)
-    run(replace(pixels, loops={"joint": LOOP}), resume=False)
-    with pytest.raises(ValueError, match="cache: expected rgb as in .*, got latent"):
-        run(short)
+    with pytest.raises(ValueError, match="take another folder"):
+        run(pixels, resume=False)
+    other = replace(pixels, folder=recipe.folder.with_name("other"))
+    with pytest.raises(FileNotFoundError, match="vae"):
+        run(replace(other, loops={"joint": LOOP}))
+    # What failed to start was not begun.
+    run(replace(short, folder=other.folder))
