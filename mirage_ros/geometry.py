@@ -232,11 +232,6 @@ def valid_depth(depth: Tensor) -> Tensor:
     return torch.isfinite(depth) & (depth > 0)
 
 
-def told_depth(depth: Tensor) -> Tensor:
-    """(...) a depth as it is told: metres, +inf for what is too far to measure (REP-118), 0 for all that is unknown."""
-    return torch.where(depth > 0, depth, 0.0)
-
-
 def check_intrinsics(intrinsics: Tensor, name: str = "intrinsics") -> None:
     """Refuse anything but finite, invertible (..., 3, 3) pinhole matrices without a mirrored axis."""
     if not isinstance(intrinsics, Tensor) or intrinsics.shape[-2:] != (3, 3) or not intrinsics.is_floating_point():

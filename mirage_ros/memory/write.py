@@ -89,11 +89,11 @@ def judge(
     at_own = own.clamp(min=0)
     measured = _measured(elements, cells.samples, views)
     real_memory = ~imagined[store.columns["frame"].index_select(0, elements.index).to(torch.int64)]
-    # Imagination neither confirms nor removes what was observed.
     known = _known_share(store, elements.index)
     # A bar of a window is a small part of its cell, whose centre may well be sky.
     sky = measured.isposinf() & _measured(elements, _least_around(cells.samples, height, 2), views).isposinf()
     sky &= ~skip.reshape(-1)[at_own] & (known >= MAJORITY)
+    # Imagination neither confirms nor removes what was observed.
     heard = inside & (usable[at_own] | sky) & ~(real_memory & frame_imagined)
     agrees = heard & ((elements.depth / measured - 1).abs() <= rules.tolerance)
     around = _measured(elements, _least_around(cells.samples, height, 4), views)

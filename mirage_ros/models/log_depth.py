@@ -15,6 +15,8 @@ CHANNELS = FINE * FINE
 NEAREST, FURTHEST = 0.05, 200.0
 # Metres that models are taught to say of what is too far to measure, such as the sky; further than anything in a scene.
 SKY_DEPTH = 30.0
+# And from where on a depth of theirs is that.
+SKY_FROM = 0.95 * SKY_DEPTH
 
 
 def reduce(depth: Tensor, height: int, width: int) -> Tensor:

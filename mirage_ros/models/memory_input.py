@@ -221,7 +221,7 @@ def pack_frames(depth: Tensor, mean: float, deviation: float) -> Tensor:
     Returns:
         (..., T, 4, h, w).
     """
-    sky, known = depth > 0.95 * log_depth.SKY_DEPTH, depth > 0
+    sky, known = depth > log_depth.SKY_FROM, depth > 0
     share = fill_smoothly(*(part.float().flatten(0, -3).unsqueeze(1) for part in (sky, known))).reshape(depth.shape)
     surface = (known & ~sky).unsqueeze(-3)
     sky = sky | (~known & (share > 0.5))

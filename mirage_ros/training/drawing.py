@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.models.log_depth import SKY_DEPTH
+from mirage_ros.models.log_depth import SKY_FROM
 from mirage_ros.training.losses import depth_loss, masked_mean, square_where_seen
 
 # Error of a pixel at which squared and absolute ones count about alike.
@@ -53,7 +53,7 @@ def true_losses(autoencoder: FrameAutoencoder, latents: Tensor, batch: dict[str,
     sampled = log_depths[:, 0, step // 2 :: step, step // 2 :: step].float()
     return {
         "true": (pictures.float() - batch["images"].flatten(0, 1)).square().mean(),
-        "depth": depth_loss(sampled, torch.where(metres < 0.95 * SKY_DEPTH, metres, 0.0)),
+        "depth": depth_loss(sampled, torch.where(metres < SKY_FROM, metres, 0.0)),
     }
 
 

@@ -145,7 +145,7 @@ def _depth_errors(
     preset = task.preset
     depth = log_depth.unpack(channels[0].transpose(0, 1), preset.log_depth_mean, preset.log_depth_std)[1:]
     truth = batch["depth"][0, 1 : 1 + len(depth)]
-    known = batch["still"][0, 1:] & (truth > 0) & (truth < 0.95 * log_depth.SKY_DEPTH)
+    known = batch["still"][0, 1:] & (truth > 0) & (truth < log_depth.SKY_FROM)
     seen = F.interpolate(visible[1:], size=depth.shape[-2:], mode="nearest").squeeze(1) > 0
     relative = (depth / truth.clamp(min=1e-3) - 1).abs()
     for name, where in (("visible", known & seen), ("hidden", known & ~seen)):

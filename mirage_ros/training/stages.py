@@ -270,7 +270,7 @@ class StageTask(Task):
     def moving(batch: dict[str, Tensor]) -> Tensor:
         """(B, 1, F, h, w) bool: cells with something that moves, which no memory can foresee."""
         frames = batch["targets"].shape[1]
-        moves = ~batch["still"] & (batch["depth"][:, :frames] < 0.95 * log_depth.SKY_DEPTH)
+        moves = ~batch["still"] & (batch["depth"][:, :frames] < log_depth.SKY_FROM)
         cells = torch.nn.functional.max_pool2d(moves.float().flatten(0, 1).unsqueeze(1), log_depth.FINE)
         return (cells.unflatten(0, moves.shape[:2]) > 0).transpose(1, 2)
 

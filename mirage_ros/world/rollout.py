@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mirage_ros.geometry import Camera, told_depth, valid_depth
+from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.provenance import IMAGINATION, SourceFrame
 from mirage_ros.memory.rules import WriteReport
@@ -80,7 +80,7 @@ class Rollout:
     tail: Tail | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     # (1, 2h, 2w) bool, where nobody knows the depth of the known first frame.
-    _unknown: Tensor | None = None
+    _unknown: Tensor | None = field(default=None, init=False)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -219,7 +219,7 @@ class Rollout:
             chunk=span.index,
             first=span.start + overlap,
             rgb=(video[overlap:] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy(),
-            depth=told_depth(perceived.depth).float().cpu().numpy(),
+            depth=torch.where(perceived.depth > 0, perceived.depth, 0.0).float().cpu().numpy(),
             visible=self._per_frame(reading.visible[:, 0], span).cpu().numpy(),
             coverage=self._per_frame(reading.coverage(), span).cpu().numpy(),
             camera=perceived.camera.to("cpu"),

@@ -1,0 +1,91 @@
+"""The known first frame: its depth, what of it is too far to measure, and what of it is unknown."""
+
+import numpy as np
+import torch
+
+from mirage_ros.memory.rgb import RgbMemory
+from mirage_ros.models.log_depth import SKY_DEPTH, unpack
+
+SIZE = (32, 48)
+
+
+def test_the_first_frame_keeps_the_depth_that_was_given(frame_world, walk):
+    scene = walk(3)
+    memory, _ = scene.begin(frame_world)
+    told = scene.depth[0] * 4
+    told[:8], told[16:, :8] = torch.inf, torch.nan
+    (chunk,) = frame_world.imagine(memory, scene.camera, first=scene.rgb[0], first_depth=told)
+    depth = torch.from_numpy(chunk.depth[0])
+    assert depth[:8].isposinf().all()
+    # What nobody gave is what the memory shows.
+    torch.testing.assert_close(depth[16:, :8], scene.depth[0, 16:, :8])
+    torch.testing.assert_close(depth[8:16], told[8:16])
+
+
+def test_what_is_too_far_is_not_remembered(frame_world, walk):
+    scene = walk(1)
+    told = scene.depth[0].clone()
+    told[:8] = torch.inf
+    memory = frame_world.new_memory()
+    (chunk,) = frame_world.imagine(memory, scene.camera, first=scene.rgb[0], first_depth=told)
+    assert chunk.report.invalid >= 2 * SIZE[1] // 4
+    assert len(memory) > 0
+    assert memory.elements().positions[:, 2].max() < 4
+
+
+def test_a_hole_in_the_first_depth_stays_unknown_and_is_not_remembered(frame_world, walk):
+    scene = walk(1)
+    told = scene.depth[0] * 4
+    told[:8], told[8:24, 16:32] = torch.inf, 0
+    memory = frame_world.new_memory()
+    (chunk,) = frame_world.imagine(memory, scene.camera, first=scene.rgb[0], first_depth=told)
+    assert (chunk.depth[0, 8:24, 16:32] == 0).all()
+    assert (chunk.depth[0, 8:24, :16] > 7.9).all()
+    cells = memory.elements().cell
+    assert len(memory) > 0
+    assert not ((cells[:, 0] >= 2) & (cells[:, 0] < 6) & (cells[:, 1] >= 4) & (cells[:, 1] < 8)).any()
+
+
+def test_caches_of_other_kinds_do_not_take_the_observed_first_frame_again(frame_world, walk):
+    # What was kept out of it would come in as imagination.
+    scene = walk(1)
+    keep = np.ones(SIZE, bool)
+    keep[:, 30:] = False
+    cache = RgbMemory(lambda images: frame_world.parts.encode(images[:, None])[:, :, 0], 4)
+    frame_world.observe(cache, scene.rgb[0], scene.depth[0], scene.camera[0], keep=keep)
+    held = len(cache)
+    list(frame_world.imagine(cache, scene.camera, first=scene.rgb[0], first_depth=scene.depth[0]))
+    assert len(cache) == held > 0
+
+
+def test_a_frame_of_nothing_but_sky_is_observed_and_leaves_nothing(frame_world, walk):
+    scene = walk(1)
+    memory, history = frame_world.new_memory(), frame_world.new_history()
+    report = frame_world.observe(memory, scene.rgb[0], torch.full(SIZE, torch.inf), scene.camera[0], history=history)
+    assert report.invalid == report.cells
+    assert len(memory) == 0
+    assert len(history) == 1
+
+
+def test_a_first_view_of_nothing_but_sky_has_no_depth_to_speak_of(frame_world, walk):
+    scene = walk(1)
+    memory, _ = scene.begin(frame_world)
+    (chunk,) = frame_world.imagine(
+        memory, scene.camera, first=scene.rgb[0], first_depth=torch.full(SIZE, torch.inf), remember=False
+    )
+    assert np.isposinf(chunk.depth).all()
+
+
+def test_frames_of_the_history_know_what_is_too_far(frame_world, walk):
+    scene = walk(1)
+    told = scene.depth[0] * 4
+    told[:8], told[24:, 24:] = torch.inf, 0
+    history = frame_world.new_history()
+    frame_world.observe(frame_world.new_memory(), scene.rgb[0], told, scene.camera[0], history=history)
+    preset = frame_world.preset
+    (past,) = history.references(scene.camera.lift(told[None]).reshape(-1, 3), 1)
+    depth = unpack(past.latents[-4:], preset.log_depth_mean, preset.log_depth_std)
+    torch.testing.assert_close(depth[:4], torch.full_like(depth[:4], SKY_DEPTH))
+    # What is unknown is as far as what is around it, not as the mean of the training data, two metres and a half.
+    assert (depth[12:, 12:] > 7.9).all()
+    assert past.depth[:2].isnan().all()
