@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mirage_ros.evaluation.metrics import masked_psnr
+from mirage_ros.images import fit_colour, fit_nearest
 from mirage_ros.imagine_inputs import Options, Task, check_options, read_task
 from mirage_ros.media import VideoWriter, colour_depth, contact_sheet, save_png
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.registry import make_perception
-from mirage_ros.world.frames import fit_colour, fit_nearest
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.results import STAGES, ImaginedChunk
 

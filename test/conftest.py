@@ -167,7 +167,7 @@ class Ros:
 @pytest.fixture
 def ros(domain_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ros]:
     """A private ROS graph under the shipped DDS profile."""
-    from mirage_ros.ros.dds import use_default_profile
+    from mirage_ros.ros.dds_profile import use_default_profile
 
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path))
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain_id))

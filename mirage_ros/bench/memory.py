@@ -24,7 +24,7 @@ from mirage_ros.bench.memory_walk import CHANNELS, HEIGHT, WALKS, WIDTH, bench_w
 from mirage_ros.bench.timing import median_ms
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.memory import LatentMemory, WriteRules
-from mirage_ros.memory.backends import backend
+from mirage_ros.memory.zbuffer.backends import backend
 from mirage_ros.trajectory import pan
 
 VIEWS = 9

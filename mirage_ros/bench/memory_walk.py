@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
+from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.geometry import Camera
 from mirage_ros.memory import LatentMemory, WriteRules
-from mirage_ros.memory.rgb import RgbMemory
-from mirage_ros.memory.view import ViewMemory
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene

@@ -25,15 +25,15 @@ from tqdm import tqdm
 from mirage_ros.bench import perception_rollouts
 from mirage_ros.bench.perception_clips import TrueClip, draw_clip, spoil_depth
 from mirage_ros.bench.perception_scores import Counts, count_cells, ghost_share, mean_colours
-from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.perception.alignment import fit
-from mirage_ros.perception.geometric import GeometricFilter
+from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.perception.ghost_filter import GeometricFilter
 from mirage_ros.perception.given import NoFilter
 from mirage_ros.perception.motions import pose_difference, turned
+from mirage_ros.perception.pose_refinement import refine_cameras
 from mirage_ros.perception.protocols import DynamicFilter
-from mirage_ros.perception.refinement import refine_cameras
+from mirage_ros.perception.scale_alignment import fit
 from mirage_ros.resources import weights_directory
-from mirage_ros.training.splits import scene_seeds
+from mirage_ros.sim.splits import scene_seeds
 
 # Height, width, stride and frames of a chunk of the presets.
 SIZES = {"default": (128, 192, 4, 9, 10.0), "wan2.2-ti2v-5b": (704, 1280, 16, 33, 16.0)}

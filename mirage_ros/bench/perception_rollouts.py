@@ -20,8 +20,8 @@ from torch import Tensor
 from mirage_ros.bench.perception_clips import TrueClip, spoil_depth
 from mirage_ros.bench.perception_scores import mean_colours
 from mirage_ros.evaluation.metrics import masked_psnr
-from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.perception.geometric import GeometricFilter
+from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.perception.ghost_filter import GeometricFilter
 from mirage_ros.perception.given import JointDepth, NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.protocols import DepthEstimate, DynamicFilter, Frames, KeepMask

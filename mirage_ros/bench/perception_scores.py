@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.bench.perception_clips import TrueClip, to_cells
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.models.presets import DEFAULT
 from mirage_ros.perception.protocols import DepthEstimate, DynamicFilter, Frames
 from mirage_ros.sim.mjcf import Label
-from mirage_ros.world.parts import new_memory
+from mirage_ros.world.networks import new_memory
 
 
 @dataclass

@@ -18,8 +18,8 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from mirage_ros.memory.rgb import RgbMemory
-from mirage_ros.memory.view import ViewMemory
+from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
+from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.perception.given import NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.sim.paths import plan_path

@@ -16,7 +16,7 @@ from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
 from torch import Tensor
 
-from mirage_ros.ros.bag import BagWriter
+from mirage_ros.demo.bag_writer import BagWriter
 from mirage_ros.ros.conversions import image_to_numpy, ns_from_stamp, pose_to_stamped, poses_to_path, stamp_from_ns
 from mirage_ros.ros.topics import INPUTS, OUTPUTS
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.client import Mirage
+from mirage_ros.demo.camera_receiver import CameraFrame, SimCameraReceiver
 from mirage_ros.demo.recorder import Recorder
-from mirage_ros.recordings.rgbd import RgbdFolder
-from mirage_ros.ros.receiver import CameraFrame, SimCameraReceiver
+from mirage_ros.recordings.rgbd_folder import RgbdFolder
 from mirage_ros.trajectory import pan
 
 # Drawing a frame takes a fraction of this, also on a slow machine.

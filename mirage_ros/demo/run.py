@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mirage_ros.ros.dds import use_default_profile
+from mirage_ros.ros.dds_profile import use_default_profile
 
 use_default_profile()
 
@@ -23,20 +23,20 @@ import numpy as np  # noqa: E402  (the DDS profile must be chosen before rclpy l
 from tqdm import tqdm  # noqa: E402
 
 from mirage_ros.client import Imagination, Mirage, PreviewFrame  # noqa: E402
+from mirage_ros.demo.bag_writer import BagWriter  # noqa: E402
 from mirage_ros.demo.page import figure, table, write_page  # noqa: E402
 from mirage_ros.demo.pictures import captioned, cloud_view, draw_cloud, fitted, grey  # noqa: E402
 from mirage_ros.demo.recorder import ReceivedFrame, Recorder  # noqa: E402
 from mirage_ros.demo.robots import RecordedRobot, Robot, SimRobot, View  # noqa: E402
 from mirage_ros.media import Pixels, VideoWriter, colour_depth, contact_sheet, save_png  # noqa: E402
-from mirage_ros.recordings.rgbd import RgbdFolder  # noqa: E402
+from mirage_ros.recordings.rgbd_folder import RgbdFolder  # noqa: E402
 from mirage_ros.resources import weights_directory  # noqa: E402
-from mirage_ros.ros.bag import BagWriter  # noqa: E402
 from mirage_ros.ros.conversions import cloud_to_points  # noqa: E402
 from mirage_ros.ros.node_parameters import PRESETS  # noqa: E402
 from mirage_ros.ros.processes import parameter_arguments, running  # noqa: E402
 
 # Drawing shares the cores with the model: no faster than the story needs.
-# A scene that the shipped weights were not trained on (`mirage_ros.training.splits`).
+# A scene that the shipped weights were not trained on (`mirage_ros.sim.splits`).
 SEED = 1_000_036
 CAMERA_RATE = 5.0
 COLUMNS = 6

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.readout import Readout
-from mirage_ros.memory.rules import WriteReport
-from mirage_ros.perception.geometric import GeometricFilter
+from mirage_ros.memory.write_rules import WriteReport
+from mirage_ros.perception.ghost_filter import GeometricFilter
 from mirage_ros.perception.given import JointDepth, NoFilter, SensorDepth
 from mirage_ros.perception.memory_depth import MemoryDepth
 from mirage_ros.perception.pipeline import Perception

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirage_ros.evaluation.metrics import seen_before
-from mirage_ros.training.clips import MOVING, STATIC, Clip
+from mirage_ros.recordings.clips import MOVING, STATIC, Clip
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,15 +21,15 @@ from mirage_ros.evaluation.ablations import (
     noisy_depth,
     true_depth,
 )
+from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
+from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
+from mirage_ros.images import enlarge, fit_camera
 from mirage_ros.memory.readout import Readout
-from mirage_ros.memory.rgb import RgbMemory
-from mirage_ros.memory.rules import WriteReport
-from mirage_ros.memory.view import ViewMemory
-from mirage_ros.models.memory_input import fill_rows
+from mirage_ros.memory.write_rules import WriteReport
+from mirage_ros.models.branch_input import fill_rows
 from mirage_ros.perception.pipeline import Perception
-from mirage_ros.world.frames import enlarge, fit_camera
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.reading import read_views
 

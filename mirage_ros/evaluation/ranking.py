@@ -14,8 +14,8 @@ import tyro
 from scipy.stats import kendalltau
 from tqdm import tqdm
 
-from mirage_ros.evaluation.decisions import MOVES, Place, decisions, free_moves, goal_score, places, space_score
 from mirage_ros.evaluation.methods import METHODS, Method, find_methods
+from mirage_ros.evaluation.planner_decisions import MOVES, Place, decisions, free_moves, goal_score, places, space_score
 from mirage_ros.evaluation.runner import ROWS, claim_folder, read_rows
 from mirage_ros.world.model import WorldModel
 

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mirage_ros.evaluation.plausibility import LEAST_PATCHES, hidden_distance
+from mirage_ros.evaluation.hidden_regions import LEAST_PATCHES, hidden_distance
 from mirage_ros.evaluation.scores import BY_CHUNK, COLUMNS, chunk_summary, summary
 from mirage_ros.media import contact_sheet, save_png
 

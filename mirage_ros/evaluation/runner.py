@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from mirage_ros.evaluation.cases import CaseList
+from mirage_ros.evaluation.hidden_regions import hidden_patches, keep_patches
 from mirage_ros.evaluation.methods import Method
 from mirage_ros.evaluation.metrics import Lpips
-from mirage_ros.evaluation.plausibility import hidden_patches, keep_patches
 from mirage_ros.evaluation.scores import by_chunk, drift, score
 from mirage_ros.media import save_png
 from mirage_ros.world.model import WorldModel

@@ -2,13 +2,13 @@
 
 from mirage_ros.memory.cloud import Cloud, Elements
 from mirage_ros.memory.files import MemoryFileError
-from mirage_ros.memory.grids import FrameGrids, splat
-from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.memory.projection import CENTRED, PUBLIC, Convention
+from mirage_ros.memory.frame_grids import FrameGrids, splat
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION, FrameRecord, SourceFrame
 from mirage_ros.memory.read import read_elements
 from mirage_ros.memory.readout import Readout
-from mirage_ros.memory.rules import WriteReport, WriteRules
+from mirage_ros.memory.write_rules import WriteReport, WriteRules
+from mirage_ros.memory.zbuffer.projection import CENTRED, PUBLIC, Convention
 
 __all__ = [
     "CENTRED",

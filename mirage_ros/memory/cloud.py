@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mirage_ros.memory.atomic import write_atomically
+from mirage_ros.atomic_files import write_atomically
 
 _GREY = 160
 

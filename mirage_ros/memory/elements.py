@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mirage_ros.memory.culling import BLOCK, Blocks
+from mirage_ros.memory.zbuffer.culling import BLOCK, Blocks
 
 FEATURE_DTYPES = (torch.int8, torch.float16, torch.bfloat16, torch.float32)
 # Rows moved at once when elements close ranks: bounds the temporary copy.

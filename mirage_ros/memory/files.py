@@ -19,15 +19,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mirage_ros.memory.atomic import write_atomically
+from mirage_ros.atomic_files import write_atomically
+from mirage_ros.memory.depth_patches import resample_patch
 from mirage_ros.memory.elements import FEATURE_DTYPES, ElementStore, layout
-from mirage_ros.memory.patches import resample_patch
-from mirage_ros.memory.projection import Convention
 from mirage_ros.memory.provenance import MAX_COORDINATE, MAX_SLOTS, ROW, FrameTable
-from mirage_ros.memory.rules import WriteRules
+from mirage_ros.memory.write_rules import WriteRules
+from mirage_ros.memory.zbuffer.projection import Convention
 
 if TYPE_CHECKING:
-    from mirage_ros.memory.latent import LatentMemory
+    from mirage_ros.memory.latent_memory import LatentMemory
 
 FORMAT = "mirage_ros.latent_memory"
 VERSION = 1
@@ -110,7 +110,7 @@ def load(
     patch: int | None = None,
 ) -> LatentMemory:
     """Read a memory; see `LatentMemory.load`."""
-    from mirage_ros.memory.latent import LatentMemory
+    from mirage_ros.memory.latent_memory import LatentMemory
 
     path = Path(path)
     with path.open("rb"):

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.backends import winners
-from mirage_ros.memory.culling import BLOCK, Blocks
-from mirage_ros.memory.native import gather_native
-from mirage_ros.memory.projection import (
+from mirage_ros.memory.readout import Readout
+from mirage_ros.memory.zbuffer.backends import winners
+from mirage_ros.memory.zbuffer.cpu import gather_native
+from mirage_ros.memory.zbuffer.cuda import winners_device
+from mirage_ros.memory.zbuffer.culling import BLOCK, Blocks
+from mirage_ros.memory.zbuffer.projection import (
     BORDER,
     CENTRED,
     MAX_FOOTPRINT,
@@ -21,9 +23,7 @@ from mirage_ros.memory.projection import (
     project,
     views_of,
 )
-from mirage_ros.memory.readout import Readout
-from mirage_ros.memory.triton_read import winners_device
-from mirage_ros.memory.zbuffer import RULES, TOLERANCE
+from mirage_ros.memory.zbuffer.reference import RULES, TOLERANCE
 
 # Winners that `blend` mixes, and the standard deviation of their Gaussian weights in cells.
 BLEND_BEST = 4

@@ -13,9 +13,9 @@ from typing_extensions import Self
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.cloud import Cloud, Elements, cloud_of
 from mirage_ros.memory.elements import ElementStore
-from mirage_ros.memory.grids import FrameGrids, grids_of
-from mirage_ros.memory.projection import Convention
+from mirage_ros.memory.frame_grids import FrameGrids, grids_of
 from mirage_ros.memory.provenance import FrameRecord, FrameTable
+from mirage_ros.memory.zbuffer.projection import Convention
 
 # Metres, and cosine of the angle between the views, within which two frames see about the same.
 SAME_PLACE, SAME_VIEW = 0.3, 0.94

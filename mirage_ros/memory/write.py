@@ -1,244 +1,279 @@
-"""Writing one frame: what the memory explains already, what it must forget, and what is new."""
+"""One frame into the store: checks, cells, judgement, removal, room, and the new elements."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mirage_ros.memory.compact import Raster
-from mirage_ros.memory.culling import visible_blocks
-from mirage_ros.memory.downsample import MAJORITY, USABLE, CellDepth, slope
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.cell_depth import (
+    EDGE,
+    INVALID,
+    MASKED,
+    USABLE,
+    CellDepth,
+    bilinear_to_cells,
+    depth_to_cells,
+)
+from mirage_ros.memory.depth_patches import encode_patch
 from mirage_ros.memory.elements import ElementStore
-from mirage_ros.memory.in_view import Elements, joined
-from mirage_ros.memory.patches import NOTHING
-from mirage_ros.memory.projection import BORDER, MAX_FOOTPRINT, Views
-from mirage_ros.memory.rules import WriteRules
+from mirage_ros.memory.provenance import IMAGINATION, FrameTable, SourceFrame, check_place
+from mirage_ros.memory.write_judgement import Verdict, eviction_order, judge, tile_order
+from mirage_ros.memory.write_rules import WriteReport, WriteRules
+from mirage_ros.memory.zbuffer.projection import Convention, views_of
 
-# Frames that hold one surface in a cell of the view that is written, about as fine as it, where context is written: the
-# oldest ones and the new one. A cell about which two frames disagree is written at each of their visits, and would add
-# its surroundings each time.
-LAYERS = 3
+if TYPE_CHECKING:
+    from mirage_ros.memory.latent_memory import LatentMemory
+
+# Confidence of a new element, and of one from a cell that was not all one surface.
+SURE, UNSURE = 2, 1
+# Share of the room that is freed at once, so that a full memory does not sort on every write.
+_EVICTED_AT_ONCE = 20
+# Cells along each side: rows and columns are stored in a byte.
+_MAX_SIDE = 256
+# Magnitudes from here on could overflow float32 when int8 features are decoded.
+_LARGEST_FEATURE = 1e38
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
-    """What a frame says about the memory and the memory about the frame.
+class Target:
+    """Where to write and by which rules; the store and the table are changed in place."""
 
-    Attributes:
-        explained: (h, w) bool cells whose surface the memory holds, as fine and as real.
-        worse: (h, w) bool cells whose surface it holds, but coarser, or imagined where the frame is real.
-        context: (h, w) bool explained cells around those that are not, which are written as well.
-        confirmed: (n,) int64 elements that agree with the frame.
-        seen_through: (n,) int64 elements that the frame sees through.
-        superseded: (n,) int64 elements that are wholly covered by cells that will be written or are explained, and
-            those that the context makes superfluous.
-    """
-
-    explained: Tensor
-    worse: Tensor
-    context: Tensor
-    confirmed: Tensor
-    seen_through: Tensor
-    superseded: Tensor
+    store: ElementStore
+    table: FrameTable
+    origin: Tensor
+    rules: WriteRules
+    convention: Convention
+    max_bytes: int
 
 
-def judge(
-    store: ElementStore,
-    imagined: Tensor,
-    sequence: Tensor,
-    frame_imagined: bool,
-    views: Views,
-    cells: CellDepth,
-    skip: Tensor,
-    rules: WriteRules,
-) -> Verdict:
-    """Compare a frame with the elements in its view.
+def check_write(
+    memory: LatentMemory,
+    latents: Tensor,
+    depth: Tensor,
+    camera: Camera,
+    keep: Tensor | None,
+    copied: Tensor | None,
+    colour: Tensor | None,
+) -> None:
+    """Refuse what cannot be written, naming the argument."""
+    given = {"latents": latents, "depth": depth, "keep": keep, "copied": copied, "colour": colour}
+    for name, value in given.items():
+        optional = name in ("keep", "copied", "colour")
+        if not (isinstance(value, Tensor) or (value is None and optional)):
+            raise TypeError(f"{name}: expected a tensor{' or None' * optional}, got {type(value).__name__}")
+    if not isinstance(camera, Camera):
+        raise TypeError(f"camera: expected Camera, got {type(camera).__name__}")
+    if latents.ndim != 4 or latents.shape[1] != memory.channels or not latents.is_floating_point():
+        raise ValueError(
+            f"latents: expected float (T, {memory.channels}, h, w), got {tuple(latents.shape)} {latents.dtype}"
+        )
+    count, _, height, width = latents.shape
+    if not (1 <= height <= _MAX_SIDE and 1 <= width <= _MAX_SIDE):
+        raise ValueError(f"latents: expected 1..{_MAX_SIDE} cells along each side, got {height} x {width}")
+    # A comparison with NaN is false.
+    if not (latents.abs() < _LARGEST_FEATURE).all():
+        raise ValueError(f"latents: expected finite values of magnitudes below {_LARGEST_FEATURE:g}, got others")
+    if depth.ndim != 3 or len(depth) != count or 0 in depth.shape[1:] or not depth.is_floating_point():
+        raise ValueError(f"depth: expected float ({count}, H, W) like latents, got {tuple(depth.shape)} {depth.dtype}")
+    if camera.batch_shape != (count,):
+        raise ValueError(f"camera: expected a batch of {count} like latents, got {tuple(camera.batch_shape)}")
+    check_place(camera.cam2world, "camera")
+    if keep is not None and (keep.ndim != 3 or len(keep) != count or 0 in keep.shape[1:] or keep.dtype != torch.bool):
+        raise ValueError(f"keep: expected bool ({count}, H, W), got {tuple(keep.shape)} {keep.dtype}")
+    if copied is not None and (copied.shape != (count, height, width) or copied.dtype != torch.bool):
+        raise ValueError(f"copied: expected bool {(count, height, width)}, got {tuple(copied.shape)} {copied.dtype}")
+    if memory.colour and colour is None:
+        raise ValueError("colour: expected (T, H, W, 3) uint8 because this memory keeps colours, got None")
+    if colour is not None:
+        if not memory.colour:
+            raise ValueError("colour: expected None because this memory keeps no colours (LatentMemory(colour=True))")
+        image = colour.ndim == 4 and len(colour) == count and colour.shape[-1] == 3 and 0 not in colour.shape[1:]
+        if not image or colour.dtype != torch.uint8:
+            raise ValueError(f"colour: expected uint8 ({count}, H, W, 3), got {tuple(colour.shape)} {colour.dtype}")
+    devices = {name: value.device for name, value in given.items() if value is not None}
+    for name, device in {**devices, "camera": camera.device}.items():
+        if device != memory.device:
+            raise ValueError(f"{name}: expected on {memory.device} like the memory, got {device}")
 
-    An element agrees if the depth measured at the very place it projects to is its own, within the tolerance. It is
-    seen through if everything within a quarter of a cell of that place is further by `free_space`, or, if it knows the
-    greater part of its cell, if everything within half a cell is too far to measure. It explains the
-    cells that it covers and whose depth is its own, within the tolerance and what the slope of the surface makes within
-    a cell, if it knows the greater part of its own cell or no less than there is to know.
 
-    Args:
-        store: the elements.
-        imagined: (S,) bool for each frame slot.
-        sequence: (S,) int64 order in which the frames of the slots were written.
-        frame_imagined: whether the new frame is; imagination says nothing about observed elements, except that they
-            explain it.
-        views: the one view of the frame at latent resolution.
-        cells: its depth.
-        skip: (h, w) bool cells that say nothing, because they were copied from the memory.
-        rules: thresholds.
-    """
-    height, width = views.height, views.width
-    nothing = torch.zeros(height * width, dtype=torch.bool, device=store.device)
-    none = torch.zeros(0, dtype=torch.int64, device=store.device)
-    elements = _elements_in_view(store, views)
-    if elements is None:
-        nowhere = nothing.reshape(height, width)
-        return Verdict(nowhere, nowhere, nowhere, none, none, none)
-    raster = Raster(views, "nearest", rules.tolerance, MAX_FOOTPRINT)
-    usable = ((cells.state == USABLE) & ~skip).reshape(-1)
+def source_frames(frame: SourceFrame | Sequence[SourceFrame] | None, count: int) -> list[SourceFrame]:
+    """What a caller says about its frames, one for each."""
+    if frame is None:
+        return [SourceFrame()] * count
+    frames = [frame] if isinstance(frame, SourceFrame) else list(frame) if isinstance(frame, Sequence) else [frame]
+    for one in frames:
+        if not isinstance(one, SourceFrame):
+            raise TypeError(f"frame: expected SourceFrame, one or a sequence of them, got {type(one).__name__}")
+    if len(frames) != count:
+        raise ValueError(f"frame: expected {count} source frames, one for each frame of latents, got {len(frames)}")
+    return frames
 
-    own = _image_cell(raster.cell(elements), views)
-    inside = own >= 0
-    at_own = own.clamp(min=0)
-    measured = _measured(elements, cells.samples, views)
-    real_memory = ~imagined[store.columns["frame"].index_select(0, elements.index).to(torch.int64)]
-    known = _known_share(store, elements.index)
-    # A bar of a window is a small part of its cell, whose centre may well be sky.
-    sky = measured.isposinf() & _measured(elements, _least_around(cells.samples, height, 2), views).isposinf()
-    sky &= ~skip.reshape(-1)[at_own] & (known >= MAJORITY)
-    # Imagination neither confirms nor removes what was observed.
-    heard = inside & (usable[at_own] | sky) & ~(real_memory & frame_imagined)
-    agrees = heard & ((elements.depth / measured - 1).abs() <= rules.tolerance)
-    around = _measured(elements, _least_around(cells.samples, height, 4), views)
-    # With a tolerance above `free_space` both could hold of one element, which then counts as agreeing.
-    further = measured.isfinite() & (elements.depth < around * (1 - rules.free_space))
-    through = heard & ~agrees & (further | sky)
 
-    size = elements.depth.reciprocal() * store.columns["size"].index_select(0, elements.index).float() * views.focal[0]
-    good = size <= rules.finer
-    if not frame_imagined:
-        good &= real_memory
-    logarithm = cells.depth.reshape(-1).log()
-    allowed = rules.tolerance + slope(cells.depth).reshape(-1).nan_to_num(0.0)
-    explained, worse = nothing.clone(), nothing.clone()
-    depths = elements.depth.log()
-
-    def hits(rows: Tensor | None, cell: Tensor) -> Tensor:
-        depth = depths if rows is None else depths[rows]
-        at = cell.clamp(min=0)
-        return (cell >= 0) & ((depth - logarithm[at]).abs() <= allowed[at])
-
-    own_hit = hits(None, own)
-    pairs: list[tuple[Tensor, Tensor, Tensor]] = [(torch.arange(len(own), device=own.device), own, own_hit)]
-    if views.convention.footprints:
-        tagged = Elements(**{**elements.__dict__, "index": torch.arange(len(own), device=own.device)})
-        for part, step_x, step_y in raster.beyond(tagged, 0.0):
-            cell, covers, _, _ = raster.step(part, step_x, step_y)
-            rows = part.index.expand_as(cell)[covers]
-            reached = _image_cell(cell[covers], views)
-            pairs.append((rows, reached, hits(rows, reached)))
-    # Of a cell that is mostly sky, or a hole of the sensor, little is known: it does not stand for more.
-    asked = _share(cells.fine.isfinite()).reshape(-1)
-    partial = (known < MAJORITY) & (known < asked[at_own])
-    for rows, cell, hit in pairs:
-        serves = good[rows] & ((known[rows] >= MAJORITY) | (known[rows] >= asked[cell.clamp(min=0)]))
-        explained[cell[hit & serves]] = True
-        worse[cell[hit & ~serves]] = True
-
-    # A worse element goes once every cell that it covers is held by better ones.
-    settled = (usable & (asked >= MAJORITY)) | explained
-    open_cells = torch.zeros(len(own), dtype=torch.bool, device=own.device)
-    for rows, cell, _ in pairs:
-        open_cells[rows[(cell < 0) | ~settled[cell.clamp(min=0)]]] = True
-    superseded = own_hit & (~good | partial) & ~open_cells & usable[at_own] & ~explained[at_own]
-    if rules.context:
-        new = (usable & ~explained).reshape(1, height, width).float()
-        around = F.max_pool2d(new, 2 * rules.context + 1, stride=1, padding=rules.context)[0] > 0
-        context = usable & explained & around.reshape(-1)
-        # A finer element is worth more than the context that would take its place.
-        alike = (own_hit & good & (size * rules.finer >= 1) & context[at_own]).nonzero().squeeze(1)
-        frame = store.columns["frame"].index_select(0, elements.index[alike]).to(torch.int64)
-        superseded[alike] |= _layer(at_own[alike], sequence[frame]) >= LAYERS - 1
+def write_frame(
+    target: Target,
+    latents: Tensor,
+    depth: Tensor,
+    camera: Camera,
+    frame: SourceFrame,
+    keep: Tensor | None,
+    copied: Tensor | None,
+    colour: Tensor | None,
+) -> WriteReport:
+    """Write one frame: latents (C, h, w), depth (H, W), one camera; the rest as in `LatentMemory.write`."""
+    height, width = latents.shape[1:]
+    camera = camera.to(dtype=torch.float64).resized(height, width)
+    rules, store, device = target.rules, target.store, latents.device
+    # Beyond this the size of a cell overflows float16.
+    focal = torch.minimum(camera.intrinsics[0, 0], camera.intrinsics[1, 1])
+    # What imagination takes for sky is no evidence of free space.
+    far = depth.isposinf() & (frame.kind != IMAGINATION)
+    depth = torch.where(far | (depth <= focal * torch.finfo(torch.float16).max), depth, torch.nan)
+    if target.convention.bilinear_depth:
+        cells = bilinear_to_cells(depth, keep, height, width)
     else:
-        context = nothing
-    if frame_imagined:
-        superseded &= ~real_memory
-    return Verdict(
-        explained=explained.reshape(height, width),
-        worse=worse.reshape(height, width),
-        context=context.reshape(height, width),
-        confirmed=elements.index[agrees & ~superseded],
-        seen_through=elements.index[through & ~superseded],
-        superseded=elements.index[superseded],
-    )
+        cells = depth_to_cells(
+            depth, keep, height, width, patch=store.patch, edge=rules.edge, share=rules.share, known=rules.known
+        )
+    skip = torch.zeros(height, width, dtype=torch.bool, device=device) if copied is None else copied
+    usable = (cells.state == USABLE) & ~skip
+    new, report = usable, WriteReport()
+    imagined_frame = frame.kind == IMAGINATION
+    replaced = torch.zeros_like(usable)
+    if rules.select and store.count:
+        views = views_of(camera, target.convention, target.origin)
+        imagined, sequence = target.table.imagined(device), target.table.sequence(device)
+        verdict = judge(store, imagined, sequence, imagined_frame, views, cells, skip, rules)
+        new = usable & ~verdict.explained
+        replaced = new & verdict.worse
+        new = new | verdict.context
+        _apply(store, verdict, report)
+    chosen = tile_order(height, width, device)
+    chosen = chosen[new.reshape(-1)[chosen]]
+    chosen = _make_room(target, chosen, imagined_frame, report)
+    slot = _slot(target, frame, camera, report) if len(chosen) else None
+    if slot is None:
+        chosen = chosen[:0]
+    else:
+        rows = _rows(target, latents, cells, camera, chosen, colour)
+        rows["frame"] = torch.full((len(chosen),), slot, device=device)
+        store.append(rows, target.max_bytes)
+    _count(report, cells, skip, new, replaced, chosen)
+    return report
 
 
-def _elements_in_view(store: ElementStore, views: Views) -> Elements | None:
-    raster = Raster(views, "nearest", 0.0, MAX_FOOTPRINT)
-    held = visible_blocks(store.blocks(), views)[0]
-    parts = list(raster.in_view(store.columns["positions"], store.columns["size"], held))
-    return joined(parts) if sum(len(part.depth) for part in parts) else None
+def _apply(store: ElementStore, verdict: Verdict, report: WriteReport) -> None:
+    """Confirm, doubt and remove elements."""
+    confidence = store.columns["confidence"]
+    seen = verdict.seen_through
+    lost = seen[confidence[seen] <= 1]
+    confidence[seen] = 1
+    agreed = verdict.confirmed
+    confidence[agreed] = confidence[agreed] + (confidence[agreed] < 255).to(torch.uint8)
+    report.confirmed, report.seen_through = len(agreed), len(seen)
+    report.removed, report.superseded = len(lost), len(verdict.superseded)
+    gone = torch.cat([lost, verdict.superseded])
+    if len(gone):
+        kept = torch.ones(store.count, dtype=torch.bool, device=confidence.device)
+        kept[gone] = False
+        store.keep(kept)
 
 
-def _known_share(store: ElementStore, rows: Tensor) -> Tensor:
-    """(n,) share of each element's cell whose depth it knows; all of it without patches."""
-    if not store.patch:
-        return torch.ones(len(rows), device=store.device)
-    return _share(store.columns["patch"].index_select(0, rows) != NOTHING)
+def _make_room(target: Target, chosen: Tensor, imagined_frame: bool, report: WriteReport) -> Tensor:
+    """Evict for the chosen cells; the cells that there is room for."""
+    store, most = target.store, target.store.limit(target.max_bytes)
+    excess = store.count + len(chosen) - most
+    if excess <= 0:
+        return chosen
+    imagined = target.table.imagined(chosen.device)
+    order = eviction_order(store, imagined, target.table.sequence(chosen.device)) if store.count else chosen[:0]
+    # Imagination does not displace what was observed; imagined elements come first in the order.
+    free = store.count
+    if imagined_frame and store.count:
+        free = int(imagined[store.columns["frame"][: store.count].to(torch.int64)].sum())
+    evicted = min(max(excess, most // _EVICTED_AT_ONCE), free)
+    kept = torch.ones(store.count, dtype=torch.bool, device=chosen.device)
+    kept[order[:evicted]] = False
+    store.keep(kept)
+    report.evicted += evicted
+    return chosen[: most - store.count]
 
 
-def _share(patches: Tensor) -> Tensor:
-    """Share of sub-cells (..., p, p) that are true; one where there are none."""
-    if not patches.shape[-1]:
-        return torch.ones(patches.shape[:-2], device=patches.device)
-    return patches.float().mean(dim=(-2, -1))
+def _slot(target: Target, frame: SourceFrame, camera: Camera, report: WriteReport) -> int | None:
+    """A slot for the frame; the frame first in the order of eviction goes if there is none.
 
-
-def _layer(cell: Tensor, sequence: Tensor) -> Tensor:
-    """(n,) how many older frames have elements in the cell of each, from their cells and their frames' sequence."""
-    order = torch.argsort(sequence, stable=True)
-    order = order[torch.argsort(cell[order], stable=True)]
-    cell, sequence = cell[order], sequence[order]
-    first = torch.ones_like(cell, dtype=torch.bool)
-    first[1:] = cell[1:] != cell[:-1]
-    other = first.clone()
-    other[1:] |= sequence[1:] != sequence[:-1]
-    count = other.to(torch.int64).cumsum(0)
-    before = torch.where(first, count, 0).cummax(0).values if len(count) else count
-    return torch.empty_like(count).index_copy_(0, order, count - before)
-
-
-def _image_cell(cell: Tensor, views: Views) -> Tensor:
-    """Flat image cells of cells of the bordered grid, -1 outside."""
-    row = torch.div(cell, views.pitch, rounding_mode="floor") - BORDER
-    column = cell % views.pitch - BORDER
-    inside = (row >= 0) & (row < views.height) & (column >= 0) & (column < views.width)
-    return torch.where(inside, row * views.width + column, -1)
-
-
-def _least_around(samples: Tensor, height: int, part: int) -> Tensor:
-    """The least valid sample within a cell's n-th `part` along each axis; infinite where there is none."""
-    radius = max(1, samples.shape[0] // height // part)
-    negative = torch.where(samples.isnan(), -torch.inf, -samples)[None, None]
-    negative = F.max_pool2d(negative, (2 * radius + 1, 1), stride=1, padding=(radius, 0))
-    return -F.max_pool2d(negative, (1, 2 * radius + 1), stride=1, padding=(0, radius))[0, 0]
-
-
-def _measured(elements: Elements, samples: Tensor, views: Views) -> Tensor:
-    """The depth sample at the very place of each element, NaN where there is none."""
-    rows, columns = samples.shape
-    # The public convention puts the centre of the first cell at zero.
-    shift = 0.5 - views.convention.centre - BORDER
-    y = ((elements.row + shift) * (rows / views.height)).floor().to(torch.int64)
-    x = ((elements.column + shift) * (columns / views.width)).floor().to(torch.int64)
-    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
-    sampled = samples.reshape(-1)[torch.where(inside, y * columns + x, 0)]
-    return torch.where(inside, sampled, torch.nan)
-
-
-def tile_order(height: int, width: int, device: torch.device) -> Tensor:
-    """(h x w,) permutation of cells by tiles of 16 x 16, so that a block of elements is compact in space."""
-    cell = torch.arange(height * width, device=device)
-    row, column = torch.div(cell, width, rounding_mode="floor"), cell % width
-    tile = torch.div(row, 16, rounding_mode="floor") * width + torch.div(column, 16, rounding_mode="floor")
-    return torch.argsort(tile, stable=True)
-
-
-def eviction_order(store: ElementStore, imagined: Tensor, sequence: Tensor) -> Tensor:
-    """(count,) int64 rows in the order in which they are evicted.
-
-    Imagined before observed, then those in doubt (confidence 1), then those of the oldest frame, of them the least
-    confirmed.
+    None if only observed frames could go for an imagined one.
     """
-    frame = store.columns["frame"][: store.count].to(torch.int64)
-    confidence = store.columns["confidence"][: store.count].to(torch.int64)
-    standing = (~imagined[frame]).to(torch.int64) * 2 + (confidence > 1)
-    rank = (standing << 60) | (sequence[frame].clamp(max=2**52 - 1) << 8) | confidence
-    return torch.argsort(rank, stable=True)
+    table, store = target.table, target.store
+    if table.is_full():
+        held = torch.bincount(store.columns["frame"][: store.count].to(torch.int64), minlength=len(table.rows))
+        empty = np.flatnonzero(held.cpu().numpy() == 0)
+        if len(empty) == 0:
+            rows = table.rows
+            empty = np.lexsort((rows["sequence"], ~rows["imagined"]))[:1]
+            if frame.kind == IMAGINATION and not rows["imagined"][empty[0]]:
+                return None
+            gone = store.columns["frame"][: store.count] == int(empty[0])
+            report.evicted += int(gone.sum())
+            store.keep(~gone)
+        table.release(empty)
+    return table.add(frame, camera)
+
+
+def _rows(
+    target: Target, latents: Tensor, cells: CellDepth, camera: Camera, chosen: Tensor, colour: Tensor | None
+) -> dict[str, Tensor]:
+    """The new elements, one row for each chosen cell."""
+    height, width = latents.shape[1:]
+    depth = cells.depth.reshape(-1)[chosen].double()
+    row, column = torch.div(chosen, width, rounding_mode="floor"), chosen % width
+    intrinsics, pose = camera.intrinsics, camera.cam2world
+    y = (row + target.convention.centre - intrinsics[1, 2]) / intrinsics[1, 1]
+    x = (column + target.convention.centre - intrinsics[0, 2] - intrinsics[0, 1] * y) / intrinsics[0, 0]
+    local = torch.stack([x, y, torch.ones_like(x)], dim=-1) * depth.unsqueeze(-1)
+    positions = local @ pose[:3, :3].mT + (pose[:3, 3] - target.origin.to(pose))
+    focal = torch.minimum(intrinsics[0, 0], intrinsics[1, 1])
+    rows = {
+        "positions": positions,
+        "features": latents.reshape(len(latents), -1).T[chosen],
+        "size": (depth / focal).clamp(min=torch.finfo(torch.float16).smallest_normal),
+        "confidence": torch.where(cells.sure.reshape(-1)[chosen], SURE, UNSURE),
+        "cell": torch.stack([row, column], dim=-1),
+    }
+    if target.store.patch:
+        patch = target.store.patch
+        if cells.fine.numel():
+            rows["patch"] = encode_patch(cells.fine.reshape(-1, patch, patch)[chosen], depth.float())
+        else:
+            rows["patch"] = torch.zeros(len(chosen), patch, patch, dtype=torch.int8, device=chosen.device)
+    if colour is not None:
+        rows["colour"] = _colours(colour, cells.samples, height, width)[chosen]
+    return rows
+
+
+def _colours(colour: Tensor, samples: Tensor, height: int, width: int) -> Tensor:
+    """(h w, 3) mean colours of the cells of an image (H, W, 3), of their known samples where they have any."""
+    sampled = F.interpolate(colour.permute(2, 0, 1)[None].float(), size=samples.shape, mode="area")
+    known = samples.isfinite().float()[None, None]
+    total = F.adaptive_avg_pool2d(sampled * known, (height, width))
+    share = F.adaptive_avg_pool2d(known, (height, width))
+    return (total / share.clamp(min=1e-6))[0].round().reshape(3, -1).T
+
+
+def _count(report: WriteReport, cells: CellDepth, skip: Tensor, new: Tensor, replaced: Tensor, chosen: Tensor) -> None:
+    """Cells by what happened to them."""
+    state = torch.where(skip, 255, cells.state)
+    report.copied = int(skip.sum())
+    report.masked = int((state == MASKED).sum())
+    report.invalid = int((state == INVALID).sum())
+    report.edge = int((state == EDGE).sum())
+    report.explained = int(((state == USABLE) & ~new).sum())
+    report.dropped = int(new.sum()) - len(chosen)
+    report.replaced = int(replaced.reshape(-1)[chosen].sum())
+    report.written = len(chosen) - report.replaced

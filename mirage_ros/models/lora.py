@@ -17,7 +17,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mirage_ros.models.loading import MissingWeightsError, compare_shapes
+from mirage_ros.models.weights_io import MissingWeightsError, compare_shapes
 
 if TYPE_CHECKING:
     from mirage_ros.models.transformer import MirageTransformer

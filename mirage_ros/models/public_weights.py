@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mirage_ros.models.autoencoder import Autoencoder
-from mirage_ros.models.loading import MissingWeightsError, WeightsMismatchError, compare_shapes
 from mirage_ros.models.lora import add_lora, has_lora, remove_lora, set_lora_state
 from mirage_ros.models.wan_names import backbone_name, branch_name, original_name, public_branch_name, strip_wrappers
+from mirage_ros.models.weights_io import MissingWeightsError, WeightsMismatchError, compare_shapes
 
 if TYPE_CHECKING:
     from mirage_ros.models.transformer import MirageTransformer

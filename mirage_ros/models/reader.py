@@ -17,9 +17,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from mirage_ros.geometry import Camera
+from mirage_ros.models.branch_input import fill_smoothly
 from mirage_ros.models.frame_autoencoder import ResidualBlock, channels_last
 from mirage_ros.models.log_depth import reduce
-from mirage_ros.models.memory_input import fill_smoothly
 
 # A cell counts as visible when more than this share of its fine bins is.
 VISIBLE_SHARE = 0.2
@@ -50,7 +50,7 @@ class Splatted(Protocol):
 
 
 class Splat(Protocol):
-    """Projects the pixels of source frames into target grids, such as `mirage_ros.memory.grids.splat`."""
+    """Projects the pixels of source frames into target grids, such as `mirage_ros.memory.frame_grids.splat`."""
 
     def __call__(self, features: Tensor, depth: Tensor, sources: Camera, targets: Camera) -> Splatted:
         """Features (..., S, C, H, W) with depth (..., S, H, W) of sources (..., S), seen by targets (..., T)."""

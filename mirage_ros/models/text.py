@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
-from mirage_ros.models.loading import MissingWeightsError, WeightsMismatchError
+from mirage_ros.models.weights_io import MissingWeightsError, WeightsMismatchError
 
 # Tokens of a prompt in Wan; features beyond the prompt's own are zero.
 TOKENS = 512

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mirage_ros.models.blocks import MirageBlock, cast_parameters, modulate, run_block
-from mirage_ros.models.branch import MemoryBranch
+from mirage_ros.models.memory_branch import MemoryBranch
 from mirage_ros.models.rope import sequence_embedding
 from mirage_ros.models.schedule import TRAIN_TIMESTEPS
 
@@ -69,13 +69,13 @@ class MirageTransformer(nn.Module):
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: object) -> MirageTransformer:
         """Load from a folder or a hub repository; see `loading.load_transformer` for options and errors."""
-        from mirage_ros.models.loading import load_transformer
+        from mirage_ros.models.weights_io import load_transformer
 
         return load_transformer(source, **options)  # type: ignore[arg-type]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Save to subfolders transformer/, branch/ and, with LoRA, lora/; see `loading.save_transformer`."""
-        from mirage_ros.models.loading import save_transformer
+        from mirage_ros.models.weights_io import save_transformer
 
         save_transformer(self, folder)
 

@@ -80,7 +80,7 @@ class WanAutoencoder(Autoencoder):
         Raises:
             MissingWeightsError: not found or incomplete.
         """
-        from mirage_ros.models.loading import load_part
+        from mirage_ros.models.weights_io import load_part
 
         return cls(load_part(AutoencoderKLWan, source, subfolder, dtype, local_files_only), tile)
 

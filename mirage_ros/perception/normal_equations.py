@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, invert, transform
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.latent_memory import LatentMemory
 
 _TUKEY = 4.685
 # Relative difference of depth beyond which a point is another surface.

@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from mirage_ros.geometry import valid_depth
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.entities import Entities, MalformedAnswerError
 from mirage_ros.perception.protocols import DepthEstimate, DynamicFilter, Frames, KeepMask
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.pretrained import PerceptionUnavailableError
 from mirage_ros.perception.protocols import DepthEstimate, DepthEstimator, DynamicFilter, Frames, KeepMask
 

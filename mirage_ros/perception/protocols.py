@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.latent_memory import LatentMemory
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mirage_ros.perception.alignment import MODES, AlignedDepth
-from mirage_ros.perception.geometric import GeometricFilter
+from mirage_ros.perception.ghost_filter import GeometricFilter
 from mirage_ros.perception.given import JointDepth, NoFilter, SensorDepth
+from mirage_ros.perception.mask_filter import MaskSource, SegmentationFilter
 from mirage_ros.perception.memory_depth import MemoryDepth
 from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.pose_refinement import Encode, RefinedCamera, RefineOptions
 from mirage_ros.perception.pretrained import Loading, PerceptionUnavailableError
 from mirage_ros.perception.protocols import DepthEstimator, DynamicFilter
-from mirage_ros.perception.refinement import Encode, RefinedCamera, RefineOptions
-from mirage_ros.perception.segmentation import MaskSource, SegmentationFilter
+from mirage_ros.perception.scale_alignment import MODES, AlignedDepth
 
 DEPTHS: dict[str, str] = {
     "sensor": "depth that was given for every frame",

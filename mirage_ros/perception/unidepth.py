@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.packaged import PackagedNetwork
 from mirage_ros.perception.pretrained import inference_dtype
 from mirage_ros.perception.protocols import DepthEstimate, Frames

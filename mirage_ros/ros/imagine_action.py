@@ -17,14 +17,14 @@ from torch import Tensor
 
 from mirage_ros.action import Imagine
 from mirage_ros.msg import ImaginedTrajectory
-from mirage_ros.ros.commands import draw_seed, padded, rolling
+from mirage_ros.ros.commanding import draw_seed, padded, rolling
 from mirage_ros.ros.conversions import camera_to_info, numpy_to_image, path_to_poses
-from mirage_ros.ros.engine import Engine
-from mirage_ros.ros.frame_ids import FrameIds
 from mirage_ros.ros.futures import awaitable
-from mirage_ros.ros.outputs import Outputs
+from mirage_ros.ros.model_session import Engine
+from mirage_ros.ros.publications import Outputs
 from mirage_ros.ros.requests import Rollout
-from mirage_ros.ros.worker import BusyError, Job, Worker
+from mirage_ros.ros.transforms import FrameIds
+from mirage_ros.ros.work_queue import BusyError, Job, Worker
 from mirage_ros.world.results import Cancelled, ImaginedChunk, Progress
 
 MAX_LABEL = 1000

@@ -12,29 +12,29 @@ import time
 from pathlib import Path as FilePath
 from typing import Any
 
-from mirage_ros.ros.run import run  # isort: skip  (chooses the DDS profile, which must come before rclpy)
+from mirage_ros.ros.executable import run  # isort: skip  (chooses the DDS profile, which must come before rclpy)
 
 import torch
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from mirage_ros.ros.commands import Commands, Options
+from mirage_ros.ros.autosave import Keeper
+from mirage_ros.ros.commanding import Commands, Options
 from mirage_ros.ros.conversions.colours import cv_bridge_converter
-from mirage_ros.ros.engine import Engine
-from mirage_ros.ros.frame_ids import FrameIds, extrinsics
-from mirage_ros.ros.grounding import Grounding
-from mirage_ros.ros.health import Health
 from mirage_ros.ros.imagine_action import Active, ImagineAction, Limits
-from mirage_ros.ros.inputs import Inputs
-from mirage_ros.ros.keeper import Keeper
+from mirage_ros.ros.model_session import Engine
 from mirage_ros.ros.node_parameters import PARAMETERS
-from mirage_ros.ros.outputs import Outputs
+from mirage_ros.ros.observing import Grounding
 from mirage_ros.ros.parameters import declare
+from mirage_ros.ros.publications import Outputs
 from mirage_ros.ros.requests import Settings
-from mirage_ros.ros.rounds import Rounds
 from mirage_ros.ros.services import Services
+from mirage_ros.ros.status import Health
+from mirage_ros.ros.subscriptions import Inputs
+from mirage_ros.ros.timers import Rounds
 from mirage_ros.ros.topics import topic
-from mirage_ros.ros.worker import Worker
+from mirage_ros.ros.transforms import FrameIds, extrinsics
+from mirage_ros.ros.work_queue import Worker
 
 # Seconds that the worker may take to end, and after an interrupt: loading a model cannot be stopped half-way.
 CLOSE_TIMEOUT, INTERRUPTED_TIMEOUT = 60.0, 2.0

@@ -9,7 +9,7 @@ from torch import nn
 
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.world.parts import Parts
+from mirage_ros.world.networks import Parts
 
 
 class Pauses:

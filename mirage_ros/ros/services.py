@@ -9,11 +9,11 @@ from typing import Any
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
-from mirage_ros.ros.engine import Engine
 from mirage_ros.ros.files_below import path_below
 from mirage_ros.ros.futures import awaitable
+from mirage_ros.ros.model_session import Engine
 from mirage_ros.ros.topics import SERVICES
-from mirage_ros.ros.worker import Worker
+from mirage_ros.ros.work_queue import Worker
 
 MAX_PROMPT = 4000
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 
-from mirage_ros.ros.run import run  # isort: skip  (chooses the DDS profile, which must come before rclpy)
+from mirage_ros.ros.executable import run  # isort: skip  (chooses the DDS profile, which must come before rclpy)
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, Twist

@@ -12,8 +12,8 @@ from numpy.random import Generator
 from mirage_ros.sim import textures
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.placement import Footprint
-from mirage_ros.sim.shell import jitter
 from mirage_ros.sim.textures import Colour
+from mirage_ros.sim.walls_and_windows import jitter
 
 WOODS: tuple[Colour, ...] = (
     (0.55, 0.38, 0.22),

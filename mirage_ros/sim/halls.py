@@ -10,7 +10,8 @@ from mirage_ros.sim.furniture import pick
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.pictures import panorama
 from mirage_ros.sim.placement import Floor, Footprint
-from mirage_ros.sim.shell import (
+from mirage_ros.sim.textures import Colour
+from mirage_ros.sim.walls_and_windows import (
     Opening,
     Wall,
     close_ceiling,
@@ -23,7 +24,6 @@ from mirage_ros.sim.shell import (
     raise_wall,
     skirting,
 )
-from mirage_ros.sim.textures import Colour
 
 WALLS: tuple[Colour, ...] = ((0.78, 0.8, 0.82), (0.7, 0.74, 0.72), (0.8, 0.77, 0.7), (0.62, 0.66, 0.72))
 ACCENTS: tuple[Colour, ...] = ((0.15, 0.4, 0.5), (0.75, 0.45, 0.15), (0.4, 0.5, 0.2), (0.55, 0.2, 0.25))

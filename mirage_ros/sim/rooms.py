@@ -11,7 +11,8 @@ from mirage_ros.sim import furniture, textures
 from mirage_ros.sim.furniture import WOODS, pick
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.placement import Floor, Footprint
-from mirage_ros.sim.shell import (
+from mirage_ros.sim.textures import Colour
+from mirage_ros.sim.walls_and_windows import (
     close_ceiling,
     four_walls,
     hang_door,
@@ -21,7 +22,6 @@ from mirage_ros.sim.shell import (
     raise_wall,
     skirting,
 )
-from mirage_ros.sim.textures import Colour
 
 WALLS: tuple[Colour, ...] = (
     (0.82, 0.79, 0.72),

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from mirage_ros.models.frame_autoencoder import STRIDE, FrameAutoencoder
 from mirage_ros.models.log_depth import FURTHEST, NEAREST
-from mirage_ros.training.cache import ClipCache
-from mirage_ros.training.clips import Clip
+from mirage_ros.recordings.clips import Clip
+from mirage_ros.training.clip_cache import ClipCache
 from mirage_ros.training.correspondence import correspond
 from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss, psnr, sample_cells, shift_latents
 from mirage_ros.training.pictures import as_images, as_pixels

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera, valid_depth
-from mirage_ros.training.clips import Clip
+from mirage_ros.recordings.clips import Clip
 
 # Share of depth within which two views see one surface.
 TOLERANCE = 0.05

@@ -19,14 +19,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mirage_ros.recordings.bags import ROLES, rosbag_frames
+from mirage_ros.recordings.clips import Clip
+from mirage_ros.recordings.walk_readers import READERS, realestate10k_frames
+from mirage_ros.recordings.walks import clips_of
 from mirage_ros.sim.scene import FAMILIES
-from mirage_ros.training.clips import Clip
-from mirage_ros.training.recorded import READERS, realestate10k_frames
+from mirage_ros.sim.splits import SEEDS, Split, scene_seeds
 from mirage_ros.training.render import ClipSettings, render_clip
-from mirage_ros.training.rosbag import ROLES, rosbag_frames
 from mirage_ros.training.shards import MANIFEST, write_shard
-from mirage_ros.training.splits import SEEDS, Split, scene_seeds
-from mirage_ros.training.walks import clips_of
 
 
 def plan(split: Split, scenes: int, first: int, families: list[str], clips_per_shard: int) -> list[tuple[str, ...]]:

@@ -13,17 +13,17 @@ import torch
 
 from mirage_ros.media import contact_sheet, save_png
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder, channels_last
-from mirage_ros.models.loading import has_part, load_part, load_transformer
 from mirage_ros.models.presets import Preset, preset
 from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.models.weights_io import has_part, load_part, load_transformer
 from mirage_ros.resources import weights_directory
 from mirage_ros.training.autoencoder import measure_autoencoder
-from mirage_ros.training.cache import ClipCache
-from mirage_ros.training.hops import measure_hops
-from mirage_ros.training.imagination import measure_imagination
-from mirage_ros.training.latents import LatentCache
+from mirage_ros.training.clip_cache import ClipCache
+from mirage_ros.training.latent_cache import LatentCache
+from mirage_ros.training.measure_chunks import measure_imagination
+from mirage_ros.training.measure_hops import measure_hops
+from mirage_ros.training.measure_recall import measure_recall
 from mirage_ros.training.reader import measure_reader
-from mirage_ros.training.recall import measure_recall
 from mirage_ros.training.stages import StageTask
 from mirage_ros.training.task import Rows
 

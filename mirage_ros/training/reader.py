@@ -15,21 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.geometry import Camera
 from mirage_ros.media import Pixels
-from mirage_ros.memory.grids import splat
-from mirage_ros.memory.patches import resample_depth
-from mirage_ros.memory.rgb import RgbMemory
+from mirage_ros.memory.depth_patches import resample_depth
+from mirage_ros.memory.frame_grids import splat
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
-from mirage_ros.training.clips import STATIC, Clip
+from mirage_ros.recordings.clips import STATIC, Clip
 from mirage_ros.training.correspondence import correspond, shared_by
-from mirage_ros.training.latents import LatentCache
+from mirage_ros.training.latent_cache import LatentCache
 from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss, psnr
-from mirage_ros.training.memories import exact_splat, held_cells, held_only, lifted
 from mirage_ros.training.pictures import as_images, as_pixels
+from mirage_ros.training.sample_memory import exact_splat, held_cells, held_only, lifted
 from mirage_ros.training.task import Rows, Task
 
 

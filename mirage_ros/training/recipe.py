@@ -3,7 +3,7 @@
 `default` makes all parts of the default preset: autoencoder, reader, reader on its own outputs, backbone, branch,
 branch and LoRA, and at last backbone, branch and decoder together: its backbone is no treasure to be left as it is.
 Presets with a published autoencoder have the last phases only. Every finished phase leaves its part in
-FOLDER/model, in the layout that `mirage_ros.models.loading` reads, so that a run can be stopped and resumed anywhere.
+FOLDER/model, in the layout that `models.weights_io` reads, so that a run can be stopped and resumed anywhere.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from mirage_ros.models.autoencoder import Autoencoder
-from mirage_ros.models.branch import MemoryBranch
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder, channels_last
-from mirage_ros.models.loading import load_part, load_transformer
 from mirage_ros.models.lora import has_lora, merge_lora
+from mirage_ros.models.memory_branch import MemoryBranch
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.models.weights_io import load_part, load_transformer
 from mirage_ros.training.autoencoder import AutoencoderSettings, AutoencoderTask, measure_statistics
-from mirage_ros.training.cache import ClipCache
-from mirage_ros.training.latents import LatentCache
+from mirage_ros.training.chunk_samples import StageSettings
+from mirage_ros.training.clip_cache import ClipCache
+from mirage_ros.training.latent_cache import LatentCache
+from mirage_ros.training.latent_windows import LiveLatents, Windows
 from mirage_ros.training.loop import train
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.reader import ReaderSettings, ReaderTask
-from mirage_ros.training.samples import StageSettings
 from mirage_ros.training.stages import Stage, StageTask
 from mirage_ros.training.task import LoopSettings
-from mirage_ros.training.windows import LiveLatents, Windows
 
 DONE, CACHE = "done.json", "cache.txt"
 
@@ -167,7 +167,7 @@ def load_autoencoder(recipe: Recipe) -> Autoencoder:
     Raises:
         FileNotFoundError: there is none.
     """
-    from mirage_ros.models.loading import load_autoencoder as load
+    from mirage_ros.models.weights_io import load_autoencoder as load
 
     folder = recipe.model if (recipe.model / "vae").is_dir() else recipe.source
     if folder is None or not (folder / "vae").is_dir():

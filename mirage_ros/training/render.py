@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mirage_ros.recordings.clips import Clip
 from mirage_ros.sim.paths import is_blank, plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import FAMILIES, Scene, build_scene
-from mirage_ros.training.clips import Clip
 
 # Drawn walks that are tried before a scene is given up.
 ATTEMPTS = 6

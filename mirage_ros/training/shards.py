@@ -18,7 +18,7 @@ import torch
 import webdataset
 
 from mirage_ros.geometry import Camera
-from mirage_ros.training.clips import Clip
+from mirage_ros.recordings.clips import Clip
 
 MANIFEST = "manifest.json"
 # Metres that 16 bits of millimetres hold.

@@ -18,24 +18,24 @@ from torch import Tensor, nn
 from mirage_ros.geometry import Camera
 from mirage_ros.models import log_depth
 from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.branch_input import pack_frames
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.models.loading import save_part, save_transformer
 from mirage_ros.models.lora import add_lora, has_lora
-from mirage_ros.models.memory_input import pack_frames
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import TRAIN_TIMESTEPS, add_noise, clean_estimate, shift_sigmas
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.training.drawing import picture_error, true_losses
+from mirage_ros.models.weights_io import save_part, save_transformer
+from mirage_ros.training.chunk_samples import StageSettings, draw_chunk
+from mirage_ros.training.decoded_loss import picture_error, true_losses
+from mirage_ros.training.latent_windows import Windows
 from mirage_ros.training.losses import masked_mean, square_where_seen
-from mirage_ros.training.memories import forget, measured, read_sources
-from mirage_ros.training.pixel_cache import read_pixels
+from mirage_ros.training.pixel_cache_input import read_pixels
 from mirage_ros.training.prompts import Prompts
-from mirage_ros.training.samples import StageSettings, draw_chunk
+from mirage_ros.training.rollout_memory import OWN_SOURCES, applies, own_memory
+from mirage_ros.training.sample_memory import forget, measured, read_sources
 from mirage_ros.training.task import Rows, Task
-from mirage_ros.training.unrolled import OWN_SOURCES, applies, own_memory
-from mirage_ros.training.windows import Windows
 from mirage_ros.world.reading import Reading, branch_input, has_layout
 
 # Error of normalised latents at which squared and absolute ones count about alike.
@@ -285,7 +285,7 @@ class StageTask(Task):
 
     def validate(self) -> tuple[dict[str, float], Rows]:
         """Imagined frames of held-out scenes; see `measure_imagination`."""
-        from mirage_ros.training.imagination import measure_imagination
+        from mirage_ros.training.measure_chunks import measure_imagination
 
         return measure_imagination(self, self._held_out, self._autoencoder[0])
 

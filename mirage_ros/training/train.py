@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from mirage_ros.models.presets import PRESETS, preset
+from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.recipe import DEFAULT_LOOPS, PHASES, Recipe, run
-from mirage_ros.training.samples import StageSettings
 from mirage_ros.training.task import LoopSettings
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.world.frames import Depth, Image, check_depth, check_image
-from mirage_ros.world.parts import Parts
-from mirage_ros.world.plan import Span, plan_chunks
+from mirage_ros.images import Depth, Image, check_depth, check_image
+from mirage_ros.world.chunk_plan import Span, plan_chunks
+from mirage_ros.world.networks import Parts
 from mirage_ros.world.reading import ReadableMemory
 
 # Share by which the shapes of the first view and of the trajectory's cameras may differ.

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
-from mirage_ros.models.memory_input import fill_views
+from mirage_ros.models.branch_input import fill_views
 from mirage_ros.world.planes import tolerance
 from mirage_ros.world.room import Room
 

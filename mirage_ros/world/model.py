@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.memory.rules import WriteReport
+from mirage_ros.images import Depth, Image, fit_camera, fit_colour, fit_fine_depth
+from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models.presets import Preset
 from mirage_ros.perception.given import JointDepth, NoFilter
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.world import checks, loading
-from mirage_ros.world.colours import LatentColours
-from mirage_ros.world.engine import Engine, Settings
-from mirage_ros.world.frames import Depth, Image, fit_camera, fit_colour, fit_fine_depth
+from mirage_ros.world.chunk_loop import Engine, Settings
+from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.history import History
+from mirage_ros.world.latent_colours import LatentColours
+from mirage_ros.world.networks import MAX_BYTES, Parts, new_memory
 from mirage_ros.world.observing import observe
-from mirage_ros.world.parts import MAX_BYTES, Parts, new_memory
-from mirage_ros.world.plan import Span
 from mirage_ros.world.preview import preview
 from mirage_ros.world.reading import ReadableMemory
 from mirage_ros.world.results import Cancel, ImaginedChunk, OnProgress, Preview

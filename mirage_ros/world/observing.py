@@ -8,15 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, valid_depth
-from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.memory.provenance import OBSERVATION, SourceFrame
-from mirage_ros.memory.rules import WriteReport
-from mirage_ros.models.memory_input import pack_frames
-from mirage_ros.perception.given import JointDepth
-from mirage_ros.perception.pipeline import Perception
-from mirage_ros.perception.protocols import Frames
-from mirage_ros.world.checks import check_memory, check_shape, check_stamp
-from mirage_ros.world.frames import (
+from mirage_ros.images import (
     Depth,
     Image,
     check_depth,
@@ -28,8 +20,16 @@ from mirage_ros.world.frames import (
     fit_fine_depth,
     fit_nearest,
 )
+from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.provenance import OBSERVATION, SourceFrame
+from mirage_ros.memory.write_rules import WriteReport
+from mirage_ros.models.branch_input import pack_frames
+from mirage_ros.perception.given import JointDepth
+from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.protocols import Frames
+from mirage_ros.world.checks import check_memory, check_shape, check_stamp
 from mirage_ros.world.history import History, PastFrame
-from mirage_ros.world.parts import Parts
+from mirage_ros.world.networks import Parts
 
 
 @torch.no_grad()

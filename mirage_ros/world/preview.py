@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
+from mirage_ros.images import enlarge, fit_camera
 from mirage_ros.world.checks import check_cameras, check_memory
-from mirage_ros.world.frames import enlarge, fit_camera
-from mirage_ros.world.parts import Parts
+from mirage_ros.world.networks import Parts
 from mirage_ros.world.reading import ReadableMemory, Reading, read_views
 from mirage_ros.world.results import Preview
 

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.geometry import Camera, valid_depth
-from mirage_ros.memory.grids import splat_in_order
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.frame_grids import splat_in_order
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.readout import Readout
-from mirage_ros.memory.rgb import RgbMemory
 from mirage_ros.models import log_depth
-from mirage_ros.models.memory_input import assemble, pack_filled, pluecker_rays
+from mirage_ros.models.branch_input import assemble, pack_filled, pluecker_rays
 from mirage_ros.models.presets import Preset
 from mirage_ros.world.layout import continue_planes
 from mirage_ros.world.room import Room, room_of

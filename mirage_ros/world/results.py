@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.rules import WriteReport
+from mirage_ros.memory.write_rules import WriteReport
 
 STAGES = ("read", "denoise", "decode", "perceive", "write")
 

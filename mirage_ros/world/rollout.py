@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, valid_depth
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.images import enlarge
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.provenance import IMAGINATION, SourceFrame
-from mirage_ros.memory.rules import WriteReport
+from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models import log_depth
-from mirage_ros.models.memory_input import pack_frames
+from mirage_ros.models.branch_input import pack_frames
 from mirage_ros.perception.pipeline import Perceived, Perception
 from mirage_ros.perception.protocols import Frames
+from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions
-from mirage_ros.world.frames import enlarge
 from mirage_ros.world.history import History, PastFrame
-from mirage_ros.world.plan import Span
 from mirage_ros.world.reading import Reading, branch_input, has_layout, read_views
 from mirage_ros.world.results import STAGES, ImaginedChunk
 
 if TYPE_CHECKING:
-    from mirage_ros.world.parts import Parts
+    from mirage_ros.world.networks import Parts
 
 # Two cameras are the same within a millimetre and a milliradian, and a hundredth of a cell.
 SAME_POSE, SAME_CELL = 1e-3, 1e-2

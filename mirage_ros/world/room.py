@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera, valid_depth
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.world.planes import SAME_NORMAL, SUPPORTING_SHARE, Plane, supporting_planes, surface_of, tolerance
 
 # Observed frames from which the room is looked at, the nearest ones; as many as training samples have.

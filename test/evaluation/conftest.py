@@ -7,7 +7,7 @@ import torch
 from mirage_ros.evaluation.__main__ import Options, protocol_of
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import pinhole
-from mirage_ros.training.clips import Clip
+from mirage_ros.recordings.clips import Clip
 from mirage_ros.world.model import WorldModel
 
 SIZE = (32, 48)

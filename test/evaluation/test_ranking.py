@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from mirage_ros.evaluation.decisions import MOVES, Place, decisions, free_moves, goal_score, move, space_score
 from mirage_ros.evaluation.methods import find_methods
+from mirage_ros.evaluation.planner_decisions import MOVES, Place, decisions, free_moves, goal_score, move, space_score
 from mirage_ros.evaluation.ranking import agreement, arrived, episodes, goal_of, rank, reach, table
 from mirage_ros.geometry import body_to_optical, check_pose
 from mirage_ros.sim.paths import collides

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mirage_ros.evaluation import plausibility
+from mirage_ros.evaluation import hidden_regions as plausibility
 from mirage_ros.evaluation.methods import METHODS, find_methods
 from mirage_ros.evaluation.protocols.sim import SimProtocol
 from mirage_ros.evaluation.report import write_report

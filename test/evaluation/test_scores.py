@@ -6,7 +6,7 @@ import pytest
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.evaluation.methods import Outcome, truth
 from mirage_ros.evaluation.scores import BY_CHUNK, by_chunk, chunk_summary, score
-from mirage_ros.training.clips import MOVING, SKY
+from mirage_ros.recordings.clips import MOVING, SKY
 
 
 def answer(case: Case) -> Outcome:

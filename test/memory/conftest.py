@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, pinhole
-from mirage_ros.memory.culling import BLOCK
-from mirage_ros.memory.projection import views_of
+from mirage_ros.memory.zbuffer.culling import BLOCK
+from mirage_ros.memory.zbuffer.projection import views_of
 
 
 @dataclass

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirage_ros.memory.culling import BLOCK
 from mirage_ros.memory.elements import ElementStore
+from mirage_ros.memory.zbuffer.culling import BLOCK
 
 
 def rows(count: int, seed: int = 0, channels: int = 4, scale: float = 1.0) -> dict[str, torch.Tensor]:

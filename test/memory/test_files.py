@@ -11,8 +11,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from mirage_ros.memory import PUBLIC, LatentMemory, MemoryFileError, SourceFrame, atomic, files
-from mirage_ros.memory.patches import resample_depth
+from mirage_ros import atomic_files as atomic
+from mirage_ros.memory import PUBLIC, LatentMemory, MemoryFileError, SourceFrame, files
+from mirage_ros.memory.depth_patches import resample_depth
 
 GRID = (11, 20)
 

@@ -1,215 +1,275 @@
-"""What a new view says of what is there: it adds, confirms, replaces and removes."""
+"""Writing a frame: which cells, where to when there is no room, and what is refused."""
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mirage_ros.geometry import Camera, pinhole
-from mirage_ros.memory import IMAGINATION, LatentMemory, SourceFrame, WriteRules
-from mirage_ros.memory.grids import splat
-from mirage_ros.memory.rules import PATCHED_KNOWN, PATCHED_SHARE
-from mirage_ros.memory.write import _layer
+from mirage_ros.geometry import pinhole
+from mirage_ros.memory import IMAGINATION, LatentMemory, SourceFrame, WriteReport, WriteRules
+from mirage_ros.memory.write_rules import PATCHED_KNOWN, PATCHED_SHARE
 
 GRID = (22, 40)
-# A memory for readers that unfold, which also holds cells that are known in a small part.
-PATCHED = WriteRules(share=PATCHED_SHARE, known=PATCHED_KNOWN)
 
 
-def flat_wall(hole: slice = slice(0)) -> tuple[torch.Tensor, Camera]:
-    """Depth (1, 32, 48) of a wall at 2 m, unknown in some columns, before a camera of 8 x 12 cells."""
-    depth = torch.full((1, 32, 48), 2.0)
-    depth[:, :, hole] = torch.nan
-    return depth, pinhole(32, 48, focal=40.0, cam2world=torch.eye(4, dtype=torch.float64)[None])
+def test_the_cap_holds_through_many_writes_and_eviction_is_said_once(empty_room, walk, caplog):
+    cap = 4 << 20
+    memory = LatentMemory(48, dtype=torch.float16, max_bytes=cap)
+    camera = walk(2, height=88, width=160)
+    depth, latents = empty_room.depth(camera), torch.zeros(2, 48, *GRID)
+    evicted = 0
+    with caplog.at_level(logging.WARNING):
+        for chunk in range(200):
+            # Somewhere new each time.
+            place = camera.at(camera.cam2world.clone())
+            place.cam2world[:, 0, 3] += 100.0 * chunk
+            evicted += memory.write(latents, depth, place).evicted
+            assert memory.nbytes <= cap
+    assert evicted > 50_000
+    assert memory.nbytes > 0.8 * cap
+    assert len([record for record in caplog.records if "full" in record.message]) == 1
+    # The oldest went first.
+    assert min(record.id for record in memory.frames()) > 250
 
 
-@pytest.mark.parametrize("hole", [slice(21, 24), slice(21, 27), slice(21, 31)])
-def test_an_element_that_knows_little_of_its_cell_gives_way_to_one_that_knows_all(hole):
-    memory = LatentMemory(1, dtype=torch.float32, patch=4, rules=PATCHED)
-    (holed, camera), (whole, _) = flat_wall(hole), flat_wall()
-    latents = torch.ones(1, 1, 8, 12)
-    # What has no depth shows in the latents of its cells.
-    mixed = holed.isnan().reshape(8, 4, 12, 4).any(dim=3).any(dim=1)
-    memory.write(torch.where(mixed, -9.0, latents), holed, camera)
-    # The same view says nothing new.
-    assert memory.write(torch.where(mixed, -9.0, latents), holed, camera).added == 0
-    memory.write(latents, whole, camera)
-    assert memory.frame_grids().fine_depth(4).isfinite().any(dim=0).all()
-    assert (memory.read(camera.resized(8, 12)).latents == 1).all()
-    assert len(memory) == 8 * 12
+def test_imagination_is_evicted_first_and_never_displaces_observations(empty_room, walk):
+    camera = walk(1, height=88, width=160)
+    depth, latents = empty_room.depth(camera), torch.zeros(1, 48, *GRID)
+
+    def write(memory, chunk, kind):
+        place = camera.at(camera.cam2world.clone())
+        place.cam2world[:, 0, 3] += 100.0 * chunk
+        return memory.write(latents, depth, place, frame=SourceFrame(kind=kind))
+
+    memory = LatentMemory(48, max_bytes=320 << 10)
+    write(memory, 0, "observation")
+    observed = len(memory)
+    for chunk in range(1, 6):
+        write(memory, chunk, IMAGINATION)
+    assert int((~memory.elements().imagined).sum()) == observed
+    for chunk in range(6, 12):
+        write(memory, chunk, "observation")
+    assert not memory.elements().imagined.any()
+    report = write(memory, 12, IMAGINATION)
+    assert report.dropped > 0
+    assert report.evicted == 0
+    assert report.cells == GRID[0] * GRID[1]
 
 
-@pytest.mark.parametrize("kind", ["imagined", "coarse"])
-def test_what_is_held_stays_behind_a_cell_that_is_known_in_part(kind):
-    memory = LatentMemory(1, dtype=torch.float32, patch=4, rules=PATCHED)
-    holed, camera = flat_wall(slice(21, 27))
-    if kind == "imagined":
-        memory.write(torch.ones(1, 1, 8, 12), flat_wall()[0], camera, frame=SourceFrame(0, kind=IMAGINATION))
-    else:
-        far = camera.at(camera.cam2world.clone())
-        far.cam2world[:, 2, 3] = -2.4
-        memory.write(torch.ones(1, 1, 8, 12), torch.full((1, 32, 48), 4.4), far)
-    memory.write(torch.ones(1, 1, 8, 12), holed, camera)
-    grids = memory.frame_grids()
-    unfolded = grids.latents.repeat_interleave(4, -1).repeat_interleave(4, -2)
-    shown = splat(unfolded, grids.fine_depth(4), grids.camera.resized(32, 48), camera.resized(16, 24)).visible
-    assert (shown == 1).all()
-
-
-def test_seeing_the_same_again_adds_nothing_but_confidence(room, walk):
-    camera = walk(1)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latents": torch.zeros(1, 5, *GRID)}, r"latents: expected float \(T, 6, h, w\), got \(1, 5, 22, 40\)"),
+        ({"latents": torch.full((1, 6, *GRID), torch.nan)}, "latents: expected finite"),
+        ({"latents": torch.zeros(1, 6, 300, 40)}, "latents: expected 1..256 cells"),
+        ({"depth": torch.ones(2, 8, 8)}, r"depth: expected float \(1, H, W\)"),
+        ({"depth": torch.ones(1, 8, 8, dtype=torch.int32)}, "depth: expected float"),
+        ({"camera": pinhole(8, 8, focal=4.0)}, r"camera: expected a batch of 1 like latents, got \(\)"),
+        ({"keep": torch.ones(1, 8, 8)}, "keep: expected bool"),
+        ({"copied": torch.ones(1, 8, 8, dtype=torch.bool)}, "copied: expected bool"),
+        ({"colour": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)}, "colour: expected None"),
+        ({"frame": [SourceFrame(), SourceFrame()]}, "frame: expected 1 source frames"),
+    ],
+)
+def test_what_cannot_be_written_is_named_and_changes_nothing(changes, message):
     memory = LatentMemory(6)
-    first = memory.write(room.latents(camera), room.depth(camera), camera)
-    count = len(memory)
-    before = memory.elements().confidence.mean()
-    again = memory.write(room.latents(camera), room.depth(camera), camera)
-    assert again.added < 0.01 * first.added
-    assert len(memory) - count < 0.01 * count
-    assert again.confirmed > 0.9 * count
-    assert memory.elements().confidence.mean() > before + 0.9
+    arguments = {
+        "latents": torch.zeros(1, 6, *GRID),
+        "depth": torch.ones(1, 88, 160),
+        "camera": pinhole(88, 160, focal=80.0).at(torch.eye(4)[None]),
+    }
+    with pytest.raises(ValueError, match=message):
+        memory.write(**{**arguments, **changes})
+    assert len(memory) == 0
+    assert memory.frames() == []
 
 
-def test_a_finer_view_replaces_a_coarser_one(empty_room, walk):
-    far = walk(1, length=0.0)
-    near = far.at(far.cam2world.clone())
-    near.cam2world[0, 0, 3] += 4.0
-    memory = LatentMemory(6)
-    memory.write(empty_room.latents(far), empty_room.depth(far), far)
-    count = len(memory)
-    report = memory.write(empty_room.latents(near), empty_room.depth(near), near)
-    assert report.replaced > 0.5 * report.added
-    assert report.superseded > 50
-    assert len(memory) == count + report.added - report.superseded - report.removed
-    readout = memory.read(near.resized(*GRID))
-    assert (readout.source == 1).float().mean() > 0.9
-    assert readout.coverage()[0] > 0.98
-    # Looking from afar again finds everything as fine as before, and adds nothing.
-    back = memory.write(empty_room.latents(far), empty_room.depth(far), far)
-    assert back.added < 0.03 * count
+def test_each_cell_is_counted_once(room, walk):
+    camera = walk(4)
+    depth = room.depth(camera)
+    depth[1, :90] = 0
+    keep = torch.ones_like(depth, dtype=torch.bool)
+    keep[2, :, :200] = False
+    copied = torch.zeros(4, *GRID, dtype=torch.bool)
+    copied[3, :5] = True
+    report = LatentMemory(6).write(room.latents(camera), depth, camera, keep, copied=copied)
+    assert report.cells == 4 * GRID[0] * GRID[1]
+    assert report.masked > 200
+    assert report.invalid > 150
+    assert report.copied == 5 * GRID[1]
+    assert report.explained > 700
+    assert sum(report.as_dict()[name] for name in ("written", "replaced")) == report.added
 
 
-def test_what_has_left_is_gone_after_two_views_through_its_place(room, empty_room, walk):
-    camera = walk(1)
-    memory = LatentMemory(6)
-    for _ in range(3):
-        memory.write(room.latents(camera), room.depth(camera), camera)
-    away = []
-    for _ in range(3):
-        memory.write(empty_room.latents(camera), empty_room.depth(camera), camera)
-        truth = empty_room.depth(camera.resized(*GRID))
-        readout = memory.read(camera.resized(*GRID))
-        in_front = (readout.visible[:, 0] > 0) & (readout.depth[:, 0] < 0.85 * truth)
-        away.append(int(in_front.sum()))
-    boxes = (room.depth(camera.resized(*GRID)) < 0.85 * empty_room.depth(camera.resized(*GRID))).sum()
-    assert boxes > 60
-    assert away[0] > 0.5 * boxes
-    assert away[1] == 0
-
-
-def test_confidence_falls_at_the_first_view_through_and_recovers(room, empty_room, walk):
-    camera = walk(1)
-    memory = LatentMemory(6)
-    for _ in range(4):
-        memory.write(room.latents(camera), room.depth(camera), camera)
-    count = len(memory)
-    report = memory.write(empty_room.latents(camera), empty_room.depth(camera), camera)
-    assert report.seen_through > 40
-    doubted = memory.elements().confidence == 1
-    assert doubted.sum() >= report.seen_through - report.removed
-    memory.write(room.latents(camera), room.depth(camera), camera)
-    report = memory.write(empty_room.latents(camera), empty_room.depth(camera), camera)
-    # It was seen again in between, so one more view through it does not remove it.
-    assert report.removed < 0.1 * report.seen_through
-    assert len(memory) > count
-
-
-def test_imagination_neither_removes_nor_replaces_what_was_observed(room, empty_room, walk):
+def test_copied_cells_are_left_alone(room, empty_room, walk):
     camera = walk(1)
     memory = LatentMemory(6)
     memory.write(room.latents(camera), room.depth(camera), camera)
     before = memory.elements()
+    everything = torch.ones(1, *GRID, dtype=torch.bool)
     for _ in range(3):
-        report = memory.write(
-            empty_room.latents(camera), empty_room.depth(camera), camera, frame=SourceFrame(kind=IMAGINATION)
-        )
-        assert report.removed == report.superseded == report.seen_through == 0 or report.removed <= len(memory) - len(
-            before.size
-        )
+        report = memory.write(empty_room.latents(camera) * 5, empty_room.depth(camera), camera, copied=everything)
+        assert report == WriteReport(copied=GRID[0] * GRID[1])
     after = memory.elements()
-    assert torch.equal(after.positions[: len(before.size)], before.positions)
-    assert torch.equal(after.confidence[: len(before.size)], before.confidence)
-    assert after.imagined[len(before.size) :].all()
+    assert torch.equal(before.features, after.features)
+    assert torch.equal(before.confidence, after.confidence)
 
 
-def test_an_observation_takes_the_place_of_imagination(empty_room, walk):
+def test_masked_things_are_not_remembered(room, empty_room, walk):
+    camera = walk(1)
+    depth = room.depth(camera)
+    keep = depth > 0.95 * empty_room.depth(camera)
+    memory = LatentMemory(6)
+    memory.write(room.latents(camera), depth, camera, keep)
+    readout = memory.read(camera.resized(*GRID))
+    truth = empty_room.depth(camera.resized(*GRID))
+    assert (readout.depth[:, 0] > 0.9 * truth)[readout.visible[:, 0] > 0].all()
+
+
+def test_a_ring_of_context_is_written_around_what_is_new(room, walk):
+    camera = walk(9, length=1.0)
+    sizes = []
+    for context in (0, 1):
+        memory = LatentMemory(6, rules=WriteRules(context=context))
+        memory.write(room.latents(camera), room.depth(camera), camera)
+        sizes.append(len(memory))
+    assert sizes[1] > 1.2 * sizes[0]
+
+
+def test_context_does_not_pile_up_where_two_frames_disagree_for_ever(room, empty_room, walk):
+    # One sees boxes and the other does not: what they disagree about is written anew at each visit.
+    camera = walk(1)
+    memory, sizes = LatentMemory(6, rules=WriteRules(context=2)), []
+    for _ in range(12):
+        for scene in (room, empty_room):
+            memory.write(scene.latents(camera), scene.depth(camera), camera)
+        sizes.append(len(memory))
+    assert sizes[0] < sizes[-1] < 1.5 * sizes[0]
+    assert len(set(sizes[4:])) == 1
+    # What both say stays.
+    readout, (full, empty) = (
+        memory.read(camera.resized(*GRID)),
+        (s.depth(camera.resized(*GRID)) for s in (room, empty_room)),
+    )
+    agreed = (full / empty - 1).abs() < 1e-3
+    assert (readout.visible[:, 0] > 0)[agreed].float().mean() > 0.98
+    assert ((readout.depth[:, 0] / empty - 1).abs() < 0.1)[agreed].float().mean() > 0.9
+
+
+def test_imagined_context_takes_nothing_from_what_was_observed(room, walk):
+    camera = walk(2, length=0.3, turn=0.2)
+    memory = LatentMemory(6, rules=WriteRules(context=2))
+    for _ in range(4):
+        memory.write(room.latents(camera), room.depth(camera), camera)
+    observed = sum(frame.elements for frame in memory.frames())
+    for _ in range(4):
+        views = walk(2, length=0.6, turn=0.6)
+        imagined = [SourceFrame(kind=IMAGINATION)] * 2
+        memory.write(room.latents(views), room.depth(views), views, frame=imagined)
+    assert sum(frame.elements for frame in memory.frames() if frame.kind != IMAGINATION) == observed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latents": None}, "latents: expected a tensor, got NoneType"),
+        ({"keep": [True]}, "keep: expected a tensor or None, got list"),
+        ({"camera": torch.eye(4)}, "camera: expected Camera, got Tensor"),
+        ({"frame": [3]}, "frame: expected SourceFrame, one or a sequence of them, got int"),
+    ],
+)
+def test_what_is_of_another_kind_is_named(empty_room, walk, changes, message):
+    camera = walk(1)
+    arguments = {"latents": torch.zeros(1, 6, *GRID), "depth": empty_room.depth(camera), "camera": camera}
+    memory = LatentMemory(6)
+    with pytest.raises(TypeError, match=message):
+        memory.write(**{**arguments, **changes})
+    assert len(memory) == 0
+
+
+def test_numbers_that_would_overflow_are_refused(walk):
+    camera, depth = walk(1).to(dtype=torch.float64), torch.full((1, 88, 160), 2.0)
+    memory = LatentMemory(6, dtype=torch.int8)
+    # Finite in float64, not as a feature.
+    with pytest.raises(ValueError, match=r"latents: expected finite values of magnitudes below 1e\+38"):
+        memory.write(torch.full((1, 6, *GRID), 1e300, dtype=torch.float64), depth, camera)
+    camera.cam2world[0, 0, 3] = 1e13
+    with pytest.raises(ValueError, match=r"camera: expected within 1e\+12 m of the origin"):
+        memory.write(torch.zeros(1, 6, *GRID), depth, camera)
+    assert len(memory) == 0
+
+
+def test_no_frames_change_nothing(walk):
+    memory = LatentMemory(6)
+    report = memory.write(torch.zeros(0, 6, *GRID), torch.zeros(0, 88, 160), walk(1)[:0])
+    assert report == WriteReport()
+    assert memory.read(walk(1)[:0].resized(*GRID)).latents.shape == (0, 6, *GRID)
+
+
+@pytest.mark.parametrize("metres", [1e-6, 1e4, 1e8, 3e38])
+def test_any_depth_gives_a_memory_that_can_be_saved(walk, tmp_path, metres):
     camera = walk(1)
     memory = LatentMemory(6)
-    latents = empty_room.latents(camera)
-    memory.write(latents, empty_room.depth(camera), camera, frame=SourceFrame(kind=IMAGINATION))
-    report = memory.write(latents + 1, empty_room.depth(camera), camera)
-    assert report.replaced > 0.95 * GRID[0] * GRID[1]
-    assert memory.elements().imagined.float().mean() < 0.02
+    report = memory.write(torch.ones(1, 6, *GRID), torch.full((1, 88, 160), metres), camera)
+    cells = GRID[0] * GRID[1]
+    # A cell 1e8 m away is too large for float16.
+    assert (report.written, report.invalid) == ((cells, 0) if metres < 1e6 else (0, cells))
     readout = memory.read(camera.resized(*GRID))
-    assert (readout.latents - latents - 1).abs().median() < 1e-2
+    assert readout.log_scale.abs().max() < 1e-3
+    memory.save(tmp_path / "memory")
+    assert len(LatentMemory.load(tmp_path / "memory")) == len(memory)
 
 
-def test_what_agrees_within_a_wide_tolerance_is_not_seen_through(room, walk):
-    camera = walk(1)
-    memory = LatentMemory(6, rules=WriteRules(tolerance=0.3, free_space=0.05))
-    memory.write(room.latents(camera), room.depth(camera), camera)
-    before = memory.elements().confidence
-    # Further by more than the free space, but within the tolerance.
-    report = memory.write(room.latents(camera), room.depth(camera) * 1.15, camera)
-    assert report.confirmed > 0.9 * len(before)
-    assert report.seen_through < 0.01 * report.confirmed
+def test_imagination_takes_no_frame_of_observations_when_all_are_taken(empty_room, walk):
+    camera = walk(1, height=88, width=160)
+    depth, latents = empty_room.depth(camera), torch.zeros(1, 4, *GRID)
+    keep = torch.zeros(1, 88, 160, dtype=torch.bool)
+    keep[:, :8, :8] = True
+    memory = LatentMemory(4, max_bytes=120_000)
+
+    def write(chunk, kind):
+        place = camera.at(camera.cam2world.clone())
+        place.cam2world[:, 0, 3] += 100.0 * chunk
+        return memory.write(latents, depth, place, keep, frame=SourceFrame(id=chunk, kind=kind))
+
+    chunk = 0
+    # Few elements a frame: the table of frames is full long before the elements' room.
+    while (report := write(chunk, "observation")).evicted == 0:
+        chunk += 1
+    held = [record.id for record in memory.frames()]
+    assert held == list(range(1, chunk + 1))
+    report = write(chunk + 1, IMAGINATION)
+    assert (report.added, report.evicted) == (0, 0)
+    assert report.dropped > 0
+    assert report.cells == GRID[0] * GRID[1]
+    assert [record.id for record in memory.frames()] == held
 
 
-def test_what_is_too_far_to_measure_clears_what_stood_before_it():
-    near, camera = flat_wall()
-    sky = torch.full_like(near, torch.inf)
-    sky[:, :, 24:] = 2.0
-    memory = LatentMemory(1, dtype=torch.float32, patch=4, rules=PATCHED)
-    memory.write(torch.zeros(1, 1, 8, 12), near, camera)
-    for _ in range(2):
-        # Imagination's sky is no evidence, and what is unknown says nothing.
-        memory.write(torch.zeros(1, 1, 8, 12), sky, camera, frame=SourceFrame(kind=IMAGINATION))
-        memory.write(torch.zeros(1, 1, 8, 12), torch.where(sky.isinf(), torch.nan, sky), camera)
-        assert len(memory) == 96
-    first = memory.write(torch.zeros(1, 1, 8, 12), sky, camera)
-    assert first.seen_through > 0
-    assert first.removed == 0
-    second = memory.write(torch.zeros(1, 1, 8, 12), sky, camera)
-    assert second.removed == first.seen_through
-    columns = memory.elements().cell[:, 1]
-    # Beside the edge a cell may yet be the wall's.
-    assert columns.min() >= 5
-    assert (columns >= 6).sum() == 48
+def test_a_cell_of_two_surfaces_is_kept_where_patches_tell_them_apart():
+    camera = pinhole(32, 48, focal=40.0, cam2world=torch.eye(4)[None])
+    depth = torch.full((1, 32, 48), 4.0)
+    # Two of four pixels of the cells in column 5 belong to what is nearer.
+    depth[..., :22] = 2.0
+    latents = torch.zeros(1, 6, 8, 12)
+    whole = LatentMemory(6, patch=4)
+    assert whole.write(latents, depth, camera).edge == 8
+    kept = LatentMemory(6, patch=4, rules=WriteRules(share=PATCHED_SHARE))
+    report = kept.write(latents, depth, camera)
+    assert report.edge == 0
+    assert report.written == 8 * 12
+    assert torch.allclose(kept.frame_grids().fine_depth(4), depth, rtol=1e-2)
+    # Its whole token is doubtful all the same.
+    grids = kept.frame_grids()
+    assert (kept.elements().confidence[grids.index[0, :, 5]] < kept.elements().confidence[grids.index[0, :, 4]]).all()
 
 
-def test_what_is_kept_out_clears_nothing():
-    near, camera = flat_wall()
-    memory = LatentMemory(1, dtype=torch.float32, patch=4, rules=PATCHED)
-    memory.write(torch.zeros(1, 1, 8, 12), near, camera)
-    for _ in range(3):
-        memory.write(torch.zeros(1, 1, 8, 12), near + torch.inf, camera, torch.zeros(1, 32, 48, dtype=torch.bool))
-    assert len(memory) == 96
-
-
-def test_a_bar_before_the_sky_is_not_taken_for_sky():
-    # A bar of one pixel in four: the centre of its cells is sky.
-    depth, camera = flat_wall()
-    depth = torch.full_like(depth, torch.inf)
-    depth[:, :, ::4] = 2.0
-    memory = LatentMemory(1, dtype=torch.float32, patch=4, rules=PATCHED)
-    for _ in range(4):
-        memory.write(torch.zeros(1, 1, 8, 12), depth, camera)
-        assert len(memory) == 96
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=20))
-def test_layers_count_older_frames_of_the_same_cell(pairs):
-    cells, sequence = torch.tensor([*pairs], dtype=torch.int64).reshape(-1, 2).T
-    expected = [len({s for c, s in pairs if c == cell and s < age}) for cell, age in pairs]
-    assert _layer(cells, sequence).tolist() == expected
+def test_the_colour_of_an_element_is_that_of_what_it_stands_for():
+    camera = pinhole(32, 48, focal=40.0, cam2world=torch.eye(4)[None])
+    depth, colour = torch.full((1, 32, 48), torch.nan), torch.full((1, 32, 48, 3), 255, dtype=torch.uint8)
+    # A dark bar before a white sky.
+    depth[..., 20], colour[..., 20, :] = 1.5, 10
+    memory = LatentMemory(6, patch=4, colour=True, rules=WriteRules(known=PATCHED_KNOWN))
+    assert memory.write(torch.zeros(1, 6, 8, 12), depth, camera, colour=colour).written == 8
+    assert (memory.cloud().colours == 10).all()

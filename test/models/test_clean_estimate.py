@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mirage_ros.models.branch import MemoryBranch
-from mirage_ros.models.memory_input import fill_smoothly, layout_channels, readout_channels
+from mirage_ros.models.branch_input import fill_smoothly, layout_channels, readout_channels
+from mirage_ros.models.memory_branch import MemoryBranch
 from mirage_ros.models.presets import DEFAULT
 from mirage_ros.models.schedule import clean_estimate
 from mirage_ros.models.transformer import MirageTransformer

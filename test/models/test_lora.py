@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mirage_ros.models.loading import MissingWeightsError, WeightsMismatchError
 from mirage_ros.models.lora import (
     add_lora,
     has_lora,
@@ -22,6 +21,7 @@ from mirage_ros.models.lora import (
     unmerge_lora,
 )
 from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.models.weights_io import MissingWeightsError, WeightsMismatchError
 
 Build = Callable[..., MirageTransformer]
 

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mirage_ros.models.loading import MissingWeightsError, WeightsMismatchError
 from mirage_ros.models.lora import has_lora, lora_parameters
 from mirage_ros.models.presets import TEST
 from mirage_ros.models.public_weights import OnesLatents, import_backbone, import_branch, import_lora
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.wan_names import backbone_name, original_name
+from mirage_ros.models.weights_io import MissingWeightsError, WeightsMismatchError
 
 Build = Callable[..., MirageTransformer]
 WIDTH, FFN, BLOCKS, CHANNELS = 32, 48, 3, 6

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, pinhole
-from mirage_ros.memory.grids import splat
+from mirage_ros.memory.frame_grids import splat
 from mirage_ros.models.log_depth import reduce
 from mirage_ros.models.reader import UnfoldReader
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import UMT5EncoderModel
 
-from mirage_ros.models.loading import MissingWeightsError
 from mirage_ros.models.text import TextEncoder, clean, no_text
+from mirage_ros.models.weights_io import MissingWeightsError
 
 
 def load(text_folder: Path, tokens: int = 12) -> TextEncoder:

@@ -9,7 +9,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 
-from mirage_ros.models.branch import MemoryBranch
+from mirage_ros.models.memory_branch import MemoryBranch
 from mirage_ros.models.presets import TEST, preset
 from mirage_ros.models.transformer import MirageTransformer
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mirage_ros.bench.perception_clips import TrueClip
-from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.entities import (
     MAX_ENTITIES,
     Entities,
@@ -23,7 +23,7 @@ from mirage_ros.perception.entities import (
     parse_entities,
     patchify,
 )
-from mirage_ros.perception.geometric import GeometricFilter
+from mirage_ros.perception.ghost_filter import GeometricFilter
 from mirage_ros.perception.open_vocabulary import FixedEntities, OpenVocabularyFilter
 from mirage_ros.perception.pretrained import Loading, MissingWeightsError
 from mirage_ros.perception.protocols import DepthEstimate, Frames

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from mirage_ros.bench.perception_clips import TrueClip
-from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.perception.alignment import AlignedDepth
-from mirage_ros.perception.geometric import GeometricFilter
+from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.perception.ghost_filter import GeometricFilter
 from mirage_ros.perception.given import JointDepth, SensorDepth
 from mirage_ros.perception.memory_depth import MemoryDepth
 from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.pose_refinement import RefinedCamera
 from mirage_ros.perception.pretrained import MissingExtraError, MissingWeightsError
 from mirage_ros.perception.protocols import DepthEstimate, Frames, KeepMask
-from mirage_ros.perception.refinement import RefinedCamera
 from mirage_ros.perception.registry import DEPTHS, FILTERS, make_perception
+from mirage_ros.perception.scale_alignment import AlignedDepth
 
 
 def test_unknown_names_list_the_choices() -> None:

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mirage_ros.geometry import pinhole
-from mirage_ros.ros.commands import rolling
-from mirage_ros.ros.engine import Engine
+from mirage_ros.ros.commanding import rolling
+from mirage_ros.ros.model_session import Engine
 from mirage_ros.ros.requests import Observation, Rollout, Settings
-from mirage_ros.ros.worker import Worker
+from mirage_ros.ros.work_queue import Worker
 from mirage_ros.trajectory import dolly
 
 START = torch.eye(4, dtype=torch.float64)

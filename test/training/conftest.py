@@ -13,10 +13,10 @@ import torch
 from mirage_ros.geometry import pinhole
 from mirage_ros.models.presets import DEFAULT, Preset
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.training.cache import ClipCache
-from mirage_ros.training.clips import MOVING, SKY, STATIC, Clip
-from mirage_ros.training.latents import LatentCache
-from mirage_ros.training.samples import StageSettings
+from mirage_ros.recordings.clips import MOVING, SKY, STATIC, Clip
+from mirage_ros.training.chunk_samples import StageSettings
+from mirage_ros.training.clip_cache import ClipCache
+from mirage_ros.training.latent_cache import LatentCache
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.stages import StageTask
 

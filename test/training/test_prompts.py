@@ -9,7 +9,7 @@ import torch
 
 from mirage_ros.models.presets import TEST
 from mirage_ros.models.text import TextEncoder
-from mirage_ros.training.cache import ClipCache
+from mirage_ros.training.clip_cache import ClipCache
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.shards import read_clips, write_shard
 

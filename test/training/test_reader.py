@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from mirage_ros.memory.grids import splat
+from mirage_ros.memory.frame_grids import splat
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.models.loading import load_part
-from mirage_ros.training.hops import measure_hops
-from mirage_ros.training.latents import LatentCache, cell_depth
-from mirage_ros.training.memories import exact_splat, token_depth
+from mirage_ros.models.weights_io import load_part
+from mirage_ros.training.latent_cache import LatentCache, cell_depth
+from mirage_ros.training.measure_hops import measure_hops
 from mirage_ros.training.reader import ReaderSettings, ReaderTask, measure_reader, noisy_depth
+from mirage_ros.training.sample_memory import exact_splat, token_depth
 
 
 @pytest.fixture

@@ -12,19 +12,19 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from safetensors.torch import load_file
 
-from mirage_ros.models.loading import load_autoencoder, load_part, load_transformer
 from mirage_ros.models.presets import DEFAULT, TEST
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.models.weights_io import load_autoencoder, load_part, load_transformer
 from mirage_ros.training.autoencoder import AutoencoderSettings
+from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.export import export
+from mirage_ros.training.latent_windows import LiveLatents
 from mirage_ros.training.measure import measure
 from mirage_ros.training.reader import ReaderSettings
 from mirage_ros.training.recipe import PHASES, Recipe, load_reader, run, windows
-from mirage_ros.training.samples import StageSettings
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.task import LoopSettings
-from mirage_ros.training.windows import LiveLatents
 
 LOOP = LoopSettings(steps=2, batch=2, precision="no")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mirage_ros.training.cache import ClipCache
+from mirage_ros.training.clip_cache import ClipCache
 from mirage_ros.training.shards import decode_clip, encode_clip, read_clips, shard_paths, write_shard
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from mirage_ros.models.loading import load_autoencoder, load_part, load_transformer
 from mirage_ros.models.presets import DEFAULT
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.transformer import MirageTransformer, parameter_count
+from mirage_ros.models.weights_io import load_autoencoder, load_part, load_transformer
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "default"
 

@@ -14,15 +14,15 @@ from mirage_ros.models.lora import has_lora
 from mirage_ros.models.presets import DEFAULT, TEST, WAN22
 from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.training.cache import ClipCache
-from mirage_ros.training.drawing import picture_error, true_losses
-from mirage_ros.training.imagination import imagine_chunk, measure_imagination
+from mirage_ros.training.chunk_samples import StageSettings, chunk_sample
+from mirage_ros.training.clip_cache import ClipCache
+from mirage_ros.training.decoded_loss import picture_error, true_losses
+from mirage_ros.training.latent_windows import LiveLatents
+from mirage_ros.training.measure_chunks import imagine_chunk, measure_imagination
 from mirage_ros.training.prompts import Prompts
-from mirage_ros.training.samples import StageSettings, chunk_sample
+from mirage_ros.training.rollout_memory import OWN_SOURCES, own_memory
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.stages import StageTask
-from mirage_ros.training.unrolled import OWN_SOURCES, own_memory
-from mirage_ros.training.windows import LiveLatents
 
 
 def batch_of(task, count: int = 2, shared: int = 0) -> dict[str, torch.Tensor]:

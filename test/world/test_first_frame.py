@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mirage_ros.memory.rgb import RgbMemory
+from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.models.log_depth import SKY_DEPTH, unpack
 
 SIZE = (32, 48)

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.geometry import Camera
 from mirage_ros.memory import IMAGINATION, SourceFrame
-from mirage_ros.memory.rgb import RgbMemory
-from mirage_ros.models.memory_input import input_channels
+from mirage_ros.models.branch_input import input_channels
 from mirage_ros.world.reading import Reading, branch_input, read_views
 
 

@@ -10,11 +10,11 @@ import torch
 
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
+from mirage_ros.images import fit_camera, fit_colour, fit_nearest
 from mirage_ros.media import read_picture
-from mirage_ros.recordings.rgbd import RgbdFolder
-from mirage_ros.recordings.trajectories import read_trajectory
-from mirage_ros.training.clips import Clip
-from mirage_ros.world.frames import fit_camera, fit_colour, fit_nearest
+from mirage_ros.recordings.clips import Clip
+from mirage_ros.recordings.rgbd_folder import RgbdFolder
+from mirage_ros.recordings.trajectory_files import read_trajectory
 
 # Frames of a case and frames of the recording between them.
 RGBD_FRAMES, RGBD_EVERY = 17, 1

@@ -1,7 +1,7 @@
 """Held-out simulated scenes: short walks, walks that return to their start, and long ones.
 
-The lists are frozen in sim.json: family, seed, moving things, seed and style of the path, metres between poses. The
-scenes are never trained on (`mirage_ros.training.splits`).
+The lists are frozen in frozen_walks.json: family, seed, moving things, seed and style of the path, metres between
+poses. The scenes are never trained on (`mirage_ros.sim.splits`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from mirage_ros.evaluation.cases import Case
+from mirage_ros.recordings.clips import Clip
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
-from mirage_ros.training.clips import Clip
 
-LISTS = Path(__file__).with_name("sim.json")
+LISTS = Path(__file__).with_name("frozen_walks.json")
 FPS = 10.0
 
 

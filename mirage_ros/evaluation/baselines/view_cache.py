@@ -1,0 +1,234 @@
+"""A view cache to compare with: surfels that remember which past views saw them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mirage_ros.evaluation.baselines.point_store import PointStore
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.cell_depth import EDGE, INVALID, MASKED, USABLE, depth_to_cells
+from mirage_ros.memory.read import read_elements
+from mirage_ros.memory.readout import Readout
+from mirage_ros.memory.write_judgement import tile_order
+from mirage_ros.memory.write_rules import WriteReport
+from mirage_ros.memory.zbuffer.reference import TOLERANCE
+
+# Views that one surfel remembers; the oldest is forgotten for a newer one.
+_VIEWS = 8
+# A surfel lists views in 16 bits, as their names plus one.
+_NAMES = 2**15 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A stored view.
+
+    Attributes:
+        latents: (C, h, w) as stored.
+        depth: (h, w) float16 metres, NaN where the cell was not usable.
+        camera: at latent resolution.
+    """
+
+    latents: Tensor
+    depth: Tensor
+    camera: Camera
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of latents, depth and camera."""
+        return self.latents.nbytes + self.depth.nbytes + self.camera.intrinsics.nbytes + self.camera.cam2world.nbytes
+
+
+class ViewMemory:
+    """Whole past views, found again through a surfel map, with the write and read contract of `LatentMemory`.
+
+    This is how VMem conditions a model: surfels vote for the views that saw what the target sees, and the best views
+    are handed over whole. So that the same model can be conditioned, `read` projects the cells of these views into the
+    target by the latent memory's own z-buffer; `retrieve` gives the views themselves.
+
+    A view holds its latents and its depth on the latent grid (float16 each); a surfel 14 bytes and 2 for each of 8
+    views. At `max_bytes` the oldest views go, and the oldest surfels where they need the room.
+
+    Attributes:
+        first_camera: of the first view that was written, None before.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float16,
+        max_bytes: int = 512 << 20,
+        *,
+        views: int = 4,
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        """An empty cache.
+
+        Args:
+            channels: of the latents.
+            device: where everything is.
+            dtype: of the stored latents.
+            max_bytes: cap on views and surfels.
+            views: how many views a read uses.
+            tolerance: share of depth within which two depths are one surface.
+
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        if channels < 1 or views < 1:
+            raise ValueError(f"channels, views: expected from 1, got {channels} and {views}")
+        self.channels, self.dtype, self.max_bytes = channels, dtype, max_bytes
+        self.views, self.tolerance = views, tolerance
+        self.device = torch.device(device)
+        self._views: dict[int, View] = {}
+        self._next = 0
+        self._surfels = self._new_surfels()
+        self.first_camera: Camera | None = None
+
+    def _new_surfels(self) -> PointStore:
+        return PointStore({"seen": ((_VIEWS,), torch.int16)}, self.device)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the views and of the surfels' buffers."""
+        return sum(view.nbytes for view in self._views.values()) + self._surfels.nbytes
+
+    @torch.no_grad()
+    def write(self, latents: Tensor, depth: Tensor, camera: Camera, keep: Tensor | None = None) -> WriteReport:
+        """Store views.
+
+        Args:
+            latents: (T, C, h, w).
+            depth: (T, H, W) metres.
+            camera: T cameras of any resolution.
+            keep: (T, H, W) bool, false on what must not be remembered: it casts no votes and is not projected.
+
+        Returns:
+            counts of cells: `written` made new surfels, `explained` joined old ones.
+
+        Raises:
+            ValueError: shapes differ; names the argument.
+        """
+        if latents.ndim != 4 or latents.shape[1] != self.channels:
+            raise ValueError(f"latents: expected (T, {self.channels}, h, w), got {tuple(latents.shape)}")
+        if depth.ndim != 3 or len(depth) != len(latents) or camera.batch_shape != depth.shape[:1]:
+            raise ValueError(f"depth: expected {len(latents)} images (T, H, W) and cameras, got {tuple(depth.shape)}")
+        report = WriteReport()
+        if self.first_camera is None and len(latents):
+            self.first_camera = camera[0]
+        for t in range(len(latents)):
+            report += self._write_view(latents[t], depth[t], camera[t], None if keep is None else keep[t])
+        return report
+
+    def _write_view(self, latents: Tensor, depth: Tensor, camera: Camera, keep: Tensor | None) -> WriteReport:
+        height, width = latents.shape[1:]
+        cells = depth_to_cells(depth, keep, height, width)
+        own = camera.resized(height, width)
+        usable = cells.state == USABLE
+        index, seen = self._surfels.winners(own, tolerance=self.tolerance)
+        known = usable & (seen[0] > 0) & ((seen[0] / cells.depth - 1).abs() <= self.tolerance)
+        name = self._next % _NAMES
+        self._next += 1
+        self._surfels.own()
+        order = tile_order(height, width, depth.device)
+        new = order[(usable & ~known).reshape(-1)[order]]
+        view = View(latents.to(self.dtype).clone(), torch.where(usable, cells.depth, torch.nan).half(), own)
+        report = WriteReport(
+            masked=int((cells.state == MASKED).sum()),
+            invalid=int((cells.state == INVALID).sum()),
+            edge=int((cells.state == EDGE).sum()),
+        )
+        if view.nbytes > self.max_bytes:
+            report.dropped = int(usable.sum())
+            return report
+        if not self._make_room(view.nbytes + 2 * self._surfels.row_bytes * len(new)):
+            known, new = torch.zeros_like(known), order[usable.reshape(-1)[order]]
+        rows = index[0][known].unique()
+        column = self._surfels.columns["seen"]
+        # The newest view is the first of a surfel's list; identifiers are stored plus one, zero is none.
+        column[rows, 1:] = column[rows, :-1].clone()
+        column[rows, 0] = name + 1
+        points = own.lift(cells.depth).reshape(-1, 3)[new]
+        focal = torch.minimum(own.intrinsics[0, 0], own.intrinsics[1, 1])
+        listed = torch.zeros(len(new), _VIEWS, dtype=torch.int16, device=self.device)
+        listed[:, 0] = name + 1
+        room = self.max_bytes - view.nbytes - sum(held.nbytes for held in self._views.values())
+        sizes = cells.depth.reshape(-1)[new] / focal
+        report.written, report.evicted = self._surfels.append(
+            points, sizes, {"seen": listed}, room // self._surfels.row_bytes
+        )
+        report.explained, report.dropped = int(known.sum()), len(new) - report.written
+        self._views[name] = view
+        return report
+
+    def _make_room(self, needed: int) -> bool:
+        """Let go of the oldest views; false if all had to go, and with them the surfels, which then name none."""
+        while self._views and self.nbytes + needed > self.max_bytes:
+            del self._views[next(iter(self._views))]
+        if self._views or self.nbytes + needed <= self.max_bytes:
+            return True
+        self._surfels = self._new_surfels()
+        return False
+
+    @torch.no_grad()
+    def retrieve(self, camera: Camera) -> list[tuple[int, int]]:
+        """The views that saw most of what a camera sees.
+
+        Args:
+            camera: one camera at latent resolution.
+
+        Returns:
+            (view, votes) of at most `views` views, most votes first, then the newest.
+        """
+        index, _ = self._surfels.winners(camera, tolerance=self.tolerance)
+        rows = index[index >= 0]
+        names = self._surfels.columns["seen"][rows].reshape(-1).to(torch.int64) - 1
+        votes = torch.bincount(names[names >= 0], minlength=1).tolist()
+        ranked = sorted(
+            ((votes[name], name) for name in self._views if name < len(votes) and votes[name]), reverse=True
+        )
+        return [(name, count) for count, name in ranked[: self.views]]
+
+    @torch.no_grad()
+    def read(self, camera: Camera) -> Readout:
+        """Project the cells of the best views, chosen for each camera by itself.
+
+        Args:
+            camera: (T,) or single, at latent resolution.
+        """
+        cameras = list(camera) if camera.batch_shape else [camera]
+        readouts = [self._read_one(single) for single in cameras]
+        parts = {name: torch.stack([getattr(r, name) for r in readouts]) for name in Readout.__dataclass_fields__}
+        return Readout(**parts) if camera.batch_shape else readouts[0]
+
+    def _read_one(self, camera: Camera) -> Readout:
+        positions = [torch.zeros(0, 3, device=self.device)]
+        sizes, features = [torch.zeros(0, device=self.device)], [torch.zeros(0, self.channels, device=self.device)]
+        for name, _ in self.retrieve(camera):
+            view = self._views[name]
+            depth = view.depth.float()
+            focal = torch.minimum(view.camera.intrinsics[0, 0], view.camera.intrinsics[1, 1]).float()
+            positions.append(view.camera.lift(depth).reshape(-1, 3).float())
+            sizes.append(depth.nan_to_num(0.0).reshape(-1) / focal)
+            features.append(view.latents.float().flatten(1).T)
+        return read_elements(
+            torch.cat(positions), torch.cat(sizes), torch.cat(features), camera, tolerance=self.tolerance
+        )
+
+    def fork(self) -> ViewMemory:
+        """A cache with the same views that goes its own way."""
+        fork = object.__new__(ViewMemory)
+        fork.__dict__.update(self.__dict__)
+        fork._views, fork._surfels = dict(self._views), self._surfels.fork()
+        return fork
+
+    def clear(self) -> None:
+        """Forget everything and free the buffers."""
+        self._views, self._next, self._surfels, self.first_camera = {}, 0, self._new_surfels(), None

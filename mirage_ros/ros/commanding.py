@@ -1,0 +1,260 @@
+"""From streamed poses and whole paths to rollouts: newest command first, a chunk at a time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mirage_ros.geometry import invert
+from mirage_ros.ros.model_session import Engine
+from mirage_ros.ros.publications import Outputs
+from mirage_ros.ros.requests import Rollout
+from mirage_ros.ros.work_queue import BusyError, Job, Parts, Worker
+from mirage_ros.world.results import Cancelled, ImaginedChunk, Progress
+
+logger = logging.getLogger(__name__)
+
+# A stream whose next pose is farther away than this starts anew rather than going on from its last frame.
+MAX_JUMP = 0.5
+MAX_TURN = 0.8
+# Poses that wait while a chunk is imagined; of more than a chunk takes, some in between are left out in the end.
+MAX_PENDING = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The last frame of a stream, from which it goes on.
+
+    Attributes:
+        pose: (4, 4) optical.
+        rgb: (H, W, 3).
+        depth: (H, W) metres, +inf where too far to tell.
+    """
+
+    pose: Tensor
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How commands are imagined; the parameters imagine.* at this moment."""
+
+    seed: int = 0
+    steps: int = 0
+    remember: bool = True
+    pause: float = 0.3
+
+
+def rolling(
+    engine: Engine,
+    worker: Worker,
+    rollout: Rollout,
+    on_chunk: Callable[[ImaginedChunk], None],
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Callable[[Job], Parts]:
+    """A rollout as work in parts: a chunk each, with time for quick calls between the layers of the networks.
+
+    Args:
+        engine, worker: that do it.
+        rollout: what.
+        on_chunk, on_progress: called in the worker's thread.
+    """
+
+    def parts(job: Job) -> Parts:
+        def cancelled() -> bool:
+            worker.breathe()
+            return job.cancelled
+
+        chunks = engine.imagine(rollout, on_progress, cancelled)
+        try:
+            while True:
+                # Not across the yield: other jobs have their turn there.
+                with engine.pauses.between(worker.breathe):
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                on_chunk(chunk)
+                yield
+        finally:
+            chunks.close()
+            engine.idle()
+
+    return parts
+
+
+def padded(poses: Tensor, length: int) -> Tensor:
+    """(length, 4, 4): the last pose is repeated."""
+    return torch.cat([poses, poses[-1:].expand(length - len(poses), 4, 4)])
+
+
+def thinned(count: int, most: int) -> list[int]:
+    """At most `most` indices of `count`, evenly spread, the last among them."""
+    if count <= most:
+        return list(range(count))
+    return np.linspace(0, count - 1, most + 1).round().astype(int)[1:].tolist()
+
+
+def draw_seed(seed: int) -> int:
+    """The seed, or a drawn one for -1."""
+    return int(np.random.default_rng().integers(2**31)) if seed < 0 else seed
+
+
+class Commands:
+    """Turns pose and path commands into previews and rollouts.
+
+    Attributes:
+        dropped: pose commands that newer ones replaced.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        worker: Worker,
+        outputs: Outputs,
+        options: Callable[[], Options],
+        failed: Callable[[str, str], None],
+    ) -> None:
+        """Set up.
+
+        Args:
+            engine, worker, outputs: do the work.
+            options: asked at the start of each rollout.
+            failed: told the topic and the reason when a command fails.
+        """
+        self._engine, self._worker, self._outputs = engine, worker, outputs
+        self._options, self._failed = options, failed
+        self._pending: list[tuple[Tensor, int]] = []
+        self._last_pose = 0.0
+        self._last: Shown | None = None
+        self._job: Job | None = None
+        self._topic = ""
+        self._round = 0
+        self.dropped = 0
+
+    def pose(self, pose: Tensor, stamp: int) -> None:
+        """A pose of a stream: an optical (4, 4) pose, nanoseconds."""
+        self.preview(pose, stamp, "pose")
+        if self._running() and self._topic == "path":
+            self._stop()
+        self._pending.append((pose, stamp))
+        if len(self._pending) > MAX_PENDING:
+            self._pending.pop(0)
+            self.dropped += 1
+        self._last_pose = time.monotonic()
+        self.pump()
+
+    def preview(self, pose: Tensor, stamp: int, topic: str) -> None:
+        """Publish what is known of the view, between two layers of what is being imagined, or at once."""
+
+        def work() -> None:
+            self._outputs.preview(self._engine.preview(pose), stamp)
+
+        def done(future: Any) -> None:
+            if not future.cancelled() and future.exception() is not None:
+                self._failed(topic, f"preview: {future.exception()}")
+
+        try:
+            self._worker.call(work, slot=f"preview of {topic}", quick=True).add_done_callback(done)
+        except BusyError as error:
+            self._failed(topic, str(error))
+
+    def path(self, poses: Tensor, stamps: Sequence[int]) -> None:
+        """Imagine optical poses (T, 4, 4); what was commanded before is given up."""
+        self._stop()
+        self._pending.clear()
+        self._last = None
+        self._start("path", poses, stamps, None)
+
+    def pump(self) -> None:
+        """Start the next rollout of the stream, if there is enough for it and nothing else is being done."""
+        if not self._pending or self._running():
+            return
+        first = self._continuation(self._pending[0][0])
+        known = 0 if first is None else 1
+        chunk = self._engine.world.preset.chunk_frames
+        paused = time.monotonic() - self._last_pose >= self._options().pause
+        if not paused and known + len(self._pending) < chunk:
+            return
+        chosen = thinned(len(self._pending), chunk - known)
+        self.dropped += len(self._pending) - len(chosen)
+        poses = torch.stack([self._pending[index][0] for index in chosen])
+        stamps = [self._pending[index][1] for index in chosen]
+        self._pending.clear()
+        self._start("pose", poses, stamps, first)
+
+    def clear(self) -> None:
+        """Give up what is under way or waiting, as after a reset."""
+        self._round += 1
+        self._stop()
+        self._pending.clear()
+        self._last = None
+
+    def _running(self) -> bool:
+        return self._job is not None and not self._job.future.done()
+
+    def _stop(self) -> None:
+        if self._job is not None and not self._job.future.done():
+            self._job.cancel()
+            self.dropped += 1
+        self._job = None
+
+    def _continuation(self, pose: Tensor) -> Shown | None:
+        """The stream's last frame, if the next pose is close to it."""
+        if self._last is None:
+            return None
+        step = invert(self._last.pose) @ pose
+        cosine = (float(step[0, 0] + step[1, 1] + step[2, 2]) - 1) / 2
+        near = float(step[:3, 3].norm()) <= MAX_JUMP and cosine >= np.cos(MAX_TURN)
+        return self._last if near else None
+
+    def _start(self, topic: str, poses: Tensor, stamps: Sequence[int], first: Shown | None) -> None:
+        known = 0 if first is None else 1
+        wanted = poses if first is None else torch.cat([first.pose[None], poses])
+        real = len(wanted)
+        length = real
+        while self._engine.world.frames_for(length) < real:
+            length += 1
+        length = max(self._engine.world.frames_for(length), 1)
+        every = [stamps[0]] * known + list(stamps) + [stamps[-1]] * (length - real)
+        options, turn = self._options(), self._round
+        rollout = Rollout(
+            (padded(wanted, length),),
+            remember=options.remember,
+            seed=draw_seed(options.seed),
+            steps=options.steps,
+            first=None if first is None else first.rgb,
+            first_depth=None if first is None else first.depth,
+            stamps=every,
+        )
+
+        def publish(chunk: ImaginedChunk) -> None:
+            start, stop = max(known - chunk.first, 0), real - chunk.first
+            if stop > start:
+                self._outputs.frames(chunk, every[chunk.first : chunk.first + len(chunk)], start, stop)
+            # A chunk that ends after `clear` was called must not be gone on from.
+            if 0 < stop <= len(chunk) and topic == "pose" and turn == self._round:
+                self._last = Shown(wanted[-1], chunk.rgb[stop - 1], chunk.depth[stop - 1])
+
+        def done(job: Job) -> None:
+            error = job.future.exception()
+            if error is not None and not isinstance(error, Cancelled):
+                self._failed(topic, str(error))
+
+        try:
+            self._job = self._worker.start(
+                rolling(self._engine, self._worker, rollout, publish), name=f"rollout of {topic}", exclusive=True
+            ).then(done)
+        except BusyError as error:
+            self._failed(topic, str(error))
+            return
+        self._topic = topic
+        self._outputs.path(wanted[known:], stamps)

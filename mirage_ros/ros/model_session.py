@@ -1,0 +1,304 @@
+"""The world model, its memory and its history, and what is done with them: in the worker's thread, without ROS."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mirage_ros.geometry import Camera, pinhole
+from mirage_ros.images import fit_camera
+from mirage_ros.memory.cloud import Cloud
+from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.perception import registry
+from mirage_ros.perception.pipeline import Perception
+from mirage_ros.ros.pauses import Pauses
+from mirage_ros.ros.requests import Observation, Rollout, Settings, Snapshot
+from mirage_ros.world.results import STAGES, Cancel, ImaginedChunk, OnProgress, Preview
+
+if TYPE_CHECKING:
+    from mirage_ros.world.history import History
+    from mirage_ros.world.model import WorldModel
+
+logger = logging.getLogger(__name__)
+
+
+def make_perception(depth_estimator: str, dynamic_filter: str, *, joint: bool) -> Perception:
+    """Perception of imagined frames.
+
+    Args:
+        depth_estimator: 'joint' (the model's own), 'memory' (what the memory shows, filled), or 'auto': joint where the
+            model has depth channels, memory elsewhere.
+        dynamic_filter: 'none' or 'geometric'.
+        joint: the model has depth channels.
+
+    Raises:
+        ValueError: joint depth of a model without.
+    """
+    if depth_estimator == "joint" and not joint:
+        raise ValueError("perception.depth: expected 'memory' for a preset without depth channels, got 'joint'")
+    own = joint and depth_estimator != "memory"
+    return registry.make_perception("joint" if own else "memory", dynamic_filter)
+
+
+class Engine:
+    """One memory and the model that reads and writes it.
+
+    Attributes:
+        snapshot: replaced as a whole after every change; any thread may look at it.
+        notes: fallbacks of perception in the last chunk.
+        pauses: moments within `imagine` at which previews can be made.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Load the model.
+
+        Raises:
+            MissingWeightsError: the weights are not there; the message says what to do.
+            PerceptionUnavailableError: nor is what the depth estimator of camera frames needs.
+            ValueError: a setting is not usable.
+        """
+        from mirage_ros.world.model import WorldModel
+
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
+        self.world: WorldModel = WorldModel.from_pretrained(
+            settings.weights or None,
+            preset=settings.preset,
+            device=device,
+            dtype=dtype,
+            random_weights=settings.random_weights,
+        )
+        if settings.depth_estimator != "auto" or settings.dynamic_filter != "none" or self.world.perception is None:
+            self.world.perception = make_perception(
+                settings.depth_estimator, settings.dynamic_filter, joint=bool(self.world.preset.depth_channels)
+            )
+        self._observed: Perception | None = None
+        if settings.observed_depth:
+            source = settings.observed_depth_weights or None
+            self._observed = registry.make_perception(
+                settings.observed_depth, "none", device=device, depth_source=source
+            )
+        self.pauses = Pauses(self.world.parts)
+        self._settings = settings
+        self.memory: LatentMemory = self.world.new_memory(max_bytes=settings.max_bytes)
+        self.history: History = self.world.new_history()
+        self.prompt = ""
+        self.notes: tuple[str, ...] = ()
+        self._optics = pinhole(self.world.height, self.world.width, vertical_fov=settings.vertical_fov)
+        self.snapshot = Snapshot(max_bytes=settings.max_bytes)
+        self._refresh()
+
+    def cameras(self, poses: Tensor) -> Camera:
+        """Cameras at the model's size with the optics of the last camera frame, at (..., 4, 4) poses."""
+        return self._at(poses).to(self.world.device)
+
+    def _at(self, poses: Tensor) -> Camera:
+        optics = self._optics
+        return Camera(optics.intrinsics.float(), poses.float().cpu(), optics.height, optics.width)
+
+    def observe(self, observation: Observation) -> int:
+        """Write a camera frame; what it shows wins over what was imagined.
+
+        Returns:
+            elements that were added.
+        """
+        camera = observation.camera
+        report = self.world.observe(
+            self.memory,
+            observation.rgb,
+            observation.depth,
+            camera.to(dtype=torch.float32),
+            stamp=observation.stamp,
+            history=self.history,
+            perception=self._observed,
+        )
+        optics = fit_camera(camera.to(dtype=torch.float64), self.world.height, self.world.width)
+        self._optics = optics.at(torch.eye(4, dtype=torch.float64))
+        self._refresh(evicted=report.evicted, wrote=True)
+        return report.added
+
+    def preview(self, pose: Tensor) -> Preview:
+        """What the memory knows of the view from one (4, 4) pose."""
+        return self.world.preview(self.memory, self.cameras(pose[None]))
+
+    def imagine(
+        self, rollout: Rollout, on_progress: OnProgress | None = None, cancel: Cancel | None = None
+    ) -> Generator[ImaginedChunk, None, None]:
+        """Imagine chunk by chunk. When memory of the device runs out, it is freed and the rest is tried once more in
+        smaller batches.
+
+        Raises:
+            Cancelled: `cancel` said so.
+            ValueError: a trajectory does not fit the model.
+        """
+        done: set[tuple[int, int]] = set()
+        try:
+            for chunk in self._chunks(rollout, on_progress, cancel):
+                done.add((chunk.candidate, chunk.chunk))
+                yield self._noted(chunk)
+            return
+        except torch.OutOfMemoryError as error:
+            if rollout.remember:
+                # What was imagined is in the memory by now: doing it again would not give the same.
+                self.free()
+                raise MemoryError(f"the device ran out of memory after {len(done)} chunks: {error}") from None
+            logger.warning("the device ran out of memory; trying once more, one candidate at a time")
+        self.free()
+        try:
+            for chunk in self._chunks(replace(rollout, batch=1), on_progress, cancel):
+                if (chunk.candidate, chunk.chunk) not in done:
+                    yield self._noted(chunk)
+        except torch.OutOfMemoryError as error:
+            self.free()
+            raise MemoryError(f"the device ran out of memory, also with one candidate at a time: {error}") from None
+
+    def _chunks(
+        self, rollout: Rollout, on_progress: OnProgress | None, cancel: Cancel | None
+    ) -> Iterator[ImaginedChunk]:
+        options: dict[str, Any] = {
+            "prompt": (self.prompt if rollout.prompt is None else rollout.prompt) or None,
+            "seed": rollout.seed,
+            "steps": rollout.steps or None,
+            "on_progress": self._staged(on_progress),
+            "cancel": cancel,
+            "history": self.history,
+        }
+        if len(rollout.poses) == 1:
+            yield from self.world.imagine(
+                self.memory if rollout.remember else self.memory.fork(),
+                self.cameras(rollout.poses[0]),
+                remember=True,
+                first=rollout.first,
+                first_depth=rollout.first_depth,
+                stamps=rollout.stamps,
+                **{**options, "history": self.history if rollout.remember else self.history.fork()},
+            )
+        else:
+            trajectories = [self.cameras(poses) for poses in rollout.poses]
+            yield from self.world.imagine_candidates(self.memory, trajectories, batch=rollout.batch or None, **options)
+
+    def _staged(self, on_progress: OnProgress | None) -> OnProgress:
+        def progress(state: Any) -> None:
+            self.snapshot = replace(self.snapshot, stage=state.stage)
+            if on_progress is not None:
+                on_progress(state)
+
+        return progress
+
+    def _noted(self, chunk: ImaginedChunk) -> ImaginedChunk:
+        self.notes = chunk.notes
+        per_frame = {stage: chunk.seconds.get(stage, math.nan) / len(chunk) for stage in STAGES}
+        self._refresh(
+            evicted=chunk.report.evicted,
+            wrote=chunk.report.cells > 0,
+            seconds=per_frame,
+            visibility=float(chunk.coverage[-1]),
+        )
+        return chunk
+
+    def check(self, poses: Sequence[Tensor]) -> None:
+        """Refuse trajectories that the model cannot take; cheap, and for any thread.
+
+        Raises:
+            ValueError: names the field, what came and what was expected.
+        """
+        for trajectory in poses:
+            self.world.check_trajectory(self._at(trajectory))
+
+    def set_prompt(self, prompt: str) -> None:
+        """Text for what is imagined from now on.
+
+        Raises:
+            ValueError: the preset takes no text.
+        """
+        if prompt and not self.world.preset.text:
+            raise ValueError(f"prompt: the preset {self.world.preset.name} takes no text")
+        self.prompt = prompt
+
+    def reset(self, keep_observations: bool) -> int:
+        """Forget; the number of elements removed."""
+        before = len(self.memory)
+        if keep_observations:
+            self.memory.forget([frame.id for frame in self.memory.frames() if frame.kind == "imagination"])
+        else:
+            self.memory.clear()
+        self.history = self.world.new_history()
+        self._refresh(wrote=True)
+        return before - len(self.memory)
+
+    def save(self, path: Path) -> int:
+        """Write the memory to a file; the number of elements."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.memory.save(path)
+        return len(self.memory)
+
+    def load(self, path: Path) -> int:
+        """Take over a file's memory; the number of elements. The live memory is as it was if anything fails."""
+        live = self.memory
+        # Weights of before may have wanted coarser patches.
+        loaded = LatentMemory.load(path, self.world.device, self._settings.max_bytes, live.rules, live.patch)
+        self.memory.restore(loaded)
+        self.history = self.world.new_history()
+        frames = self.memory.frames()
+        if frames:
+            # So that a restored memory can be looked at before a camera has spoken.
+            optics = frames[-1].camera.resized(self.world.height, self.world.width).to("cpu")
+            self._optics = optics.at(torch.eye(4, dtype=torch.float64))
+        self._refresh(wrote=True)
+        return len(self.memory)
+
+    def cloud(self, limit: int | None = None, min_confidence: float = 0.0) -> Cloud:
+        """Coloured points of the memory.
+
+        Args:
+            limit: of more points, every n-th is given.
+            min_confidence: share from 0 to 1; less sure points are left out.
+
+        Returns:
+            Points on the CPU; confidence is n / (n + 2) for n views that agree: 1/3 in doubt, 1/2 new, towards 1.
+        """
+        # Colours that were stored with the elements are the frames' own; others are guessed from the latents.
+        cloud = self.memory.cloud(None if self.memory.colour else self.world.colours)
+        confidence = cloud.confidence / (cloud.confidence + 2)
+        keep = (confidence >= min_confidence).nonzero().squeeze(1)
+        if limit is not None and len(keep) > limit:
+            keep = keep[:: -(-len(keep) // limit)]
+        return Cloud(cloud.points[keep].cpu(), cloud.colours[keep].cpu(), confidence[keep].cpu())
+
+    def free(self) -> None:
+        """Give unused memory of the device back."""
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def idle(self) -> None:
+        """Note that nothing is being done."""
+        self.snapshot = replace(self.snapshot, stage="idle")
+
+    def _refresh(self, evicted: int = 0, wrote: bool = False, **changes: Any) -> None:
+        frames = self.memory.frames()
+        old = self.snapshot
+        self.snapshot = replace(
+            old,
+            elements=len(self.memory),
+            bytes=self.memory.nbytes,
+            frames=len(frames),
+            observed_frames=sum(frame.kind == "observation" for frame in frames),
+            evicted=old.evicted + evicted,
+            written=time.monotonic() if wrote else old.written,
+            changes=old.changes + int(wrote),
+            **changes,
+        )

@@ -1,0 +1,113 @@
+"""Chunks that come after an imagined one: what a rollout remembers is its own invention, not what a camera saw.
+
+A model that only ever saw true memories takes its own for true as well, and what it invents drifts away chunk by chunk
+(as in Self Forcing, arXiv 2506.08009, where video models are trained on their own rollouts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.depth_patches import resample_depth
+from mirage_ros.models import log_depth
+from mirage_ros.models.presets import Preset
+from mirage_ros.perception.given import FAR
+from mirage_ros.training.latent_windows import Windows
+from mirage_ros.training.measure_chunks import imagine_chunk
+from mirage_ros.training.pixel_cache_input import drawn_sources
+from mirage_ros.training.sample_memory import forget, held_cells
+
+if TYPE_CHECKING:
+    from mirage_ros.training.stages import StageTask
+
+# Imagined frames that a memory holds.
+OWN_SOURCES = 2
+
+
+def applies(preset: Preset, data: Windows, chunks: Sequence[int]) -> bool:
+    """Whether chunks can be made to follow imagined ones.
+
+    The model must say depth, in one step, of single frames; every clip must have room for two of the longest chunks.
+    """
+    room = min((data.frames(index) for index in range(len(data))), default=0)
+    one_step = preset.predicts_clean and preset.schedule.steps == 1 and preset.depth_channels > 0
+    return one_step and data.time_stride == 1 and room >= 2 * max(chunks) - 1
+
+
+@torch.no_grad()
+def own_memory(
+    task: StageTask, batch: dict[str, Tensor], generator: torch.Generator
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Imagine the chunk before the targets and remember it.
+
+    Args:
+        task: its model imagines, in one step.
+        batch: with 'earlier', 'earlier_depth', 'earlier_intrinsics' and 'earlier_cam2world' of the chunk before, whose
+            last frame is the first target.
+        generator: of the noise.
+
+    Returns:
+        the batch with OWN_SOURCES imagined frames behind the sources, and the imagined frames (B, C, F, h, w) as they
+        would be written, depth channels included.
+    """
+    earlier = batch["earlier"]
+    view = {
+        **batch,
+        "targets": earlier,
+        "preceding": earlier[:, :0],
+        "references": earlier[:, :0],
+        "depth": batch["earlier_depth"],
+        "intrinsics": batch["earlier_intrinsics"],
+        "cam2world": batch["earlier_cam2world"],
+    }
+    reading = forget(task.read(view), batch["forget"])
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    imagined = imagine_chunk(task, view, seed=seed, reading=reading)
+    # Otherwise weights that were cast to half precision here, without gradient, would be used again with it.
+    torch.clear_autocast_cache()
+    channels, preset = earlier.shape[2], task.preset
+    # Written is what the autoencoder makes of the decoded pictures; of the frames that anyone looks at.
+    last = earlier.shape[1] - 1
+    picked = [earlier.shape[1] // 2, last]
+    assert len(picked) == OWN_SOURCES
+    used = sorted({*picked, last - 1})
+    written = imagined.clone()
+    written[:, :channels, used] = task.encode_again(imagined[:, :channels, used]).to(written)
+    frames = written[:, :, picked].transpose(1, 2)
+    depth = log_depth.unpack(frames[:, :, channels:], preset.log_depth_mean, preset.log_depth_std)
+    # What may be sky is not written.
+    depth = torch.where(depth > FAR, torch.nan, depth)
+    sources = {
+        "source_latents": frames[:, :, :channels],
+        "source_depth": resample_depth(depth, log_depth.FINE, preset.depth_samples),
+        "source_intrinsics": batch["earlier_intrinsics"][:, picked],
+        "source_cam2world": batch["earlier_cam2world"][:, picked],
+    }
+    if task.settings.cache == "rgb":
+        sources |= drawn_sources(task.draw(imagined[:, :channels, picked]), depth)
+    remembered = {**batch, **{name: torch.cat([batch[name], own], dim=1) for name, own in sources.items()}}
+    if task.settings.cache == "latent":
+        remembered["source_held"] = _held(remembered, reading.sharp[:, picked, 0], preset)
+    return remembered, written
+
+
+def _held(batch: dict[str, Tensor], copied: Tensor, preset: Preset) -> Tensor:
+    """(B, S, h, w) bool, what a memory holds of sources whose last ones were imagined.
+
+    Args:
+        batch: with sources.
+        copied: (B, OWN_SOURCES, h, w) bool, cells that were read from the memory and are not written again.
+        preset: gives the rules.
+    """
+    depth = batch["source_depth"].cpu()
+    count, sources = depth.shape[:2]
+    observed = copied.new_zeros(count, sources - OWN_SOURCES, *copied.shape[-2:])
+    copied = torch.cat([observed, copied], dim=1).cpu()
+    cameras = Camera(batch["source_intrinsics"].cpu(), batch["source_cam2world"].cpu(), *copied.shape[-2:])
+    held = [held_cells(depth[i], cameras[i], preset, OWN_SOURCES, copied[i]) for i in range(count)]
+    return torch.stack(held).to(batch["source_depth"].device)

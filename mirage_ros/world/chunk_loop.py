@@ -1,0 +1,148 @@
+"""The loop over chunks: several rollouts, each chunk read, denoised in batches, decoded, perceived and written."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mirage_ros.models.schedule import MAX_STEPS, make_scheduler
+from mirage_ros.world.denoise import Conditions, denoise, draw_noise
+from mirage_ros.world.networks import Parts
+from mirage_ros.world.reading import Reading
+from mirage_ros.world.results import Cancel, Cancelled, ImaginedChunk, OnProgress, Progress
+from mirage_ros.world.rollout import Rollout
+
+Prepared = tuple[Rollout, Conditions, Reading]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a rollout is denoised.
+
+    Attributes:
+        prompt: text; empty for none.
+        seed: of the noise.
+        steps: denoising steps; None for the preset's.
+        guidance: classifier-free guidance on the text; 1 for none.
+        batch: how many chunks are denoised together at most; None for all.
+
+    Raises:
+        ValueError: a setting is out of range; names it.
+    """
+
+    prompt: str = ""
+    seed: int = 0
+    steps: int | None = None
+    guidance: float = 1.0
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed: expected a whole number from 0, below 2^63, got {self.seed!r}")
+        for name, least, most in (("steps", 1, MAX_STEPS), ("batch", 1, 2**31)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
+        if not isinstance(self.guidance, int | float) or not math.isfinite(self.guidance) or self.guidance < 0:
+            raise ValueError(f"guidance: expected a number from 0, got {self.guidance!r}")
+
+
+class Engine:
+    """Takes rollouts through their chunks.
+
+    Args:
+        parts: networks, preset and device.
+        rollouts: of the candidates.
+        settings: of the denoising.
+        on_progress: called after each denoising step and each stage.
+        cancel: asked as often; true raises `Cancelled`.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        rollouts: list[Rollout],
+        settings: Settings,
+        on_progress: OnProgress | None,
+        cancel: Cancel | None,
+    ) -> None:
+        self._parts, self._rollouts, self._settings = parts, rollouts, settings
+        self._on_progress, self._cancel = on_progress, cancel
+        self._context = parts.context(settings.prompt)
+        self._empty = parts.context("") if settings.guidance != 1 else None
+        self._steps = settings.steps or parts.preset.schedule.steps
+        self._total = sum(rollout.spans[-1].stop for rollout in rollouts)
+        self._done = 0
+
+    def run(self) -> Iterator[ImaginedChunk]:
+        """Yield chunks as they get ready, all first ones before the second ones."""
+        for index in range(max(len(rollout.spans) for rollout in self._rollouts)):
+            prepared: list[Prepared] = []
+            for rollout in self._rollouts:
+                if index < len(rollout.spans):
+                    with torch.no_grad():
+                        prepared.append((rollout, *rollout.prepare(rollout.spans[index], self._context)))
+                    self._after(rollout, index, "read", 0)
+            for group in _groups(prepared, self._settings.batch):
+                latents = self._denoise(group, index)
+                for place, (rollout, _, reading) in enumerate(group):
+                    yield self._finish(rollout, index, latents[place], reading)
+
+    @torch.no_grad()
+    def _denoise(self, group: list[Prepared], index: int) -> Tensor:
+        start = time.perf_counter()
+        leader, parts = group[0][0], self._parts
+        stacked = Conditions.stacked([conditions for _, conditions, _ in group])
+        noise = draw_noise(tuple(stacked.known.shape[1:]), self._settings.seed, index, parts.device)
+        with parts.at_work(parts.transformer):
+            latents = denoise(
+                parts.transformer,
+                make_scheduler(parts.preset.schedule, self._steps),
+                noise.expand(len(group), *noise.shape),
+                stacked,
+                guidance=self._settings.guidance,
+                empty_context=None if self._empty is None else self._empty.expand(len(group), -1, -1),
+                after_step=lambda step: self._after(leader, index, "denoise", step),
+            )
+        parts.wait()
+        for rollout, _, _ in group:
+            rollout.seconds["denoise"] = (time.perf_counter() - start) / len(group)
+        return latents
+
+    @torch.no_grad()
+    def _finish(self, rollout: Rollout, index: int, latents: Tensor, reading: Reading) -> ImaginedChunk:
+        def after_stage(stage: str) -> None:
+            self._after(rollout, index, stage, self._steps)
+
+        chunk = rollout.finish(rollout.spans[index], latents, reading, after_stage)
+        self._done += len(chunk)
+        self._report(rollout, index, "write", self._steps)
+        return chunk
+
+    def _report(self, rollout: Rollout, index: int, stage: str, step: int) -> None:
+        if self._on_progress is not None:
+            self._on_progress(Progress(stage, self._done, self._total, rollout.candidate, index, step, self._steps))
+
+    def _after(self, rollout: Rollout, index: int, stage: str, step: int) -> None:
+        """Report, then ask whether to go on."""
+        self._report(rollout, index, stage, step)
+        if self._cancel is not None and self._cancel():
+            raise Cancelled(f"cancelled after {self._done} of {self._total} frames")
+
+
+def _groups(prepared: list[Prepared], batch: int | None) -> Iterator[list[Prepared]]:
+    """Chunks of equal shapes, at most `batch` together."""
+    by_shape: dict[object, list[Prepared]] = {}
+    for entry in prepared:
+        by_shape.setdefault(entry[1].shape, []).append(entry)
+    for group in by_shape.values():
+        size = batch or len(group)
+        for begin in range(0, len(group), size):
+            yield group[begin : begin + size]

@@ -1,0 +1,243 @@
+"""The networks of a world model and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
+from mirage_ros.geometry import Camera
+from mirage_ros.images import enlarge
+from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.provenance import SourceFrame
+from mirage_ros.memory.write_rules import PATCHED_KNOWN, PATCHED_SHARE, WriteReport, WriteRules
+from mirage_ros.memory.zbuffer.projection import Convention
+from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.presets import Preset
+from mirage_ros.models.public_weights import OnesLatents
+from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.models.text import TextEncoder, no_text
+from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.world.unfolding import Unfolder
+
+# Prompts whose context tokens are kept: 3 to 6 MB each at full size.
+KEPT_PROMPTS = 16
+
+
+# Hard cap on the buffers of a memory, unless told otherwise.
+MAX_BYTES = 512 << 20
+
+
+def new_memory(
+    preset: Preset,
+    channels: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.int8,
+    max_bytes: int = MAX_BYTES,
+    *,
+    colour: bool = False,
+) -> LatentMemory:
+    """An empty memory that is written and read as a preset wants it.
+
+    Args:
+        preset: gives depth patches, rules of writing and conventions.
+        channels: of a latent token.
+        device: where it is.
+        dtype: of its features.
+        max_bytes: hard cap on its buffers.
+        colour: keep the colour of every element, for clouds.
+    """
+    conventions = preset.conventions
+    patched = {"share": PATCHED_SHARE, "known": PATCHED_KNOWN} if preset.memory_patch else {}
+    return LatentMemory(
+        channels,
+        device,
+        dtype,
+        max_bytes,
+        patch=preset.memory_patch,
+        colour=colour,
+        rules=WriteRules(select=conventions.footprints, context=preset.memory_context, **patched),
+        convention=Convention(conventions.integer_centres, conventions.footprints, conventions.bilinear_depth),
+    )
+
+
+class Parts:
+    """Preset and networks, their device, and the constants computed once.
+
+    Args:
+        preset: shape and habits.
+        transformer, autoencoder, reader: networks in evaluation mode.
+        text: prompts to features, where the preset takes text and its encoder is at hand.
+        device: where the work is done.
+        size: pixels (height, width) of a frame; the preset's by default.
+        offload: keep only the large network at work on the device, the other in host memory.
+
+    Raises:
+        ValueError: networks and preset do not fit, or the size is not a whole number of tokens.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        transformer: MirageTransformer,
+        autoencoder: Autoencoder,
+        reader: UnfoldReader | None = None,
+        text: TextEncoder | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        size: tuple[int, int] | None = None,
+        offload: bool = False,
+    ) -> None:
+        self.preset, self.device, self.offload = preset, torch.device(device), offload
+        self.transformer, self.autoencoder, self.reader, self.text = transformer, autoencoder, reader, text
+        self.size = size or (preset.height, preset.width)
+        self.latent_size = _latent_size(preset, autoencoder, self.size)
+        _check_channels(preset, transformer, autoencoder, reader)
+        networks: tuple[nn.Module | None, ...] = (transformer, autoencoder, reader)
+        for network in networks:
+            if network is not None:
+                network.eval().requires_grad_(False)
+                # The reader is small and works with every read.
+                if not offload or network is reader:
+                    network.to(self.device)
+        self.unfolder = None if reader is None else Unfolder(reader)
+        self._contexts: dict[str, Tensor] = {}
+        self._ones = OnesLatents(autoencoder, self.encode)
+
+    def wait(self) -> None:
+        """Wait for the device, so that times mean something."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    @contextmanager
+    def at_work(self, network: nn.Module) -> Iterator[None]:
+        """Have a network on the device; without offloading it is there always."""
+        if not self.offload:
+            yield
+            return
+        network.to(self.device)
+        try:
+            yield
+        finally:
+            network.to("cpu")
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (B, T, 3, H, W) to latents (B, C, F, h, w)."""
+        with self.at_work(self.autoencoder):
+            return self.autoencoder.encode(frames)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, F, h, w) to frames (B, T, 3, H, W) float32 0..1."""
+        with self.at_work(self.autoencoder):
+            return self.autoencoder.decode(latents)
+
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse what cannot be a prompt here.
+
+        Raises:
+            ValueError: no text, or text for a model without text or without its text encoder.
+        """
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompt: expected text, got {prompt!r}")
+        if prompt and not self.preset.text:
+            raise ValueError(f"prompt: expected none, preset {self.preset.name!r} takes no text, got {prompt!r}")
+        if prompt and self.text is None:
+            raise ValueError(f"prompt: expected none, the text encoder was not loaded, got {prompt!r}")
+
+    def context(self, prompt: str) -> Tensor:
+        """(1, L, D) context tokens of a prompt, computed once; the text encoder is freed afterwards.
+
+        Raises:
+            ValueError: see `check_prompt`.
+        """
+        self.check_prompt(prompt)
+        if prompt not in self._contexts:
+            if self.text is not None:
+                features = self.text.to(self.device).encode([prompt])
+                if self.text.reloads:
+                    self.text.release()
+            else:
+                features = no_text(1, self.preset.text_dim, self.preset.text_tokens, self.device)
+            with torch.no_grad(), self.at_work(self.transformer):
+                self._contexts[prompt] = self.transformer.embed_text(features)
+        context = self._contexts[prompt]
+        for old in list(self._contexts)[:-KEPT_PROMPTS]:
+            del self._contexts[old]
+        return context
+
+    def ones(self, inputs: Sequence[str], frames: int) -> Tensor | None:
+        """(F, C, h, w) latents of an all-ones video, if the branch asks for them; encoded once for each length.
+
+        Args:
+            inputs: the branch's groups.
+            frames: latent frames F, targets before preceding. The autoencoder is causal, so that the first of them are
+                those of the shorter video of the targets alone.
+        """
+        return self._ones(frames, *self.latent_size, self.device) if "ones" in inputs else None
+
+    @staticmethod
+    def write(
+        memory: Any,
+        latents: Tensor,
+        depth: Tensor,
+        camera: Camera,
+        keep: Tensor | None,
+        frames: Sequence[SourceFrame],
+        copied: Tensor | None,
+        colour: Tensor,
+    ) -> WriteReport:
+        """Write frames to a memory of any kind; an error leaves it as it was.
+
+        See `LatentMemory.write` for the arguments. The caches that it is compared with take no provenance, and what was
+        copied as what is not to be kept.
+        """
+        if copied is not None and not isinstance(memory, LatentMemory):
+            free = ~enlarge(copied, *depth.shape[-2:])
+            keep = free if keep is None else keep & free
+        if isinstance(memory, RgbMemory):
+            return memory.write(None, depth, camera, keep, colour=colour)
+        if not isinstance(memory, LatentMemory):
+            report: WriteReport = memory.write(latents, depth, camera, keep)
+            return report
+        before = memory.fork()
+        try:
+            return memory.write(
+                latents, depth, camera, keep, frames, copied=copied, colour=colour if memory.colour else None
+            )
+        except BaseException:
+            memory.restore(before)
+            raise
+
+
+def _latent_size(preset: Preset, autoencoder: Autoencoder, size: tuple[int, int]) -> tuple[int, int]:
+    rows, columns = autoencoder.latent_size(*size)
+    _, patch_rows, patch_columns = preset.backbone["patch_size"]
+    if rows % patch_rows or columns % patch_columns:
+        unit = (autoencoder.strides[1] * patch_rows, autoencoder.strides[2] * patch_columns)
+        raise ValueError(f"size: expected a height and width in multiples of {unit} pixels, got {size}")
+    return rows, columns
+
+
+def _check_channels(
+    preset: Preset, transformer: MirageTransformer, autoencoder: Autoencoder, reader: UnfoldReader | None
+) -> None:
+    if autoencoder.channels != preset.latent_channels:
+        raise ValueError(
+            f"autoencoder: expected {preset.latent_channels} latent channels for preset {preset.name!r}, "
+            f"got {autoencoder.channels}"
+        )
+    if transformer.in_channels != preset.latent_channels + preset.depth_channels:
+        raise ValueError(
+            f"transformer: expected {preset.latent_channels + preset.depth_channels} channels for preset "
+            f"{preset.name!r}, got {transformer.in_channels}"
+        )
+    if reader is not None and int(reader.config["channels"]) != autoencoder.channels:
+        raise ValueError(
+            f"reader: expected {autoencoder.channels} channels like the autoencoder, got {reader.config['channels']}"
+        )
+    if preset.read_rule == "unfold" and reader is None:
+        raise ValueError(f"reader: expected one for preset {preset.name!r}, whose read rule is 'unfold', got none")

@@ -1,0 +1,136 @@
+"""The view cache: which views it finds again, and what it projects from them."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mirage_ros.evaluation.baselines.view_cache import ViewMemory
+from mirage_ros.sim.paths import plan_path
+from mirage_ros.sim.renderer import Renderer, as_tensors
+from mirage_ros.sim.scene import build_scene
+
+
+@pytest.fixture(scope="module")
+def room():
+    """Latents (means of 8x8 pixels), depth and cameras of a walk."""
+    scene = build_scene(1, moving=0)
+    path = plan_path(scene, 40, 0).double()[::2]
+    with Renderer(scene, 64, 96) as renderer:
+        frames = [as_tensors(renderer.render(pose)) for pose in path]
+        camera = renderer.camera(path)
+    return torch.stack([F.avg_pool2d(rgb, 8) for rgb, _, _ in frames]), torch.stack([f[1] for f in frames]), camera
+
+
+def written(room, count=20, **options):
+    latents, depth, camera = room
+    memory = ViewMemory(3, **options)
+    memory.write(latents[:count], depth[:count], camera[:count])
+    return memory
+
+
+def test_a_view_finds_itself_first(room):
+    memory = written(room, views=1)
+    grid = room[2].resized(8, 12)
+    found = [memory.retrieve(camera)[0][0] for camera in grid[5:15]]
+    # Neighbours five centimetres away see nearly the same.
+    assert all(abs(name - t) <= 2 for t, name in enumerate(found, start=5))
+
+
+def test_the_projected_view_comes_back(room):
+    latents, _, camera = room
+    memory = written(room, 1)
+    readout = memory.read(camera[0].resized(8, 12))
+    # Cells that mix surfaces are left out.
+    assert readout.visible.mean() > 0.6
+    difference = (readout.latents - latents[0]).abs() * readout.visible
+    assert difference.max() < 0.002
+    assert memory.read(camera[:3].resized(8, 12)).latents.shape == (3, 3, 8, 12)
+
+
+def test_more_views_show_more(room):
+    grid = room[2][::4].resized(8, 12)
+    coverage = [written(room, views=count).read(grid).coverage().mean().item() for count in (1, 4)]
+    assert coverage[1] > coverage[0]
+
+
+def test_surfels_are_shared_between_views(room):
+    latents, depth, camera = room
+    memory = ViewMemory(3)
+    first = memory.write(latents[:1], depth[:1], camera[:1])
+    second = memory.write(latents[1:2], depth[1:2], camera[1:2])
+    assert second.written < 0.5 * first.written
+    assert first.cells == second.cells == 96
+
+
+def test_what_is_masked_casts_no_votes(room):
+    latents, depth, camera = room
+    memory = ViewMemory(3)
+    report = memory.write(latents[:1], depth[:1], camera[:1], torch.zeros_like(depth[:1], dtype=torch.bool))
+    assert report.masked == 96
+    assert memory.retrieve(camera[0].resized(8, 12)) == []
+    assert memory.read(camera[0].resized(8, 12)).visible.sum() == 0
+
+
+def test_the_cap_holds(room):
+    latents, depth, camera = room
+    memory = ViewMemory(3, max_bytes=9000)
+    for t in range(20):
+        memory.write(latents[t : t + 1], depth[t : t + 1], camera[t : t + 1])
+        assert memory.nbytes <= 9000
+    assert 0 < len(memory) < 20
+    assert memory.retrieve(camera[19].resized(8, 12))
+
+
+def test_forks_go_their_own_way(room):
+    latents, depth, camera = room
+    memory = written(room, 3)
+    grid = camera[:4].resized(8, 12)
+    before = memory.read(grid).latents
+    fork = memory.fork()
+    fork.write(latents[10:], depth[10:], camera[10:])
+    assert (len(memory), len(fork)) == (3, 13)
+    assert torch.equal(memory.read(grid).latents, before)
+    fork.clear()
+    assert len(fork) == 0
+    assert len(memory) == 3
+
+
+def test_bad_arguments_are_named(room):
+    latents, depth, camera = room
+    with pytest.raises(ValueError, match="latents: expected"):
+        ViewMemory(4).write(latents, depth, camera)
+    with pytest.raises(ValueError, match="depth: expected"):
+        ViewMemory(3).write(latents[:2], depth[:3], camera[:3])
+    with pytest.raises(ValueError, match="channels, views: expected"):
+        ViewMemory(0)
+
+
+def test_a_view_larger_than_the_cap_is_dropped(room):
+    latents, depth, camera = room
+    memory = ViewMemory(3, max_bytes=500)
+    report = memory.write(latents[:1], depth[:1], camera[:1])
+    assert report.dropped > 50
+    assert report.cells == 96
+    assert len(memory) == memory.nbytes == 0
+    assert memory.read(camera[0].resized(8, 12)).visible.sum() == 0
+
+
+@pytest.mark.parametrize("max_bytes", [1_500, 3_000, 12_000])
+def test_small_caps_hold_while_surfels_and_views_compete(room, max_bytes):
+    latents, depth, camera = room
+    memory = ViewMemory(3, max_bytes=max_bytes)
+    for t in range(20):
+        report = memory.write(latents[t : t + 1], depth[t : t + 1], camera[t : t + 1])
+        assert memory.nbytes <= max_bytes
+        assert report.cells == 96
+    assert len(memory) > 0
+
+
+def test_names_of_views_start_again_after_the_last(room):
+    latents, depth, camera = room
+    memory = ViewMemory(3)
+    memory._next = 2**15 - 3
+    memory.write(latents[:4], depth[:4], camera[:4])
+    grid = camera.resized(8, 12)
+    assert {memory.retrieve(grid[t])[0][0] for t in range(4)} <= {2**15 - 3, 2**15 - 2, 0, 1}
+    assert {name for name, _ in memory.retrieve(grid[3])} == {2**15 - 3, 2**15 - 2, 0, 1}

@@ -1,0 +1,120 @@
+"""The arithmetic of streams, and poses of other frames and bodies."""
+
+import math
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirage_ros.geometry import body_to_optical, compose, optical_to_body, pinhole
+from mirage_ros.ros.commanding import Commands, Options, draw_seed, padded, thinned
+from mirage_ros.ros.imagine_action import check_poses, frame_stamps
+from mirage_ros.ros.model_session import Engine
+from mirage_ros.ros.requests import Observation, Settings
+from mirage_ros.ros.transforms import FrameIds, extrinsics
+from mirage_ros.ros.work_queue import Worker
+
+
+@given(st.integers(1, 500), st.integers(1, 100))
+def test_thinning_keeps_order_and_the_newest(count, most):
+    kept = thinned(count, most)
+    assert len(kept) == min(count, most)
+    assert kept == sorted(set(kept))
+    assert kept[-1] == count - 1
+    assert kept[0] >= 0
+
+
+def test_padding_repeats_the_last_pose():
+    poses = torch.eye(4).repeat(3, 1, 1)
+    poses[:, 0, 3] = torch.arange(3)
+    assert padded(poses, 5)[:, 0, 3].tolist() == [0, 1, 2, 2, 2]
+    assert padded(poses, 3).equal(poses)
+
+
+def test_seeds():
+    assert draw_seed(7) == 7
+    drawn = {draw_seed(-1) for _ in range(8)}
+    assert len(drawn) > 1
+    assert min(drawn) >= 0
+
+
+def test_stamps_of_frames():
+    assert frame_stamps([0, 0, 0], 100, 1e9, "path") == [100, 101, 102]
+    assert frame_stamps([5, 7, 9], 100, 10.0, "path") == [5, 7, 9]
+    for wrong in ([5, 5, 6], [0, 3, 2], [9, 8, 7]):
+        with pytest.raises(ValueError, match="path.poses: expected stamps that increase"):
+            frame_stamps(wrong, 100, 10.0, "path")
+
+
+def test_poses_too_far_away_are_refused():
+    poses = torch.eye(4).repeat(2, 1, 1)
+    check_poses(poses, 10.0, "path")
+    poses[1, 2, 3] = -11.0
+    with pytest.raises(ValueError, match=r"path: expected within 10 m .* got 11 m"):
+        check_poses(poses, 10.0, "path")
+
+
+def test_a_stream_goes_on_from_its_last_frame_and_that_ones_depth(monkeypatch):
+    engine = Engine(Settings(preset="test", random_weights=True, device="cpu", max_bytes=4 << 20))
+    camera = pinhole(64, 96, vertical_fov=0.9, cam2world=torch.eye(4, dtype=torch.float64))
+    engine.observe(Observation(np.full((64, 96, 3), 90, np.uint8), np.full((64, 96), 2.0, np.float32), camera, 5))
+    asked, shown, failures, imagine = [], [], [], engine.imagine
+    monkeypatch.setattr(engine, "imagine", lambda rollout, *rest: (asked.append(rollout), imagine(rollout, *rest))[1])
+    outputs = SimpleNamespace(
+        preview=lambda *_: None, path=lambda *_: None, frames=lambda chunk, *_: shown.append(chunk)
+    )
+    worker = Worker()
+    try:
+        commands = Commands(engine, worker, outputs, lambda: Options(pause=0.0), lambda *why: failures.append(why))
+        for index in range(2):
+            pose = torch.eye(4, dtype=torch.float64)
+            pose[0, 3] = 0.05 * index
+            commands.pose(pose, 10 + index)
+            deadline = time.monotonic() + 60
+            while len(shown) <= index or commands._running():
+                assert time.monotonic() < deadline, failures
+                time.sleep(0.01)
+    finally:
+        worker.close()
+    assert not failures
+    assert asked[0].first is None
+    assert asked[0].first_depth is None
+    np.testing.assert_array_equal(asked[1].first, shown[0].rgb[0])
+    np.testing.assert_array_equal(asked[1].first_depth, shown[0].depth[0])
+
+
+@pytest.fixture
+def frames():
+    # Without TF nothing is asked of the node.
+    base_from_body = extrinsics(0.2, 0.0, 0.6, 0.0, 0.3, 0.0)
+    return FrameIds(SimpleNamespace(), "map", base_from_body, use_tf=False), base_from_body
+
+
+def test_optical_body_and_base_are_three_ways_to_say_the_same(frames):
+    ids, base_from_body = frames
+    base = extrinsics(1.0, 2.0, 0.0, 0.0, 0.0, math.pi / 3)
+    body = compose(base, base_from_body)
+    expected = body_to_optical(body)
+    torch.testing.assert_close(ids.optical(base, "map", "base", 0), expected)
+    torch.testing.assert_close(ids.optical(body, "", "body", 0), expected)
+    torch.testing.assert_close(ids.optical(expected[None], "map", 0, 0)[0], expected)
+    torch.testing.assert_close(optical_to_body(ids.optical(base, "map", 2, 0)), body)
+    with pytest.raises(ValueError, match="pose_of: expected 0"):
+        ids.optical(base, "map", 3, 0)
+
+
+def test_extrinsics_are_those_of_urdf():
+    # Yaw is about the fixed z axis and applied last: x forward points left after a quarter turn.
+    pose = extrinsics(1.0, 2.0, 3.0, 0.0, 0.0, math.pi / 2)
+    torch.testing.assert_close(pose[:3, 0], torch.tensor([0.0, 1.0, 0.0]).double(), atol=1e-12, rtol=0)
+    down = extrinsics(0, 0, 0, 0.0, 0.5, 0.0)
+    assert down[2, 0] < 0, "positive pitch looks down"
+
+
+def test_without_tf_other_frames_are_refused_with_the_reason(frames):
+    with pytest.raises(ValueError, match=r"pose.header.frame_id: expected 'map' or empty, got 'odom'; tf2_ros"):
+        frames[0].optical(torch.eye(4), "odom", "optical", 0)

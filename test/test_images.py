@@ -1,0 +1,55 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirage_ros.geometry import pinhole
+from mirage_ros.images import centre_window, check_depth, enlarge, fit_camera, fit_colour, fit_nearest
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(height=st.integers(20, 200), width=st.integers(20, 200))
+def test_the_fitted_camera_sees_the_fitted_image(height, width):
+    """An image that holds its own ray directions must hold them still after fitting."""
+    camera = pinhole(height, width, focal=100.0)
+    x, y = (camera.rays()[..., axis] for axis in (0, 1))
+    fitted = fit_camera(camera, 32, 48)
+    for rays, expected in zip((x, y), (fitted.rays()[..., axis] for axis in (0, 1)), strict=True):
+        sampled = fit_nearest(rays, 32, 48)
+        pixel = 1.5 / 100 * max(1.0, min(height / 32, width / 48))
+        assert (sampled - expected).abs().max() < pixel
+
+
+def test_a_window_keeps_the_shape_and_as_much_as_it_can():
+    window = centre_window(480, 640, 128, 192)
+    assert (window.width, window.height) == (640, 427)
+    assert abs(window.top - (480 - 427) / 2) <= 1
+    tall = centre_window(640, 480, 128, 192)
+    assert (tall.width, tall.height) == (480, 320)
+
+
+def test_colours_keep_their_mean_when_the_image_shrinks():
+    rgb = torch.randint(0, 256, (128, 192, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    fitted = fit_colour(rgb, 32, 48)
+    assert fitted.shape == (3, 32, 48)
+    torch.testing.assert_close(fitted.mean((1, 2)) * 255, rgb.float().mean((0, 1)), atol=1.0, rtol=0)
+
+
+def test_depth_is_never_mixed():
+    depth = torch.where(torch.arange(96) % 2 == 0, 1.0, 5.0).expand(64, 96)
+    assert set(fit_nearest(depth, 32, 48).unique().tolist()) <= {1.0, 5.0}
+
+
+def test_enlarging_repeats_cells():
+    cells = torch.arange(6.0).reshape(2, 3)
+    big = enlarge(cells, 8, 12)
+    assert big.shape == (8, 12)
+    assert torch.equal(big[::4, ::4], cells)
+    assert torch.equal(big[3::4, 3::4], cells)
+
+
+def test_depth_in_millimetres_is_warned_of():
+    metres = torch.full((4, 6), 2.3)
+    assert torch.equal(check_depth("depth", metres), metres)
+    with pytest.warns(UserWarning, match="depth: half of it lies beyond 2300 m; expected metres"):
+        check_depth("depth", metres * 1000)

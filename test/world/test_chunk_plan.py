@@ -1,0 +1,30 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirage_ros.world.chunk_plan import plan_chunks
+
+
+def test_the_full_size_plan_is_that_of_the_public_code():
+    spans = plan_chunks(97, 33, 4)
+    assert [(span.start, span.stop) for span in spans] == [(0, 33), (32, 65), (64, 97)]
+
+
+def test_the_last_chunk_may_be_shorter():
+    assert [len(span) for span in plan_chunks(41, 33, 4)] == [33, 9]
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(units=st.integers(0, 60), chunk=st.integers(1, 9), stride=st.sampled_from([1, 4]))
+def test_every_frame_is_new_in_exactly_one_chunk(units, chunk, stride):
+    frames, chunk_frames = units * stride + 1, chunk * stride + 1
+    spans = plan_chunks(frames, chunk_frames, stride)
+    new = [frame for span in spans for frame in range(span.start + span.overlap, span.stop)]
+    assert new == list(range(frames))
+    assert all((len(span) - 1) % stride == 0 and len(span) <= chunk_frames for span in spans)
+
+
+@pytest.mark.parametrize("frames", [0, 2, 3, 4, 6])
+def test_lengths_that_no_video_autoencoder_has_are_refused_with_near_ones(frames):
+    with pytest.raises(ValueError, match=r"trajectory: expected 4N\+1 frames such as"):
+        plan_chunks(frames, 9, 4)
