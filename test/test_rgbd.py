@@ -1,0 +1,68 @@
+"""The one frame class: checks, indexing and stacking."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mirage_ros.geometry import pinhole
+from mirage_ros.rgbd import ImaginedFrame, RgbdFrame
+
+
+def camera(batch=()):
+    one = pinhole(6, 8, vertical_fov=0.9)
+    return one.at(torch.eye(4, dtype=one.cam2world.dtype).expand(*batch, 4, 4).clone())
+
+
+def frame(batch=(), stamp=0, depth=True):
+    rgb = np.arange(np.prod((*batch, 6, 8, 3)), dtype=np.int64).astype(np.uint8).reshape(*batch, 6, 8, 3)
+    return RgbdFrame(rgb, np.ones((*batch, 6, 8), np.float32) if depth else None, camera(batch), stamp)
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+def test_batches_like_its_camera(batch):
+    assert frame(batch).rgb.shape == (*batch, 6, 8, 3)
+    with pytest.raises(ValueError, match=r"rgb: expected .*, got"):
+        RgbdFrame(np.zeros((*batch, 6, 7, 3), np.uint8), None, camera(batch))
+    with pytest.raises(ValueError, match=r"depth: expected .* float32, got .* float64"):
+        RgbdFrame(np.zeros((*batch, 6, 8, 3), np.uint8), np.zeros((*batch, 6, 8)), camera(batch))
+
+
+def test_indexing_takes_every_field_of_the_same_frame():
+    whole = frame((3,), stamp=np.array([5, 6, 7], np.int64))
+    assert len(whole) == 3
+    second = whole[1]
+    assert second.stamp == 6
+    assert isinstance(second.stamp, int)
+    assert (second.rgb == whole.rgb[1]).all()
+    assert second.camera.batch_shape == ()
+    assert [one.stamp for one in whole] == [5, 6, 7]
+    assert whole[1:].rgb.shape[0] == 2
+    with pytest.raises(IndexError, match="single"):
+        second[0]
+    with pytest.raises(ValueError, match="stamp: expected"):
+        frame((3,), stamp=np.zeros(2, np.int64))
+
+
+def test_stacking_is_the_inverse_of_iterating():
+    whole = frame((3,), stamp=np.array([5, 6, 7], np.int64))
+    again = RgbdFrame.stacked(list(whole))
+    assert (again.rgb == whole.rgb).all()
+    assert (again.depth == whole.depth).all()
+    assert again.stamp.tolist() == [5, 6, 7]
+    with pytest.raises(ValueError, match="at least one"):
+        RgbdFrame.stacked([])
+    with pytest.raises(ValueError, match="depth in all or none"):
+        RgbdFrame.stacked([frame(), frame(depth=False)])
+
+
+def test_an_imagined_frame_says_what_was_known():
+    plain = frame((2,))
+    visible = np.zeros((2, 6, 8), np.float32)
+    one = ImaginedFrame(plain.rgb, plain.depth, plain.camera, visible=visible, coverage=np.zeros(2, np.float32))
+    assert one[1].visible.shape == (6, 8)
+    with pytest.raises(ValueError, match="visible: expected"):
+        ImaginedFrame(plain.rgb, plain.depth, plain.camera, visible=visible[:1], coverage=np.zeros(2, np.float32))
+    with pytest.raises(ValueError, match="coverage: expected"):
+        ImaginedFrame(plain.rgb, plain.depth, plain.camera, visible=visible, coverage=np.zeros(1, np.float32))
