@@ -43,7 +43,7 @@ def wait_passively(environment: MutableMapping[str, str] | None = None) -> bool:
 
 
 def multiplies_bfloat16(device: torch.device | str = "cpu") -> bool:
-    """Whether the device multiplies bfloat16 faster than float32: CUDA devices, and CPUs that have instructions for it."""
+    """Whether the device multiplies bfloat16 faster than float32: CUDA devices, and CPUs with instructions for it."""
     import torch
 
     if torch.device(device).type != "cpu":
