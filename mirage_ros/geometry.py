@@ -26,6 +26,9 @@ from torch import Tensor
 # Columns: the optical axes seen from the body (REP-103). Optical x is body -y, y is body -z, z is body x.
 _BODY_FROM_OPTICAL = ((0.0, 0.0, 1.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
+# Two cameras are the same within a millimetre and a milliradian, and a hundredth of a pixel.
+SAME_POSE, SAME_PIXEL = 1e-3, 1e-2
+
 # How far a rotation block may be from orthonormal before a pose is refused: float32 products of many poses stay inside.
 ROTATION_TOLERANCE = 1e-3
 
@@ -192,6 +195,17 @@ class Camera:
         columns, rows = (torch.arange(n, device=self.device, dtype=fx.dtype) + 0.5 for n in (self.width, self.height))
         lines = (down.mT * rows + middle.mT).unsqueeze(-1)
         return lines + (across.mT * columns).unsqueeze(-2)
+
+
+def same_view(one: Camera, other: Camera) -> bool:
+    """Whether two single cameras have the same pose and the same pixels, within `SAME_POSE` and `SAME_PIXEL`."""
+    return (one.height, one.width) == (other.height, other.width) and all(
+        torch.allclose(mine.cpu().double(), theirs.cpu().double(), rtol=0, atol=slack)
+        for mine, theirs, slack in (
+            (one.cam2world, other.cam2world, SAME_POSE),
+            (one.intrinsics, other.intrinsics, SAME_PIXEL),
+        )
+    )
 
 
 def pinhole(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Self
 
+from mirage_ros.evaluation.baselines.baseline import Baseline, kept
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.perception.ghost_filter import GeometricFilter
@@ -22,7 +27,7 @@ from mirage_ros.world.model import WorldModel
 NOISE = 0.05
 
 
-class TokenMemory:
+class TokenMemory(Baseline):
     """A latent memory whose tokens are read whole, at the resolution of the latents or at that of pixels.
 
     The paper's memory holds a token for each latent cell. Its ablation 'pixel-resolution lifting' brings the latents to
@@ -31,15 +36,11 @@ class TokenMemory:
     Args:
         world: the model.
         pixels: lift at the resolution of the depth.
-
-    Attributes:
-        first_camera: of the first frame that was written, None before.
     """
 
     def __init__(self, world: WorldModel, *, pixels: bool) -> None:
-        self._memory = LatentMemory(world.parts.autoencoder.channels, world.device, torch.int8)
+        self._memory = LatentMemory(world.networks.autoencoder.channels, world.device, torch.int8)
         self._pixels = pixels
-        self.first_camera: Camera | None = None
 
     def __len__(self) -> int:
         return len(self._memory)
@@ -49,7 +50,17 @@ class TokenMemory:
         """Bytes of the buffers."""
         return self._memory.nbytes
 
-    def write(self, latents: Tensor, depth: Tensor, camera: Camera, keep: Tensor | None = None) -> WriteReport:
+    def write(
+        self,
+        latents: Tensor,
+        depth: Tensor,
+        camera: Camera,
+        keep: Tensor | None = None,
+        frame: Sequence[SourceFrame] | None = None,
+        *,
+        copied: Tensor | None = None,
+        colour: Tensor | None = None,
+    ) -> WriteReport:
         """Write frames.
 
         Args:
@@ -57,25 +68,26 @@ class TokenMemory:
             depth: (T, H, W) metres.
             camera: T cameras.
             keep: (T, H, W) bool, false on what must not be remembered.
+            copied: (T, h, w) bool, cells that are not to be remembered either.
+            frame, colour: not used.
 
         Raises:
             ValueError: an argument does not fit, or depth that is lifted pixel by pixel exceeds 256 rows or columns.
         """
         if self._pixels:
             latents = F.interpolate(latents.float(), size=depth.shape[-2:], mode="bilinear", align_corners=False)
-        report = self._memory.write(latents, depth, camera, keep)
-        if self.first_camera is None and len(latents):
-            self.first_camera = camera[0]
+        report = self._memory.write(latents, depth, camera, kept(depth, keep, copied))
+        self._begin(camera)
         return report
 
-    def read(self, camera: Camera) -> Readout:
-        """Readout of (T,) cameras at latent resolution, the nearest element of each cell."""
+    def read(self, camera: Camera, rule: str = "nearest", *, observed_first: bool = False) -> Readout:
+        """Readout of (T,) cameras at latent resolution, the nearest element of each cell by whatever rule."""
         return self._memory.read(camera, "nearest")
 
-    def fork(self) -> TokenMemory:
+    def fork(self) -> Self:
         """The same content, which goes its own way."""
-        twin = object.__new__(TokenMemory)
-        twin._memory, twin._pixels, twin.first_camera = self._memory.fork(), self._pixels, self.first_camera
+        twin = super().fork()
+        twin._memory = self._memory.fork()
         return twin
 
 

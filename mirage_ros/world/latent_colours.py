@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from mirage_ros.world.networks import Parts
+from mirage_ros.world.networks import Networks
 
 # Plain and shaded patches that the colours are fitted on.
 SAMPLES = 24
@@ -26,15 +23,15 @@ class LatentColours:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, parts: Parts) -> LatentColours:
+    def of(cls, networks: Networks) -> LatentColours:
         """Fit to an autoencoder: images of smooth colours are encoded, and their cells' mean colours regressed."""
         generator = torch.Generator().manual_seed(0)
-        rows, columns = parts.autoencoder.strides[1:]
+        rows, columns = networks.autoencoder.strides[1:]
         # Smooth fields: few random colours, enlarged.
         coarse = torch.rand(SAMPLES, 3, 3, 3, generator=generator)
         images = torch.nn.functional.interpolate(coarse, (rows * 8, columns * 8), mode="bilinear", align_corners=True)
-        latents = parts.encode(images[:, None].to(parts.device))[:, :, 0].float()
-        colours = torch.nn.functional.avg_pool2d(images, (rows, columns)).to(parts.device)
+        latents = networks.encode(images[:, None].to(networks.device))[:, :, 0].float()
+        colours = torch.nn.functional.avg_pool2d(images, (rows, columns)).to(networks.device)
         x = latents.permute(0, 2, 3, 1).flatten(0, 2)
         y = colours.permute(0, 2, 3, 1).flatten(0, 2)
         design = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).double()
