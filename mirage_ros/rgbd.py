@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
@@ -77,16 +76,10 @@ class RgbdFrame:
         depths = [frame.depth for frame in frames if frame.depth is not None]
         if len(depths) not in (0, len(frames)):
             raise ValueError(f"frames: expected depth in all or none, got {len(depths)} of {len(frames)}")
-        (size,) = sizes
-        camera = Camera(
-            torch.stack([frame.camera.intrinsics for frame in frames]),
-            torch.stack([frame.camera.cam2world for frame in frames]),
-            *size,
-        )
         return RgbdFrame(
             np.stack([frame.rgb for frame in frames]),
             np.stack(depths) if depths else None,
-            camera,
+            Camera.stacked([frame.camera for frame in frames]),
             np.array([frame.stamp for frame in frames], np.int64),
         )
 

@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mirage_ros.models.schedule import MAX_STEPS, make_scheduler
+from mirage_ros.models.schedule import make_scheduler
 from mirage_ros.world.denoise import Conditions, denoise, draw_noise
 from mirage_ros.world.networks import Networks
+from mirage_ros.world.options import DenoiseSettings
 from mirage_ros.world.reading import Reading
 from mirage_ros.world.results import Cancel, Cancelled, ImaginedChunk, OnProgress, Progress
 from mirage_ros.world.rollout import Rollout
 
 Prepared = tuple[Rollout, Conditions, Reading]
-
-
-@dataclass(frozen=True)
-class DenoiseSettings:
-    """How rollouts are denoised.
-
-    Attributes:
-        prompt: text; None or empty for none.
-        seed: of the noise.
-        steps: denoising steps; None for the preset's.
-        guidance: classifier-free guidance on the text; 1 for none.
-        batch: how many chunks are denoised together at most; None for all.
-
-    Raises:
-        ValueError: a setting is out of range; names it.
-    """
-
-    prompt: str | None = None
-    seed: int = 0
-    steps: int | None = None
-    guidance: float = 1.0
-    batch: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, least, most in (("seed", 0, 2**63 - 1), ("steps", 1, MAX_STEPS), ("batch", 1, 2**31)):
-            value = getattr(self, name)
-            if value is None and name != "seed":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
-        if not isinstance(self.guidance, int | float) or not math.isfinite(self.guidance) or self.guidance < 0:
-            raise ValueError(f"guidance: expected a number from 0, got {self.guidance!r}")
 
 
 class ChunkLoop:

@@ -84,12 +84,7 @@ class History:
         frames = [frame for frame in self._frames if id(frame) not in out]
         if not frames or count < 1:
             return []
-        cameras = Camera(
-            torch.stack([frame.camera.intrinsics for frame in frames]),
-            torch.stack([frame.camera.cam2world for frame in frames]),
-            frames[0].camera.height,
-            frames[0].camera.width,
-        )
+        cameras = Camera.stacked([frame.camera for frame in frames])
         seen = _sees(cameras, torch.stack([frame.depth for frame in frames]), points)
         least = MIN_OVERLAP * points.isfinite().all(dim=-1).sum()
         chosen: list[PastFrame] = []

@@ -137,11 +137,10 @@ def _device(device: torch.device | str) -> torch.device:
     try:
         where = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {device!r}") from None
+        where = torch.device("meta")
     if where.type not in ("cpu", "cuda"):
         raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {device!r}")
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device: expected 'cpu', no CUDA device is usable here, got {device!r}")
-    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device: expected one of {torch.cuda.device_count()} CUDA devices, got {device!r}")
+    if where.type == "cuda" and (where.index or 0) >= (count := torch.cuda.device_count()):
+        usable = f"one of {count} CUDA devices" if count else "'cpu', no CUDA device is usable here"
+        raise ValueError(f"device: expected {usable}, got {device!r}")
     return where

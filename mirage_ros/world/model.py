@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,40 +21,17 @@ from mirage_ros.perception.given import JointDepth, NoFilter
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world import checks, loading
-from mirage_ros.world.chunk_loop import ChunkLoop, DenoiseSettings
+from mirage_ros.world.chunk_loop import ChunkLoop
 from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.history import History
-from mirage_ros.world.latent_colours import LatentColours
+from mirage_ros.world.latent_colours import fit_colours
 from mirage_ros.world.networks import MAX_BYTES, Networks, new_memory
 from mirage_ros.world.observing import observe
+from mirage_ros.world.options import DenoiseSettings, ImagineOptions, settings_of
 from mirage_ros.world.preview import preview
-from mirage_ros.world.results import Cancel, ImaginedChunk, OnProgress, Preview
+from mirage_ros.world.results import ImaginedChunk, Preview
 from mirage_ros.world.rollout import Rollout
 from mirage_ros.world.spatial_memory import SpatialMemory
-
-
-class ImagineOptions(TypedDict, total=False):
-    """Keywords of imagining, whether one trajectory or several.
-
-    Attributes:
-        prompt: text, for presets that take it.
-        seed: of the noise; candidates share the noise, so that they differ by their cameras alone.
-        steps: denoising steps; the preset's by default.
-        guidance: classifier-free guidance on the text; 1, the default, for none.
-        perception: for this call; the model's by default.
-        history: past frames that may serve as references; grows with the memory. Empty by default.
-        on_progress: called after each denoising step and each stage.
-        cancel: asked as often; true stops.
-    """
-
-    prompt: str | None
-    seed: int
-    steps: int | None
-    guidance: float
-    perception: Perception | None
-    history: History | None
-    on_progress: OnProgress | None
-    cancel: Cancel | None
 
 
 class WorldModel:
@@ -80,7 +57,7 @@ class WorldModel:
         if perception is None and networks.preset.depth_channels:
             perception = Perception(JointDepth(), NoFilter())
         self.perception = perception
-        self._colours: LatentColours | None = None
+        self._colours: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def from_pretrained(cls, source: str | Path | None = None, **options: Any) -> WorldModel:
@@ -195,7 +172,7 @@ class WorldModel:
             TypeError, ValueError: an argument does not fit; raised by this call, before any work.
             Cancelled: while iterating; the memory is as it was after the last finished chunk.
         """
-        settings = self._settings(options)
+        settings = settings_of(self.networks, options)
         rollout = self._rollout(memory, trajectory, stamps, options, first=first, remember=remember)
         return self._run([rollout], settings, options)
 
@@ -223,7 +200,7 @@ class WorldModel:
         """
         if not trajectories:
             raise ValueError("trajectories: expected at least one, got none")
-        settings = self._settings(options, batch)
+        settings = settings_of(self.networks, options, batch)
         rollouts = [
             self._rollout(memory, trajectory, None, options, remember=False, candidate=index)
             for index, trajectory in enumerate(trajectories)
@@ -243,10 +220,11 @@ class WorldModel:
         return preview(self.networks, memory, trajectory)
 
     def colours(self, features: Tensor) -> Tensor:
-        """Colours (N, 3) 0..1 of latent tokens (N, C), for `LatentMemory.cloud`; see `LatentColours`."""
+        """Colours (N, 3) 0..1 of latent tokens (N, C), for `LatentMemory.cloud`; see `fit_colours`."""
         if self._colours is None:
-            self._colours = LatentColours.of(self.networks)
-        return self._colours(features)
+            self._colours = fit_colours(self.networks)
+        matrix, offset = self._colours
+        return (features.float() @ matrix + offset).clamp(0, 1)
 
     def _rollout(
         self,
@@ -289,15 +267,6 @@ class WorldModel:
             first=view,
             first_depth=metres,
         )
-
-    def _settings(self, options: ImagineOptions, batch: int | None = None) -> DenoiseSettings:
-        unknown = options.keys() - ImagineOptions.__annotations__.keys()
-        if unknown:
-            raise TypeError(f"options: expected {', '.join(ImagineOptions.__annotations__)}, got {sorted(unknown)}")
-        given = {name: value for name, value in options.items() if name in DenoiseSettings.__annotations__}
-        settings = DenoiseSettings(batch=batch, **cast(dict[str, Any], given))
-        self.networks.check_prompt(settings.prompt or "")
-        return settings
 
     def _run(
         self, rollouts: list[Rollout], settings: DenoiseSettings, options: ImagineOptions

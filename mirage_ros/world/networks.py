@@ -207,19 +207,12 @@ def _latent_size(preset: Preset, autoencoder: Autoencoder, size: tuple[int, int]
 def _check_channels(
     preset: Preset, transformer: MirageTransformer, autoencoder: Autoencoder, reader: UnfoldReader | None
 ) -> None:
-    if autoencoder.channels != preset.latent_channels:
-        raise ValueError(
-            f"autoencoder: expected {preset.latent_channels} latent channels for preset {preset.name!r}, "
-            f"got {autoencoder.channels}"
-        )
-    if transformer.in_channels != preset.latent_channels + preset.depth_channels:
-        raise ValueError(
-            f"transformer: expected {preset.latent_channels + preset.depth_channels} channels for preset "
-            f"{preset.name!r}, got {transformer.in_channels}"
-        )
-    if reader is not None and int(reader.config["channels"]) != autoencoder.channels:
-        raise ValueError(
-            f"reader: expected {autoencoder.channels} channels like the autoencoder, got {reader.config['channels']}"
-        )
     if preset.read_rule == "unfold" and reader is None:
         raise ValueError(f"reader: expected one for preset {preset.name!r}, whose read rule is 'unfold', got none")
+    for name, expected, got in (
+        ("autoencoder", preset.latent_channels, autoencoder.channels),
+        ("transformer", preset.latent_channels + preset.depth_channels, transformer.in_channels),
+        ("reader", preset.latent_channels, preset.latent_channels if reader is None else reader.config["channels"]),
+    ):
+        if expected != got:
+            raise ValueError(f"{name}: expected {expected} latent channels for preset {preset.name!r}, got {got}")

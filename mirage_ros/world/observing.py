@@ -44,8 +44,7 @@ def observe(
     window = centre_window(image.shape[:2], size)
     mask = None if keep is None else window.cut(as_tensor(keep).to(device))[None]
     colour = fit_colour(image.to(device), *size)[None]
-    single = fit_camera(frame.camera, *size).to(device, torch.float64)
-    camera = Camera(single.intrinsics[None], single.cam2world[None], single.height, single.width)
+    camera = Camera.stacked([fit_camera(frame.camera, *size).to(device, torch.float64)])
     if metres is None:
         assert perception is not None
         known: Any = memory

@@ -115,7 +115,7 @@ def room_of(memory: SpatialMemory, camera: Camera) -> Room:
     seen = memory.read(views, observed_first=True)
     told, sources = seen.visible > 0, memory.sources
     if sources is not None:
-        ids = [int(frame) for frame in seen.source.unique().tolist() if frame >= 0]
+        ids = [int(frame) for frame in torch.unique(seen.source).tolist() if frame >= 0]
         imagined = [frame for frame in ids if sources.was_imagined(frame)]
         if len(imagined) < len(ids):
             told &= ~torch.isin(seen.source, torch.tensor(imagined, device=seen.source.device))

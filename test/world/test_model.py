@@ -63,10 +63,13 @@ def test_the_same_seed_gives_the_same_frames_and_another_one_others(video_world,
 def test_without_remembering_nothing_is_left_behind(frame_world, walk, content, assert_same):
     scene = walk(12)
     memory, history = scene.begin(frame_world)
-    before, past = content(memory), len(history)
+    before, past, held = content(memory), len(history), memory.nbytes
     list(frame_world.imagine(memory, scene.camera, remember=False, history=history))
+    list(frame_world.imagine_candidates(memory, [scene.camera[:3]] * 2, history=history))
     assert_same(memory, before)
     assert len(history) == past
+    assert memory.nbytes == held
+    assert len(memory.frames()) == 1
 
 
 @pytest.mark.parametrize("stop_at", ["read", "denoise", "decode", "perceive"])
