@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from mirage_ros.evaluation.baselines.baseline import Baseline, kept
+from mirage_ros.evaluation.baselines.baseline import Baseline
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.perception.ghost_filter import GeometricFilter
@@ -50,35 +47,12 @@ class TokenMemory(Baseline):
         """Bytes of the buffers."""
         return self._memory.nbytes
 
-    def write(
-        self,
-        latents: Tensor,
-        depth: Tensor,
-        camera: Camera,
-        keep: Tensor | None = None,
-        frame: Sequence[SourceFrame] | None = None,
-        *,
-        copied: Tensor | None = None,
-        colour: Tensor | None = None,
-    ) -> WriteReport:
-        """Write frames.
-
-        Args:
-            latents: (T, C, h, w).
-            depth: (T, H, W) metres.
-            camera: T cameras.
-            keep: (T, H, W) bool, false on what must not be remembered.
-            copied: (T, h, w) bool, cells that are not to be remembered either.
-            frame, colour: not used.
-
-        Raises:
-            ValueError: an argument does not fit, or depth that is lifted pixel by pixel exceeds 256 rows or columns.
-        """
+    def _write_frame(self, content: Tensor, depth: Tensor, camera: Camera, keep: Tensor) -> WriteReport:
+        latents = content[None]
         if self._pixels:
-            latents = F.interpolate(latents.float(), size=depth.shape[-2:], mode="bilinear", align_corners=False)
-        report = self._memory.write(latents, depth, camera, kept(depth, keep, copied))
-        self._begin(camera)
-        return report
+            # Of at most 256 rows and columns.
+            latents = F.interpolate(latents.float(), size=depth.shape, mode="bilinear", align_corners=False)
+        return self._memory.write(latents, depth[None], Camera.stacked([camera]), keep[None])
 
     def read(self, camera: Camera, rule: str = "nearest", *, observed_first: bool = False) -> Readout:
         """Readout of (T,) cameras at latent resolution, the nearest element of each cell by whatever rule."""

@@ -86,8 +86,7 @@ class NoMemory(Baseline):
             index=missing.clone(),
         )
 
-    def write(self, *frames: object, **options: object) -> WriteReport:
-        """Forget at once."""
+    def _write_frame(self, content: Tensor, depth: Tensor, camera: Camera, keep: Tensor) -> WriteReport:
         return WriteReport()
 
 

@@ -63,6 +63,8 @@ def test_the_same_seed_gives_the_same_frames_and_another_one_others(video_world,
 def test_without_remembering_nothing_is_left_behind(frame_world, walk, content, assert_same):
     scene = walk(12)
     memory, history = scene.begin(frame_world)
+    # Reading makes an index once.
+    frame_world.preview(memory, scene.camera[:1])
     before, past, held = content(memory), len(history), memory.nbytes
     list(frame_world.imagine(memory, scene.camera, remember=False, history=history))
     list(frame_world.imagine_candidates(memory, [scene.camera[:3]] * 2, history=history))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from mirage_ros.evaluation.baselines.baseline import Baseline, kept
+from mirage_ros.evaluation.baselines.baseline import Baseline
 from mirage_ros.evaluation.baselines.point_store import PointStore
 from mirage_ros.geometry import Camera, valid_depth
-from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_judgement import tile_order
 from mirage_ros.memory.write_rules import WriteReport
@@ -66,51 +65,8 @@ class RgbMemory(Baseline):
         """Bytes of the buffers."""
         return self._store.nbytes
 
-    @torch.no_grad()
-    def write(
-        self,
-        latents: Tensor | None,
-        depth: Tensor,
-        camera: Camera,
-        keep: Tensor | None = None,
-        frame: Sequence[SourceFrame] | None = None,
-        *,
-        copied: Tensor | None = None,
-        colour: Tensor | None = None,
-    ) -> WriteReport:
-        """Back-project frames pixel by pixel.
-
-        Args:
-            latents, frame: not used; there so that callers can treat all memories alike.
-            depth: (T, H, W) metres.
-            camera: T cameras of any resolution.
-            keep: (T, H, W) bool, false on what must not be remembered.
-            copied: (T, h, w) bool, cells that are not to be remembered either.
-            colour: (T, H, W, 3) uint8.
-
-        Returns:
-            counts of pixels.
-
-        Raises:
-            ValueError: shapes differ; names the argument.
-        """
-        if depth.ndim != 3 or camera.batch_shape != depth.shape[:1]:
-            raise ValueError(
-                f"depth: expected (T, H, W) for {tuple(camera.batch_shape)} cameras, got {tuple(depth.shape)}"
-            )
-        if colour is None or colour.shape != (*depth.shape, 3) or colour.dtype != torch.uint8:
-            got = None if colour is None else f"{tuple(colour.shape)} {colour.dtype}"
-            raise ValueError(f"colour: expected {(*depth.shape, 3)} uint8, got {got}")
-        if keep is not None and keep.shape != depth.shape:
-            raise ValueError(f"keep: expected {tuple(depth.shape)} like depth, got {tuple(keep.shape)}")
-        report, mask = WriteReport(), kept(depth, keep, copied)
-        resized = camera.resized(*depth.shape[1:])
-        self._begin(resized)
-        for t in range(len(depth)):
-            report += self._write_frame(depth[t], resized[t], mask[t], colour[t])
-        return report
-
-    def _write_frame(self, depth: Tensor, camera: Camera, keep: Tensor, colour: Tensor) -> WriteReport:
+    def _write_frame(self, content: Tensor, depth: Tensor, camera: Camera, keep: Tensor) -> WriteReport:
+        camera = camera.resized(*depth.shape)
         valid, order = valid_depth(depth), tile_order(depth.shape[0], depth.shape[1], depth.device)
         _, seen = self._store.winners(camera, rule="strict")
         # The cache explains a pixel where it shows that surface; what is nearer or further than seen is new.
@@ -120,7 +76,7 @@ class RgbMemory(Baseline):
         focal = torch.minimum(camera.intrinsics[0, 0], camera.intrinsics[1, 1])
         sizes = depth.reshape(-1)[rows] / focal
         most = self.max_bytes // self._store.row_bytes
-        written, evicted = self._store.append(points, sizes, {"colour": colour.reshape(-1, 3)[rows]}, most)
+        written, evicted = self._store.append(points, sizes, {"colour": content.reshape(-1, 3)[rows]}, most)
         masked, invalid = int((~keep).sum()), int((keep & ~valid).sum())
         return WriteReport(
             masked=masked,

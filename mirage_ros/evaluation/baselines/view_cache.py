@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from mirage_ros.evaluation.baselines.baseline import Baseline, kept
+from mirage_ros.evaluation.baselines.baseline import Baseline
 from mirage_ros.evaluation.baselines.point_store import PointStore
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.cell_depth import EDGE, INVALID, MASKED, USABLE, depth_to_cells
-from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.read import read_elements
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_judgement import tile_order
@@ -94,46 +92,8 @@ class ViewMemory(Baseline):
         """Bytes of the views and of the surfels' buffers."""
         return sum(view.nbytes for view in self._views.values()) + self._surfels.nbytes
 
-    @torch.no_grad()
-    def write(
-        self,
-        latents: Tensor,
-        depth: Tensor,
-        camera: Camera,
-        keep: Tensor | None = None,
-        frame: Sequence[SourceFrame] | None = None,
-        *,
-        copied: Tensor | None = None,
-        colour: Tensor | None = None,
-    ) -> WriteReport:
-        """Store views.
-
-        Args:
-            latents: (T, C, h, w).
-            depth: (T, H, W) metres.
-            camera: T cameras of any resolution.
-            keep: (T, H, W) bool, false on what must not be remembered: it casts no votes and is not projected.
-            frame, colour: not used.
-            copied: (T, h, w) bool, cells that are not to be remembered either.
-
-        Returns:
-            counts of cells: `written` made new surfels, `explained` joined old ones.
-
-        Raises:
-            ValueError: shapes differ; names the argument.
-        """
-        if latents.ndim != 4 or latents.shape[1] != self.channels:
-            raise ValueError(f"latents: expected (T, {self.channels}, h, w), got {tuple(latents.shape)}")
-        if depth.ndim != 3 or len(depth) != len(latents) or camera.batch_shape != depth.shape[:1]:
-            raise ValueError(f"depth: expected {len(latents)} images (T, H, W) and cameras, got {tuple(depth.shape)}")
-        report, mask = WriteReport(), kept(depth, keep, copied)
-        self._begin(camera)
-        for t in range(len(latents)):
-            report += self._write_view(latents[t], depth[t], camera[t], mask[t])
-        return report
-
-    def _write_view(self, latents: Tensor, depth: Tensor, camera: Camera, keep: Tensor) -> WriteReport:
-        height, width = latents.shape[1:]
+    def _write_frame(self, content: Tensor, depth: Tensor, camera: Camera, keep: Tensor) -> WriteReport:
+        height, width = content.shape[1:]
         cells = depth_to_cells(depth, keep, height, width)
         own = camera.resized(height, width)
         usable = cells.state == USABLE
@@ -144,7 +104,7 @@ class ViewMemory(Baseline):
         self._surfels.own()
         order = tile_order(height, width, depth.device)
         new = order[(usable & ~known).reshape(-1)[order]]
-        view = View(latents.to(self.dtype).clone(), torch.where(usable, cells.depth, torch.nan).half(), own)
+        view = View(content.to(self.dtype).clone(), torch.where(usable, cells.depth, torch.nan).half(), own)
         report = WriteReport(
             masked=int((cells.state == MASKED).sum()),
             invalid=int((cells.state == INVALID).sum()),

@@ -90,7 +90,7 @@ def test_bad_arguments_are_named(room):
     latents, depth, camera = room
     with pytest.raises(ValueError, match="latents: expected"):
         ViewMemory(4).write(latents, depth, camera)
-    with pytest.raises(ValueError, match="depth: expected"):
+    with pytest.raises(ValueError, match=r"latents: expected \(3, 3, h, w\) like depth"):
         ViewMemory(3).write(latents[:2], depth[:3], camera[:3])
     with pytest.raises(ValueError, match="channels: expected"):
         ViewMemory(0)
