@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,23 +45,24 @@ class Readout:
     def over(self, other: Readout) -> Readout:
         """This readout where it shows something, and another one of the same views where it does not."""
         shows = self.visible > 0
-        cells = [(name, value) for name, value in self._given() if name != "fine_depth"]
+        cells = [(name, value) for name, value in self.tensors().items() if name != "fine_depth"]
         return Readout(**{name: torch.where(shows, mine, getattr(other, name)) for name, mine in cells})
 
     def to(self, device: torch.device | str) -> Readout:
         """The same readout on another device."""
-        return Readout(**{name: value.to(device) for name, value in self._given()})
+        return Readout(**{name: value.to(device) for name, value in self.tensors().items()})
 
     def __getitem__(self, index: int | slice) -> Readout:
         """Select along the first batch dimension."""
-        return Readout(**{name: value[index] for name, value in self._given()})
+        return Readout(**{name: value[index] for name, value in self.tensors().items()})
 
     @staticmethod
     def stacked(readouts: Sequence[Readout]) -> Readout:
         """Readouts of the same shapes with a batch dimension in front."""
-        names = [name for name, _ in readouts[0]._given()]
-        return Readout(**{name: torch.stack([getattr(readout, name) for readout in readouts]) for name in names})
+        return Readout(
+            **{name: torch.stack([getattr(readout, name) for readout in readouts]) for name in readouts[0].tensors()}
+        )
 
-    def _given(self) -> Iterator[tuple[str, Tensor]]:
-        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
-        return ((name, value) for name, value in values if value is not None)
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are given, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
