@@ -15,7 +15,7 @@ Every function takes any number of leading batch dimensions, written ``...`` bel
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,9 @@ from torch import Tensor
 
 # Columns: the optical axes seen from the body (REP-103). Optical x is body -y, y is body -z, z is body x.
 _BODY_FROM_OPTICAL = ((0.0, 0.0, 1.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+
+# Two cameras are the same within a millimetre and a milliradian, and a hundredth of a pixel.
+SAME_POSE, SAME_PIXEL = 1e-3, 1e-2
 
 # How far a rotation block may be from orthonormal before a pose is refused: float32 products of many poses stay inside.
 ROTATION_TOLERANCE = 1e-3
@@ -60,8 +63,8 @@ class Camera:
                 f"cam2world: expected on {self.intrinsics.device} like intrinsics, got {self.cam2world.device}"
             )
         try:
-            torch.broadcast_shapes(self.intrinsics.shape[:-2], self.cam2world.shape[:-2])
-        except RuntimeError:
+            np.broadcast_shapes(self.intrinsics.shape[:-2], self.cam2world.shape[:-2])
+        except ValueError:
             raise ValueError(
                 f"cam2world: batch {tuple(self.cam2world.shape[:-2])} does not broadcast with "
                 f"intrinsics' {tuple(self.intrinsics.shape[:-2])}"
@@ -70,7 +73,7 @@ class Camera:
     @property
     def batch_shape(self) -> torch.Size:
         """Leading dimensions of the batch; empty for a single camera."""
-        return torch.broadcast_shapes(self.intrinsics.shape[:-2], self.cam2world.shape[:-2])
+        return torch.Size(np.broadcast_shapes(self.intrinsics.shape[:-2], self.cam2world.shape[:-2]))
 
     @property
     def device(self) -> torch.device:
@@ -95,6 +98,16 @@ class Camera:
         return self._with(
             intrinsics=self.intrinsics.expand(*shape, 3, 3)[index],
             cam2world=self.cam2world.expand(*shape, 4, 4)[index],
+        )
+
+    @staticmethod
+    def stacked(cameras: Sequence[Camera]) -> Camera:
+        """Cameras of one size and batch shape with a batch dimension in front."""
+        return Camera(
+            torch.stack([camera.intrinsics for camera in cameras]),
+            torch.stack([camera.cam2world for camera in cameras]),
+            cameras[0].height,
+            cameras[0].width,
         )
 
     def __iter__(self) -> Iterator[Camera]:
@@ -187,11 +200,24 @@ class Camera:
         zero, one = torch.zeros_like(fx), torch.ones_like(fx)
         entries = (1 / fx, -skew / (fx * fy), (skew * cy / fy - cx) / fx, zero, 1 / fy, -cy / fy, zero, zero, one)
         across, down, middle = (
-            (self.cam2world[..., :3, :3] @ torch.stack(entries, dim=-1).unflatten(-1, (3, 3))).unsqueeze(-3).unbind(-1)
+            (self.cam2world[..., :3, :3] @ torch.stack(entries, dim=-1).reshape(*fx.shape, 3, 3))
+            .unsqueeze(-3)
+            .unbind(-1)
         )
         columns, rows = (torch.arange(n, device=self.device, dtype=fx.dtype) + 0.5 for n in (self.width, self.height))
         lines = (down.mT * rows + middle.mT).unsqueeze(-1)
         return lines + (across.mT * columns).unsqueeze(-2)
+
+
+def same_view(one: Camera, other: Camera) -> bool:
+    """Whether two single cameras have the same pose and the same pixels, within `SAME_POSE` and `SAME_PIXEL`."""
+    return (one.height, one.width) == (other.height, other.width) and all(
+        torch.allclose(mine.cpu().double(), theirs.cpu().double(), rtol=0, atol=slack)
+        for mine, theirs, slack in (
+            (one.cam2world, other.cam2world, SAME_POSE),
+            (one.intrinsics, other.intrinsics, SAME_PIXEL),
+        )
+    )
 
 
 def pinhole(
@@ -328,7 +354,7 @@ def pose_from_quaternion(translation: Tensor, quaternion: Tensor) -> Tensor:
         raise ValueError(f"quaternion: expected finite (..., 4) xyzw, got {quaternion.tolist()}")
     if (quaternion.norm(dim=-1) < 1e-6).any():
         raise ValueError(f"quaternion: expected unit length, got {quaternion.tolist()}, which is no rotation")
-    shape = torch.broadcast_shapes(translation.shape[:-1], quaternion.shape[:-1])
+    shape = np.broadcast_shapes(translation.shape[:-1], quaternion.shape[:-1])
     xyzw = quaternion.detach().expand(*shape, 4).reshape(-1, 4).double().cpu().numpy()
     rotation = torch.from_numpy(Rotation.from_quat(xyzw).as_matrix()).reshape(*shape, 3, 3)
     pose = torch.zeros(*shape, 4, 4, dtype=translation.dtype, device=translation.device)

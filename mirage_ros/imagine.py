@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mirage_ros.evaluation.metrics import masked_psnr
-from mirage_ros.images import fit_colour, fit_nearest
+from mirage_ros.images import depth_like, fit_colour, fit_nearest
 from mirage_ros.imagine_inputs import Options, Task, check_options, read_task
 from mirage_ros.media import VideoWriter, colour_depth, contact_sheet, save_png
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.registry import make_perception
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.results import STAGES, ImaginedChunk
 
@@ -146,7 +147,8 @@ def run(options: Options) -> dict[str, Any]:
     truth, true_depth = (None, None) if task.truth is None else fitted_truth(task, world)
     perception = _perception(options, world, true_depth)
     history = world.new_history()
-    world.observe(memory, task.rgb, task.depth, task.camera[0], history=history)
+    first = RgbdFrame(task.rgb, depth_like(task.camera, task.depth), task.camera[0])
+    world.observe(memory, first, history=history)
     known = world.preview(memory, task.camera)
     # All that can be wrong is said here, before an earlier run's frames make room for this one's.
     chunks = world.imagine(
@@ -155,8 +157,7 @@ def run(options: Options) -> dict[str, Any]:
         prompt=options.prompt,
         seed=options.seed,
         steps=options.steps,
-        first=task.rgb,
-        first_depth=task.depth,
+        first=first,
         perception=perception,
         history=history,
     )

@@ -19,6 +19,7 @@ from mirage_ros.geometry import (
     pinhole,
     pose_from_quaternion,
     quaternion_from_pose,
+    same_view,
     transform,
 )
 
@@ -206,3 +207,16 @@ def test_other_bad_input_is_refused_by_field():
         pose_from_quaternion(torch.zeros(3), torch.zeros(4))
     with pytest.raises(ValueError, match="translation: expected finite"):
         pose_from_quaternion(torch.full((3,), math.nan), torch.ones(4))
+
+
+def test_the_same_view_is_told_from_one_a_step_away_or_of_other_pixels():
+    camera = pinhole(32, 48, focal=40.0, cam2world=torch.eye(4, dtype=torch.float64))
+    moved, grown = camera.cam2world.clone(), camera.intrinsics.clone()
+    for slack, same in ((5e-4, True), (2e-3, False)):
+        moved[0, 3] = slack
+        assert same_view(camera, camera.at(moved)) == same
+    for slack, same in ((5e-3, True), (2e-2, False)):
+        grown[0, 0] = 40 + slack
+        assert same_view(camera, Camera(grown, camera.cam2world, 32, 48).to(dtype=torch.float64)) == same
+    assert not same_view(camera, camera.resized(16, 24))
+    assert len(Camera.stacked([camera, camera.at(moved)])) == 2

@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirage_ros.geometry import pinhole
-from mirage_ros.images import centre_window, check_depth, enlarge, fit_camera, fit_colour, fit_nearest
+from mirage_ros.images import centre_window, check_depth, depth_like, enlarge, fit, fit_camera, fit_colour, fit_nearest
+from mirage_ros.rgbd import RgbdFrame
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -21,10 +23,10 @@ def test_the_fitted_camera_sees_the_fitted_image(height, width):
 
 
 def test_a_window_keeps_the_shape_and_as_much_as_it_can():
-    window = centre_window(480, 640, 128, 192)
+    window = centre_window((480, 640), (128, 192))
     assert (window.width, window.height) == (640, 427)
     assert abs(window.top - (480 - 427) / 2) <= 1
-    tall = centre_window(640, 480, 128, 192)
+    tall = centre_window((640, 480), (128, 192))
     assert (tall.width, tall.height) == (480, 320)
 
 
@@ -49,7 +51,36 @@ def test_enlarging_repeats_cells():
 
 
 def test_depth_in_millimetres_is_warned_of():
-    metres = torch.full((4, 6), 2.3)
-    assert torch.equal(check_depth("depth", metres), metres)
+    metres = np.full((4, 6), 2.3, np.float32)
+    assert torch.equal(check_depth("depth", metres), torch.from_numpy(metres))
     with pytest.warns(UserWarning, match="depth: half of it lies beyond 2300 m; expected metres"):
         check_depth("depth", metres * 1000)
+
+
+def test_a_batch_of_frames_is_fitted_like_each_of_them():
+    generator = np.random.default_rng(0)
+    rgb = generator.integers(0, 256, (2, 60, 70, 3), dtype=np.uint8)
+    depth = generator.uniform(1, 5, (2, 60, 70)).astype(np.float32)
+    depth[0, 20:30] = np.inf
+    camera = pinhole(60, 70, focal=50.0, cam2world=torch.eye(4).repeat(2, 1, 1))
+    frames = fit(RgbdFrame(rgb, depth, camera, np.array([3, 4], np.int64)), 32, 48)
+    assert (frames.camera.height, frames.camera.width) == (32, 48)
+    for index, frame in enumerate(frames):
+        alone = fit(RgbdFrame(rgb[index], depth[index], camera[index], index + 3), 32, 48)
+        np.testing.assert_array_equal(frame.rgb, alone.rgb)
+        np.testing.assert_array_equal(frame.depth, alone.depth)
+        torch.testing.assert_close(frame.camera.intrinsics, fit_camera(camera[index], 32, 48).intrinsics)
+        assert frame.stamp == alone.stamp
+        assert set(frame.depth.ravel()) <= set(depth[index].ravel())
+    assert fit(RgbdFrame(rgb, None, camera), 32, 48).depth is None
+
+
+def test_depth_of_another_resolution_is_brought_to_that_of_its_image():
+    camera = pinhole(60, 80, focal=50.0)
+    coarse = np.arange(12, dtype=np.float64).reshape(3, 4)
+    assert np.array_equal(depth_like(camera, coarse), coarse.repeat(20, axis=0).repeat(20, axis=1))
+    assert depth_like(camera, coarse).dtype == np.float32
+    with pytest.raises(ValueError, match="depth: expected the shape of the camera, 60x80, .* got 60x60"):
+        depth_like(camera, np.ones((60, 60), np.float32))
+    with pytest.raises(ValueError, match=r"depth: expected \(H, W\) floating-point metres"):
+        depth_like(camera, np.ones((60, 80), np.uint16))

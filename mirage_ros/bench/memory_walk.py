@@ -113,10 +113,8 @@ def walk(family: str, seed: int, style: str) -> dict[str, Any]:
         part = slice(first, first + count)
         first += count
         for name, cache in caches.items():
-            if isinstance(cache, RgbMemory):
-                cache.write(None, walked.depth[part], walked.camera[part], colour=walked.colour[part])
-            else:
-                cache.write(walked.latents[part], walked.depth[part], walked.camera[part])
+            colour = walked.colour[part] if cache.colour else None
+            cache.write(walked.latents[part], walked.depth[part], walked.camera[part], colour=colour)
             held[name].append(cache.nbytes / 2**20)
     measured = torch.linspace(0, first - 1, MEASURED).round().long()
     views = walked.camera.resized(HEIGHT, WIDTH)[measured]

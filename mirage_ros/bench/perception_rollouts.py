@@ -25,6 +25,7 @@ from mirage_ros.perception.ghost_filter import GeometricFilter
 from mirage_ros.perception.given import JointDepth, NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.protocols import DepthEstimate, DynamicFilter, Frames, KeepMask
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.sim.mjcf import Label
 from mirage_ros.world.model import WorldModel
 
@@ -55,10 +56,10 @@ def autoencoder(world: WorldModel | None, stride: int) -> tuple[Callable[[Tensor
             lambda rgb: mean_colours(rgb, stride),
             lambda latents: latents.repeat_interleave(stride, dim=-2).repeat_interleave(stride, dim=-1),
         )
-    parts = world.parts
+    networks = world.networks
     return (
-        lambda rgb: parts.encode(rgb.unsqueeze(1))[:, :, 0],
-        lambda latents: parts.decode(latents.unsqueeze(2))[:, 0],
+        lambda rgb: networks.encode(rgb.unsqueeze(1))[:, :, 0],
+        lambda latents: networks.decode(latents.unsqueeze(2))[:, 0],
     )
 
 
@@ -120,13 +121,12 @@ def walk_back(world: WorldModel, clip: TrueClip, depth: Tensor, perception: Perc
     depth = torch.where(clip.labels == Label.SKY, torch.inf, depth)
     memory, history = world.new_memory(), world.new_history()
     for t in range(0, len(clip), STEP):
-        world.observe(memory, frames[t], depth[t].numpy(), clip.camera[t], history=history)
+        world.observe(memory, RgbdFrame(frames[t], depth[t].numpy(), clip.camera[t]), history=history)
     back = torch.arange(len(clip) - 1, -1, -1)
     rollout = world.imagine(
         memory,
         clip.camera[back],
-        first=frames[-1],
-        first_depth=depth[-1],
+        first=RgbdFrame(frames[-1], depth[-1].numpy(), clip.camera[-1]),
         perception=perception,
         history=history,
     )

@@ -22,6 +22,7 @@ from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.perception.given import NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
@@ -67,9 +68,9 @@ def new_cache(kind: Cache, world: WorldModel) -> Any:
     if kind == "latent":
         return world.new_memory()
     if kind == "view":
-        return ViewMemory(world.parts.autoencoder.channels, world.device)
-    stride = world.parts.autoencoder.strides[1]
-    return RgbMemory(lambda images: world.parts.encode(images[:, None])[:, :, 0], stride, world.device)
+        return ViewMemory(world.networks.autoencoder.channels, world.device)
+    stride = world.networks.autoencoder.strides[1]
+    return RgbMemory(lambda images: world.networks.encode(images[:, None])[:, :, 0], stride, world.device)
 
 
 def measure(world: WorldModel, kind: Cache, options: Options) -> dict[str, Any]:
@@ -88,14 +89,14 @@ def measure(world: WorldModel, kind: Cache, options: Options) -> dict[str, Any]:
     cache, history = new_cache(kind, world), world.new_history()
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
-    world.observe(cache, first.rgb, first.sensed, camera[0], history=history)
+    seen = RgbdFrame(first.rgb, first.sensed, camera[0])
+    world.observe(cache, seen, history=history)
     chunks, held = [], []
     with tqdm(total=frames, desc=f"{kind}, {max(options.chunks)} chunks", unit="frame", leave=False) as bar:
         for chunk in world.imagine(
             cache,
             camera,
-            first=first.rgb,
-            first_depth=first.sensed,
+            first=seen,
             steps=options.steps,
             perception=sensor,
             history=history,

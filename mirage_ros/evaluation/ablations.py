@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Self
 
+from mirage_ros.evaluation.baselines.baseline import Baseline
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent_memory import LatentMemory
@@ -22,7 +24,7 @@ from mirage_ros.world.model import WorldModel
 NOISE = 0.05
 
 
-class TokenMemory:
+class TokenMemory(Baseline):
     """A latent memory whose tokens are read whole, at the resolution of the latents or at that of pixels.
 
     The paper's memory holds a token for each latent cell. Its ablation 'pixel-resolution lifting' brings the latents to
@@ -31,15 +33,11 @@ class TokenMemory:
     Args:
         world: the model.
         pixels: lift at the resolution of the depth.
-
-    Attributes:
-        first_camera: of the first frame that was written, None before.
     """
 
     def __init__(self, world: WorldModel, *, pixels: bool) -> None:
-        self._memory = LatentMemory(world.parts.autoencoder.channels, world.device, torch.int8)
+        self._memory = LatentMemory(world.networks.autoencoder.channels, world.device, torch.int8)
         self._pixels = pixels
-        self.first_camera: Camera | None = None
 
     def __len__(self) -> int:
         return len(self._memory)
@@ -49,33 +47,21 @@ class TokenMemory:
         """Bytes of the buffers."""
         return self._memory.nbytes
 
-    def write(self, latents: Tensor, depth: Tensor, camera: Camera, keep: Tensor | None = None) -> WriteReport:
-        """Write frames.
-
-        Args:
-            latents: (T, C, h, w).
-            depth: (T, H, W) metres.
-            camera: T cameras.
-            keep: (T, H, W) bool, false on what must not be remembered.
-
-        Raises:
-            ValueError: an argument does not fit, or depth that is lifted pixel by pixel exceeds 256 rows or columns.
-        """
+    def _write_frame(self, content: Tensor, depth: Tensor, camera: Camera, keep: Tensor) -> WriteReport:
+        latents = content[None]
         if self._pixels:
-            latents = F.interpolate(latents.float(), size=depth.shape[-2:], mode="bilinear", align_corners=False)
-        report = self._memory.write(latents, depth, camera, keep)
-        if self.first_camera is None and len(latents):
-            self.first_camera = camera[0]
-        return report
+            # Of at most 256 rows and columns.
+            latents = F.interpolate(latents.float(), size=depth.shape, mode="bilinear", align_corners=False)
+        return self._memory.write(latents, depth[None], Camera.stacked([camera]), keep[None])
 
-    def read(self, camera: Camera) -> Readout:
-        """Readout of (T,) cameras at latent resolution, the nearest element of each cell."""
+    def read(self, camera: Camera, rule: str = "nearest", *, observed_first: bool = False) -> Readout:
+        """Readout of (T,) cameras at latent resolution, the nearest element of each cell by whatever rule."""
         return self._memory.read(camera, "nearest")
 
-    def fork(self) -> TokenMemory:
+    def fork(self) -> Self:
         """The same content, which goes its own way."""
-        twin = object.__new__(TokenMemory)
-        twin._memory, twin._pixels, twin.first_camera = self._memory.fork(), self._pixels, self.first_camera
+        twin = super().fork()
+        twin._memory = self._memory.fork()
         return twin
 
 

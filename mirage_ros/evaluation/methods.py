@@ -21,6 +21,7 @@ from mirage_ros.evaluation.ablations import (
     noisy_depth,
     true_depth,
 )
+from mirage_ros.evaluation.baselines.baseline import Baseline
 from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.evaluation.cases import Case
@@ -30,6 +31,7 @@ from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models.branch_input import fill_rows
 from mirage_ros.perception.pipeline import Perception
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.reading import read_views
 
@@ -54,18 +56,18 @@ class Outcome:
 Method = Callable[[WorldModel, Case, int], Outcome]
 
 
-class NoMemory:
+class NoMemory(Baseline):
     """A memory that never knows anything."""
 
     def __init__(self, world: WorldModel) -> None:
-        self._channels = world.parts.autoencoder.channels
+        self._channels = world.networks.autoencoder.channels
 
     nbytes = 0
 
     def __len__(self) -> int:
         return 0
 
-    def read(self, camera: Camera) -> Readout:
+    def read(self, camera: Camera, rule: str = "nearest", *, observed_first: bool = False) -> Readout:
         """Nothing is visible."""
         shape, size = tuple(camera.batch_shape), (camera.height, camera.width)
 
@@ -84,13 +86,8 @@ class NoMemory:
             index=missing.clone(),
         )
 
-    def write(self, latents: Tensor, depth: Tensor, camera: Camera, keep: Tensor | None = None) -> WriteReport:
-        """Forget at once."""
+    def _write_frame(self, content: Tensor, depth: Tensor, camera: Camera, keep: Tensor) -> WriteReport:
         return WriteReport()
-
-    def fork(self) -> NoMemory:
-        """The same."""
-        return self
 
 
 def observed(world: WorldModel, cache: Any, case: Case, *, filtered: bool = True) -> Any:
@@ -98,8 +95,8 @@ def observed(world: WorldModel, cache: Any, case: Case, *, filtered: bool = True
     history = world.new_history()
     for source in case.sources:
         clip = case.clip
-        keep = torch.from_numpy(clip.keep[source]) if filtered else None
-        world.observe(cache, clip.rgb[source], clip.sensed[source], clip.camera[source], keep=keep, history=history)
+        frame = RgbdFrame(clip.rgb[source], clip.sensed[source], clip.camera[source])
+        world.observe(cache, frame, keep=clip.keep[source] if filtered else None, history=history)
     return history
 
 
@@ -130,8 +127,7 @@ def imagined(
             world.imagine(
                 cache,
                 case.clip.camera,
-                first=case.clip.rgb[0],
-                first_depth=case.clip.sensed[0],
+                first=RgbdFrame(case.clip.rgb[0], case.clip.sensed[0], case.clip.camera[0]),
                 seed=seed,
                 steps=steps,
                 perception=perception,
@@ -156,9 +152,9 @@ def readout_alone(world: WorldModel, case: Case, seed: int) -> Outcome:
     observed(world, memory, case)
     start = time.perf_counter()
     camera = fit_camera(case.clip.camera, world.height, world.width).to(world.device, torch.float64)
-    reading = read_views(memory, camera.resized(*world.parts.latent_size), world.preset, world.parts.unfolder)
+    reading = read_views(memory, camera.resized(*world.networks.latent_size), world.preset, world.networks.unfolder)
     latents = torch.where(reading.visible > 0, reading.latents, fill_rows(reading.latents, reading.visible > 0))
-    rgb = world.parts.decode(latents.unsqueeze(2)).squeeze(1)
+    rgb = world.networks.decode(latents.unsqueeze(2)).squeeze(1)
     depth = enlarge(reading.fine_depth.nan_to_num(0.0), world.height, world.width)
     return Outcome(
         rgb=(rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy(),
@@ -184,7 +180,7 @@ def bound(world: WorldModel, case: Case, seed: int) -> Outcome:
     """The autoencoder's own loss: the true frames encoded and decoded. No method with this autoencoder beats it."""
     images = torch.from_numpy(case.clip.rgb).permute(0, 3, 1, 2).float().to(world.device) / 255
     # One clip for each frame: a temporal autoencoder takes only some lengths.
-    rgb = world.parts.decode(world.parts.encode(images[:, None]))[:, 0]
+    rgb = world.networks.decode(world.networks.encode(images[:, None]))[:, 0]
     return Outcome(
         rgb=(rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy(),
         # It has none of its own, and the true one must not be scored.
@@ -207,8 +203,8 @@ def shuffled(world: WorldModel, case: Case, seed: int) -> Outcome:
 
 
 def _rgb_cache(world: WorldModel) -> RgbMemory:
-    stride = world.parts.autoencoder.strides[1]
-    return RgbMemory(lambda images: world.parts.encode(images[:, None])[:, :, 0], stride, world.device)
+    stride = world.networks.autoencoder.strides[1]
+    return RgbMemory(lambda images: world.networks.encode(images[:, None])[:, :, 0], stride, world.device)
 
 
 METHODS: dict[str, tuple[Method, str]] = {
@@ -216,7 +212,7 @@ METHODS: dict[str, tuple[Method, str]] = {
     "readout": (readout_alone, "what the memory shows, decoded; holes filled from the nearest seen cell of the row"),
     "rgb": (imagined(_rgb_cache), "the same networks over a cache of coloured points (the Spatia and Gen3C way)"),
     "view": (
-        imagined(lambda world: ViewMemory(world.parts.autoencoder.channels, world.device)),
+        imagined(lambda world: ViewMemory(world.networks.autoencoder.channels, world.device)),
         "the same networks over whole past views (the VMem way)",
     ),
     "none": (imagined(NoMemory), "the same networks without any memory"),

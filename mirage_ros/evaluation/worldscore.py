@@ -29,6 +29,7 @@ from torch import Tensor
 from mirage_ros.geometry import Camera, check_pose, invert
 from mirage_ros.media import save_png, write_video
 from mirage_ros.perception.pipeline import Perception
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.model import WorldModel
 
 # Axes: Blender's y and z point the other way.
@@ -116,12 +117,13 @@ def imagine_sample(
         length += world.time_stride
     index = torch.arange(length).clamp(max=count - 1)
     memory, history = world.new_memory(), world.new_history()
-    world.observe(memory, image, None, camera[0], history=history, perception=perception)
+    frame = RgbdFrame(image, None, camera[0])
+    world.observe(memory, frame, history=history, perception=perception)
     chunks = world.imagine(
         memory,
         camera[index],
         prompt=prompt if world.preset.text else "",
-        first=image,
+        first=frame,
         seed=seed,
         perception=perception,
         history=history,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,8 @@ class Readout:
             none.
         source: (..., 1, h, w) int64 id of the winner's source frame, -1 where none.
         index: (..., 1, h, w) int64 row of the winner, valid until the memory is next written; -1 where none.
+        fine_depth: (..., h r, w r) float32 metres, finer than the cells', NaN where nothing is shown; None if the
+            memory knows no finer.
     """
 
     latents: Tensor
@@ -33,6 +36,7 @@ class Readout:
     confidence: Tensor
     source: Tensor
     index: Tensor
+    fine_depth: Tensor | None = None
 
     def coverage(self) -> Tensor:
         """(...) float32 share of cells that are visible."""
@@ -41,13 +45,24 @@ class Readout:
     def over(self, other: Readout) -> Readout:
         """This readout where it shows something, and another one of the same views where it does not."""
         shows = self.visible > 0
-        pairs = ((getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
-        return Readout(*(torch.where(shows, mine, theirs) for mine, theirs in pairs))
+        cells = [(name, value) for name, value in self.tensors().items() if name != "fine_depth"]
+        return Readout(**{name: torch.where(shows, mine, getattr(other, name)) for name, mine in cells})
 
     def to(self, device: torch.device | str) -> Readout:
         """The same readout on another device."""
-        return Readout(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+        return Readout(**{name: value.to(device) for name, value in self.tensors().items()})
 
     def __getitem__(self, index: int | slice) -> Readout:
         """Select along the first batch dimension."""
-        return Readout(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+        return Readout(**{name: value[index] for name, value in self.tensors().items()})
+
+    @staticmethod
+    def stacked(readouts: Sequence[Readout]) -> Readout:
+        """Readouts of the same shapes with a batch dimension in front."""
+        return Readout(
+            **{name: torch.stack([getattr(readout, name) for readout in readouts]) for name in readouts[0].tensors()}
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are given, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from mirage_ros.geometry import Camera
+from mirage_ros.geometry import Camera, same_view
 from mirage_ros.memory.cloud import Cloud, Elements, cloud_of
 from mirage_ros.memory.elements import ElementStore
 from mirage_ros.memory.frame_grids import FrameGrids, grids_of
@@ -111,6 +111,15 @@ class MemoryState:
         """The source frames that elements came from, in the order of writing."""
         counts = self._counts()
         return [self._table.record(slot, int(counts[slot])) for slot in self._table.slots() if counts[slot]]
+
+    @property
+    def sources(self) -> Self:
+        """What knows the frames that a readout's `source` names: here the memory itself."""
+        return self
+
+    def holds_view(self, camera: Camera) -> bool:
+        """Whether elements come from a frame with this camera, single, at latent resolution."""
+        return any(same_view(frame.camera, camera) for frame in self.frames())
 
     def was_imagined(self, frame: int) -> bool:
         """Whether a source frame was imagined, by its id; looks at no element.

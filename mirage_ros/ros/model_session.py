@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, pinhole
-from mirage_ros.images import fit_camera
+from mirage_ros.images import depth_like, fit_camera
 from mirage_ros.memory.cloud import Cloud
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception import registry
 from mirage_ros.perception.pipeline import Perception
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.pauses import Pauses
 from mirage_ros.ros.requests import Observation, Rollout, Settings, Snapshot
 from mirage_ros.world.results import STAGES, Cancel, ImaginedChunk, OnProgress, Preview
@@ -91,7 +92,7 @@ class Engine:
             self._observed = registry.make_perception(
                 settings.observed_depth, "none", device=device, depth_source=source
             )
-        self.pauses = Pauses(self.world.parts)
+        self.pauses = Pauses(self.world.networks)
         self._settings = settings
         self.memory: LatentMemory = self.world.new_memory(max_bytes=settings.max_bytes)
         self.history: History = self.world.new_history()
@@ -116,12 +117,10 @@ class Engine:
             elements that were added.
         """
         camera = observation.camera
+        depth = None if observation.depth is None else depth_like(camera, observation.depth)
         report = self.world.observe(
             self.memory,
-            observation.rgb,
-            observation.depth,
-            camera.to(dtype=torch.float32),
-            stamp=observation.stamp,
+            RgbdFrame(observation.rgb, depth, camera.to(dtype=torch.float32), observation.stamp),
             history=self.history,
             perception=self._observed,
         )
@@ -177,12 +176,14 @@ class Engine:
             "history": self.history,
         }
         if len(rollout.poses) == 1:
+            camera, first = self.cameras(rollout.poses[0]), None
+            if rollout.first is not None:
+                first = RgbdFrame(rollout.first, rollout.first_depth, camera[0])
             yield from self.world.imagine(
                 self.memory if rollout.remember else self.memory.fork(),
-                self.cameras(rollout.poses[0]),
+                camera,
                 remember=True,
-                first=rollout.first,
-                first_depth=rollout.first_depth,
+                first=first,
                 stamps=rollout.stamps,
                 **{**options, "history": self.history if rollout.remember else self.history.fork()},
             )

@@ -9,7 +9,7 @@ from torch import nn
 
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.world.networks import Parts
+from mirage_ros.world.networks import Networks
 
 
 class Pauses:
@@ -20,11 +20,11 @@ class Pauses:
     their layers (video autoencoders with a cache), and where networks take turns on the device.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, networks: Networks) -> None:
         """Hook into the networks; nothing is called yet."""
         self._between: Callable[[], None] | None = None
-        for network in (parts.transformer, parts.reader, parts.autoencoder):
-            if parts.offload or network is None or _keeps_state(network):
+        for network in (networks.transformer, networks.reader, networks.autoencoder):
+            if networks.offload or network is None or _keeps_state(network):
                 continue
             for layer in network.modules():
                 if layer is not network:

@@ -17,7 +17,6 @@ from mirage_ros.evaluation.baselines.pixel_cache import Encoder, RgbMemory
 from mirage_ros.geometry import Camera
 from mirage_ros.images import enlarge
 from mirage_ros.memory.readout import Readout
-from mirage_ros.models.log_depth import FINE
 from mirage_ros.training.latent_windows import Windows
 from mirage_ros.training.reader import noisy_depth
 from mirage_ros.world.reading import Reading, as_reading
@@ -66,19 +65,14 @@ def read_pixels(batch: dict[str, Tensor], targets: Camera, encode: Encoder, *, w
     sources = Camera(batch["source_intrinsics"], batch["source_cam2world"], targets.height, targets.width)
     stride = metres.shape[-1] // targets.width
     readouts: list[Readout] = []
-    drawn: list[Tensor] = []
     rooms: list[Any] = []
     # In half precision poses would be no poses any more.
     with torch.autocast(metres.device.type, enabled=False):
         for i in range(len(images)):
             memory = RgbMemory(encode, stride, metres.device)
             memory.write(None, metres[i].float(), sources[i], colour=images[i])
-            readout, depth = memory.read_fine(targets[i], FINE)
-            readouts.append(readout)
-            drawn.append(depth)
+            readouts.append(memory.read(targets[i]))
             if with_room:
                 rooms.append(room_of(memory, targets[i]))
-        fields = Readout.__dataclass_fields__
-        stacked = Readout(**{name: torch.stack([getattr(one, name) for one in readouts]) for name in fields})
-        reading = as_reading(stacked, targets, drawn=torch.stack(drawn))
+        reading = as_reading(Readout.stacked(readouts), targets)
     return replace(reading, room=tuple(rooms)) if with_room else reading

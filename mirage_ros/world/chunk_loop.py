@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mirage_ros.models.schedule import MAX_STEPS, make_scheduler
+from mirage_ros.models.schedule import make_scheduler
 from mirage_ros.world.denoise import Conditions, denoise, draw_noise
-from mirage_ros.world.networks import Parts
+from mirage_ros.world.networks import Networks
+from mirage_ros.world.options import DenoiseSettings
 from mirage_ros.world.reading import Reading
 from mirage_ros.world.results import Cancel, Cancelled, ImaginedChunk, OnProgress, Progress
 from mirage_ros.world.rollout import Rollout
@@ -20,45 +18,11 @@ from mirage_ros.world.rollout import Rollout
 Prepared = tuple[Rollout, Conditions, Reading]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How a rollout is denoised.
-
-    Attributes:
-        prompt: text; empty for none.
-        seed: of the noise.
-        steps: denoising steps; None for the preset's.
-        guidance: classifier-free guidance on the text; 1 for none.
-        batch: how many chunks are denoised together at most; None for all.
-
-    Raises:
-        ValueError: a setting is out of range; names it.
-    """
-
-    prompt: str = ""
-    seed: int = 0
-    steps: int | None = None
-    guidance: float = 1.0
-    batch: int | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed: expected a whole number from 0, below 2^63, got {self.seed!r}")
-        for name, least, most in (("steps", 1, MAX_STEPS), ("batch", 1, 2**31)):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
-        if not isinstance(self.guidance, int | float) or not math.isfinite(self.guidance) or self.guidance < 0:
-            raise ValueError(f"guidance: expected a number from 0, got {self.guidance!r}")
-
-
-class Engine:
+class ChunkLoop:
     """Takes rollouts through their chunks.
 
     Args:
-        parts: networks, preset and device.
+        networks: preset and device.
         rollouts: of the candidates.
         settings: of the denoising.
         on_progress: called after each denoising step and each stage.
@@ -67,17 +31,17 @@ class Engine:
 
     def __init__(
         self,
-        parts: Parts,
+        networks: Networks,
         rollouts: list[Rollout],
-        settings: Settings,
+        settings: DenoiseSettings,
         on_progress: OnProgress | None,
         cancel: Cancel | None,
     ) -> None:
-        self._parts, self._rollouts, self._settings = parts, rollouts, settings
+        self._networks, self._rollouts, self._settings = networks, rollouts, settings
         self._on_progress, self._cancel = on_progress, cancel
-        self._context = parts.context(settings.prompt)
-        self._empty = parts.context("") if settings.guidance != 1 else None
-        self._steps = settings.steps or parts.preset.schedule.steps
+        self._context = networks.context(settings.prompt or "")
+        self._empty = networks.context("") if settings.guidance != 1 else None
+        self._steps = settings.steps or networks.preset.schedule.steps
         self._total = sum(rollout.spans[-1].stop for rollout in rollouts)
         self._done = 0
 
@@ -97,23 +61,21 @@ class Engine:
 
     @torch.no_grad()
     def _denoise(self, group: list[Prepared], index: int) -> Tensor:
-        start = time.perf_counter()
-        leader, parts = group[0][0], self._parts
-        stacked = Conditions.stacked([conditions for _, conditions, _ in group])
-        noise = draw_noise(tuple(stacked.known.shape[1:]), self._settings.seed, index, parts.device)
-        with parts.at_work(parts.transformer):
+        networks, leader, spent = self._networks, group[0][0], dict[str, float]()
+        with networks.timed(spent, "denoise"), networks.at_work(networks.transformer):
+            stacked = Conditions.stacked([conditions for _, conditions, _ in group])
+            noise = draw_noise(tuple(stacked.known.shape[1:]), self._settings.seed, index, networks.device)
             latents = denoise(
-                parts.transformer,
-                make_scheduler(parts.preset.schedule, self._steps),
+                networks.transformer,
+                make_scheduler(networks.preset.schedule, self._steps),
                 noise.expand(len(group), *noise.shape),
                 stacked,
                 guidance=self._settings.guidance,
                 empty_context=None if self._empty is None else self._empty.expand(len(group), -1, -1),
                 after_step=lambda step: self._after(leader, index, "denoise", step),
             )
-        parts.wait()
         for rollout, _, _ in group:
-            rollout.seconds["denoise"] = (time.perf_counter() - start) / len(group)
+            rollout.seconds["denoise"] = spent["denoise"] / len(group)
         return latents
 
     @torch.no_grad()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,17 +45,9 @@ class Conditions:
     @staticmethod
     def stacked(parts: list[Conditions]) -> Conditions:
         """Several chunks as one batch."""
-        first = parts[0]
-        memory = None if first.memory is None else torch.cat([part.memory for part in parts if part.memory is not None])
-        return Conditions(
-            references=torch.cat([part.references for part in parts]),
-            preceding=torch.cat([part.preceding for part in parts]),
-            memory=memory,
-            known=torch.cat([part.known for part in parts]),
-            fixed=torch.cat([part.fixed for part in parts]),
-            context=torch.cat([part.context for part in parts]),
-            clean_frames=first.clean_frames,
-        )
+        names = [name for name, value in vars(parts[0]).items() if isinstance(value, Tensor)]
+        stacked: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        return replace(parts[0], **stacked)
 
 
 def denoise(
@@ -95,7 +88,7 @@ def denoise(
 
     def predict(sample: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         sequence = torch.cat([conditions.references, sample, conditions.preceding], dim=2)
-        flow = model(sequence, noisy * timestep, context, conditions.memory, references=references)
+        flow: Tensor = model(sequence, noisy * timestep, context, conditions.memory, references=references)
         return flow[:, :, references : references + targets]
 
     sigmas = [float(sigma) for sigma in scheduler.sigmas]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mirage_ros.geometry import Camera
+from mirage_ros.geometry import Camera, valid_depth
+from mirage_ros.images import fit_nearest
 
 # A reference must add at least this share of what the memory shows of the targets.
 MIN_OVERLAP = 0.04
@@ -31,6 +32,14 @@ class PastFrame:
     depth: Tensor
     camera: Camera
 
+    @classmethod
+    def of(cls, latents: Tensor, depth: Tensor, camera: Camera) -> PastFrame:
+        """A frame from latents (C, h, w), depth (H, W) and its camera, both of any resolution."""
+        rows, columns = latents.shape[-2:]
+        # The sample at the cell's centre: a mean across an edge would stand in the air.
+        cells = fit_nearest(depth, rows, columns)
+        return cls(latents, torch.where(valid_depth(cells), cells, torch.nan), camera.resized(rows, columns))
+
 
 class History:
     """The last frames that were observed or imagined; the oldest go first.
@@ -51,21 +60,11 @@ class History:
         """Append a frame."""
         self._frames.append(frame)
 
-    def clear(self) -> None:
-        """Forget all."""
-        self._frames.clear()
-
     def fork(self) -> History:
         """A history with the same frames that goes its own way."""
         other = History(self._frames.maxlen or 0)
         other._frames.extend(self._frames)
         return other
-
-    def restore(self, other: History) -> None:
-        """Become what the other is."""
-        frames = list(other._frames)
-        self._frames.clear()
-        self._frames.extend(frames)
 
     def references(self, points: Tensor, count: int, exclude: Collection[PastFrame] = ()) -> list[PastFrame]:
         """Choose frames that saw given places, each the one that adds most to those before.
@@ -85,12 +84,7 @@ class History:
         frames = [frame for frame in self._frames if id(frame) not in out]
         if not frames or count < 1:
             return []
-        cameras = Camera(
-            torch.stack([frame.camera.intrinsics for frame in frames]),
-            torch.stack([frame.camera.cam2world for frame in frames]),
-            frames[0].camera.height,
-            frames[0].camera.width,
-        )
+        cameras = Camera.stacked([frame.camera for frame in frames])
         seen = _sees(cameras, torch.stack([frame.depth for frame in frames]), points)
         least = MIN_OVERLAP * points.isfinite().all(dim=-1).sum()
         chosen: list[PastFrame] = []

@@ -102,13 +102,13 @@ def _coloured(latents: Tensor, seen: Tensor, hidden: Tensor, owner: Tensor, room
         owner: (T, h, w) that of each seen cell.
         room: with the planes' looks.
     """
-    numbers = [number for number in hidden.unique().tolist() if number >= 0]
+    numbers = [number for number in torch.unique(hidden).tolist() if number >= 0]
     if not numbers:
         return fill_views(latents, seen)
     looks = room.looks[numbers].to(latents)
     # Not by products of matrices, whose rounding would be greater than small differences.
     exact = "donot_use_mm_for_euclid_dist"
-    differs = torch.cdist(latents.movedim(1, -1).flatten(0, -2), looks, compute_mode=exact).T.unflatten(1, hidden.shape)
+    differs = torch.cdist(latents.movedim(1, -1).flatten(0, -2), looks, compute_mode=exact).T.reshape(-1, *hidden.shape)
     each = torch.tensor(numbers, device=owner.device, dtype=owner.dtype)[:, None, None, None]
     usual = differs <= (USUAL * room.spreads[numbers]).clamp(min=LEAST_SPREAD)[:, None, None, None]
     on = ((owner == each) & usual).unsqueeze(2).to(latents.dtype) * seen

@@ -15,12 +15,12 @@ from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.weights_io import MissingWeightsError, has_part, load_autoencoder, load_part, load_transformer
 from mirage_ros.resources import weights_directory
-from mirage_ros.world.networks import Parts
+from mirage_ros.world.networks import Networks
 
-Networks = tuple[MirageTransformer, Autoencoder, UnfoldReader | None, TextEncoder | None]
+Loaded = tuple[MirageTransformer, Autoencoder, UnfoldReader | None, TextEncoder | None]
 
 
-def load_parts(
+def load_networks(
     source: str | Path | None = None,
     *,
     preset: str | Preset = "default",
@@ -35,7 +35,7 @@ def load_parts(
     compile_blocks: bool = False,
     local_files_only: bool | None = None,
     seed: int = 0,
-) -> Parts:
+) -> Networks:
     """Load the networks of a world model.
 
     Args:
@@ -71,19 +71,19 @@ def load_parts(
         for name, file in (("branch_file", branch_file), ("lora_file", lora_file)):
             if file is not None:
                 raise ValueError(f"{name}: expected none with random weights, got {file}")
-        parts = _random(chosen, dtype, seed)
+        loaded = _random(chosen, dtype, seed)
     else:
-        parts = _loaded(source or _own_source(chosen), chosen, dtype, branch_file, lora_file, local_files_only)
-    transformer, autoencoder, reader, text = parts
+        loaded = _loaded(source or _own_source(chosen), chosen, dtype, branch_file, lora_file, local_files_only)
+    transformer, autoencoder, reader, text = loaded
     if has_lora(transformer):
         # A copy of the weights below is for those who train.
         merge_lora(transformer, keep_base=False)
     if compile_blocks:
         transformer.compile_blocks()
-    return Parts(chosen, transformer, autoencoder, reader, text, device=where, size=size, offload=offload)
+    return Networks(chosen, transformer, autoencoder, reader, text, device=where, size=size, offload=offload)
 
 
-def _random(preset: Preset, dtype: torch.dtype, seed: int) -> Networks:
+def _random(preset: Preset, dtype: torch.dtype, seed: int) -> Loaded:
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     try:
@@ -111,7 +111,7 @@ def _loaded(
     branch_file: str | Path | None,
     lora_file: str | Path | None,
     local_files_only: bool | None,
-) -> Networks:
+) -> Loaded:
     transformer = load_transformer(
         source,
         dtype=dtype,
@@ -137,11 +137,10 @@ def _device(device: torch.device | str) -> torch.device:
     try:
         where = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {device!r}") from None
+        where = torch.device("meta")
     if where.type not in ("cpu", "cuda"):
         raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {device!r}")
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device: expected 'cpu', no CUDA device is usable here, got {device!r}")
-    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device: expected one of {torch.cuda.device_count()} CUDA devices, got {device!r}")
+    if where.type == "cuda" and (where.index or 0) >= (count := torch.cuda.device_count()):
+        usable = f"one of {count} CUDA devices" if count else "'cpu', no CUDA device is usable here"
+        raise ValueError(f"device: expected {usable}, got {device!r}")
     return where

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
-from mirage_ros.geometry import Camera
-from mirage_ros.images import enlarge
+from mirage_ros.images import fit_nearest
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.memory.provenance import SourceFrame
-from mirage_ros.memory.write_rules import PATCHED_KNOWN, PATCHED_SHARE, WriteReport, WriteRules
+from mirage_ros.memory.write_rules import PATCHED_KNOWN, PATCHED_SHARE, WriteRules
 from mirage_ros.memory.zbuffer.projection import Convention
+from mirage_ros.models import log_depth
 from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.branch_input import pack_frames
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
@@ -26,8 +25,6 @@ from mirage_ros.world.unfolding import Unfolder
 
 # Prompts whose context tokens are kept: 3 to 6 MB each at full size.
 KEPT_PROMPTS = 16
-
-
 # Hard cap on the buffers of a memory, unless told otherwise.
 MAX_BYTES = 512 << 20
 
@@ -65,8 +62,8 @@ def new_memory(
     )
 
 
-class Parts:
-    """Preset and networks, their device, and the constants computed once.
+class Networks:
+    """The networks of a preset, their device, and the constants computed once.
 
     Args:
         preset: shape and habits.
@@ -108,10 +105,14 @@ class Parts:
         self._contexts: dict[str, Tensor] = {}
         self._ones = OnesLatents(autoencoder, self.encode)
 
-    def wait(self) -> None:
-        """Wait for the device, so that times mean something."""
+    @contextmanager
+    def timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
+        """Add the wall time of a stage to `seconds`; waits for the device, once a stage."""
+        start = time.perf_counter()
+        yield
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
 
     @contextmanager
     def at_work(self, network: nn.Module) -> Iterator[None]:
@@ -179,38 +180,19 @@ class Parts:
         """
         return self._ones(frames, *self.latent_size, self.device) if "ones" in inputs else None
 
-    @staticmethod
-    def write(
-        memory: Any,
-        latents: Tensor,
-        depth: Tensor,
-        camera: Camera,
-        keep: Tensor | None,
-        frames: Sequence[SourceFrame],
-        copied: Tensor | None,
-        colour: Tensor,
-    ) -> WriteReport:
-        """Write frames to a memory of any kind; an error leaves it as it was.
+    def fine_depth(self, depth: Tensor) -> Tensor:
+        """Fit depth (H, W) to the model's view and bring it to the grid of depth channels, as for training.
 
-        See `LatentMemory.write` for the arguments. The caches that it is compared with take no provenance, and what was
-        copied as what is not to be kept.
+        Returns:
+            (2h, 2w) metres, `log_depth.SKY_DEPTH` where it is too far to measure (+inf), NaN where it is unknown.
         """
-        if copied is not None and not isinstance(memory, LatentMemory):
-            free = ~enlarge(copied, *depth.shape[-2:])
-            keep = free if keep is None else keep & free
-        if isinstance(memory, RgbMemory):
-            return memory.write(None, depth, camera, keep, colour=colour)
-        if not isinstance(memory, LatentMemory):
-            report: WriteReport = memory.write(latents, depth, camera, keep)
-            return report
-        before = memory.fork()
-        try:
-            return memory.write(
-                latents, depth, camera, keep, frames, copied=copied, colour=colour if memory.colour else None
-            )
-        except BaseException:
-            memory.restore(before)
-            raise
+        metres = fit_nearest(torch.where(depth == torch.inf, log_depth.SKY_DEPTH, depth), *self.size)
+        return log_depth.reduce(metres, *(cells * log_depth.FINE for cells in self.latent_size))
+
+    def with_depth(self, latents: Tensor, depth: Tensor) -> Tensor:
+        """Latents (C, F, h, w) with the channels of their depth (F, 2h, 2w) metres, whose holes are filled."""
+        packed = pack_frames(depth, self.preset.log_depth_mean, self.preset.log_depth_std)
+        return torch.cat([latents, packed.transpose(0, 1).to(latents)])
 
 
 def _latent_size(preset: Preset, autoencoder: Autoencoder, size: tuple[int, int]) -> tuple[int, int]:
@@ -225,19 +207,12 @@ def _latent_size(preset: Preset, autoencoder: Autoencoder, size: tuple[int, int]
 def _check_channels(
     preset: Preset, transformer: MirageTransformer, autoencoder: Autoencoder, reader: UnfoldReader | None
 ) -> None:
-    if autoencoder.channels != preset.latent_channels:
-        raise ValueError(
-            f"autoencoder: expected {preset.latent_channels} latent channels for preset {preset.name!r}, "
-            f"got {autoencoder.channels}"
-        )
-    if transformer.in_channels != preset.latent_channels + preset.depth_channels:
-        raise ValueError(
-            f"transformer: expected {preset.latent_channels + preset.depth_channels} channels for preset "
-            f"{preset.name!r}, got {transformer.in_channels}"
-        )
-    if reader is not None and int(reader.config["channels"]) != autoencoder.channels:
-        raise ValueError(
-            f"reader: expected {autoencoder.channels} channels like the autoencoder, got {reader.config['channels']}"
-        )
     if preset.read_rule == "unfold" and reader is None:
         raise ValueError(f"reader: expected one for preset {preset.name!r}, whose read rule is 'unfold', got none")
+    for name, expected, got in (
+        ("autoencoder", preset.latent_channels, autoencoder.channels),
+        ("transformer", preset.latent_channels + preset.depth_channels, transformer.in_channels),
+        ("reader", preset.latent_channels, preset.latent_channels if reader is None else reader.config["channels"]),
+    ):
+        if expected != got:
+            raise ValueError(f"{name}: expected {expected} latent channels for preset {preset.name!r}, got {got}")

@@ -2,97 +2,68 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from mirage_ros.geometry import Camera, valid_depth
-from mirage_ros.images import (
-    Depth,
-    Image,
-    check_depth,
-    check_image,
-    check_keep,
-    cut_window,
-    fit_camera,
-    fit_colour,
-    fit_fine_depth,
-    fit_nearest,
-)
-from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.memory.provenance import OBSERVATION, SourceFrame
+from mirage_ros.geometry import Camera
+from mirage_ros.images import as_tensor, centre_window, fit_camera, fit_colour
+from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.write_rules import WriteReport
-from mirage_ros.models.branch_input import pack_frames
 from mirage_ros.perception.given import JointDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.protocols import Frames
-from mirage_ros.world.checks import check_memory, check_shape, check_stamp
+from mirage_ros.rgbd import RgbdFrame
+from mirage_ros.world.checks import check_frame, check_memory
 from mirage_ros.world.history import History, PastFrame
-from mirage_ros.world.networks import Parts
+from mirage_ros.world.networks import Networks
+from mirage_ros.world.spatial_memory import SpatialMemory
 
 
 @torch.no_grad()
 def observe(
-    parts: Parts,
-    memory: LatentMemory,
-    rgb: Image,
-    depth: Depth | None,
-    camera: Camera,
-    keep: NDArray[np.bool_] | Tensor | None,
-    stamp: int,
+    networks: Networks,
+    memory: SpatialMemory,
+    frame: RgbdFrame,
+    keep: NDArray[np.bool_] | None,
     history: History | None,
     perception: Perception | None,
 ) -> WriteReport:
     """Write a frame; see `WorldModel.observe`."""
-    check_memory(parts, memory)
-    image = check_image("rgb", rgb, parts.autoencoder.strides[1:])
-    if camera.batch_shape:
-        raise ValueError(f"camera: expected a single one, got batch {tuple(camera.batch_shape)}")
-    if (camera.height, camera.width) != tuple(image.shape[:2]):
-        raise ValueError(f"camera: expected {tuple(image.shape[:2])} like rgb, got {(camera.height, camera.width)}")
-    check_stamp("stamp", stamp)
-    metres = None if depth is None else check_depth("depth", depth)
-    mask = None if keep is None else check_keep(keep)
-    for name, given in (("depth", metres), ("keep", mask)):
-        if given is not None:
-            check_shape(name, given, camera)
+    check_memory(networks, memory)
+    image, metres = check_frame(networks, frame, "frame")
+    size, device = networks.size, networks.device
+    if keep is not None and (keep.shape != image.shape[:2] or keep.dtype != np.bool_):
+        raise ValueError(f"keep: expected {tuple(image.shape[:2])} bool like the frame, got {keep.shape} {keep.dtype}")
     if metres is None and (perception is None or isinstance(perception.depth, JointDepth)):
-        raise ValueError("depth: expected depth with the image, as no depth estimator was chosen, got none")
-    fitted = fit_camera(camera, *parts.size).to(parts.device, torch.float64)
-    colour = fit_colour(image.to(parts.device), *parts.size)
-    mask = None if mask is None else cut_window(mask.to(parts.device), parts.size)
+        raise ValueError("frame.depth: expected depth with the image, as no depth estimator was chosen, got none")
+    source = SourceFrame(stamp=int(frame.stamp))
+    # Depth and mask are written at their own resolution.
+    window = centre_window(image.shape[:2], size)
+    mask = None if keep is None else window.cut(as_tensor(keep).to(device))[None]
+    colour = fit_colour(image.to(device), *size)[None]
+    camera = Camera.stacked([fit_camera(frame.camera, *size).to(device, torch.float64)])
     if metres is None:
         assert perception is not None
-        batch = Camera(fitted.intrinsics[None], fitted.cam2world[None], fitted.height, fitted.width)
-        perceived = perception.perceive(Frames(colour[None], batch), memory)
-        metres, fitted = perceived.depth[0], perceived.camera[0]
-        mask = perceived.keep[0] if mask is None else mask
+        known: Any = memory
+        perceived = perception.perceive(Frames(colour, camera), known)
+        depth, camera = perceived.depth, perceived.camera
+        mask = perceived.keep if mask is None else mask
     else:
-        metres = cut_window(metres.to(parts.device), parts.size)
-    latents = parts.encode(colour[None, None])[0]
-    batch = Camera(fitted.intrinsics[None], fitted.cam2world[None], fitted.height, fitted.width)
-    report = parts.write(
-        memory,
+        depth = window.cut(metres.to(device))[None]
+    latents = networks.encode(colour[None])[0]
+    report = memory.write(
         latents.transpose(0, 1),
-        metres[None],
-        batch,
-        None if mask is None else mask[None],
-        [SourceFrame(stamp=stamp, kind=OBSERVATION)],
-        None,
-        (colour * 255).round().to(torch.uint8).permute(1, 2, 0)[None],
+        depth,
+        camera,
+        mask,
+        [source],
+        colour=(colour * 255).round().to(torch.uint8).permute(0, 2, 3, 1) if memory.colour else None,
     )
     if history is not None:
-        history.add(past_frame(parts, latents[:, 0], metres, fitted))
+        if networks.preset.depth_channels:
+            latents = networks.with_depth(latents, networks.fine_depth(depth[0])[None])
+        history.add(PastFrame.of(latents[:, 0], depth[0], camera[0]))
     return report
-
-
-def past_frame(parts: Parts, latents: Tensor, depth: Tensor, camera: Camera) -> PastFrame:
-    """A frame for the history, from latents (C, h, w), depth (H, W) and the camera of the frame."""
-    rows, columns = parts.latent_size
-    if parts.preset.depth_channels:
-        fine = fit_fine_depth(depth, *parts.size, parts.latent_size)
-        packed = pack_frames(fine[None], parts.preset.log_depth_mean, parts.preset.log_depth_std)[0]
-        latents = torch.cat([latents, packed.to(latents)])
-    cells = fit_nearest(depth, rows, columns)
-    return PastFrame(latents, torch.where(valid_depth(cells), cells, torch.nan), camera.resized(rows, columns))

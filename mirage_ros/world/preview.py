@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
 from mirage_ros.images import enlarge, fit_camera
 from mirage_ros.world.checks import check_cameras, check_memory
-from mirage_ros.world.networks import Parts
-from mirage_ros.world.reading import ReadableMemory, Reading, read_views
+from mirage_ros.world.networks import Networks
+from mirage_ros.world.reading import read_views
 from mirage_ros.world.results import Preview
+from mirage_ros.world.spatial_memory import SpatialMemory
 
 # Views that are read and decoded together.
 BATCH = 16
@@ -21,31 +20,23 @@ UNKNOWN = 0.13
 
 
 @torch.no_grad()
-def preview(parts: Parts, memory: ReadableMemory, trajectory: Camera) -> Preview:
+def preview(networks: Networks, memory: SpatialMemory, trajectory: Camera) -> Preview:
     """Decode what the memory shows of views; see `WorldModel.preview`."""
     check_cameras(trajectory)
-    check_memory(parts, memory)
-    start, read_seconds = time.perf_counter(), 0.0
-    camera = fit_camera(trajectory, *parts.size).to(parts.device, torch.float64)
-    pieces: list[tuple[Tensor, Tensor, Reading]] = []
+    check_memory(networks, memory)
+    seconds: dict[str, float] = {}
+    camera = fit_camera(trajectory, *networks.size).to(networks.device, torch.float64)
+    parts: list[tuple[Tensor, ...]] = []
     for begin in range(0, len(camera), BATCH):
-        some = camera[begin : begin + BATCH].resized(*parts.latent_size)
-        before = time.perf_counter()
-        reading = read_views(memory, some, parts.preset, parts.unfolder)
-        parts.wait()
-        read_seconds += time.perf_counter() - before
-        # Each view is a clip of one frame.
-        rgb = parts.decode(reading.latents.unsqueeze(2)).squeeze(1)
-        seen = enlarge(reading.visible, *parts.size)
-        pieces.append((torch.where(seen > 0, rgb, UNKNOWN), seen[:, 0], reading))
-    rgb = torch.cat([part[0] for part in pieces])
-    fine = torch.cat([part[2].fine_depth for part in pieces])
-    result = Preview(
-        rgb=(rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy(),
-        depth=enlarge(fine.nan_to_num(0.0), *parts.size).float().cpu().numpy(),
-        visible=torch.cat([part[1] for part in pieces]).cpu().numpy(),
-        coverage=torch.cat([part[2].coverage() for part in pieces]).cpu().numpy(),
-        camera=camera.to("cpu"),
-    )
-    result.seconds.update(read=read_seconds, decode=time.perf_counter() - start - read_seconds)
-    return result
+        some = camera[begin : begin + BATCH].resized(*networks.latent_size)
+        with networks.timed(seconds, "read"):
+            reading = read_views(memory, some, networks.preset, networks.unfolder)
+        with networks.timed(seconds, "decode"):
+            # Each view is a clip of one frame.
+            decoded = networks.decode(reading.latents.unsqueeze(2)).squeeze(1)
+            seen = enlarge(reading.visible, *networks.size)
+            image = (torch.where(seen > 0, decoded, UNKNOWN) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+            metres = enlarge(reading.fine_depth.nan_to_num(0.0), *networks.size).float()
+            parts.append((image, metres, seen[:, 0], reading.coverage()))
+    rgb, depth, visible, coverage = (torch.cat(part).contiguous().cpu().numpy() for part in zip(*parts, strict=True))
+    return Preview(rgb=rgb, depth=depth, visible=visible, coverage=coverage, camera=camera.to("cpu"), seconds=seconds)

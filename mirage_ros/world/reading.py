@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.frame_grids import splat_in_order
-from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.readout import Readout
 from mirage_ros.models import log_depth
 from mirage_ros.models.branch_input import assemble, pack_filled, pluecker_rays
 from mirage_ros.models.presets import Preset
 from mirage_ros.world.layout import continue_planes
 from mirage_ros.world.room import Room, room_of
+from mirage_ros.world.spatial_memory import SourceFrames, SpatialMemory
 from mirage_ros.world.unfolding import Unfolder
 
 # Source frames that are unfolded for one chunk: those whose elements win most cells. What only others show is read as
@@ -27,20 +25,6 @@ from mirage_ros.world.unfolding import Unfolder
 MAX_SOURCES = 8
 # A token magnified more than this is not sharp enough to be kept as it is, nor is a cell of which less is shown.
 SHARP_SCALE, SHARP_SHARE = 1.5, 0.5
-
-
-class ReadableMemory(Protocol):
-    """Anything that can be read for cameras: the latent memory and the caches that it is compared with."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, camera: Camera) -> Readout:
-        """Readout of (T,) cameras at latent resolution."""
-        ...
-
-    def fork(self) -> Any:
-        """A memory with the same content that goes its own way."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +94,7 @@ class Reading:
 
 
 def read_views(
-    memory: ReadableMemory, camera: Camera, preset: Preset, unfolder: Unfolder | None, *, with_room: bool = False
+    memory: SpatialMemory, camera: Camera, preset: Preset, unfolder: Unfolder | None, *, with_room: bool = False
 ) -> Reading:
     """Read the memory by the preset's rule.
 
@@ -118,30 +102,21 @@ def read_views(
     refolded; cells that only whole tokens reach are taken from them.
 
     Args:
-        memory: the latent memory, or a cache that is compared with it, which is read by its own rule.
+        memory: to be read; one that keeps no frames is read whole.
         camera: (T,) at latent resolution, where the memory is.
         preset: gives the rule.
         unfolder: networks of the rule 'unfold'.
         with_room: fit a room to what was observed.
     """
-    unfolding = preset.read_rule == "unfold" and unfolder is not None and isinstance(memory, LatentMemory)
-    drawn = None
-    if isinstance(memory, LatentMemory):
-        rule = "nearest" if preset.read_rule == "unfold" else preset.read_rule
-        coarse = memory.read(camera, rule, observed_first=preset.observed_first)
-    elif isinstance(memory, RgbMemory):
-        coarse, drawn = memory.read_fine(camera, log_depth.FINE)
-    else:
-        coarse = memory.read(camera)
+    unfolding = preset.read_rule == "unfold"
+    coarse = memory.read(camera, "nearest" if unfolding else preset.read_rule, observed_first=preset.observed_first)
     unfolded = others = None
-    if unfolding and len(memory):
-        assert isinstance(memory, LatentMemory)
-        assert unfolder is not None
-        sources = _sources(coarse)
-        if sources:
-            unfolded = _unfold(memory, sources, camera, coarse, unfolder, preset.observed_first)
-            others = ~torch.isin(coarse.source, torch.tensor(sources, device=coarse.source.device))
-    reading = as_reading(coarse, camera, unfolded, others, drawn)
+    if unfolding and unfolder is not None and memory.sources is not None and (ids := _most_seen(coarse)):
+        imagined = [frame for frame in ids if preset.observed_first and memory.sources.was_imagined(frame)]
+        observed = [frame for frame in ids if frame not in imagined]
+        unfolded = _unfold(memory.sources, observed, imagined, camera, coarse, unfolder)
+        others = ~torch.isin(coarse.source, torch.tensor(ids, device=coarse.source.device))
+    reading = as_reading(coarse, camera, unfolded, others)
     return replace(reading, room=room_of(memory, camera)) if with_room else reading
 
 
@@ -150,18 +125,16 @@ def as_reading(
     camera: Camera,
     unfolded: tuple[Tensor, Tensor, Readout] | None = None,
     others: Tensor | None = None,
-    drawn: Tensor | None = None,
 ) -> Reading:
     """A reading of what was unfolded, if anything was, and of whole tokens.
 
     Args:
-        coarse: (..., T, C, h, w) whole tokens.
+        coarse: (..., T, C, h, w) whole tokens; where it has finer depth than that, it is taken.
         camera: (..., T) at latent resolution.
         unfolded: latents (..., T, C, h, w) and visibility after refolding, and the splat at `log_depth.FINE` times the
             resolution.
         others: (..., T, 1, h, w) bool, cells whose whole token is of a frame that was not unfolded, and which may show
             what those do not; of the others the whole token says less, as it fills its cell. None by default.
-        drawn: (..., T, 2h, 2w) metres of what is shown, finer than the tokens', where a cache knows it.
     """
     latents, visible, whole = coarse.latents.float(), coarse.visible, coarse.visible > 0
     enough = whole
@@ -177,7 +150,8 @@ def as_reading(
     fine_depth = fine_depth.repeat_interleave(log_depth.FINE, dim=-2).repeat_interleave(log_depth.FINE, dim=-1)
     if unfolded is not None and fine.depth.shape[-2:] == fine_depth.shape[-2:]:
         fine_depth = torch.where(fine.visible.squeeze(-3) > 0, fine.depth.squeeze(-3), fine_depth)
-    if drawn is not None:
+    if coarse.fine_depth is not None:
+        drawn = coarse.fine_depth
         fine_depth = torch.where(fine_depth.isfinite() & valid_depth(drawn), drawn, fine_depth)
     return Reading(
         latents=latents,
@@ -247,7 +221,7 @@ def _layout(reading: Reading, preset: Preset) -> dict[str, Tensor]:
     return {"layout": layout.latents, "layout_depth": packed}
 
 
-def _sources(coarse: Readout) -> list[int]:
+def _most_seen(coarse: Readout) -> list[int]:
     """Ids of the frames that win most cells, oldest first; one wait for the device."""
     ids, counts = torch.unique(coarse.source[coarse.visible > 0], return_counts=True)
     best = torch.argsort(counts, descending=True, stable=True)[:MAX_SOURCES]
@@ -255,16 +229,14 @@ def _sources(coarse: Readout) -> list[int]:
 
 
 def _unfold(
-    memory: LatentMemory,
-    sources: list[int],
+    sources: SourceFrames,
+    observed: list[int],
+    imagined: list[int],
     camera: Camera,
     coarse: Readout,
     unfolder: Unfolder,
-    observed_first: bool,
 ) -> tuple[Tensor, Tensor, Readout]:
-    imagined = [frame for frame in sources if memory.was_imagined(frame)] if observed_first else []
-    observed = [frame for frame in sources if frame not in imagined]
-    grids = memory.frame_grids([*observed, *imagined])
+    grids = sources.frame_grids([*observed, *imagined])
     reader, features = unfolder.reader, unfolder(grids.latents)
     depth = grids.fine_depth(reader.source_factor)
     target = camera.resized(camera.height * reader.factor, camera.width * reader.factor)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mirage_ros.geometry import Camera
 from mirage_ros.memory.write_rules import WriteReport
+from mirage_ros.rgbd import ImaginedFrame
 
 STAGES = ("read", "denoise", "decode", "perceive", "write")
 
@@ -24,12 +21,10 @@ class Progress:
 
     Attributes:
         stage: what has just been finished, one of `STAGES`.
-        frames_done: frames of finished chunks, of all candidates.
-        frames_total: frames of all candidates.
+        frames_done, frames_total: of finished chunks and of all, of all candidates.
         candidate: whose chunk; when several are denoised together, the first of them.
         chunk: index of the chunk.
-        step: denoising steps done in this chunk.
-        steps: denoising steps of a chunk.
+        step, steps: denoising steps done in this chunk, and of a chunk.
     """
 
     stage: str
@@ -46,22 +41,18 @@ OnProgress = Callable[[Progress], None]
 Cancel = Callable[[], bool]
 
 
-@dataclass(frozen=True, eq=False)
-class ImaginedChunk:
-    """Frames that became ready together. Frames that a chunk shares with the one before are given once only.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImaginedChunk(ImaginedFrame):
+    """(T,) frames that became ready together, on the CPU. Those that it shares with the chunk before are left out.
+
+    Depth is +inf where it is too far to tell, such as in the sky, and 0 where unknown; cameras are refined where
+    perception refines; `coverage` is the share of the view that the memory knew before.
 
     Attributes:
         candidate: index of the trajectory.
         chunk: index of the chunk.
         first: place of the first frame in the trajectory.
-        rgb: (T, H, W, 3) uint8.
-        depth: (T, H, W) float32 metres along the optical axis, +inf where it is too far to tell, such as in the sky
-            (REP-118), 0 where unknown.
-        visible: (T, H, W) float32, 0 where invented, 1 where the memory shows something: what a camera saw, or what was
-            invented for an earlier chunk.
-        coverage: (T,) float32 share of the view that the memory knew before.
-        camera: (T,) cameras at H x W on the CPU, refined where perception refines.
-        report: what was written; empty if nothing was to be remembered.
+        report: what was written to the memory, or to the fork where nothing was to be remembered.
         seconds: wall time of each stage of `STAGES`. Candidates that were denoised together share it equally.
         notes: fallbacks of perception and their reasons.
     """
@@ -69,35 +60,19 @@ class ImaginedChunk:
     candidate: int
     chunk: int
     first: int
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    visible: NDArray[np.float32]
-    coverage: NDArray[np.float32]
-    camera: Camera
     report: WriteReport
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.rgb)
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Preview(ImaginedFrame):
+    """The readout alone, decoded: what the memory knows of (T,) views, at once and without invention.
 
-@dataclass(frozen=True, eq=False)
-class Preview:
-    """The readout alone, decoded: what the memory knows of views, at once and without invention.
+    Colours are dark grey where nothing is known; depth is 0 there.
 
     Attributes:
-        rgb: (T, H, W, 3) uint8, dark grey where nothing is known.
-        depth: (T, H, W) float32 metres, 0 where unknown.
-        visible: (T, H, W) float32, 0 or 1.
-        coverage: (T,) float32.
-        camera: (T,) cameras at H x W on the CPU.
         seconds: wall time of 'read' and 'decode'.
     """
 
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    visible: NDArray[np.float32]
-    coverage: NDArray[np.float32]
-    camera: Camera
     seconds: dict[str, float] = field(default_factory=dict)

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera, valid_depth
-from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.world.planes import SAME_NORMAL, SUPPORTING_SHARE, Plane, supporting_planes, surface_of, tolerance
+from mirage_ros.world.spatial_memory import SpatialMemory
 
 # Observed frames from which the room is looked at, the nearest ones; as many as training samples have.
 MAX_FRAMES = 3
@@ -99,34 +98,27 @@ class Room:
         return replace(self, distances=torch.where(self.guessed, distances, self.distances))
 
 
-def room_of(memory: Any, camera: Camera) -> Room:
+def room_of(memory: SpatialMemory, camera: Camera) -> Room:
     """The room around cameras (T,) at latent resolution, from what was observed there.
 
     Args:
-        memory: a latent memory: what it shows to the nearest `MAX_FRAMES` observed frames without what was imagined
-            since, or to the imagined ones where it holds no other; or a cache that is compared with it, which does not
-            know what was observed: what it shows to its `first_camera`.
+        memory: what it shows to the nearest `MAX_FRAMES` observed frames without what was imagined since, or to the
+            imagined ones where it holds no other; of one that keeps no frames all that it shows.
         camera: whose middle one is meant.
     """
     poses = camera.cam2world.expand(*camera.batch_shape, 4, 4)
-    imagined: list[int] = []
-    if isinstance(memory, LatentMemory):
-        near = memory.cameras_near(poses[len(poses) // 2, :3, 3], MAX_FRAMES)
-    else:
-        first: Camera | None = getattr(memory, "first_camera", None)
-        near = None if first is None else first.at(first.cam2world.unsqueeze(0))
+    near = memory.cameras_near(poses[len(poses) // 2, :3, 3], MAX_FRAMES)
     if near is None:
         return Room.unknown(0, camera.device)
     views = near.resized(camera.height, camera.width).to(camera.device)
-    if isinstance(memory, LatentMemory):
-        # A frame keeps only what no other holds as well; from where it was taken, the memory shows all of it.
-        seen = memory.read(views, observed_first=True)
-        sources = [int(frame) for frame in seen.source.unique().tolist() if frame >= 0]
-        imagined = [frame for frame in sources if memory.was_imagined(frame)]
-        imagined = [] if len(imagined) == len(sources) else imagined
-    else:
-        seen = memory.read(views)
-    told = (seen.visible > 0) & ~torch.isin(seen.source, torch.tensor(imagined, device=seen.source.device))
+    # A frame keeps only what no other holds as well; from where it was taken, the memory shows all of it.
+    seen = memory.read(views, observed_first=True)
+    told, sources = seen.visible > 0, memory.sources
+    if sources is not None:
+        ids = [int(frame) for frame in torch.unique(seen.source).tolist() if frame >= 0]
+        imagined = [frame for frame in ids if sources.was_imagined(frame)]
+        if len(imagined) < len(ids):
+            told &= ~torch.isin(seen.source, torch.tensor(imagined, device=seen.source.device))
     return fit_room(seen.latents.float(), torch.where(told, seen.depth, torch.nan).squeeze(1), views)
 
 

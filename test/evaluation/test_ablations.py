@@ -11,7 +11,7 @@ def written(world, case, *, pixels):
     memory = TokenMemory(world, pixels=pixels)
     images = torch.from_numpy(case.clip.rgb[:1]).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        latents = world.parts.encode(images[:, None])[:, :, 0]
+        latents = world.networks.encode(images[:, None])[:, :, 0]
     memory.write(latents, torch.from_numpy(case.clip.depth[:1]), case.clip.camera[:1])
     return memory, latents
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mirage_ros.evaluation.methods import METHODS, NoMemory, find_methods
+from mirage_ros.rgbd import RgbdFrame
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -19,13 +20,13 @@ def test_what_moves_is_not_shown_to_the_memory(world, case):
     from mirage_ros.evaluation.methods import observed
 
     observed(world, memory, case)
-    depth = memory.read(case.clip.camera[:1].resized(*world.parts.latent_size)).depth
+    depth = memory.read(case.clip.camera[:1].resized(*world.networks.latent_size)).depth
     assert not ((depth > 0) & (depth < 1.5)).any()
 
 
 def test_without_memory_nothing_is_remembered(world, case):
     cache = NoMemory(world)
-    world.observe(cache, case.clip.rgb[0], case.clip.depth[0], case.clip.camera[0])
+    world.observe(cache, RgbdFrame(case.clip.rgb[0], case.clip.depth[0], case.clip.camera[0]))
     assert len(cache) == 0
     assert not cache.read(case.clip.camera.resized(8, 12)).visible.any()
 

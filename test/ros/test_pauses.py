@@ -52,7 +52,7 @@ def test_previews_between_the_layers_are_right_and_do_not_change_what_is_imagine
 
 def test_a_preview_that_comes_during_a_denoising_step_does_not_wait_for_its_end(engine, rollout):
     worker, order = Worker(), []
-    transformer = engine.world.parts.transformer
+    transformer = engine.world.networks.transformer
 
     def ask(layer, inputs):
         if "asked" not in order:

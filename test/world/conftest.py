@@ -11,6 +11,7 @@ import torch
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.perception.given import NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.trajectory import look_at
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.room import Room
@@ -28,10 +29,19 @@ class Walk:
     def perception(self) -> Perception:
         return Perception(SensorDepth(self.depth), NoFilter())
 
+    def frame(self, index: int = 0, depth: torch.Tensor | None = None, stamp: int = 0) -> RgbdFrame:
+        """One frame, with other depth if that is given."""
+        metres = (self.depth[index] if depth is None else depth).numpy()
+        return RgbdFrame(self.rgb[index], metres, self.camera[index], stamp)
+
+    def picture(self, index: int = 0) -> RgbdFrame:
+        """One frame without depth."""
+        return RgbdFrame(self.rgb[index], None, self.camera[index])
+
     def begin(self, world: WorldModel):
         """A memory and a history that have seen the first frame."""
         memory, history = world.new_memory(), world.new_history()
-        world.observe(memory, self.rgb[0], self.depth[0], self.camera[0], history=history)
+        world.observe(memory, self.frame(), history=history)
         return memory, history
 
 

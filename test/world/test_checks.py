@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from mirage_ros.geometry import Camera
+from mirage_ros.models.schedule import MAX_STEPS
+from mirage_ros.rgbd import RgbdFrame
 
 SIZE = (32, 48)
 
@@ -19,6 +21,10 @@ def test_what_is_no_trajectory_and_no_memory_is_named(frame_world, walk):
         list(frame_world.imagine(None, scene.camera))
     with pytest.raises(ValueError, match="guidance: expected a number"):
         list(frame_world.imagine(memory, scene.camera, guidance="3"))
+    with pytest.raises(TypeError, match="frame: expected an RgbdFrame, got ndarray"):
+        frame_world.observe(memory, scene.rgb[0])
+    with pytest.raises(TypeError, match=r"options: expected prompt, .*, got \['step'\]"):
+        frame_world.imagine(memory, scene.camera, step=3)
 
 
 def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk, content, assert_same):
@@ -27,55 +33,50 @@ def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk, co
     empty = frame_world.new_memory()
     before = content(memory)
     flat, small = torch.zeros(*SIZE), walk(9, height=3, width=5)
+    tall = walk(1, height=60).frame()
+    every = RgbdFrame(scene.rgb, scene.depth.numpy(), scene.camera)
 
     def seen_with(**options):
-        frame_world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0], **options)
+        frame_world.observe(memory, scene.frame(), **options)
 
     for call, field in (
         (lambda: frame_world.imagine(empty, scene.camera), "memory: expected at least one observation"),
         (lambda: frame_world.imagine(memory, scene.camera[0]), r"trajectory: expected \(T,\) cameras"),
         (lambda: frame_world.imagine(memory, scene.camera[:0]), "trajectory"),
         (lambda: frame_world.imagine(memory, scene.camera, steps=0), "steps: expected"),
+        (lambda: frame_world.imagine(memory, scene.camera, steps=MAX_STEPS + 1), "steps: .* from 1 to 50, got 51"),
         (lambda: frame_world.imagine(memory, scene.camera, seed=-1), "seed: expected"),
         (lambda: frame_world.imagine(memory, scene.camera, prompt="a kitchen"), "prompt: expected none"),
         (lambda: frame_world.imagine(memory, scene.camera, stamps=[1]), "stamps: expected 9"),
-        (lambda: frame_world.imagine(memory, scene.camera, stamps=[-1] * 9), "stamps: expected whole nanoseconds"),
-        (lambda: frame_world.imagine(memory, scene.camera, first=scene.rgb[0][:, :20]), "first: expected the shape"),
+        (lambda: frame_world.imagine(memory, scene.camera, stamps=[-1] * 9), "stamp: expected a whole number"),
         (
-            lambda: frame_world.imagine(memory, scene.camera, first_depth=flat + 1),
-            "first_depth: expected with first, the view",
+            lambda: frame_world.imagine(memory, scene.camera, first=tall),
+            "first: expected the shape",
         ),
         (
-            lambda: frame_world.imagine(memory, scene.camera, first=scene.rgb[0], first_depth=flat[:, :20] + 1),
-            "first_depth: expected the shape of the camera",
-        ),
-        (
-            lambda: frame_world.imagine(memory, scene.camera, first=scene.rgb[0], first_depth=flat.byte()),
-            r"first_depth: expected \(H, W\) floating-point",
+            lambda: frame_world.imagine(memory, scene.camera, first=scene.frame(depth=flat)),
+            "first.depth: expected some valid",
         ),
         (lambda: frame_world.imagine_candidates(memory, []), "trajectories: expected at least one"),
         (lambda: frame_world.imagine_candidates(memory, [scene.camera], batch=0), "batch: expected"),
         (lambda: video_world.imagine(memory, scene.camera, perception=scene.perception), "memory: expected 6 channels"),
         (lambda: video_world.preview(memory, scene.camera), "memory: expected 6 channels"),
         (
-            lambda: video_world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0]),
+            lambda: video_world.observe(memory, scene.frame()),
             "memory: expected 6 channels",
         ),
         (lambda: frame_world.preview(memory, scene.camera[0]), r"trajectory: expected \(T,\) cameras"),
         (
-            lambda: frame_world.observe(memory, small.rgb[0], small.depth[0], small.camera[0]),
+            lambda: frame_world.observe(memory, small.frame()),
             "rgb: expected at least 4x4 pixels, one cell of the latent grid, got 3x5",
         ),
-        (lambda: frame_world.imagine(memory, small.camera, first=small.rgb[0]), "first: expected at least 4x4 pixels"),
-        (lambda: frame_world.observe(memory, scene.rgb[0], flat, scene.camera[0]), "depth: expected some valid"),
-        (lambda: frame_world.observe(memory, scene.rgb[0], None, scene.camera[0]), "depth: expected depth with"),
-        (lambda: frame_world.observe(memory, scene.rgb[0], flat[:, :20] + 1, scene.camera[0]), "depth: .* the shape"),
-        (lambda: seen_with(keep=flat[:, :20] > 0), "keep: expected the shape of the camera, 32x48"),
-        (lambda: seen_with(keep=flat.byte()), r"keep: expected \(H, W\) bool"),
-        (lambda: seen_with(keep=flat[None] > 0), r"keep: expected \(H, W\) bool"),
-        (lambda: seen_with(stamp=-1), "stamp: expected whole nanoseconds"),
-        (lambda: frame_world.observe(memory, scene.rgb[0][:8], flat + 1, scene.camera[0]), "camera: expected"),
-        (lambda: frame_world.observe(memory, scene.rgb[0].astype(float), flat + 1, scene.camera[0]), "rgb: expected"),
+        (lambda: frame_world.imagine(memory, small.camera, first=small.frame()), "first.rgb: expected at least 4x4"),
+        (lambda: frame_world.observe(memory, scene.frame(depth=flat)), "frame.depth: expected some valid"),
+        (lambda: frame_world.observe(memory, scene.picture()), "frame.depth: expected depth with"),
+        (lambda: frame_world.observe(memory, scene.frame(stamp=-1)), "stamp: expected a whole number"),
+        (lambda: frame_world.observe(memory, every), r"frame.camera: expected a single one"),
+        (lambda: seen_with(keep=flat[:, :20].numpy() > 0), r"keep: expected \(32, 48\) bool like the frame"),
+        (lambda: seen_with(keep=flat.byte().numpy()), r"keep: expected \(32, 48\) bool"),
     ):
         with pytest.raises(ValueError, match=field):
             call()

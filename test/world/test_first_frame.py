@@ -14,7 +14,7 @@ def test_the_first_frame_keeps_the_depth_that_was_given(frame_world, walk):
     memory, _ = scene.begin(frame_world)
     told = scene.depth[0] * 4
     told[:8], told[16:, :8] = torch.inf, torch.nan
-    (chunk,) = frame_world.imagine(memory, scene.camera, first=scene.rgb[0], first_depth=told)
+    (chunk,) = frame_world.imagine(memory, scene.camera, first=scene.frame(depth=told))
     depth = torch.from_numpy(chunk.depth[0])
     assert depth[:8].isposinf().all()
     # What nobody gave is what the memory shows.
@@ -27,7 +27,7 @@ def test_what_is_too_far_is_not_remembered(frame_world, walk):
     told = scene.depth[0].clone()
     told[:8] = torch.inf
     memory = frame_world.new_memory()
-    (chunk,) = frame_world.imagine(memory, scene.camera, first=scene.rgb[0], first_depth=told)
+    (chunk,) = frame_world.imagine(memory, scene.camera, first=scene.frame(depth=told))
     assert chunk.report.invalid >= 2 * SIZE[1] // 4
     assert len(memory) > 0
     assert memory.elements().positions[:, 2].max() < 4
@@ -38,7 +38,7 @@ def test_a_hole_in_the_first_depth_stays_unknown_and_is_not_remembered(frame_wor
     told = scene.depth[0] * 4
     told[:8], told[8:24, 16:32] = torch.inf, 0
     memory = frame_world.new_memory()
-    (chunk,) = frame_world.imagine(memory, scene.camera, first=scene.rgb[0], first_depth=told)
+    (chunk,) = frame_world.imagine(memory, scene.camera, first=scene.frame(depth=told))
     assert (chunk.depth[0, 8:24, 16:32] == 0).all()
     assert (chunk.depth[0, 8:24, :16] > 7.9).all()
     cells = memory.elements().cell
@@ -51,17 +51,17 @@ def test_caches_of_other_kinds_do_not_take_the_observed_first_frame_again(frame_
     scene = walk(1)
     keep = np.ones(SIZE, bool)
     keep[:, 30:] = False
-    cache = RgbMemory(lambda images: frame_world.parts.encode(images[:, None])[:, :, 0], 4)
-    frame_world.observe(cache, scene.rgb[0], scene.depth[0], scene.camera[0], keep=keep)
+    cache = RgbMemory(lambda images: frame_world.networks.encode(images[:, None])[:, :, 0], 4)
+    frame_world.observe(cache, scene.frame(), keep=keep)
     held = len(cache)
-    list(frame_world.imagine(cache, scene.camera, first=scene.rgb[0], first_depth=scene.depth[0]))
+    list(frame_world.imagine(cache, scene.camera, first=scene.frame()))
     assert len(cache) == held > 0
 
 
 def test_a_frame_of_nothing_but_sky_is_observed_and_leaves_nothing(frame_world, walk):
     scene = walk(1)
     memory, history = frame_world.new_memory(), frame_world.new_history()
-    report = frame_world.observe(memory, scene.rgb[0], torch.full(SIZE, torch.inf), scene.camera[0], history=history)
+    report = frame_world.observe(memory, scene.frame(depth=torch.full(SIZE, torch.inf)), history=history)
     assert report.invalid == report.cells
     assert len(memory) == 0
     assert len(history) == 1
@@ -71,7 +71,7 @@ def test_a_first_view_of_nothing_but_sky_has_no_depth_to_speak_of(frame_world, w
     scene = walk(1)
     memory, _ = scene.begin(frame_world)
     (chunk,) = frame_world.imagine(
-        memory, scene.camera, first=scene.rgb[0], first_depth=torch.full(SIZE, torch.inf), remember=False
+        memory, scene.camera, first=scene.frame(depth=torch.full(SIZE, torch.inf)), remember=False
     )
     assert np.isposinf(chunk.depth).all()
 
@@ -81,7 +81,7 @@ def test_frames_of_the_history_know_what_is_too_far(frame_world, walk):
     told = scene.depth[0] * 4
     told[:8], told[24:, 24:] = torch.inf, 0
     history = frame_world.new_history()
-    frame_world.observe(frame_world.new_memory(), scene.rgb[0], told, scene.camera[0], history=history)
+    frame_world.observe(frame_world.new_memory(), scene.frame(depth=told), history=history)
     preset = frame_world.preset
     (past,) = history.references(scene.camera.lift(told[None]).reshape(-1, 3), 1)
     depth = unpack(past.latents[-4:], preset.log_depth_mean, preset.log_depth_std)

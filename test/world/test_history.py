@@ -61,8 +61,6 @@ def test_the_oldest_go_and_forks_go_their_own_way():
     assert len(fork) == 2
     assert first not in fork.references(wall(0.0), 2)
     assert first in history.references(wall(0.0), 2)
-    history.restore(fork)
-    assert first not in history.references(wall(0.0), 2)
 
 
 def test_a_limit_must_be_a_number_of_frames():

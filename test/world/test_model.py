@@ -24,7 +24,7 @@ def test_four_chunks_of_a_video_model(video_world, walk):
         video_world.imagine(
             memory,
             scene.camera,
-            first=scene.rgb[0],
+            first=scene.picture(),
             perception=scene.perception,
             stamps=stamps,
             history=history,
@@ -63,10 +63,15 @@ def test_the_same_seed_gives_the_same_frames_and_another_one_others(video_world,
 def test_without_remembering_nothing_is_left_behind(frame_world, walk, content, assert_same):
     scene = walk(12)
     memory, history = scene.begin(frame_world)
-    before, past = content(memory), len(history)
+    # Reading makes an index once.
+    frame_world.preview(memory, scene.camera[:1])
+    before, past, held = content(memory), len(history), memory.nbytes
     list(frame_world.imagine(memory, scene.camera, remember=False, history=history))
+    list(frame_world.imagine_candidates(memory, [scene.camera[:3]] * 2, history=history))
     assert_same(memory, before)
     assert len(history) == past
+    assert memory.nbytes == held
+    assert len(memory.frames()) == 1
 
 
 @pytest.mark.parametrize("stop_at", ["read", "denoise", "decode", "perceive"])
@@ -110,15 +115,15 @@ def test_a_first_frame_that_was_observed_is_not_written_again(
     keep = np.ones(SIZE, bool)
     keep[:, 30:] = False
     memory = world.new_memory()
-    world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0], keep=keep[::-1])
+    world.observe(memory, scene.frame(), keep=keep[::-1])
     before = content(memory)
     # An estimate that is off would add a second surface, and one without a mask what was kept out.
     wrong = Perception(SensorDepth(scene.depth * 1.15), NoFilter())
-    (chunk,) = world.imagine(memory, scene.camera, first=scene.rgb[0], perception=wrong)
+    (chunk,) = world.imagine(memory, scene.camera, first=scene.picture(), perception=wrong)
     assert chunk.report.copied == chunk.report.cells > 0
     assert_same(memory, before)
     empty = world.new_memory()
-    list(world.imagine(empty, scene.camera, first=scene.rgb[0], perception=scene.perception))
+    list(world.imagine(empty, scene.camera, first=scene.picture(), perception=scene.perception))
     assert len(empty) > 0
 
 
@@ -128,7 +133,10 @@ def test_of_a_first_frame_beside_what_was_observed_only_the_rest_is_written(vide
     observed = memory.frames()[0].elements
     shown = video_world.preview(memory, scene.camera[1:]).coverage[0]
     (chunk,) = video_world.imagine(
-        memory, scene.camera[1:], first=scene.rgb[1], perception=Perception(SensorDepth(scene.depth[1:]), NoFilter())
+        memory,
+        scene.camera[1:],
+        first=scene.picture(1),
+        perception=Perception(SensorDepth(scene.depth[1:]), NoFilter()),
     )
     assert chunk.report.copied == round(float(shown) * chunk.report.cells)
     assert chunk.report.written > 0
@@ -138,7 +146,7 @@ def test_of_a_first_frame_beside_what_was_observed_only_the_rest_is_written(vide
 def test_a_failure_after_denoising_leaves_memory_and_history(video_world, walk, monkeypatch, content, assert_same):
     scene = walk(9)
     memory, history = scene.begin(video_world)
-    before, encode = content(memory), video_world.parts.encode
+    before, encode = content(memory), video_world.networks.encode
 
     def failing(frames):
         # The last frame by itself, for the next chunk.
@@ -146,7 +154,7 @@ def test_a_failure_after_denoising_leaves_memory_and_history(video_world, walk, 
             raise RuntimeError("out of memory")
         return encode(frames)
 
-    monkeypatch.setattr(video_world.parts, "encode", failing)
+    monkeypatch.setattr(video_world.networks, "encode", failing)
     with pytest.raises(RuntimeError, match="out of memory"):
         list(video_world.imagine(memory, scene.camera, perception=scene.perception, history=history))
     assert_same(memory, before)
@@ -252,7 +260,7 @@ def test_real_observations_win_over_imagination(frame_world, walk):
     scene = walk(9, step=0.1)
     memory, _ = scene.begin(frame_world)
     list(frame_world.imagine(memory, scene.camera, perception=scene.perception))
-    report = frame_world.observe(memory, scene.rgb[8], scene.depth[8], scene.camera[8], stamp=7)
+    report = frame_world.observe(memory, scene.frame(8, stamp=7))
     assert report.added > 0
     newest = memory.frames()[-1]
     assert (newest.kind, newest.stamp) == (OBSERVATION, 7)
@@ -263,7 +271,7 @@ def test_memories_with_depth_patches_keep_cells_of_two_surfaces(frame_world, vid
     depth = scene.depth[0].clone()
     # An edge through the middle of cells.
     depth[:, : depth.shape[1] // 2 + 2] *= 0.5
-    report = frame_world.observe(frame_world.new_memory(), scene.rgb[0], depth, scene.camera[0])
+    report = frame_world.observe(frame_world.new_memory(), scene.frame(depth=depth))
     assert report.edge == 0
     assert report.written == report.cells
     # Without patches a token stands for all of its cell.
@@ -273,7 +281,7 @@ def test_memories_with_depth_patches_keep_cells_of_two_surfaces(frame_world, vid
 def test_images_of_any_size_and_shape_are_fitted(frame_world, walk):
     scene = walk(1, height=90, width=120)
     memory = frame_world.new_memory()
-    report = frame_world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0])
+    report = frame_world.observe(memory, scene.frame())
     assert report.written > 0.7 * report.cells
     preview = frame_world.preview(memory, scene.camera)
     assert preview.coverage[0] > 0.9
@@ -294,6 +302,6 @@ def test_the_public_conventions_roll_out(video_world, walk):
     scene = walk(9)
     memory, _ = scene.begin(world)
     assert memory.convention.integer_centres
-    (chunk,) = world.imagine(memory, scene.camera, first=scene.rgb[0], perception=scene.perception)
+    (chunk,) = world.imagine(memory, scene.camera, first=scene.picture(), perception=scene.perception)
     assert chunk.rgb.shape == (9, *SIZE, 3)
     assert np.isfinite(chunk.depth).all()

@@ -9,7 +9,7 @@ import torch
 from mirage_ros.models.presets import TEST
 from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.text import TextEncoder
-from mirage_ros.world.loading import load_parts
+from mirage_ros.world.loading import load_networks
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.networks import KEPT_PROMPTS
 
@@ -18,26 +18,26 @@ SIZE = (32, 48)
 
 def frames(world, scene, count=5):
     memory = world.new_memory()
-    world.observe(memory, scene.rgb[0], scene.depth[0], scene.camera[0])
+    world.observe(memory, scene.frame())
     chunks = world.imagine(memory, scene.camera[:count], steps=2, perception=scene.perception)
     return np.concatenate([chunk.rgb for chunk in chunks]).astype(int)
 
 
 def test_the_constant_half_of_the_public_input_is_that_of_a_whole_video_and_encoded_once(monkeypatch):
-    parts = WorldModel.from_pretrained(preset="test", random_weights=True, size=SIZE, conventions="public").parts
+    networks = WorldModel.from_pretrained(preset="test", random_weights=True, size=SIZE, conventions="public").networks
     lengths = []
-    encode = parts.autoencoder.encode
-    monkeypatch.setattr(parts.autoencoder, "encode", lambda video: lengths.append(video.shape[1]) or encode(video))
-    inputs = tuple(parts.transformer.branch.config["inputs"])
-    ones = parts.ones(inputs, 4)
+    encode = networks.autoencoder.encode
+    monkeypatch.setattr(networks.autoencoder, "encode", lambda video: lengths.append(video.shape[1]) or encode(video))
+    inputs = tuple(networks.transformer.branch.config["inputs"])
+    ones = networks.ones(inputs, 4)
     assert ones.shape == (4, 6, 4, 6)
-    assert parts.ones(inputs, 4) is ones
+    assert networks.ones(inputs, 4) is ones
     assert lengths == [13]
     # A causal encoder's first frames do not depend on how many follow; they differ from one another.
-    shorter = OnesLatents(parts.autoencoder)(3, 4, 6)
+    shorter = OnesLatents(networks.autoencoder)(3, 4, 6)
     torch.testing.assert_close(ones[:3], shorter, atol=1e-5, rtol=1e-4)
     assert (ones[0] - ones[1]).abs().max() > 1e-3
-    assert parts.ones(("latents", "visible"), 4) is None
+    assert networks.ones(("latents", "visible"), 4) is None
 
 
 def test_offloaded_networks_come_to_the_device_one_after_the_other_and_go_again(walk, monkeypatch):
@@ -45,7 +45,7 @@ def test_offloaded_networks_come_to_the_device_one_after_the_other_and_go_again(
     world = WorldModel.from_pretrained(preset="default", random_weights=True, size=SIZE, offload=True)
     moves = []
     for name in ("transformer", "autoencoder"):
-        network = getattr(world.parts, name)
+        network = getattr(world.networks, name)
 
         def to(where, name=name, original=network.to):
             moves.append(name)
@@ -59,10 +59,12 @@ def test_offloaded_networks_come_to_the_device_one_after_the_other_and_go_again(
 
 
 def test_the_reader_works_with_every_read_and_stays_on_the_device():
-    parts = WorldModel.from_pretrained(preset="default", random_weights=True, size=SIZE, offload=True).parts
+    networks = WorldModel.from_pretrained(preset="default", random_weights=True, size=SIZE, offload=True).networks
     with torch.device("meta"):
-        reader = parts.preset.new_reader()
-    again = type(parts)(parts.preset, parts.transformer, parts.autoencoder, reader, device="meta", offload=True)
+        reader = networks.preset.new_reader()
+    again = type(networks)(
+        networks.preset, networks.transformer, networks.autoencoder, reader, device="meta", offload=True
+    )
     assert {parameter.device.type for parameter in again.transformer.parameters()} == {"cpu"}
     assert {parameter.device.type for parameter in again.reader.parameters()} == {"meta"}
 
@@ -83,32 +85,32 @@ def test_compiled_blocks_give_the_same_frames(walk):
 
 def test_each_prompt_is_encoded_once_and_the_encoder_freed(text_folder, monkeypatch):
     preset = replace(TEST, text=True, text_tokens=6)
-    parts = WorldModel.from_pretrained(preset=preset, random_weights=True, size=SIZE).parts
+    networks = WorldModel.from_pretrained(preset=preset, random_weights=True, size=SIZE).networks
     with pytest.raises(ValueError, match="prompt: expected none, the text encoder was not loaded"):
-        parts.context("a red room")
-    parts.text = TextEncoder.from_pretrained(text_folder, dtype=torch.float32, tokens=6)
-    one = parts.context("a red room")
-    assert parts.text._encoder is None
-    assert parts.context("a red room") is one
-    other = parts.context("a chair")
+        networks.context("a red room")
+    networks.text = TextEncoder.from_pretrained(text_folder, dtype=torch.float32, tokens=6)
+    one = networks.context("a red room")
+    assert networks.text._encoder is None
+    assert networks.context("a red room") is one
+    other = networks.context("a chair")
     assert not torch.equal(other, one)
     # It was loaded again for the second, as good as new.
     again = TextEncoder.from_pretrained(text_folder, dtype=torch.float32, tokens=6).encode(["a chair"])
-    torch.testing.assert_close(parts.transformer.embed_text(again), other)
+    torch.testing.assert_close(networks.transformer.embed_text(again), other)
     for index in range(KEPT_PROMPTS):
-        parts.context("a " * (index % 4) + "red " * (index // 4) + "room")
-    assert len(parts._contexts) <= KEPT_PROMPTS
+        networks.context("a " * (index % 4) + "red " * (index // 4) + "room")
+    assert len(networks._contexts) <= KEPT_PROMPTS
     with pytest.raises(ValueError, match="prompt: expected text"):
-        parts.check_prompt(None)
+        networks.check_prompt(None)
 
 
 @pytest.mark.parametrize("name", ["branch_file", "lora_file"])
 def test_random_weights_take_no_files(name):
     with pytest.raises(ValueError, match=f"{name}: expected none with random weights"):
-        load_parts(preset="test", random_weights=True, **{name: "weights.safetensors"})
+        load_networks(preset="test", random_weights=True, **{name: "weights.safetensors"})
 
 
 def test_a_preset_keeps_its_own_conventions_unless_others_are_asked_for():
     given = TEST.with_conventions("public")
-    assert load_parts(preset=given, random_weights=True).preset == given
-    assert load_parts(preset=TEST, random_weights=True, conventions="public").preset == given
+    assert load_networks(preset=given, random_weights=True).preset == given
+    assert load_networks(preset=TEST, random_weights=True, conventions="public").preset == given

@@ -13,16 +13,16 @@ from mirage_ros.world.reading import Reading, branch_input, read_views
 def observed(world, scene, count=1):
     memory = world.new_memory()
     for index in range(count):
-        world.observe(memory, scene.rgb[index * 4], scene.depth[index * 4], scene.camera[index * 4])
+        world.observe(memory, scene.frame(index * 4))
     return memory
 
 
 def test_an_untrained_reader_gives_back_what_was_written(frame_world, walk):
     scene = walk(9)
     memory = observed(frame_world, scene)
-    reading = read_views(memory, scene.camera[:1].resized(8, 12), frame_world.preset, frame_world.parts.unfolder)
+    reading = read_views(memory, scene.camera[:1].resized(8, 12), frame_world.preset, frame_world.networks.unfolder)
     image = torch.from_numpy(scene.rgb[0]).permute(2, 0, 1).float()[None, None] / 255
-    latents = frame_world.parts.encode(image)[0, :, 0]
+    latents = frame_world.networks.encode(image)[0, :, 0]
     seen = reading.visible[0, 0] > 0
     assert seen.float().mean() > 0.8
     scale = latents.abs().amax()
@@ -32,7 +32,7 @@ def test_an_untrained_reader_gives_back_what_was_written(frame_world, walk):
 def test_depth_of_a_reading_is_that_of_the_scene_at_both_resolutions(frame_world, walk):
     scene = walk(9)
     memory = observed(frame_world, scene)
-    reading = read_views(memory, scene.camera[4:5].resized(8, 12), frame_world.preset, frame_world.parts.unfolder)
+    reading = read_views(memory, scene.camera[4:5].resized(8, 12), frame_world.preset, frame_world.networks.unfolder)
     for depth, step in ((reading.depth[0], 4), (reading.fine_depth[0], 2)):
         truth = scene.depth[4][step // 2 :: step, step // 2 :: step]
         error = (depth / truth - 1).abs()
@@ -47,11 +47,11 @@ def test_a_bar_before_the_sky_is_remembered_in_its_place(frame_world, walk, colu
     depth = torch.full_like(scene.depth[0], torch.nan)
     # One pixel wide, in any place of its cell.
     depth[:, column] = 1.5
-    frame_world.observe(memory, scene.rgb[0], depth, scene.camera[0])
+    frame_world.observe(memory, scene.frame(depth=depth))
     pose = torch.eye(4, dtype=torch.float64)[None].clone()
     pose[:, 0, 3] = -moved * 1.5 / scene.camera.intrinsics.reshape(-1, 3, 3)[0, 0, 0]
     view = scene.camera[:1].at(pose).resized(8, 12)
-    reading = read_views(memory, view, frame_world.preset, frame_world.parts.unfolder)
+    reading = read_views(memory, view, frame_world.preset, frame_world.networks.unfolder)
     shown = reading.visible[0, 0] > 0
     # A pixel on the border of two bins may be in either of them.
     places = [column + 0.5 + moved + nudge for nudge in (-0.51, 0.51)]
@@ -75,8 +75,8 @@ def test_a_cell_shown_for_the_smaller_part_is_not_kept(frame_world, walk):
         for row in range(rows):
             depth[row::4, 20] = 1.5
         depth[1::4, 20] = 1.5
-        frame_world.observe(memory, scene.rgb[0], depth, scene.camera[0])
-        reading = read_views(memory, view, frame_world.preset, frame_world.parts.unfolder)
+        frame_world.observe(memory, scene.frame(depth=depth))
+        reading = read_views(memory, view, frame_world.preset, frame_world.networks.unfolder)
         assert (reading.visible[0, 0, :, 5] == 1).all()
         assert (reading.sharp[0, 0, :, 5] == sharp).all()
 
@@ -85,12 +85,12 @@ def test_a_guess_does_not_stand_before_what_was_observed(frame_world, walk):
     scene = walk(9)
     memory = observed(frame_world, scene)
     view = scene.camera[:2].resized(8, 12)
-    before = read_views(memory, view, frame_world.preset, frame_world.parts.unfolder)
+    before = read_views(memory, view, frame_world.preset, frame_world.networks.unfolder)
     guess = SourceFrame(kind=IMAGINATION)
     colour = torch.from_numpy(scene.rgb[1:2])
     memory.write(torch.ones(1, 8, 8, 12), scene.depth[1:2] / 2, scene.camera[1:2], frame=guess, colour=colour)
     readings = [
-        read_views(memory, view, replace(frame_world.preset, observed_first=first), frame_world.parts.unfolder)
+        read_views(memory, view, replace(frame_world.preset, observed_first=first), frame_world.networks.unfolder)
         for first in (True, False)
     ]
     seen = before.visible[0, 0] > 0
@@ -109,9 +109,9 @@ def test_an_empty_memory_shows_nothing(frame_world, walk):
 
 def test_other_caches_are_read_by_their_own_rule(frame_world, walk):
     scene = walk(3)
-    cache = RgbMemory(lambda images: frame_world.parts.encode(images[:, None])[:, :, 0], 4)
+    cache = RgbMemory(lambda images: frame_world.networks.encode(images[:, None])[:, :, 0], 4)
     cache.write(None, scene.depth[:1], scene.camera[:1], colour=torch.from_numpy(scene.rgb[:1]))
-    reading = read_views(cache, scene.camera.resized(8, 12), frame_world.preset, frame_world.parts.unfolder)
+    reading = read_views(cache, scene.camera.resized(8, 12), frame_world.preset, frame_world.networks.unfolder)
     assert reading.latents.shape == (3, 8, 8, 12)
     assert reading.coverage()[0] > 0.9
 
@@ -120,7 +120,7 @@ def test_the_branch_gets_every_group_of_the_preset(frame_world, walk):
     scene = walk(9)
     memory = observed(frame_world, scene)
     preset = frame_world.preset
-    reading = read_views(memory, scene.camera[:3].resized(8, 12), preset, frame_world.parts.unfolder, with_room=True)
+    reading = read_views(memory, scene.camera[:3].resized(8, 12), preset, frame_world.networks.unfolder, with_room=True)
     tensor = branch_input(preset.branch_inputs, reading, reading.camera.cam2world[0], preset)
     assert tensor.shape == (input_channels(preset.branch_inputs, preset.latent_channels), 3, 8, 12)
     assert tensor.isfinite().all()
@@ -136,7 +136,7 @@ def test_a_layout_needs_a_room(frame_world, walk):
 def test_readings_join_and_split(frame_world, walk):
     scene = walk(9)
     memory = observed(frame_world, scene)
-    reading = read_views(memory, scene.camera[:3].resized(8, 12), frame_world.preset, frame_world.parts.unfolder)
+    reading = read_views(memory, scene.camera[:3].resized(8, 12), frame_world.preset, frame_world.networks.unfolder)
     joined = Reading.joined([reading[0], reading[1:]])
     for name in ("latents", "visible", "depth", "fine_depth"):
         torch.testing.assert_close(getattr(joined, name), getattr(reading, name), equal_nan=True)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
+from mirage_ros.evaluation.baselines.baseline import Baseline
 from mirage_ros.evaluation.baselines.point_store import PointStore
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.cell_depth import EDGE, INVALID, MASKED, USABLE, depth_to_cells
@@ -16,6 +18,8 @@ from mirage_ros.memory.write_judgement import tile_order
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.memory.zbuffer.reference import TOLERANCE
 
+# Views that one read uses.
+RETRIEVED = 4
 # Views that one surfel remembers; the oldest is forgotten for a newer one.
 _VIEWS = 8
 # A surfel lists views in 16 bits, as their names plus one.
@@ -42,7 +46,7 @@ class View:
         return self.latents.nbytes + self.depth.nbytes + self.camera.intrinsics.nbytes + self.camera.cam2world.nbytes
 
 
-class ViewMemory:
+class ViewMemory(Baseline):
     """Whole past views, found again through a surfel map, with the write and read contract of `LatentMemory`.
 
     This is how VMem conditions a model: surfels vote for the views that saw what the target sees, and the best views
@@ -52,8 +56,14 @@ class ViewMemory:
     A view holds its latents and its depth on the latent grid (float16 each); a surfel 14 bytes and 2 for each of 8
     views. At `max_bytes` the oldest views go, and the oldest surfels where they need the room.
 
-    Attributes:
-        first_camera: of the first view that was written, None before.
+    Args:
+        channels: of the latents.
+        device: where everything is.
+        dtype: of the stored latents.
+        max_bytes: cap on views and surfels.
+
+    Raises:
+        ValueError: there are no channels.
     """
 
     def __init__(
@@ -62,32 +72,14 @@ class ViewMemory:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float16,
         max_bytes: int = 512 << 20,
-        *,
-        views: int = 4,
-        tolerance: float = TOLERANCE,
     ) -> None:
-        """An empty cache.
-
-        Args:
-            channels: of the latents.
-            device: where everything is.
-            dtype: of the stored latents.
-            max_bytes: cap on views and surfels.
-            views: how many views a read uses.
-            tolerance: share of depth within which two depths are one surface.
-
-        Raises:
-            ValueError: an argument is out of range.
-        """
-        if channels < 1 or views < 1:
-            raise ValueError(f"channels, views: expected from 1, got {channels} and {views}")
+        if channels < 1:
+            raise ValueError(f"channels: expected from 1, got {channels}")
         self.channels, self.dtype, self.max_bytes = channels, dtype, max_bytes
-        self.views, self.tolerance = views, tolerance
         self.device = torch.device(device)
         self._views: dict[int, View] = {}
         self._next = 0
         self._surfels = self._new_surfels()
-        self.first_camera: Camera | None = None
 
     def _new_surfels(self) -> PointStore:
         return PointStore({"seen": ((_VIEWS,), torch.int16)}, self.device)
@@ -100,46 +92,19 @@ class ViewMemory:
         """Bytes of the views and of the surfels' buffers."""
         return sum(view.nbytes for view in self._views.values()) + self._surfels.nbytes
 
-    @torch.no_grad()
-    def write(self, latents: Tensor, depth: Tensor, camera: Camera, keep: Tensor | None = None) -> WriteReport:
-        """Store views.
-
-        Args:
-            latents: (T, C, h, w).
-            depth: (T, H, W) metres.
-            camera: T cameras of any resolution.
-            keep: (T, H, W) bool, false on what must not be remembered: it casts no votes and is not projected.
-
-        Returns:
-            counts of cells: `written` made new surfels, `explained` joined old ones.
-
-        Raises:
-            ValueError: shapes differ; names the argument.
-        """
-        if latents.ndim != 4 or latents.shape[1] != self.channels:
-            raise ValueError(f"latents: expected (T, {self.channels}, h, w), got {tuple(latents.shape)}")
-        if depth.ndim != 3 or len(depth) != len(latents) or camera.batch_shape != depth.shape[:1]:
-            raise ValueError(f"depth: expected {len(latents)} images (T, H, W) and cameras, got {tuple(depth.shape)}")
-        report = WriteReport()
-        if self.first_camera is None and len(latents):
-            self.first_camera = camera[0]
-        for t in range(len(latents)):
-            report += self._write_view(latents[t], depth[t], camera[t], None if keep is None else keep[t])
-        return report
-
-    def _write_view(self, latents: Tensor, depth: Tensor, camera: Camera, keep: Tensor | None) -> WriteReport:
-        height, width = latents.shape[1:]
+    def _write_frame(self, content: Tensor, depth: Tensor, camera: Camera, keep: Tensor) -> WriteReport:
+        height, width = content.shape[1:]
         cells = depth_to_cells(depth, keep, height, width)
         own = camera.resized(height, width)
         usable = cells.state == USABLE
-        index, seen = self._surfels.winners(own, tolerance=self.tolerance)
-        known = usable & (seen[0] > 0) & ((seen[0] / cells.depth - 1).abs() <= self.tolerance)
+        index, seen = self._surfels.winners(own)
+        known = usable & (seen[0] > 0) & ((seen[0] / cells.depth - 1).abs() <= TOLERANCE)
         name = self._next % _NAMES
         self._next += 1
         self._surfels.own()
         order = tile_order(height, width, depth.device)
         new = order[(usable & ~known).reshape(-1)[order]]
-        view = View(latents.to(self.dtype).clone(), torch.where(usable, cells.depth, torch.nan).half(), own)
+        view = View(content.to(self.dtype).clone(), torch.where(usable, cells.depth, torch.nan).half(), own)
         report = WriteReport(
             masked=int((cells.state == MASKED).sum()),
             invalid=int((cells.state == INVALID).sum()),
@@ -185,28 +150,28 @@ class ViewMemory:
             camera: one camera at latent resolution.
 
         Returns:
-            (view, votes) of at most `views` views, most votes first, then the newest.
+            (view, votes) of at most `RETRIEVED` views, most votes first, then the newest.
         """
-        index, _ = self._surfels.winners(camera, tolerance=self.tolerance)
+        index, _ = self._surfels.winners(camera)
         rows = index[index >= 0]
         names = self._surfels.columns["seen"][rows].reshape(-1).to(torch.int64) - 1
         votes = torch.bincount(names[names >= 0], minlength=1).tolist()
         ranked = sorted(
             ((votes[name], name) for name in self._views if name < len(votes) and votes[name]), reverse=True
         )
-        return [(name, count) for count, name in ranked[: self.views]]
+        return [(name, count) for count, name in ranked[:RETRIEVED]]
 
     @torch.no_grad()
-    def read(self, camera: Camera) -> Readout:
-        """Project the cells of the best views, chosen for each camera by itself.
+    def read(self, camera: Camera, rule: str = "nearest", *, observed_first: bool = False) -> Readout:
+        """Project the cells of the best views, chosen for each camera by itself; there is no other rule.
 
         Args:
             camera: (T,) or single, at latent resolution.
+            rule, observed_first: not used.
         """
-        cameras = list(camera) if camera.batch_shape else [camera]
-        readouts = [self._read_one(single) for single in cameras]
-        parts = {name: torch.stack([getattr(r, name) for r in readouts]) for name in Readout.__dataclass_fields__}
-        return Readout(**parts) if camera.batch_shape else readouts[0]
+        if not camera.batch_shape:
+            return self._read_one(camera)
+        return Readout.stacked([self._read_one(single) for single in camera])
 
     def _read_one(self, camera: Camera) -> Readout:
         positions = [torch.zeros(0, 3, device=self.device)]
@@ -218,17 +183,10 @@ class ViewMemory:
             positions.append(view.camera.lift(depth).reshape(-1, 3).float())
             sizes.append(depth.nan_to_num(0.0).reshape(-1) / focal)
             features.append(view.latents.float().flatten(1).T)
-        return read_elements(
-            torch.cat(positions), torch.cat(sizes), torch.cat(features), camera, tolerance=self.tolerance
-        )
+        return read_elements(torch.cat(positions), torch.cat(sizes), torch.cat(features), camera)
 
-    def fork(self) -> ViewMemory:
+    def fork(self) -> Self:
         """A cache with the same views that goes its own way."""
-        fork = object.__new__(ViewMemory)
-        fork.__dict__.update(self.__dict__)
+        fork = super().fork()
         fork._views, fork._surfels = dict(self._views), self._surfels.fork()
         return fork
-
-    def clear(self) -> None:
-        """Forget everything and free the buffers."""
-        self._views, self._next, self._surfels, self.first_camera = {}, 0, self._new_surfels(), None

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory, fill_holes
+from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.geometry import pinhole
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer, as_tensors
@@ -54,7 +54,8 @@ def test_depth_of_a_cell_is_that_of_a_surface_and_not_between_two(room):
     depth[:, :, 45:] = 4.0
     memory = RgbMemory(encode, STRIDE)
     memory.write(None, depth, camera, colour=torch.zeros(1, 64, 96, 3, dtype=torch.uint8))
-    readout, fine = memory.read_fine(camera.resized(8, 12), 2)
+    readout = memory.read(camera.resized(8, 12))
+    fine = readout.fine_depth
     assert fine.shape == (1, 16, 24)
     shown = fine[fine.isfinite()]
     assert len(shown) > 300
@@ -78,12 +79,10 @@ def test_another_view_shows_what_was_seen(room):
 
 def test_only_what_is_new_is_stored(room):
     colour, depth, camera = room
-    selecting, hoarding = RgbMemory(encode, STRIDE), RgbMemory(encode, STRIDE, select=False)
-    for memory in (selecting, hoarding):
-        memory.write(None, depth, camera, colour=colour)
-    assert len(hoarding) == depth.numel()
-    assert len(selecting) < 0.4 * len(hoarding)
-    again = selecting.write(None, depth[:1], camera[:1], colour=colour[:1])
+    memory = RgbMemory(encode, STRIDE)
+    memory.write(None, depth, camera, colour=colour)
+    assert len(memory) < 0.4 * depth.numel()
+    again = memory.write(None, depth[:1], camera[:1], colour=colour[:1])
     # Edges stay contested: beside them, a nearer surface covers a little more than its own pixels.
     assert again.written < 0.06 * depth[0].numel()
     assert again.cells == depth[0].numel()
@@ -91,10 +90,10 @@ def test_only_what_is_new_is_stored(room):
 
 def test_the_cap_holds_and_the_newest_stay(room):
     colour, depth, camera = room
-    memory = RgbMemory(encode, STRIDE, max_bytes=300_000, select=False)
+    memory = RgbMemory(encode, STRIDE, max_bytes=200_000)
     for t in range(8):
         memory.write(None, depth[t : t + 1], camera[t : t + 1], colour=colour[t : t + 1])
-        assert memory.nbytes <= 300_000
+        assert memory.nbytes <= 200_000
     assert memory.render(camera[7:8])[1].mean() > 0.99
 
 
@@ -121,26 +120,8 @@ def test_forks_go_their_own_way(room):
     fork.write(None, depth[8:9], camera[8:9], colour=colour[8:9])
     assert len(fork) > len(memory)
     assert torch.equal(memory.read(camera.resized(8, 12)).latents, before)
-    memory.clear()
-    assert len(memory) == 0
-    assert len(fork) > 0
-    assert memory.read(camera[:1].resized(8, 12)).visible.sum() == 0
-
-
-def test_holes_are_filled_with_what_surrounds_them():
-    image = torch.full((1, 3, 20, 30), 0.25)
-    image[..., 15:] = 0.75
-    visible = torch.ones(1, 1, 20, 30)
-    visible[..., 5:12, 3:10] = 0
-    visible[..., 5:12, 20:27] = 0
-    filled = fill_holes(image * visible, visible)
-    assert torch.equal(filled * visible, image * visible)
-    torch.testing.assert_close(filled, image, atol=0.12, rtol=0)
-    assert fill_holes(image * 0, visible * 0).isfinite().all()
-    # Nothing seen in one half: no black comes from there.
-    half = torch.zeros(1, 1, 64, 96)
-    half[..., :40] = 1
-    torch.testing.assert_close(fill_holes(half * 0.8, half), torch.full((1, 1, 64, 96), 0.8))
+    empty = RgbMemory(encode, STRIDE)
+    assert empty.read(camera[:1].resized(8, 12)).visible.sum() == 0
 
 
 def test_bad_arguments_are_named(room):

@@ -21,15 +21,15 @@ def room():
     return torch.stack([F.avg_pool2d(rgb, 8) for rgb, _, _ in frames]), torch.stack([f[1] for f in frames]), camera
 
 
-def written(room, count=20, **options):
+def written(room, count=20):
     latents, depth, camera = room
-    memory = ViewMemory(3, **options)
+    memory = ViewMemory(3)
     memory.write(latents[:count], depth[:count], camera[:count])
     return memory
 
 
 def test_a_view_finds_itself_first(room):
-    memory = written(room, views=1)
+    memory = written(room)
     grid = room[2].resized(8, 12)
     found = [memory.retrieve(camera)[0][0] for camera in grid[5:15]]
     # Neighbours five centimetres away see nearly the same.
@@ -45,12 +45,6 @@ def test_the_projected_view_comes_back(room):
     difference = (readout.latents - latents[0]).abs() * readout.visible
     assert difference.max() < 0.002
     assert memory.read(camera[:3].resized(8, 12)).latents.shape == (3, 3, 8, 12)
-
-
-def test_more_views_show_more(room):
-    grid = room[2][::4].resized(8, 12)
-    coverage = [written(room, views=count).read(grid).coverage().mean().item() for count in (1, 4)]
-    assert coverage[1] > coverage[0]
 
 
 def test_surfels_are_shared_between_views(room):
@@ -90,18 +84,15 @@ def test_forks_go_their_own_way(room):
     fork.write(latents[10:], depth[10:], camera[10:])
     assert (len(memory), len(fork)) == (3, 13)
     assert torch.equal(memory.read(grid).latents, before)
-    fork.clear()
-    assert len(fork) == 0
-    assert len(memory) == 3
 
 
 def test_bad_arguments_are_named(room):
     latents, depth, camera = room
     with pytest.raises(ValueError, match="latents: expected"):
         ViewMemory(4).write(latents, depth, camera)
-    with pytest.raises(ValueError, match="depth: expected"):
+    with pytest.raises(ValueError, match=r"latents: expected \(3, 3, h, w\) like depth"):
         ViewMemory(3).write(latents[:2], depth[:3], camera[:3])
-    with pytest.raises(ValueError, match="channels, views: expected"):
+    with pytest.raises(ValueError, match="channels: expected"):
         ViewMemory(0)
 
 

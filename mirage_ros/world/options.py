@@ -1,0 +1,85 @@
+"""How imagining is asked for, and the one place that refuses settings of the denoising."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypedDict, cast
+
+from mirage_ros.models.schedule import MAX_STEPS
+from mirage_ros.perception.pipeline import Perception
+from mirage_ros.world.history import History
+from mirage_ros.world.networks import Networks
+from mirage_ros.world.results import Cancel, OnProgress
+
+
+class ImagineOptions(TypedDict, total=False):
+    """Keywords of imagining, whether one trajectory or several.
+
+    Attributes:
+        prompt: text, for presets that take it.
+        seed: of the noise; candidates share the noise, so that they differ by their cameras alone.
+        steps: denoising steps; the preset's by default.
+        guidance: classifier-free guidance on the text; 1, the default, for none.
+        perception: for this call; the model's by default.
+        history: past frames that may serve as references; grows with the memory. Empty by default.
+        on_progress: called after each denoising step and each stage.
+        cancel: asked as often; true stops.
+    """
+
+    prompt: str | None
+    seed: int
+    steps: int | None
+    guidance: float
+    perception: Perception | None
+    history: History | None
+    on_progress: OnProgress | None
+    cancel: Cancel | None
+
+
+@dataclass(frozen=True)
+class DenoiseSettings:
+    """How rollouts are denoised.
+
+    Attributes:
+        prompt: text; None or empty for none.
+        seed: of the noise.
+        steps: denoising steps; None for the preset's.
+        guidance: classifier-free guidance on the text; 1 for none.
+        batch: how many chunks are denoised together at most; None for all.
+
+    Raises:
+        ValueError: a setting is out of range; names it.
+    """
+
+    prompt: str | None = None
+    seed: int = 0
+    steps: int | None = None
+    guidance: float = 1.0
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("seed", 0, 2**63 - 1), ("steps", 1, MAX_STEPS), ("batch", 1, 2**31)):
+            value = getattr(self, name)
+            if value is None and name != "seed":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
+        if not isinstance(self.guidance, int | float) or not math.isfinite(self.guidance) or self.guidance < 0:
+            raise ValueError(f"guidance: expected a number from 0, got {self.guidance!r}")
+
+
+def settings_of(networks: Networks, options: ImagineOptions, batch: int | None = None) -> DenoiseSettings:
+    """The settings among options.
+
+    Raises:
+        TypeError: there is no such option.
+        ValueError: a setting is out of range, or the networks take no such prompt.
+    """
+    known = ImagineOptions.__annotations__
+    if unknown := options.keys() - known.keys():
+        raise TypeError(f"options: expected {', '.join(known)}, got {sorted(unknown)}")
+    given = {name: value for name, value in options.items() if name in DenoiseSettings.__annotations__}
+    settings = DenoiseSettings(batch=batch, **cast(dict[str, Any], given))
+    networks.check_prompt(settings.prompt or "")
+    return settings
