@@ -42,25 +42,25 @@ class Case:
         """Name of the walk."""
         return self.clip.name
 
+    @property
     def static(self) -> NDArray[np.bool_]:
         """(T, H, W) neither moving nor sky: where the truth can be known from other views."""
         return self.clip.labels == STATIC
 
+    @property
     def standing(self) -> NDArray[np.bool_]:
         """(T, H, W) all that does not move, the sky too: a camera sees it, though no memory keeps it."""
         return self.clip.labels != MOVING
 
+    @cached_property
     def visible(self) -> NDArray[np.bool_]:
         """(T, H, W) static pixels that the sources show, by true depth; the same for all methods."""
-        return self._visible
+        return seen_before(self.clip.depth, self.clip.camera, list(self.sources)) & self.static
 
-    @cached_property
-    def _visible(self) -> NDArray[np.bool_]:
-        return seen_before(self.clip.depth, self.clip.camera, list(self.sources)) & self.static()
-
+    @property
     def hidden(self) -> NDArray[np.bool_]:
         """(T, H, W) static pixels of known depth that the sources do not show."""
-        return self.static() & (self.clip.depth > 0) & ~self.visible()
+        return self.static & (self.clip.depth > 0) & ~self.visible
 
 
 class CaseList(Protocol):

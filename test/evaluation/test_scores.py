@@ -26,7 +26,7 @@ def test_a_chunk_is_judged_by_its_own_new_frames(case):
 
 def test_visible_and_hidden_pixels_are_told_apart_in_every_chunk(case):
     spoiled = answer(case)
-    spoiled.rgb[~case.visible()] = 0
+    spoiled.rgb[~case.visible] = 0
     chunks = by_chunk(case, spoiled, 2)
     assert all(chunk["psnr_visible"] == 100 and chunk["psnr_hidden"] < 15 for chunk in chunks)
     # The camera moves off what the first frame shows.

@@ -1,6 +1,8 @@
 """Against a stand-in of WorldScore's helper and folders, written from the facts of its format."""
 
 import json
+import sys
+import types
 
 import cv2
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mirage_ros.evaluation.__main__ import main
 from mirage_ros.evaluation.worldscore import (
     cameras_from_worldscore,
     cameras_to_worldscore,
@@ -124,3 +127,68 @@ def test_wrong_input_is_named(tmp_path):
         write_sample(tmp_path, "moving", {}, np.stack([picture()]), cameras_from_worldscore(path(1), 64, 64))
     with pytest.raises(ValueError, match="camera: expected 1"):
         write_sample(tmp_path, "static", {}, np.stack([picture()]), cameras_from_worldscore(path(2), 64, 64))
+
+
+def write_worldscore_samples(folder, **cameras):
+    """Two samples of three cameras, their pictures beside them."""
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        cv2.imwrite(str(folder / f"{name}.png"), picture()[..., ::-1])
+        (folder / name / "image_data.json").write_text(json.dumps({"image": f"{name}.png", "prompt_list": ["a room"]}))
+        content = {"focal_length": 400, "cameras_interp": path(3).tolist(), **cameras}
+        (folder / name / "camera_data.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Run `mirage eval worldscore` with options; everything is two metres away."""
+    monkeypatch.setattr("mirage_ros.evaluation.worldscore.make_perception", lambda *parts, **options: PERCEPTION)
+
+    def run(*options):
+        monkeypatch.setattr("sys.argv", ["eval", "worldscore", "--random-weights", "--preset", "test", *options])
+        main()
+
+    return run
+
+
+def test_the_command_imagines_a_folder_of_samples_into_its_layout(tmp_path, command):
+    write_worldscore_samples(tmp_path / "given")
+    command(str(tmp_path / "given"), "--out", str(tmp_path / "out"), "--split", "dynamic")
+    for name in ("a", "b"):
+        made = tmp_path / "out" / name
+        assert len(list((made / "frames").glob("*.png"))) == 3
+        description = json.loads((made / "image_data.json").read_text())
+        assert description["image"] == f"{name}.png"
+        assert description["visual_movement"] == "dynamic"
+        cameras = json.loads((made / "camera_data.json").read_text())
+        assert cameras["focal_length"] == 400
+        np.testing.assert_allclose(cameras["cameras_interp"], path(3))
+
+
+def test_the_command_says_what_is_missing(tmp_path, command):
+    with pytest.raises(FileNotFoundError, match="folder: expected samples with image_data.json"):
+        command(str(tmp_path))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "image_data.json").write_text(json.dumps({"prompt_list": []}))
+    (tmp_path / "a" / "camera_data.json").write_text("{}")
+    with pytest.raises(ValueError, match="image: expected in .*a/image_data.json, got prompt_list"):
+        command(str(tmp_path))
+
+
+def test_without_a_folder_the_package_worldscore_is_asked(tmp_path, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "worldscore", None)
+    with pytest.raises(RuntimeError, match="folder: expected samples, or the package worldscore"):
+        command()
+
+    class Runner(StandInHelper):
+        def adapt(self, sample):
+            self.path = tmp_path / sample
+            handed_over = invert(torch.from_numpy(path(3)))
+            return Image.fromarray(picture()), ["a room"], handed_over, handed_over
+
+    package = types.ModuleType("worldscore.benchmark.helpers")
+    package.GetHelpers = lambda model, split: (["one", "two"], Runner(tmp_path))
+    for name in ("worldscore", "worldscore.benchmark", "worldscore.benchmark.helpers"):
+        monkeypatch.setitem(sys.modules, name, package)
+    command()
+    assert len(list(tmp_path.glob("*/frames/*.png"))) == 6
