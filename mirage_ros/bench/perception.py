@@ -21,20 +21,19 @@ from mirage_ros.perception.given import NoFilter
 from mirage_ros.perception.protocols import DynamicFilter
 from mirage_ros.sim.splits import scene_seeds
 
-# Height, width, stride, frames of a chunk and frames a second of the presets.
-SIZES = {"default": (128, 192, 4, 9, 10.0), "wan2.2-ti2v-5b": (704, 1280, 16, 33, 16.0)}
+# Pixels along a cell, and frames of a chunk, of the default preset.
+STRIDE, CHUNK = 4, 9
 # Standard deviation of depth as a share of it, and pixels by which its edges bleed.
 SPOILS = {"exact depth": (0.0, 0), "2 % noise": (0.02, 0), "5 % noise, bleeding edges": (0.05, 1)}
 
 
 def clips(options: argparse.Namespace, moving: tuple[int, ...]) -> Iterator[tuple[int, TrueClip]]:
     """Held-out clips with their numbers of moving things; scenes without room for such a walk are left out."""
-    height, width, _, _, fps = SIZES[options.preset]
     seeds = scene_seeds("held-out", 0, options.seeds)
     jobs = [(number, family, seed) for number in moving for family in ("rooms", "halls") for seed in seeds]
     for number, family, seed in tqdm(jobs, unit="clip", leave=False):
         try:
-            clip = draw_clip(seed, family, moving=number, frames=options.frames, height=height, width=width, fps=fps)
+            clip = draw_clip(seed, family, moving=number, frames=options.frames)
         except ValueError as error:
             print(f"left out: {error}")
         else:
@@ -43,12 +42,11 @@ def clips(options: argparse.Namespace, moving: tuple[int, ...]) -> Iterator[tupl
 
 def bench_filter(options: argparse.Namespace) -> None:
     """Recall, precision and loss for depth without and with errors."""
-    _, _, stride, chunk, _ = SIZES[options.preset]
     totals = {(name, lively): Counts() for name in SPOILS for lively in (True, False)}
     for moving, clip in clips(options, (0, 1, 2, 3)):
         for name, (share, bleed) in SPOILS.items():
             depth = spoil_depth(clip.depth, share, torch.Generator().manual_seed(0), bleed=bleed)
-            totals[name, moving > 0] += count_cells(clip, GeometricFilter(), stride, chunk, depth)
+            totals[name, moving > 0] += count_cells(clip, GeometricFilter(), STRIDE, CHUNK, depth)
     print(f"{'':<28} {'recall':>7} {'slower':>7} {'precision':>10} {'static clips lose':>18}")
     for name in SPOILS:
         lively, static = totals[name, True].figures(), totals[name, False].figures()
@@ -60,10 +58,9 @@ def bench_filter(options: argparse.Namespace) -> None:
 
 def bench_ghosts(options: argparse.Namespace) -> None:
     """Ghost elements with and without the filter."""
-    _, _, stride, chunk, _ = SIZES[options.preset]
     filters: dict[str, Callable[[], DynamicFilter]] = {"none": NoFilter, "geometric": GeometricFilter}
     shares = [
-        [ghost_share(clip, make(), stride, chunk) for make in filters.values()] for _, clip in clips(options, (1, 2, 3))
+        [ghost_share(clip, make(), STRIDE, CHUNK) for make in filters.values()] for _, clip in clips(options, (1, 2, 3))
     ]
     for name, values in zip(filters, np.transpose(shares), strict=True):
         print(f"filter {name:<10} ghosts {100 * values.mean():6.2f} %, worst clip {100 * values.max():6.2f} %")
@@ -76,7 +73,6 @@ def main() -> None:
     """Run the studies asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; all by default")
-    parser.add_argument("--preset", choices=tuple(SIZES), default="default", help="sizes of frames, cells and chunks")
     parser.add_argument("--seeds", type=int, default=2, help="held-out scenes of each family and number of movers")
     parser.add_argument("--frames", type=int, default=25, help="frames of a clip")
     options = parser.parse_args()
@@ -86,5 +82,5 @@ def main() -> None:
     if options.seeds < 1 or options.frames < 17:
         parser.error(f"--seeds, --frames: expected from 1 and from 17, got {options.seeds} and {options.frames}")
     for name in studies:
-        print(f"{name}: held-out scenes, {options.seeds} seeds, {options.frames} frames, sizes of {options.preset}")
+        print(f"{name}: held-out scenes, {options.seeds} seeds, {options.frames} frames, sizes of default")
         STUDIES[name](options)

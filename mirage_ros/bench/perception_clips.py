@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mirage_ros.evaluation.protocols.sim import draw_walk
+from mirage_ros.evaluation.protocols.sim import FPS, draw_walk
 from mirage_ros.geometry import Camera
 from mirage_ros.sim.mjcf import Label
 from mirage_ros.sim.movers import Mover
@@ -45,30 +45,26 @@ class TrueClip:
         return self.labels == Label.STATIC
 
 
-def draw_clip(
-    seed: int, family: str, *, moving: int, frames: int, height: int = 128, width: int = 192, fps: float = 10.0
-) -> TrueClip:
-    """Walk at half a metre a second through a simulated scene.
+def draw_clip(seed: int, family: str, *, moving: int, frames: int) -> TrueClip:
+    """Walk at half a metre a second through a simulated scene, ten frames of 192x128 pixels a second.
 
     Args:
         seed, family, moving: of the scene.
         frames: of the clip.
-        height, width: pixels.
-        fps: frames a second.
 
     Raises:
         ValueError: the scene has no room for such a walk.
     """
     scene = build_scene(seed, family, moving=moving)
-    path = plan_path(scene, frames, 0, step=0.5 / fps)
-    with Renderer(scene, height, width) as renderer:
-        clip = draw_walk(f"{family}-{seed}", renderer, path, fps)
+    path = plan_path(scene, frames, 0, step=0.5 / FPS)
+    with Renderer(scene, 128, 192) as renderer:
+        clip = draw_walk(f"{family}-{seed}", renderer, path)
     rgb = torch.from_numpy(clip.rgb).permute(0, 3, 1, 2).float() / 255
     depth, labels = torch.from_numpy(clip.depth), torch.from_numpy(clip.labels)
-    return TrueClip(rgb, depth, labels, image_speed(scene.movers, depth, labels, clip.camera, fps), clip.camera)
+    return TrueClip(rgb, depth, labels, image_speed(scene.movers, depth, labels, clip.camera), clip.camera)
 
 
-def image_speed(movers: tuple[Mover, ...], depth: Tensor, labels: Tensor, camera: Camera, fps: float) -> Tensor:
+def image_speed(movers: tuple[Mover, ...], depth: Tensor, labels: Tensor, camera: Camera) -> Tensor:
     """(T, H, W) pixels by which each moving pixel moves to the next frame, the camera's own motion apart."""
     speed = torch.zeros_like(depth)
     if not movers:
@@ -76,7 +72,7 @@ def image_speed(movers: tuple[Mover, ...], depth: Tensor, labels: Tensor, camera
     for t in range(len(depth)):
         # The last frame is compared with the one before.
         other = t + 1 if t + 1 < len(depth) else t - 1
-        here, there = (torch.tensor([mover.pose(time / fps)[0] for mover in movers]) for time in (t, other))
+        here, there = (torch.tensor([mover.pose(time / FPS)[0] for mover in movers]) for time in (t, other))
         at = labels[t] == Label.MOVING
         points = camera[t].lift(depth[t])[at]
         if not len(points):

@@ -25,17 +25,10 @@ SAME_SURFACE = 0.05
 
 
 def masked_psnr(frames: Frames, truth: Frames, mask: Mask | None = None) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels of all frames, or those of a mask.
+    """Peak signal-to-noise ratio in dB of (T, H, W, 3) frames over all pixels, or those of a mask (T, H, W).
 
     One mean squared error over everything, not a mean of each frame's ratio: a frame with few masked pixels weighs
-    little.
-
-    Args:
-        frames, truth: (T, H, W, 3).
-        mask: (T, H, W).
-
-    Returns:
-        dB, at most `MAX_PSNR`; NaN if the mask is empty.
+    little. At most `MAX_PSNR`; NaN if the mask is empty.
 
     Raises:
         ValueError: shapes differ.
@@ -51,11 +44,7 @@ def masked_psnr(frames: Frames, truth: Frames, mask: Mask | None = None) -> floa
 
 
 def masked_ssim(frames: Frames, truth: Frames, mask: Mask | None = None) -> float:
-    """Structural similarity, averaged over all pixels or those of a mask.
-
-    Args:
-        frames, truth: (T, H, W, 3), at least 11 pixels along each side.
-        mask: (T, H, W).
+    """Structural similarity of (T, H, W, 3) frames, averaged over all pixels or those of a mask (T, H, W).
 
     Raises:
         ValueError: shapes differ.
@@ -131,15 +120,9 @@ def depth_errors(depth: Depth, truth: NDArray[np.floating], mask: Mask) -> dict[
 
 
 def seen_before(depth: Depth, camera: Camera, sources: list[int]) -> Mask:
-    """Which pixels of each frame were visible from source frames, by true depth.
+    """Which pixels (T, H, W) of each frame were visible from source frames, by true depth (T, H, W) in metres.
 
-    Args:
-        depth: (T, H, W) true metres.
-        camera: (T,).
-        sources: indices of the source frames.
-
-    Returns:
-        (T, H, W): the pixel's place projects into a source frame onto a surface of the same depth.
+    Such a pixel's place projects into a source frame onto a surface of the same depth.
     """
     metres = torch.from_numpy(np.asarray(depth, dtype=np.float64))
     points = camera.to(dtype=torch.float64).lift(metres)
@@ -213,15 +196,10 @@ def flow_errors(frames: Frames, gap: int = 1) -> dict[str, float]:
 
 
 def camera_errors(frames: Frames, truth: Frames, depth: Depth, camera: Camera) -> dict[str, float]:
-    """How far the imagined frames' cameras are from those that were commanded.
+    """How far the cameras of frames (T, H, W, 3) are from the commanded ones, those of the true frames.
 
     Each imagined frame is matched to the true one by optical flow; true depth gives places in the world, and PnP with
     RANSAC the pose from which the imagined frame shows them.
-
-    Args:
-        frames, truth: (T, H, W, 3).
-        depth: (T, H, W) true metres.
-        camera: (T,) commanded.
 
     Returns:
         rotation: median degrees; translation: median metres, over the frames for which a pose was found; NaN for none.

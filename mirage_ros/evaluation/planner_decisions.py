@@ -39,13 +39,11 @@ class Decision:
         name: of the place.
         candidates: moves that touch nothing, with what the camera would really see.
         goal: (H, W, 3) view of the place to get to.
-        goal_pose: (4, 4) of that view.
     """
 
     name: str
     candidates: tuple[Case, ...]
     goal: NDArray[np.uint8]
-    goal_pose: Tensor
 
 
 def move(start: Tensor, turn: float, distance: float, poses: int = POSES) -> Tensor:
@@ -143,7 +141,6 @@ def decisions(count: int, size: tuple[int, int]) -> Iterator[Decision]:
             place.name,
             tuple(place.case(poses, str(number)) for number, poses in enumerate(moves)),
             place.view(goal_pose),
-            goal_pose,
         )
 
 

@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -61,34 +61,13 @@ class WorldScoreOptions(ModelOptions):
     """what imagined frames leave out of the memory"""
 
 
-class Helper(Protocol):
-    """What is used of WorldScore's helper."""
-
-    focal_length: float
-
-    def save(self, all_interpframes: Sequence[Image.Image]) -> None:
-        """Write frames and film of the current sample."""
-        ...
-
-
 def cameras_from_worldscore(
-    matrices: Tensor | NDArray[np.floating] | Sequence[Any],
-    height: int,
-    width: int,
-    focal_length: float = 500.0,
-    *,
-    world2cam: bool = False,
+    matrices: Tensor | NDArray[np.floating] | Sequence[Any], height: int, width: int, focal_length: float = 500.0
 ) -> Camera:
-    """Optical cameras of WorldScore's matrices.
-
-    Args:
-        matrices: (T, 4, 4) cam2world with Blender's axes, as in camera_data.json.
-        height, width: pixels of the sample's image.
-        focal_length: pixels of that image.
-        world2cam: the matrices are inverted, as WorldScore's adapters hand them over for camera_type 'blender'.
+    """Optical cameras of an image's pixels from (T, 4, 4) cam2world with Blender's axes, as in camera_data.json.
 
     Raises:
-        ValueError: not rigid (T, 4, 4) matrices, or a focal length that is not positive.
+        ValueError: not rigid (T, 4, 4) matrices, or a focal length in pixels that is not positive.
     """
     poses = torch.as_tensor(np.asarray(matrices, dtype=np.float64))
     if poses.ndim != 3 or not len(poses):
@@ -99,7 +78,7 @@ def cameras_from_worldscore(
     intrinsics = torch.tensor(
         [[focal_length, 0, width / 2], [0, focal_length, height / 2], [0, 0, 1]], dtype=torch.float64
     )
-    return Camera(intrinsics, (invert(poses) if world2cam else poses) @ _BLENDER, height, width)
+    return Camera(intrinsics, poses @ _BLENDER, height, width)
 
 
 def cameras_to_worldscore(camera: Camera) -> NDArray[np.float64]:
@@ -115,7 +94,7 @@ def imagine_sample(
     prompt: str = "",
     seed: int = 0,
 ) -> NDArray[np.uint8]:
-    """The frames of one sample.
+    """The frames (T, H', W', 3) of one sample, at the model's size.
 
     A length that the model does not take is filled up with the last camera and cut off again.
 
@@ -127,9 +106,6 @@ def imagine_sample(
         camera: (T,) cameras; the first is that of the image.
         prompt: for presets that take text.
         seed: of the noise.
-
-    Returns:
-        (T, H', W', 3) at the model's size.
     """
     count = len(camera)
     length = world.frames_for(count)
@@ -148,31 +124,6 @@ def imagine_sample(
         history=history,
     )
     return np.concatenate([chunk.rgb for chunk in chunks])[:count]
-
-
-def generate(
-    world: WorldModel,
-    perception: Perception,
-    start_keyframe: Image.Image,
-    inpainting_prompt_list: Sequence[str],
-    cameras_interp: Tensor,
-    helper: Helper,
-    seed: int = 0,
-) -> None:
-    """Imagine a sample that WorldScore's runner gave, and hand the frames back, at the size of its image.
-
-    Args:
-        world, perception, seed: see `imagine_sample`.
-        start_keyframe: first image.
-        inpainting_prompt_list: prompts, joined.
-        cameras_interp: (T, 4, 4) of an adapter with camera_type 'blender'.
-        helper: of the sample.
-    """
-    image = np.asarray(start_keyframe.convert("RGB"))
-    size = (image.shape[0], image.shape[1])
-    camera = cameras_from_worldscore(cameras_interp, *size, float(helper.focal_length), world2cam=True)
-    frames = imagine_sample(world, perception, image, camera, " ".join(inpainting_prompt_list), seed)
-    helper.save([Image.fromarray(frame).resize(start_keyframe.size, Image.Resampling.LANCZOS) for frame in frames])
 
 
 def write_sample(
@@ -250,8 +201,14 @@ def imagine_for_runner(world: WorldModel, perception: Perception, options: World
         raise RuntimeError("folder: expected samples, or the package worldscore, which is not installed") from error
     samples, helper = GetHelpers(options.model_name, options.split)
     for sample in tqdm(samples, unit="sample"):
-        image, prompts, _, cameras = helper.adapt(sample)
-        generate(world, perception, image, prompts, cameras, helper, options.seed)
+        keyframe, prompts, _, matrices = helper.adapt(sample)
+        image, focal_length = np.asarray(keyframe.convert("RGB")), float(helper.focal_length)
+        # As its adapters hand cameras over for camera_type 'blender'.
+        camera = cameras_from_worldscore(
+            invert(torch.as_tensor(matrices).double()), image.shape[0], image.shape[1], focal_length
+        )
+        frames = imagine_sample(world, perception, image, camera, " ".join(prompts), options.seed)
+        helper.save([Image.fromarray(frame).resize(keyframe.size, Image.Resampling.LANCZOS) for frame in frames])
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
 
+# Frames a second, for what moves.
 FPS = 10.0
 
 
@@ -71,8 +72,8 @@ class SimProtocol:
         return Case(clip, scored=scored)
 
 
-def draw_walk(name: str, renderer: Renderer, poses: Tensor, fps: float = FPS) -> Clip:
+def draw_walk(name: str, renderer: Renderer, poses: Tensor) -> Clip:
     """What a simulated camera sees along poses (T, 4, 4), the first at time 0."""
-    drawn = [renderer.render(pose, time=index / fps) for index, pose in enumerate(poses)]
+    drawn = [renderer.render(pose, time=index / FPS) for index, pose in enumerate(poses)]
     rgb, depth, labels = (np.stack([getattr(frame, part) for frame in drawn]) for part in ("rgb", "depth", "labels"))
-    return Clip(name, rgb, depth, labels, renderer.camera(poses), fps)
+    return Clip(name, rgb, depth, labels, renderer.camera(poses), FPS)
