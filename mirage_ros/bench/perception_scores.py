@@ -24,13 +24,14 @@ class Counts(Counter[str]):
     """
 
     def figures(self) -> dict[str, float]:
-        """Recall of fast and slow things, precision of all that was masked, and the share of still cells lost."""
+        """Recall of fast and slow things, precision of all that was masked, share of still cells lost, fast cells."""
         found = self["fast_found"] + self["slow_found"]
         return {
             "recall": self["fast_found"] / max(self["fast"], 1),
             "recall_slow": self["slow_found"] / max(self["slow"], 1),
             "precision": found / max(found + self["lost"], 1),
             "lost": self["lost"] / max(self["still"], 1),
+            "cells_fast": self["fast"],
         }
 
 

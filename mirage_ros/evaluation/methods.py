@@ -87,12 +87,10 @@ CACHES: dict[str, Callable[[WorldModel], Any]] = {
 
 
 def observed(world: WorldModel, cache: Any, case: Case) -> Any:
-    """Write the static part of a case's sources into a cache; gives the history."""
-    history = world.new_history()
-    for source in case.sources:
-        clip = case.clip
-        keep = torch.from_numpy(clip.keep[source])
-        world.observe(cache, clip.rgb[source], clip.sensed[source], clip.camera[source], keep=keep, history=history)
+    """Write the static part of a case's first frame into a cache; gives the history."""
+    clip, history = case.clip, world.new_history()
+    keep = torch.from_numpy(clip.keep[0])
+    world.observe(cache, clip.rgb[0], clip.sensed[0], clip.camera[0], keep=keep, history=history)
     return history
 
 

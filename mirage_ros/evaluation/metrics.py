@@ -119,18 +119,15 @@ def depth_errors(depth: Depth, truth: NDArray[np.floating], mask: Mask) -> dict[
     }
 
 
-def seen_before(depth: Depth, camera: Camera, sources: list[int]) -> Mask:
-    """Which pixels (T, H, W) of each frame were visible from source frames, by true depth (T, H, W) in metres.
+def seen_by_first(depth: Depth, camera: Camera) -> Mask:
+    """Which pixels (T, H, W) of each frame the first frame shows too, by true depth (T, H, W) in metres.
 
-    Such a pixel's place projects into a source frame onto a surface of the same depth.
+    Such a pixel's place projects into the first frame onto a surface of the same depth.
     """
     metres = torch.from_numpy(np.asarray(depth, dtype=np.float64))
-    points = camera.to(dtype=torch.float64).lift(metres)
-    seen = torch.zeros(metres.shape, dtype=torch.bool)
-    for source in sources:
-        sampled, distance = _sample(metres[source], camera[source].to(dtype=torch.float64), points)
-        seen |= (distance / sampled - 1).abs() < SAME_SURFACE
-    return seen.numpy()
+    camera = camera.to(dtype=torch.float64)
+    sampled, distance = _sample(metres[0], camera[0], camera.lift(metres))
+    return ((distance / sampled - 1).abs() < SAME_SURFACE).numpy()
 
 
 def _sample(image: torch.Tensor, camera: Camera, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

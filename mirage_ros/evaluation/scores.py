@@ -79,16 +79,16 @@ def by_chunk(case: Case, outcome: Outcome, new_frames: int) -> list[dict[str, fl
         new_frames: that a chunk adds; the last may be shorter.
 
     Returns:
-        of each chunk the PSNR in dB on static pixels, on those that the sources show and on those that they do not, NaN
-        for less than `LEAST_SHARE` of its pixels; and `shown`, the share of static pixels that the sources show, the
-        same for all methods.
+        of each chunk the PSNR in dB on static pixels, on those of them that the first frame shows and on those that it
+        does not, NaN for less than `LEAST_SHARE` of its pixels; and `shown`, the share of static pixels that the first
+        frame shows, the same for all methods.
     """
     clip, static, visible = case.clip, case.static, case.visible
     masks = dict(zip(BY_CHUNK, (static, visible, case.hidden), strict=True))
     known = bool((clip.depth > 0).any())
     chunks = []
     for start in range(1, len(clip), new_frames):
-        part = [index for index in range(start, min(start + new_frames, len(clip))) if index not in case.sources]
+        part = slice(start, start + new_frames)
         rgb, truth = outcome.rgb[part], clip.rgb[part]
         chunk = {}
         for name, mask in masks.items():

@@ -47,14 +47,6 @@ def test_the_sky_counts_in_a_column_of_its_own(case):
     assert scores["psnr_sky"] < 25
 
 
-def test_frames_that_were_shown_count_in_no_chunk(case):
-    told = dataclasses.replace(case, sources=(0, 5), scored=())
-    spoiled = answer(told)
-    spoiled.rgb[5] = 0
-    assert [chunk["psnr"] for chunk in by_chunk(told, spoiled, 5)] == [100]
-    assert np.isnan(by_chunk(told, spoiled, 2)[2]["psnr"])
-
-
 def test_a_few_pixels_do_not_speak_for_a_chunk(world, case):
     """A lone visible pixel in a view that has moved on would weigh as much as a whole view of another walk."""
     depth = case.clip.depth.copy()
