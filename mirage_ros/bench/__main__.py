@@ -5,30 +5,29 @@ from __future__ import annotations
 import importlib
 import sys
 
+# Modules of this package whose main() measures something, and what.
 PARTS = {
-    # name: (module whose main() measures it, what it measures)
-    "conversions": ("mirage_ros.bench.conversions", "ROS images to arrays and back"),
-    "memory": ("mirage_ros.bench.memory", "the latent memory: time of reads, bytes, coverage"),
-    "rollout": ("mirage_ros.bench.rollout", "seconds for each imagined frame, by stage, with three kinds of cache"),
-    "node": ("mirage_ros.bench.node", "the node over DDS: previews, frames, losses, cancelling"),
-    "soak": ("mirage_ros.bench.soak", "the node over minutes of steady commands: resident memory, cap"),
-    "perception": ("mirage_ros.bench.perception", "moving things, depth and cameras against the simulator's truth"),
-    "sim": ("mirage_ros.bench.sim", "frames per second of the simulator"),
+    "conversions": "ROS images to arrays and back",
+    "memory": "the latent memory: time of reads, bytes, coverage",
+    "rollout": "seconds for each imagined frame, by stage, with three kinds of cache",
+    "node": "the node over DDS: previews, frames, losses, cancelling",
+    "soak": "the node over minutes of steady commands: resident memory, cap",
+    "perception": "what is found of moving things, against the simulator's truth",
+    "sim": "frames per second of the simulator",
 }
 
 
 def main() -> None:
     """Run the measurement named on the command line."""
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help") or sys.argv[1] not in PARTS:
-        rows = "\n".join(f"  {name:<12} {what}" for name, (_, what) in PARTS.items())
-        if sys.argv[1:] and not sys.argv[1].startswith("-"):
-            print(f"mirage bench: unknown part {sys.argv[1]!r}\n")
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in PARTS:
+        if name and not name.startswith("-"):
+            print(f"mirage bench: unknown part {name!r}\n")
+        rows = "\n".join(f"  {part:<12} {what}" for part, what in PARTS.items())
         print(f"usage: mirage bench PART [options]\n\n{rows}")
-        sys.exit(0 if sys.argv[1:2] in (["-h"], ["--help"]) else 2)
-    name = sys.argv[1]
-    module = importlib.import_module(PARTS[name][0])
+        sys.exit(0 if name in ("-h", "--help") else 2)
     sys.argv = [f"mirage bench {name}", *sys.argv[2:]]
-    module.main()
+    importlib.import_module(f"mirage_ros.bench.{name}").main()
 
 
 if __name__ == "__main__":

@@ -1,25 +1,20 @@
-"""`mirage bench memory`: how fast, how small and how faithful the latent memory is.
+"""`mirage bench memory`: how fast and how small the latent memory is.
 
 Parts: `read` (time against the sort-and-assign of the public Mirage code, and what elements out of view cost), `fork`,
-`walk` (bytes and coverage over five chunks, beside the caches that it is compared with), `frames` (the rules of
-reading as more frames of one place are written) and `finer` (when a closer view replaces an element).
+and `walk` (bytes and coverage over five chunks, beside the caches that it is compared with).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from mirage_ros.bench.memory_finer import bench_finer
-from mirage_ros.bench.memory_frames import bench_frames
 from mirage_ros.bench.memory_walk import CHANNELS, HEIGHT, WALKS, WIDTH, bench_walk
 from mirage_ros.bench.timing import median_ms
 from mirage_ros.geometry import Camera, pinhole
@@ -28,41 +23,36 @@ from mirage_ros.memory.zbuffer.backends import backend
 from mirage_ros.trajectory import pan
 
 VIEWS = 9
-PARTS = ("read", "fork", "walk", "frames", "finer")
+PARTS = ("read", "fork", "walk")
 
 
 def target_views() -> Camera:
     """Nine views at latent resolution that pan over what is ahead."""
-    camera = pinhole(HEIGHT, WIDTH, vertical_fov=1.0)
-    return camera.at(pan(torch.eye(4), 0.4, VIEWS))
+    return pinhole(HEIGHT, WIDTH, vertical_fov=1.0).at(pan(torch.eye(4), 0.4, VIEWS))
 
 
-def filled(count: int, ahead: bool = True) -> LatentMemory:
-    """A memory of `count` elements of frames that look ahead (or back), written without selection."""
-    generator = torch.Generator().manual_seed(0)
+def filled(count: int) -> LatentMemory:
+    """A memory of `count` elements of frames that look ahead, written without selection."""
     memory = LatentMemory(CHANNELS, dtype=torch.float16, max_bytes=1 << 30, rules=WriteRules(select=False))
-    camera = pinhole(HEIGHT, WIDTH, vertical_fov=1.0)
-    add(memory, count, camera, generator, ahead)
+    add(memory, count, torch.Generator().manual_seed(0))
     return memory
 
 
-def add(memory: LatentMemory, count: int, camera: Camera, generator: torch.Generator, ahead: bool) -> None:
-    """Write about `count` more elements from frames around the origin."""
+def add(memory: LatentMemory, count: int, generator: torch.Generator, yaw: float = 0.0) -> None:
+    """Write about `count` more elements from frames around the origin that look in one direction, radians."""
+    camera = pinhole(HEIGHT, WIDTH, vertical_fov=1.0)
     smooth = F.interpolate(torch.rand(1, 1, 6, 10, generator=generator), (HEIGHT, WIDTH), mode="bilinear")[0]
     written = 0
-    progress = tqdm(total=count, desc="writing", unit="element", leave=False)
-    while written < count:
-        yaw = float(torch.rand((), generator=generator)) * 0.4 + (0 if ahead else math.pi)
-        pose = pan(torch.eye(4), yaw, 2)[1:]
-        depth = 2 + 3 * smooth + 0.2 * torch.rand(1, 1, 1, generator=generator)
-        keep = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
-        keep.view(-1)[: count - written] = True
-        report = memory.write(
-            torch.randn(1, CHANNELS, HEIGHT, WIDTH, generator=generator), depth, camera.at(pose), keep
-        )
-        written += max(report.added, 1)
-        progress.update(report.added)
-    progress.close()
+    with tqdm(total=count, desc="writing", unit="element", leave=False) as progress:
+        while written < count:
+            turn = float(torch.rand((), generator=generator)) * 0.4 + yaw
+            depth = 2 + 3 * smooth + 0.2 * torch.rand(1, 1, 1, generator=generator)
+            keep = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
+            keep.view(-1)[: count - written] = True
+            latents = torch.randn(1, CHANNELS, HEIGHT, WIDTH, generator=generator)
+            report = memory.write(latents, depth, camera.at(pan(torch.eye(4), turn, 2)[1:]), keep)
+            written += max(report.added, 1)
+            progress.update(report.added)
 
 
 def sort_and_assign(positions: Tensor, features: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
@@ -83,10 +73,9 @@ def sort_and_assign(positions: Tensor, features: Tensor, camera: Camera) -> tupl
     return latents, visible
 
 
-def bench_read(repeats: int) -> dict[str, Any]:
-    """Time per read of nine views for 10k to 1M elements."""
+def bench_read(repeats: int) -> None:
+    """Time per read of nine views for 10k to 1M elements, and what ten times more behind the camera cost."""
     camera = target_views()
-    results: dict[str, Any] = {}
     print(f"read of {VIEWS} views of {HEIGHT}x{WIDTH} cells, {CHANNELS} float16 channels, median of {repeats}, ms")
     print(
         f"{'elements':>10} {'strict':>9} {'nearest':>9} {'sort-and-assign':>16} {'ratio':>7} {'points/s':>9} "
@@ -99,52 +88,33 @@ def bench_read(repeats: int) -> dict[str, Any]:
         elements = memory.elements()
         usual = partial(sort_and_assign, elements.positions.float(), elements.features.half(), camera)
         baseline = median_ms(usual, max(3, repeats // 4))
-        size = memory.nbytes / len(memory)
         print(
             f"{len(memory):>10} {strict:>9.2f} {nearest:>9.2f} {baseline:>16.1f} {baseline / strict:>7.1f} "
-            f"{1000 * len(memory) * VIEWS / strict:>9.2g} {size:>6.1f}"
+            f"{1000 * len(memory) * VIEWS / strict:>9.2g} {memory.nbytes / len(memory):>6.1f}"
         )
-        results[str(count)] = {
-            "strict_ms": strict,
-            "nearest_ms": nearest,
-            "sort_and_assign_ms": baseline,
-            "bytes_per_element": size,
-        }
-    results["out_of_view"] = bench_out_of_view(repeats)
-    return results
-
-
-def bench_out_of_view(repeats: int) -> dict[str, float]:
-    """What ten times more elements behind the camera cost."""
-    camera, count = target_views(), 50_000
+    count = 50_000
     memory = filled(count)
     alone = median_ms(lambda: memory.read(camera), repeats)
-    generator = torch.Generator().manual_seed(1)
-    add(memory, 10 * count, pinhole(HEIGHT, WIDTH, vertical_fov=1.0), generator, ahead=False)
+    add(memory, 10 * count, torch.Generator().manual_seed(1), yaw=math.pi)
     crowded = median_ms(lambda: memory.read(camera), repeats)
     print(
         f"{count} in view: {alone:.2f} ms; with {10 * count} more out of view: {crowded:.2f} ms, "
         f"{crowded / alone:.2f} times"
     )
-    return {"alone_ms": alone, "crowded_ms": crowded, "ratio": crowded / alone}
 
 
-def bench_fork(repeats: int) -> dict[str, float]:
+def bench_fork(repeats: int) -> None:
     """What a fork costs, the first write to it, and going back."""
     memory = filled(100_000)
     camera = pinhole(HEIGHT, WIDTH, vertical_fov=1.0).at(torch.eye(4)[None])
     latents, depth = torch.zeros(1, CHANNELS, HEIGHT, WIDTH), torch.full((1, HEIGHT, WIDTH), 3.0)
-    other = memory.fork()
-    results = {
-        "fork_ms": median_ms(memory.fork, repeats),
-        "restore_ms": median_ms(partial(memory.restore, other), repeats),
-        "write_ms": median_ms(lambda: memory.fork().write(latents, depth, camera), repeats),
-    }
+    fork = median_ms(memory.fork, repeats)
+    restore = median_ms(partial(memory.restore, memory.fork()), repeats)
+    write = median_ms(lambda: memory.fork().write(latents, depth, camera), repeats)
     print(
-        f"fork of {len(memory)} elements, {memory.nbytes / 2**20:.1f} MiB: {results['fork_ms']:.4f} ms; restore: "
-        f"{results['restore_ms']:.4f} ms; fork and write a frame, which copies: {results['write_ms']:.2f} ms"
+        f"fork of {len(memory)} elements, {memory.nbytes / 2**20:.1f} MiB: {fork:.4f} ms; restore: "
+        f"{restore:.4f} ms; fork and write a frame, which copies: {write:.2f} ms"
     )
-    return results
 
 
 def main() -> None:
@@ -154,29 +124,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20, help="of each time, whose median is printed")
     parser.add_argument("--threads", type=int, default=2, help="that torch uses")
     parser.add_argument("--walks", type=int, default=1, help=f"how many of {len(WALKS)} walks")
-    parser.add_argument("--rooms", type=int, default=12, help="rooms of `frames`")
-    parser.add_argument("--halls", type=int, default=8, help="halls of `finer`")
-    parser.add_argument("--json", action="store_true", help="print all figures as JSON in the end")
     options = parser.parse_args()
     parts = options.parts or PARTS
     if set(parts) - set(PARTS):
         parser.error(f"PART: expected {', '.join(PARTS)}, got {' '.join(options.parts)}")
     torch.set_num_threads(options.threads)
     print(f"CPU, {options.threads} threads, {backend()} z-buffer, torch {torch.__version__}")
-    results: dict[str, Any] = {"threads": options.threads, "backend": backend()}
     if "read" in parts:
-        results["read"] = bench_read(options.repeats)
+        bench_read(options.repeats)
     if "fork" in parts:
-        results["fork"] = bench_fork(options.repeats)
+        bench_fork(options.repeats)
     if "walk" in parts:
-        results["walk"] = bench_walk(options.walks)
-    if "frames" in parts:
-        results["frames"] = bench_frames(options.rooms)
-    if "finer" in parts:
-        results["finer"] = bench_finer(options.halls)
-    if options.json:
-        print(json.dumps(results))
-
-
-if __name__ == "__main__":
-    main()
+        bench_walk(options.walks)

@@ -7,9 +7,6 @@ fourth of them has latents: 9 in the first chunk and 8 in each later one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,8 +14,10 @@ from tqdm import tqdm
 
 from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
-from mirage_ros.geometry import Camera
+from mirage_ros.evaluation.protocols.sim import draw_walk
 from mirage_ros.memory import LatentMemory, WriteRules
+from mirage_ros.perception.motions import pose_difference
+from mirage_ros.recordings.clips import Clip
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
@@ -42,61 +41,39 @@ WALKS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """Frames with latents of one walk.
-
-    Attributes:
-        depth: (T, H, W) float32 metres, 0 where there is nothing.
-        colour: (T, H, W, 3) uint8.
-        latents: (T, CHANNELS, h, w) float32.
-        camera: (T,).
-        turned: degrees that the camera turned in all.
-    """
-
-    depth: Tensor
-    colour: Tensor
-    latents: Tensor
-    camera: Camera
-    turned: float
-
-
-def record(family: str, seed: int, style: str) -> Recording:
+def record(family: str, seed: int, style: str) -> Clip:
     """Draw a walk, which takes seconds."""
     scene = build_scene(seed, family, moving=0)
     path = plan_path(scene, 1 + 4 * (sum(CHUNK_LATENTS) - 1), seed, style=style, step=STEP)[::4].double()
     with Renderer(scene, IMAGE[0] // ENLARGED, IMAGE[1] // ENLARGED, samples=0, shadows=False) as renderer:
-        camera = renderer.camera(path)
-        drawn = [renderer.render(pose) for pose in path]
-    depth = torch.stack([torch.from_numpy(frame.depth) for frame in drawn])
-    rgb = torch.stack([torch.from_numpy(frame.rgb) for frame in drawn])
-    small = F.adaptive_avg_pool2d(rgb.permute(0, 3, 1, 2).float() / 255, (HEIGHT, WIDTH))
+        return draw_walk(f"{family} {seed}, {style}", renderer, path)
+
+
+def mixed_colours(clip: Clip) -> Tensor:
+    """(T, CHANNELS, HEIGHT, WIDTH) that stand for latents: fixed mixtures of each cell's mean colour."""
+    colours = torch.from_numpy(clip.rgb).permute(0, 3, 1, 2).float() / 255
     mixing = torch.randn(CHANNELS, 3, generator=torch.Generator().manual_seed(0))
-    relative = path[:-1, :3, :3].mT @ path[1:, :3, :3]
-    cosine = (relative.diagonal(dim1=1, dim2=2).sum(dim=-1) - 1) / 2
-    return Recording(
-        depth=F.interpolate(depth[:, None], IMAGE, mode="nearest")[:, 0],
-        colour=rgb.repeat_interleave(ENLARGED, dim=1).repeat_interleave(ENLARGED, dim=2),
-        latents=torch.einsum("ck,tkhw->tchw", mixing, small),
-        camera=camera,
-        turned=float(cosine.clamp(-1, 1).acos().rad2deg().sum()),
-    )
+    return torch.einsum("ck,tkhw->tchw", mixing, F.adaptive_avg_pool2d(colours, (HEIGHT, WIDTH)))
 
 
-def bench_walk(count: int) -> dict[str, Any]:
-    """The first walks of the list, one after the other."""
+def bench_walk(count: int) -> None:
+    """Write the first walks of the list, one after the other, to all caches, chunk by chunk."""
     print(
         f"walks of {sum(CHUNK_LATENTS)} latent frames at {IMAGE[0]}x{IMAGE[1]}, {CHANNELS} channels: MiB after each "
         f"chunk, and\ncoverage of {MEASURED} views along the way: of the cells that show something and that a memory "
         "of everything fills, the\nshare that is filled"
     )
-    return {f"{family} {seed} {style}": walk(family, seed, style) for family, seed, style in WALKS[:count]}
+    for family, seed, style in WALKS[:count]:
+        walk(record(family, seed, style))
 
 
-def walk(family: str, seed: int, style: str) -> dict[str, Any]:
-    """Write one walk to all caches, chunk by chunk."""
-    walked = record(family, seed, style)
-    print(f"{family} {seed}, {style}: the camera turns by {walked.turned:.0f} degrees in all")
+def walk(clip: Clip) -> None:
+    """Write one walk to all caches and print what they hold and show."""
+    depth = F.interpolate(torch.from_numpy(clip.depth)[:, None], IMAGE, mode="nearest")[:, 0]
+    colour = torch.from_numpy(clip.rgb).repeat_interleave(ENLARGED, dim=1).repeat_interleave(ENLARGED, dim=2)
+    latents, camera = mixed_colours(clip), clip.camera
+    _, turned = pose_difference(camera.cam2world[1:], camera.cam2world[:-1])
+    print(f"{clip.name}: the camera turns by {float(turned.rad2deg().sum()):.0f} degrees in all")
     caches: dict[str, LatentMemory | ViewMemory | RgbMemory] = {
         "latent int8": LatentMemory(CHANNELS, dtype=torch.int8),
         "latent float16": LatentMemory(CHANNELS, dtype=torch.float16),
@@ -109,21 +86,18 @@ def walk(family: str, seed: int, style: str) -> dict[str, Any]:
     )
     held: dict[str, list[float]] = {name: [] for name in caches}
     first = 0
-    for count in tqdm(CHUNK_LATENTS, desc=f"{family} {seed}", unit="chunk", leave=False):
+    for count in tqdm(CHUNK_LATENTS, desc=clip.name, unit="chunk", leave=False):
         part = slice(first, first + count)
         first += count
         for name, cache in caches.items():
-            colour = walked.colour[part] if cache.colour else None
-            cache.write(walked.latents[part], walked.depth[part], walked.camera[part], colour=colour)
+            shown = colour[part] if cache.colour else None
+            cache.write(latents[part], depth[part], camera[part], colour=shown)
             held[name].append(cache.nbytes / 2**20)
     measured = torch.linspace(0, first - 1, MEASURED).round().long()
-    views = walked.camera.resized(HEIGHT, WIDTH)[measured]
+    views = camera.resized(HEIGHT, WIDTH)[measured]
     counted = caches["everything, float16"].read(views).visible > 0
     # Beyond the edge of the sky elements reach over, and the more of them the further.
-    counted &= F.interpolate(walked.depth[measured][:, None], (HEIGHT, WIDTH), mode="nearest") > 0
-    results: dict[str, Any] = {"turned": walked.turned}
+    counted &= F.interpolate(depth[measured][:, None], (HEIGHT, WIDTH), mode="nearest") > 0
     for name, cache in caches.items():
         coverage = float(((cache.read(views).visible > 0) & counted).sum() / counted.sum())
-        results[name] = {"mib": [round(value, 3) for value in held[name]], "coverage": coverage}
         print(f"  {name:<20} " + " ".join(f"{value:8.2f}" for value in held[name]) + f"   {100 * coverage:6.2f} %")
-    return results

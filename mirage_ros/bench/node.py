@@ -7,12 +7,13 @@ stream of previews, and time from a cancel to its answer in denoising steps.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
+import subprocess
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,11 @@ TIMEOUT = 300.0
 
 
 class Subscriber:
-    """Sends commands and notes when what they ask for arrives."""
+    """Sends commands and notes when what they ask for arrives.
+
+    Attributes:
+        previews, imagined: seconds by `time.perf_counter` at which images came, by their stamps in nanoseconds.
+    """
 
     def __init__(self) -> None:
         """Join the graph."""
@@ -49,8 +54,9 @@ class Subscriber:
         self._node = rclpy.create_node("bench", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self.arrived: dict[str, dict[int, float]] = {"preview/image": {}, "imagined/image": {}}
-        for name, times in self.arrived.items():
+        self.previews: dict[int, float] = {}
+        self.imagined: dict[int, float] = {}
+        for name, times in (("preview/image", self.previews), ("imagined/image", self.imagined)):
             row = topic(name)
             self._node.create_subscription(
                 row.kind, name, lambda message, times=times: self._note(times, message), row.qos()
@@ -64,7 +70,7 @@ class Subscriber:
     def _note(self, times: dict[int, float], message: Any) -> None:
         times[ns_from_stamp(message.header.stamp)] = time.perf_counter()
 
-    def spin_until(self, done: Any, timeout: float = TIMEOUT) -> bool:
+    def spin_until(self, done: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
         """Receive until something holds; whether it did in time."""
         end = time.monotonic() + timeout
         while not done():
@@ -73,47 +79,37 @@ class Subscriber:
             self._executor.spin_once(timeout_sec=0.02)
         return True
 
-    def preview(self, pose: Tensor, timeout: float) -> float | None:
-        """Seconds from sending a pose to receiving its preview; None if it did not come."""
-        stamp = self._node.get_clock().now().nanoseconds
-        message = pose_to_stamped(pose.double(), Header(stamp=stamp_from_ns(stamp), frame_id="map"))
-        start = time.perf_counter()
-        self._publishers["preview/pose"].publish(message)
-        if not self.spin_until(lambda: stamp in self.arrived["preview/image"], timeout):
-            return None
-        return self.arrived["preview/image"][stamp] - start
+    def send_pose(self, name: str, pose: Tensor) -> int:
+        """Send a pose to the topic `pose` or `preview/pose`; its stamp in nanoseconds."""
+        stamp = int(self._node.get_clock().now().nanoseconds)
+        header = Header(stamp=stamp_from_ns(stamp), frame_id="map")
+        self._publishers[name].publish(pose_to_stamped(pose.double(), header))
+        return stamp
 
-    def stream(self, pose: Tensor) -> None:
-        """Send a pose command and wait for nothing."""
-        stamp = stamp_from_ns(self._node.get_clock().now().nanoseconds)
-        self._publishers["pose"].publish(pose_to_stamped(pose.double(), Header(stamp=stamp, frame_id="map")))
-
-    def spin_for(self, seconds: float) -> None:
-        """Receive for a while."""
-        end = time.monotonic() + seconds
-        self.spin_until(lambda: time.monotonic() >= end, seconds + 1)
-
-    def path(self, poses: Tensor) -> tuple[float, float]:
-        """Seconds until the first frame, and frames a second from then on, as received."""
-        start = time.perf_counter()
-        stamps = self._send_path(poses)
-        arrived = self.arrived["imagined/image"]
-        if not self.spin_until(lambda: stamps[-1] in arrived):
-            raise TimeoutError(f"the path's frames did not arrive within {TIMEOUT:g} s")
-        times = [arrived[stamp] for stamp in stamps if stamp in arrived]
-        if len(times) < len(stamps):
-            raise RuntimeError(f"{len(stamps) - len(times)} of {len(stamps)} imagined frames were lost")
-        return times[0] - start, len(times) / (times[-1] - start)
-
-    def begin_path(self, poses: Tensor) -> int:
-        """Send a path; the stamp of its last frame."""
-        return self._send_path(poses)[-1]
-
-    def _send_path(self, poses: Tensor) -> list[int]:
+    def send_path(self, poses: Tensor) -> list[int]:
+        """Send a path; the stamps of its frames."""
         now = self._node.get_clock().now().nanoseconds
         stamps = [now + index for index in range(len(poses))]
         self._publishers["path"].publish(poses_to_path(poses.double(), Header(frame_id="map"), stamps))
         return stamps
+
+    def preview(self, pose: Tensor, timeout: float) -> list[float]:
+        """Milliseconds from sending a pose to receiving its preview; empty if it did not come."""
+        start = time.perf_counter()
+        stamp = self.send_pose("preview/pose", pose)
+        came = self.spin_until(lambda: stamp in self.previews, timeout)
+        return [1000 * (self.previews[stamp] - start)] if came else []
+
+    def follow(self, poses: Tensor) -> tuple[float, float]:
+        """Seconds until the first frame of a path, and frames a second from then on, as received."""
+        start = time.perf_counter()
+        stamps = self.send_path(poses)
+        if not self.spin_until(lambda: stamps[-1] in self.imagined):
+            raise TimeoutError(f"the path's frames did not arrive within {TIMEOUT:g} s")
+        times = [self.imagined[stamp] for stamp in stamps if stamp in self.imagined]
+        if len(times) < len(stamps):
+            raise RuntimeError(f"{len(stamps) - len(times)} of {len(stamps)} imagined frames were lost")
+        return times[0] - start, len(times) / (times[-1] - start)
 
     def close(self) -> None:
         """Leave the graph."""
@@ -122,51 +118,74 @@ class Subscriber:
         rclpy.shutdown(context=self._context)
 
 
-def resident_mebibytes(process: int) -> float:
-    """Resident memory of a process, MiB."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise OSError(f"/proc/{process}/status has no VmRSS")
+def node_options(description: str | None) -> argparse.ArgumentParser:
+    """A parser of the options that `node` and `soak` share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--preset", choices=PRESETS, default="default")
+    parser.add_argument("--random-weights", action="store_true", help="measure the preset untrained")
+    parser.add_argument("--threads", type=int, default=0, help="of the model; 0 leaves it to torch")
+    return parser
 
 
-def look_around(mirage: Mirage, poses: Tensor, seed: int) -> None:
-    """Show the node simulated camera frames."""
-    with Renderer(build_scene(seed, "rooms", 0), 128, 192) as renderer:
-        for pose in poses:
-            frame = renderer.render(pose)
-            mirage.observe(frame.rgb, frame.sensed, renderer.camera(pose))
+@contextmanager
+def started(
+    options: argparse.Namespace, more: Mapping[str, object] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], Mirage]]:
+    """The node as a process in a domain of its own, and its client, while the context lasts.
+
+    Args:
+        options: of `node_options`.
+        more: further parameters of the node.
+    """
+    os.environ.setdefault("ROS_DOMAIN_ID", str(10 + os.getpid() % 90))
+    with tempfile.TemporaryDirectory() as folder:
+        parameters = {
+            "preset": options.preset,
+            "random_weights": options.random_weights,
+            "threads": options.threads,
+            "memory.folder": folder,
+            "memory.restore": False,
+            "observation.enabled": False,
+            **(more or {}),
+        }
+        with (
+            running("mirage", parameter_arguments(parameters), log=Path(folder, "mirage.log")) as process,
+            Mirage(timeout=TIMEOUT) as mirage,
+        ):
+            yield process, mirage
 
 
-def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def print_figures(figures: dict[str, Any]) -> None:
+    """A line each."""
+    for name, value in figures.items():
+        print(f"{name:<45} {value:.1f}" if isinstance(value, float) else f"{name:<45} {value}")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures by name."""
-    parameters = {
-        "preset": options.preset,
-        "random_weights": options.random_weights,
-        "memory.folder": str(folder),
-        "memory.restore": False,
-        "observation.enabled": False,
-        "threads": options.threads,
-    }
     figures: dict[str, Any] = {}
+    start = time.perf_counter()
     with ExitStack() as stack:
-        start = time.perf_counter()
-        stack.enter_context(running("mirage", parameter_arguments(parameters), log=folder / "mirage.log"))
-        mirage = stack.enter_context(Mirage(timeout=TIMEOUT))
+        _, mirage = stack.enter_context(started(options))
         figures["start to active, s"] = time.perf_counter() - start
-        path = plan_path(build_scene(3, "rooms", 0), 24 + options.frames, 3)
-        look_around(mirage, path[:24], 3)
-        subscriber = Subscriber()
-        stack.callback(subscriber.close)
+        subscriber = stack.enter_context(closing(Subscriber()))
+        scene = build_scene(3, "rooms", 0)
+        path = plan_path(scene, 24 + options.frames, 3)
+        walk = path[16 : 16 + options.frames]
+        with Renderer(scene, 128, 192) as renderer:
+            for pose in path[:24]:
+                frame = renderer.render(pose)
+                mirage.observe(frame.rgb, frame.sensed, renderer.camera(pose))
         for pose in path[:5]:
             subscriber.preview(pose, TIMEOUT)
-        delays = [subscriber.preview(path[index % len(path)], 30.0) for index in range(options.previews)]
-        came = [1000 * delay for delay in delays if delay is not None]
-        figures["previews asked for"], figures["previews lost"] = len(delays), len(delays) - len(came)
+        came: list[float] = []
+        for index in range(options.previews):
+            came += subscriber.preview(path[index % len(path)], 30.0)
+        figures["previews asked for"], figures["previews lost"] = options.previews, options.previews - len(came)
         figures |= spread("pose to preview", came)
-        figures |= spread("the same while imagining", busy(subscriber, path, options.frames, options.busy))
-        subscriber.path(path[16 : 16 + options.frames])
-        first, rate = subscriber.path(path[16 : 16 + options.frames])
+        figures |= spread("the same while imagining", busy(subscriber, path, walk, options.busy))
+        subscriber.follow(walk)
+        first, rate = subscriber.follow(walk)
         figures["path: first frame after, s"], figures["path: frames a second as received"] = first, rate
         figures["cancel answered after, ms"], figures["one denoising step, ms"] = cancel(mirage, path)
         status = mirage.status()
@@ -182,24 +201,23 @@ def spread(name: str, milliseconds: list[float]) -> dict[str, float]:
     return {f"{name}, median, ms": float(median), f"{name}, 95th percentile, ms": float(high)}
 
 
-def busy(subscriber: Subscriber, path: Tensor, frames: int, count: int) -> list[float]:
-    """Milliseconds from pose to preview while one path after the other is imagined; poses at irregular moments."""
-    pauses, came = np.random.default_rng(0).uniform(0.05, 0.25, count), []
-    last = subscriber.begin_path(path[16 : 16 + frames])
-    for index, pause in enumerate(pauses):
-        if last in subscriber.arrived["imagined/image"]:
-            last = subscriber.begin_path(path[16 : 16 + frames])
-        subscriber.spin_for(pause)
-        delay = subscriber.preview(path[index % len(path)], TIMEOUT)
-        if delay is not None:
-            came.append(1000 * delay)
-    subscriber.spin_until(lambda: last in subscriber.arrived["imagined/image"])
+def busy(subscriber: Subscriber, path: Tensor, walk: Tensor, count: int) -> list[float]:
+    """Milliseconds from pose to preview while one walk after the other is imagined; poses at irregular moments."""
+    came: list[float] = []
+    last = subscriber.send_path(walk)[-1]
+    for index, pause in enumerate(np.random.default_rng(0).uniform(0.05, 0.25, count)):
+        if last in subscriber.imagined:
+            last = subscriber.send_path(walk)[-1]
+        subscriber.spin_until(lambda: False, pause)
+        came += subscriber.preview(path[index % len(path)], TIMEOUT)
+    subscriber.spin_until(lambda: last in subscriber.imagined)
     return came
 
 
 def cancel(mirage: Mirage, path: Tensor) -> tuple[float, float]:
     """Milliseconds from a cancel to its answer, and of one denoising step (median over five goals)."""
-    answers, steps = [], []
+    answers: list[float] = []
+    steps: list[float] = []
     for _ in range(5):
         times: list[float] = []
 
@@ -222,28 +240,12 @@ def cancel(mirage: Mirage, path: Tensor) -> tuple[float, float]:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", choices=PRESETS, default="default")
-    parser.add_argument("--random-weights", action="store_true", help="measure the preset untrained")
+    parser = node_options(__doc__)
     parser.add_argument("--frames", type=int, default=25, help="of a path")
     parser.add_argument("--previews", type=int, default=1000)
     parser.add_argument("--busy", type=int, default=100, help="previews while imagining")
-    parser.add_argument("--threads", type=int, default=0, help="of the model; 0 leaves it to torch")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    os.environ.setdefault("ROS_DOMAIN_ID", str(10 + os.getpid() % 90))
-    with tempfile.TemporaryDirectory() as folder:
-        figures = measure(options, Path(folder))
-    load = os.getloadavg()[0]
-    print(
-        f"preset {options.preset}, {os.cpu_count()} cores ({platform.machine()}), load average {load:.1f}, "
-        f"torch {torch.__version__}"
-    )
-    for name, value in figures.items():
-        print(f"{name:<45} {value:.1f}" if isinstance(value, float) else f"{name:<45} {value}")
-    if options.json:
-        print(json.dumps(figures))
-
-
-if __name__ == "__main__":
-    main()
+    figures = measure(options)
+    machine = f"{os.cpu_count()} cores ({platform.machine()}), load average {os.getloadavg()[0]:.1f}"
+    print(f"preset {options.preset}, {machine}, torch {torch.__version__}")
+    print_figures(figures)

@@ -1,13 +1,14 @@
-"""Simulated walks with truth about what moves, for the measurements of perception."""
+"""Simulated walks with truth about what moves, and depth as an estimator might spoil it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from mirage_ros.evaluation.protocols.sim import FPS, draw_walk
 from mirage_ros.geometry import Camera
 from mirage_ros.sim.mjcf import Label
 from mirage_ros.sim.movers import Mover
@@ -44,40 +45,26 @@ class TrueClip:
         return self.labels == Label.STATIC
 
 
-def draw_clip(
-    seed: int,
-    family: str = "rooms",
-    *,
-    moving: int = 0,
-    frames: int = 25,
-    height: int = 128,
-    width: int = 192,
-    fps: float = 10.0,
-    speed: float = 0.5,
-    path_seed: int = 0,
-) -> TrueClip:
-    """Walk through a simulated scene.
+def draw_clip(seed: int, family: str, *, moving: int, frames: int) -> TrueClip:
+    """Walk at half a metre a second through a simulated scene, ten frames of 192x128 pixels a second.
 
     Args:
         seed, family, moving: of the scene.
         frames: of the clip.
-        height, width: pixels.
-        fps: frames a second.
-        speed: of the camera, metres a second.
-        path_seed: of the path.
+
+    Raises:
+        ValueError: the scene has no room for such a walk.
     """
     scene = build_scene(seed, family, moving=moving)
-    path = plan_path(scene, frames, path_seed, step=speed / fps)
-    with Renderer(scene, height, width) as renderer:
-        camera = renderer.camera(path)
-        drawn = [renderer.render(pose, index / fps) for index, pose in enumerate(path)]
-    rgb = torch.from_numpy(np.stack([frame.rgb for frame in drawn])).permute(0, 3, 1, 2).float() / 255
-    depth = torch.from_numpy(np.stack([frame.depth for frame in drawn]))
-    labels = torch.from_numpy(np.stack([frame.labels for frame in drawn]))
-    return TrueClip(rgb, depth, labels, image_speed(scene.movers, depth, labels, camera, fps), camera)
+    path = plan_path(scene, frames, 0, step=0.5 / FPS)
+    with Renderer(scene, 128, 192) as renderer:
+        clip = draw_walk(f"{family}-{seed}", renderer, path)
+    rgb = torch.from_numpy(clip.rgb).permute(0, 3, 1, 2).float() / 255
+    depth, labels = torch.from_numpy(clip.depth), torch.from_numpy(clip.labels)
+    return TrueClip(rgb, depth, labels, image_speed(scene.movers, depth, labels, clip.camera), clip.camera)
 
 
-def image_speed(movers: tuple[Mover, ...], depth: Tensor, labels: Tensor, camera: Camera, fps: float) -> Tensor:
+def image_speed(movers: tuple[Mover, ...], depth: Tensor, labels: Tensor, camera: Camera) -> Tensor:
     """(T, H, W) pixels by which each moving pixel moves to the next frame, the camera's own motion apart."""
     speed = torch.zeros_like(depth)
     if not movers:
@@ -85,8 +72,7 @@ def image_speed(movers: tuple[Mover, ...], depth: Tensor, labels: Tensor, camera
     for t in range(len(depth)):
         # The last frame is compared with the one before.
         other = t + 1 if t + 1 < len(depth) else t - 1
-        here = torch.tensor([mover.pose(t / fps)[0] for mover in movers])
-        there = torch.tensor([mover.pose(other / fps)[0] for mover in movers])
+        here, there = (torch.tensor([mover.pose(time / FPS)[0] for mover in movers]) for time in (t, other))
         at = labels[t] == Label.MOVING
         points = camera[t].lift(depth[t])[at]
         if not len(points):
@@ -100,11 +86,6 @@ def image_speed(movers: tuple[Mover, ...], depth: Tensor, labels: Tensor, camera
     return speed
 
 
-def to_cells(mask: Tensor, stride: int) -> Tensor:
-    """(T, H / stride, W / stride) share of true pixels of each cell."""
-    return torch.nn.functional.avg_pool2d(mask.float().unsqueeze(1), stride).squeeze(1)
-
-
 def spoil_depth(depth: Tensor, share: float, generator: torch.Generator, *, bleed: int = 0) -> Tensor:
     """Depth as an estimator might give it.
 
@@ -115,16 +96,13 @@ def spoil_depth(depth: Tensor, share: float, generator: torch.Generator, *, blee
         generator: of the noise.
         bleed: pixels by which edges are blurred, so that they hold depths between their two sides.
     """
-    count, height, width = depth.shape
     rough = torch.randn(depth.shape, generator=generator)
-    coarse = torch.randn((count, 1, 10, 10), generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").squeeze(1)
-    smooth = smooth / smooth.std()
+    smooth = F.interpolate(torch.randn((len(depth), 1, 10, 10), generator=generator), depth.shape[1:], mode="bicubic")
+    smooth = smooth[:, 0] / smooth.std()
     spoiled = depth
     if bleed:
-        kernel = 2 * bleed + 1
         inverse = torch.where(depth > 0, 1 / depth.clamp(min=1e-6), 0.0)
-        padded = torch.nn.functional.pad(inverse.unsqueeze(1), (bleed,) * 4, mode="replicate")
-        blurred = torch.nn.functional.avg_pool2d(padded, kernel, stride=1).squeeze(1)
+        padded = F.pad(inverse.unsqueeze(1), (bleed,) * 4, mode="replicate")
+        blurred = F.avg_pool2d(padded, 2 * bleed + 1, stride=1).squeeze(1)
         spoiled = torch.where(depth > 0, 1 / blurred.clamp(min=1e-6), 0.0)
     return spoiled * (1 + share * (rough + smooth) / 2**0.5).clamp(min=0.2)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from mirage_ros.bench.perception_clips import TrueClip, to_cells
+from mirage_ros.bench.perception_clips import TrueClip
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.models.presets import DEFAULT
@@ -17,44 +17,32 @@ from mirage_ros.sim.mjcf import Label
 from mirage_ros.world.networks import new_memory
 
 
-@dataclass
-class Counts:
-    """Cells of clips.
+class Counts(Counter[str]):
+    """Cells of clips: `fast` of what moves more than a cell from frame to frame, `slow` of what moves less, `still`.
 
-    Attributes:
-        fast_found, fast: moving cells that were masked, and all, of what moves more than a cell from frame to frame.
-        slow_found, slow: likewise of what moves less.
-        lost, still: still cells that were masked, and all.
+    Of these were masked `fast_found`, `slow_found` and `lost`. Counts of clips add up.
     """
 
-    fast_found: int = 0
-    fast: int = 0
-    slow_found: int = 0
-    slow: int = 0
-    lost: int = 0
-    still: int = 0
-
-    def __iadd__(self, other: Counts) -> Counts:
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
-        return self
-
     def figures(self) -> dict[str, float]:
-        """Recall of fast and slow things, precision of all that was masked, and the share of still cells lost."""
-        found = self.fast_found + self.slow_found
+        """Recall of fast and slow things, precision of all that was masked, share of still cells lost, fast cells."""
+        found = self["fast_found"] + self["slow_found"]
         return {
-            "recall": self.fast_found / max(self.fast, 1),
-            "recall_slow": self.slow_found / max(self.slow, 1),
-            "precision": found / max(found + self.lost, 1),
-            "lost": self.lost / max(self.still, 1),
-            "cells_fast": self.fast,
-            "cells_slow": self.slow,
+            "recall": self["fast_found"] / max(self["fast"], 1),
+            "recall_slow": self["slow_found"] / max(self["slow"], 1),
+            "precision": found / max(found + self["lost"], 1),
+            "lost": self["lost"] / max(self["still"], 1),
+            "cells_fast": self["fast"],
         }
 
 
 def mean_colours(rgb: Tensor, stride: int) -> Tensor:
     """A fixed linear autoencoder's latents (T, 3, h, w): the mean colour of each cell."""
     return F.avg_pool2d(rgb, stride)
+
+
+def cells_of(mask: Tensor, stride: int) -> Tensor:
+    """(T, H / stride, W / stride) bool, cells of which at least half of the pixels are true."""
+    return F.avg_pool2d(mask.float().unsqueeze(1), stride).squeeze(1) >= 0.5
 
 
 def walk(
@@ -91,22 +79,20 @@ def walk(
 def count_cells(
     clip: TrueClip, dynamic_filter: DynamicFilter, stride: int, chunk: int, depth: Tensor | None = None
 ) -> Counts:
-    """Compare a filter with the truth; a cell moves, is sky or is masked if at least half of its pixels are."""
+    """Compare a filter with the truth; a cell moves, is sky or is kept if at least half of its pixels are."""
     counts = Counts()
     for part, keep, _ in walk(clip, dynamic_filter, stride, chunk, depth):
-        masked = to_cells(~keep, stride) > 0.5
-        moving = to_cells(clip.labels[part] == Label.MOVING, stride) >= 0.5
-        sky = to_cells(clip.labels[part] == Label.SKY, stride) >= 0.5
+        masked = ~cells_of(keep, stride)
+        moving, sky = (cells_of(clip.labels[part] == label, stride) for label in (Label.MOVING, Label.SKY))
         fast = moving & (F.max_pool2d(clip.speed[part].unsqueeze(1), stride).squeeze(1) > stride)
-        slow, still = moving & ~fast, ~moving & ~sky
-        counts += Counts(
-            fast_found=int((fast & masked).sum()),
-            fast=int(fast.sum()),
-            slow_found=int((slow & masked).sum()),
-            slow=int(slow.sum()),
-            lost=int((still & masked).sum()),
-            still=int(still.sum()),
-        )
+        kinds = {
+            "fast": ("fast_found", fast),
+            "slow": ("slow_found", moving & ~fast),
+            "still": ("lost", ~moving & ~sky),
+        }
+        for kind, (found, cells) in kinds.items():
+            counts[kind] += int(cells.sum())
+            counts[found] += int((cells & masked).sum())
     return counts
 
 
@@ -114,6 +100,5 @@ def ghost_share(clip: TrueClip, dynamic_filter: DynamicFilter, stride: int, chun
     """Share of the memory's elements that were written from cells of moving things."""
     *_, (_, _, memory) = walk(clip, dynamic_filter, stride, chunk)
     elements = memory.elements()
-    moving = to_cells(clip.labels == Label.MOVING, stride) >= 0.5
-    ghosts = moving[elements.source, elements.cell[:, 0], elements.cell[:, 1]]
-    return float(ghosts.float().mean())
+    moving = cells_of(clip.labels == Label.MOVING, stride)
+    return float(moving[elements.source, elements.cell[:, 0], elements.cell[:, 1]].float().mean())

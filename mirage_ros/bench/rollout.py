@@ -18,8 +18,9 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
-from mirage_ros.evaluation.baselines.view_cache import ViewMemory
+from mirage_ros.evaluation.methods import CACHES
+from mirage_ros.evaluation.model_options import ModelOptions, device_name
+from mirage_ros.evaluation.report import markdown_table, pyplot, save_plot
 from mirage_ros.perception.given import NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.rgbd import RgbdFrame
@@ -29,24 +30,14 @@ from mirage_ros.sim.scene import build_scene
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.results import STAGES
 
-Cache = Literal["latent", "rgb", "view"]
-
 
 @dataclass
-class Options:
+class RolloutOptions(ModelOptions):
     """Time of a rollout, stage by stage, for the latent memory and the caches that it is compared with."""
 
-    preset: str = "default"
-    weights: str | None = None
-    """folder or hub repository; the preset's own by default"""
-    random_weights: bool = False
-    """load nothing: times do not depend on the weights"""
     chunks: tuple[int, ...] = (5,)
     """lengths of the rollout; several, such as 5 50, show how time and bytes grow"""
-    caches: tuple[Cache, ...] = ("latent", "rgb", "view")
-    device: str = "cpu"
-    threads: int | None = None
-    """of torch on the CPU; its own choice by default"""
+    caches: tuple[Literal["latent", "rgb", "view"], ...] = ("latent", "rgb", "view")
     steps: int | None = None
     height: int | None = None
     width: int | None = None
@@ -63,20 +54,9 @@ class Options:
     """draw time and bytes against the chunk into this PNG"""
 
 
-def new_cache(kind: Cache, world: WorldModel) -> Any:
-    """An empty cache of a kind for a world model."""
-    if kind == "latent":
-        return world.new_memory()
-    if kind == "view":
-        return ViewMemory(world.networks.autoencoder.channels, world.device)
-    stride = world.networks.autoencoder.strides[1]
-    return RgbMemory(lambda images: world.networks.encode(images[:, None])[:, :, 0], stride, world.device)
-
-
-def measure(world: WorldModel, kind: Cache, options: Options) -> dict[str, Any]:
-    """Imagine a walk with one cache."""
-    new = world.preset.chunk_frames - 1
-    frames = 1 + new * max(options.chunks)
+def measure(world: WorldModel, kind: str, options: RolloutOptions) -> dict[str, Any]:
+    """Imagine a walk with one kind of cache."""
+    frames = 1 + (world.preset.chunk_frames - 1) * max(options.chunks)
     scene = build_scene(options.seed, moving=0)
     path = plan_path(scene, frames, options.seed, step=0.5 / world.preset.fps).double()
     with Renderer(scene, world.height, world.width, samples=0) as renderer:
@@ -86,7 +66,7 @@ def measure(world: WorldModel, kind: Cache, options: Options) -> dict[str, Any]:
         if world.perception is None:
             drawn = [renderer.render(pose).depth for pose in tqdm(path, desc="render", leave=False)]
             sensor = Perception(SensorDepth(torch.stack([torch.from_numpy(depth) for depth in drawn])), NoFilter())
-    cache, history = new_cache(kind, world), world.new_history()
+    cache, history = CACHES[kind](world), world.new_history()
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
     seen = RgbdFrame(first.rgb, first.sensed, camera[0])
@@ -146,12 +126,10 @@ def tables(results: dict[str, dict[str, Any]], count: int) -> str:
     rows = {kind: summarise(measured, count) for kind, measured in results.items()}
     first = next(iter(rows.values()))
     head = ["conditioned on", *STAGES, "all", "growth", "time ratio", "KiB", "KiB/chunk", "bytes ratio", "coverage"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for kind, row in rows.items():
-        stages = [f"{row[stage]:.1f} ({row[stage] / row['all']:.0%})" for stage in STAGES]
-        cells = [
+    lines = [
+        [
             kind,
-            *stages,
+            *(f"{row[stage]:.1f} ({row[stage] / row['all']:.0%})" for stage in STAGES),
             f"{row['all']:.1f}",
             f"{row['growth']:.2f}",
             f"{row['all'] / first['all']:.2f}",
@@ -160,24 +138,14 @@ def tables(results: dict[str, dict[str, Any]], count: int) -> str:
             f"{row['kib'] / first['kib']:.1f}" if first["kib"] else "-",
             f"{row['coverage']:.0%}",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        for kind, row in rows.items()
+    ]
+    return markdown_table(head, lines)
 
 
 def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
-    """Plot milliseconds per frame and bytes held against the chunk.
-
-    Raises:
-        RuntimeError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise RuntimeError("plot: matplotlib is not installed; pip install 'mirage_ros[eval]'") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    """Plot milliseconds per frame and bytes held against the chunk."""
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     for kind, measured in results.items():
         times = [sum(chunk.values()) for chunk in measured["milliseconds"]]
         numbers = range(1, len(times) + 1)
@@ -190,41 +158,27 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save_plot(figure, path)
 
 
 def main() -> None:
     """Measure the caches asked for."""
-    options = tyro.cli(Options, prog="mirage bench rollout", description=__doc__)
+    options = tyro.cli(RolloutOptions, prog="mirage bench rollout", description=__doc__)
     if not options.chunks or min(options.chunks) < 1:
         raise ValueError(f"chunks: expected one or more lengths from 1, got {options.chunks}")
     if not options.caches or len(set(options.caches)) < len(options.caches):
         raise ValueError(f"caches: expected one or more, each once, got {options.caches}")
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     if (options.height is None) != (options.width is None):
         raise ValueError("height, width: expected both or none")
-    world = WorldModel.from_pretrained(
-        options.weights,
-        preset=options.preset,
-        device=options.device,
-        random_weights=options.random_weights,
-        size=None if options.height is None or options.width is None else (options.height, options.width),
-        compile_blocks=options.compile,
-        offload=options.offload,
-    )
-    device = torch.cuda.get_device_name() if world.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    steps = options.steps or world.preset.schedule.steps
+    size = None if options.height is None else (options.height, options.width)
+    world = options.load(size=size, compile_blocks=options.compile, offload=options.offload)
+    device, steps = device_name(world), options.steps or world.preset.schedule.steps
     print(
         f"{device}, torch {torch.__version__}, preset {options.preset}"
         f"{' with random weights' if options.random_weights else ''}, {world.width}x{world.height}, {steps} steps, "
         f"chunks of {world.preset.chunk_frames - 1} new frames"
     )
-    results: dict[str, dict[str, Any]] = {}
-    for kind in options.caches:
-        results[kind] = measure(world, kind, options)
+    results: dict[str, dict[str, Any]] = {kind: measure(world, kind, options) for kind in options.caches}
     for count in sorted(set(options.chunks)):
         print(
             f"\n{count} chunks: milliseconds per frame, median of {max(1, count - 1)}; ratios to {options.caches[0]}\n"
@@ -241,7 +195,3 @@ def main() -> None:
         options.json.write_text(json.dumps(content, indent=2) + "\n")
     if options.plot is not None:
         draw(results, options.plot)
-
-
-if __name__ == "__main__":
-    main()

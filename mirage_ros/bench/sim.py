@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import time
 
+from mirage_ros.bench.timing import median_ms
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import FAMILIES, build_scene
@@ -22,45 +21,32 @@ VARIANTS = {
 }
 
 
-def measure(family: str, seed: int, frames: int, height: int, width: int, shadows: bool, samples: int) -> float:
-    """Median seconds to draw colour, depth and classes of one frame, with moving objects in the scene."""
+def frame_ms(family: str, seed: int, frames: int, height: int, width: int, shadows: bool, samples: int) -> float:
+    """Median milliseconds to draw colour, depth and classes of one frame, with moving objects in the scene."""
     scene = build_scene(seed, family, moving=2)
     path = plan_path(scene, frames, seed)
+    # The first pose twice: once to warm up.
+    views = iter([(path[0], 0.0), *((pose, index / 10) for index, pose in enumerate(path))])
     with Renderer(scene, height, width, shadows=shadows, samples=samples) as renderer:
-        renderer.render(path[0])
-        durations = []
-        for index, pose in enumerate(path):
-            start = time.perf_counter()
-            renderer.render(pose, index / 10)
-            durations.append(time.perf_counter() - start)
-    return statistics.median(durations)
+        return median_ms(lambda: renderer.render(*next(views)), frames)
 
 
 def main() -> None:
-    """Print a table and, with --json, the figures."""
+    """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=positive, nargs=2, default=(128, 192), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--frames", type=positive, default=60, help="frames of each scene")
     parser.add_argument("--seeds", type=positive, default=3, help="scenes of each family")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     threads = os.environ.setdefault("LP_NUM_THREADS", "1")
     height, width = options.size
-    results = {}
     print(
         f"colour + depth + classes at {width}x{height}, {threads} drawing thread(s), median of {options.frames} frames"
     )
     for family in FAMILIES:
-        for name, (shadows, samples) in VARIANTS.items():
-            medians = [
-                measure(family, seed, options.frames, height, width, shadows, samples) for seed in range(options.seeds)
-            ]
-            fps = 1 / statistics.median(medians)
-            results[f"{family}, {name}"] = round(fps, 1)
-            print(f"{family:<6} {name:<22} {fps:6.1f} frames/s (slowest scene {1 / max(medians):.1f})")
-    if options.json:
-        print(json.dumps({"threads": int(threads), "size": [height, width], "frames_per_second": results}))
-
-
-if __name__ == "__main__":
-    main()
+        for name, variant in VARIANTS.items():
+            medians = [frame_ms(family, seed, options.frames, height, width, *variant) for seed in range(options.seeds)]
+            print(
+                f"{family:<6} {name:<22} {1000 / statistics.median(medians):6.1f} frames/s "
+                f"(slowest scene {1000 / max(medians):.1f})"
+            )

@@ -1,10 +1,10 @@
-"""`mirage eval PROTOCOL`: run methods over a protocol and write a report."""
+"""`mirage eval PROTOCOL`: run methods over a protocol and write a report; `mirage eval worldscore`: its samples."""
 
 from __future__ import annotations
 
 import datetime
-import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from mirage_ros.evaluation import worldscore
 from mirage_ros.evaluation.cases import CaseList
-from mirage_ros.evaluation.methods import GROUPS, METHODS, Method, find_methods, of_other_weights
+from mirage_ros.evaluation.methods import GROUPS, METHODS, Method, find_methods, imagined
 from mirage_ros.evaluation.metrics import Lpips
+from mirage_ros.evaluation.model_options import ModelOptions, device_name
 from mirage_ros.evaluation.protocols.recorded import Re10kProtocol, RgbdProtocol
 from mirage_ros.evaluation.protocols.sim import SimProtocol, frozen_lists
 from mirage_ros.evaluation.report import CHUNKS, write_report
@@ -28,8 +30,8 @@ SIMULATED: tuple[Name, ...] = ("sim", "closed-loop", "drift")
 
 
 @dataclass
-class Options:
-    """Compare methods on frozen lists of walks."""
+class EvaluationOptions(ModelOptions):
+    """Compare methods on frozen lists of walks; `mirage eval worldscore --help` tells of its samples."""
 
     protocol: tyro.conf.Positional[Name]
     """default runs sim, closed-loop and drift, one after the other"""
@@ -38,7 +40,7 @@ class Options:
     out: Path = Path("out/eval")
     """results go to a subfolder named after the protocol"""
     methods: Annotated[list[str], tyro.conf.arg(help="some of " + ", ".join((*GROUPS, *METHODS)))] = field(
-        default_factory=lambda: ["all"]
+        default_factory=lambda: ["compared"]
     )
     other_weights: tuple[str, ...] = ()
     """NAME=FOLDER: a further row 'mirage' with the weights of a folder, such as one of an earlier stage of training"""
@@ -46,16 +48,9 @@ class Options:
     """only the first so many cases"""
     lpips: bool = False
     """measure the learned perceptual distance too; needs torchvision, which downloads AlexNet once"""
-    preset: str = "default"
-    weights: str | None = None
-    """folder or hub repository; the preset's own by default"""
-    random_weights: bool = False
-    device: str = "cpu"
-    threads: int | None = None
-    seed: int = 0
 
 
-def protocol_of(options: Options, height: int, width: int) -> CaseList:
+def protocol_of(options: EvaluationOptions, height: int, width: int) -> CaseList:
     """The protocol that the options name.
 
     Raises:
@@ -69,46 +64,45 @@ def protocol_of(options: Options, height: int, width: int) -> CaseList:
         return SimProtocol(options.protocol, height, width, options.limit)
     if options.folder is None:
         raise ValueError(f"folder: expected one with recordings for {options.protocol}, got none")
-    if options.protocol == "rgbd":
-        return RgbdProtocol(options.folder, height, width, options.limit)
-    return Re10kProtocol(options.folder, height, width, options.limit)
+    recorded = RgbdProtocol if options.protocol == "rgbd" else Re10kProtocol
+    return recorded(options.folder, height, width, options.limit)
 
 
-def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = []
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    pairs = {}
     for text in texts:
         name, _, source = text.partition("=")
         if not name or not source or name in METHODS or name in GROUPS:
             raise ValueError(f"other_weights: expected NEWNAME=FOLDER, got {text!r}")
-        pairs.append((name, source))
+        pairs[name] = source
     return pairs
 
 
 def main() -> None:
     """Run the command."""
-    options = tyro.cli(Options, prog="mirage eval", description=__doc__)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    if sys.argv[1:2] == ["worldscore"]:
+        del sys.argv[1]
+        worldscore.main()
+        return
+    options = tyro.cli(EvaluationOptions, prog="mirage eval", description=__doc__)
     methods = find_methods(options.methods)
     # Whatever is missing is said before the work begins.
     lpips = Lpips() if options.lpips else None
     descriptions = {name: METHODS[name][1] for name in methods}
-    world = WorldModel.from_pretrained(
-        options.weights, preset=options.preset, device=options.device, random_weights=options.random_weights
-    )
-    for name, source in _pairs(options.other_weights):
-        methods[name] = of_other_weights(
-            WorldModel.from_pretrained(source, preset=options.preset, device=options.device)
-        )
+    others = _pairs(options.other_weights)
+    world = options.load()
+    for name, source in others.items():
+        methods[name] = imagined("latent", replace(options, weights=source, random_weights=False).load())
         descriptions[name] = f"mirage with the weights {source}"
     names = SIMULATED if options.protocol == "default" else (options.protocol,)
-    protocols = [protocol_of(replace(options, protocol=name), world.height, world.width) for name in names]
-    for name, protocol in zip(names, protocols, strict=True):
-        _run(replace(options, protocol=name), world, protocol, methods, descriptions, lpips)
+    each = [replace(options, protocol=name) for name in names]
+    protocols = [protocol_of(own, world.height, world.width) for own in each]
+    for own, protocol in zip(each, protocols, strict=True):
+        _run(own, world, protocol, methods, descriptions, lpips)
 
 
 def _run(
-    options: Options,
+    options: EvaluationOptions,
     world: WorldModel,
     protocol: CaseList,
     methods: Mapping[str, Method],
@@ -120,21 +114,16 @@ def _run(
         "protocol": options.protocol,
         "folder": None if options.folder is None else options.folder.name,
         "cases": len(protocol),
-        "preset": options.preset,
-        "weights": "random" if options.random_weights else options.weights or "shipped",
-        "size": f"{world.width}x{world.height}",
-        "seed": options.seed,
+        **options.settings(world),
         **({"lpips": "alex"} if options.lpips else {}),
-        **dict(_pairs(options.other_weights)),
+        **_pairs(options.other_weights),
     }
     folder = options.out / options.protocol
     rows = evaluate(world, protocol, methods, folder, settings, options.seed, lpips)
     rows = [row for row in rows if row["method"] in methods]
     facts = {
         **settings,
-        "device": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-        if world.device.type == "cpu"
-        else torch.cuda.get_device_name(),
+        "device": device_name(world),
         "torch": torch.__version__,
         "commit": _commit(),
         "date": datetime.date.today().isoformat(),
@@ -147,14 +136,9 @@ def _run(
 
 def _commit() -> str:
     """Of the source tree, if the code runs from one."""
+    command = ["git", "describe", "--always", "--dirty"]
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found.stdout.strip()

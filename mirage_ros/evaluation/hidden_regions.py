@@ -27,15 +27,7 @@ Patches = NDArray[np.uint8]
 
 
 def hidden_patches(rgb: NDArray[np.uint8], hidden: NDArray[np.bool_]) -> Patches:
-    """Patches on a grid where most pixels are hidden, at half the resolution.
-
-    Args:
-        rgb: (T, H, W, 3).
-        hidden: (T, H, W).
-
-    Returns:
-        (N, 192) uint8.
-    """
+    """Patches (N, 192), at half resolution, on a grid of frames (T, H, W, 3) where most pixels are hidden (T, H, W)."""
     kept = [np.zeros((0, REDUCED * REDUCED * 3), np.uint8)]
     for image, mask in zip(rgb, hidden, strict=True):
         rows, columns = image.shape[0] // PATCH, image.shape[1] // PATCH
@@ -52,10 +44,7 @@ def hidden_patches(rgb: NDArray[np.uint8], hidden: NDArray[np.bool_]) -> Patches
 def frechet_distance(ours: Iterable[Patches], theirs: Iterable[Patches]) -> float:
     """Frechet distance of two sets of patches as if normal: 0 for the same distribution; pixels in 0..1.
 
-    NaN for fewer than `LEAST_PATCHES` on either side.
-
-    Args:
-        ours, theirs: parts (N, 192) of each set; only one part at a time is held.
+    Each set comes in parts (N, 192), of which only one is held at a time. NaN for fewer than `LEAST_PATCHES` of either.
     """
     (a, first, count), (b, second, others) = (_moments(parts) for parts in (ours, theirs))
     if min(count, others) < LEAST_PATCHES:

@@ -1,4 +1,4 @@
-"""What is compared: the world model, its ablations and simpler answers, behind one interface."""
+"""What is compared: the world model and simpler answers, behind one interface."""
 
 from __future__ import annotations
 
@@ -13,23 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirage_ros.evaluation.ablations import (
-    NOISE,
-    TokenMemory,
-    geometric_filter,
-    memory_depth,
-    noisy_depth,
-    true_depth,
-)
 from mirage_ros.evaluation.baselines.baseline import Baseline
 from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
 from mirage_ros.images import enlarge, fit_camera
+from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models.branch_input import fill_rows
+from mirage_ros.perception.given import NoFilter, SensorDepth
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.model import WorldModel
@@ -49,8 +43,8 @@ class Outcome:
 
     rgb: NDArray[np.uint8]
     depth: NDArray[np.float32]
-    seconds: float
-    cache_bytes: int
+    seconds: float = 0.0
+    cache_bytes: int = 0
 
 
 Method = Callable[[WorldModel, Case, int], Outcome]
@@ -59,69 +53,53 @@ Method = Callable[[WorldModel, Case, int], Outcome]
 class NoMemory(Baseline):
     """A memory that never knows anything."""
 
-    def __init__(self, world: WorldModel) -> None:
-        self._channels = world.networks.autoencoder.channels
-
     nbytes = 0
+
+    def __init__(self, world: WorldModel) -> None:
+        self._empty = LatentMemory(world.networks.autoencoder.channels, world.device)
 
     def __len__(self) -> int:
         return 0
 
     def read(self, camera: Camera, rule: str = "nearest", *, observed_first: bool = False) -> Readout:
         """Nothing is visible."""
-        shape, size = tuple(camera.batch_shape), (camera.height, camera.width)
-
-        def zeros(channels: int, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.zeros(*shape, channels, *size, dtype=dtype, device=camera.device)
-
-        missing = zeros(1, torch.int64) - 1
-        return Readout(
-            latents=zeros(self._channels),
-            visible=zeros(1),
-            depth=zeros(1),
-            offset=zeros(2),
-            log_scale=zeros(1),
-            confidence=zeros(1),
-            source=missing,
-            index=missing.clone(),
-        )
+        return self._empty.read(camera, "nearest")
 
     def _write_frame(self, content: Tensor, depth: Tensor, camera: Camera, keep: Tensor) -> WriteReport:
         return WriteReport()
 
 
-def observed(world: WorldModel, cache: Any, case: Case, *, filtered: bool = True) -> Any:
-    """Write a case's sources into a cache, their static part or everything; gives the history."""
-    history = world.new_history()
-    for source in case.sources:
-        clip = case.clip
-        frame = RgbdFrame(clip.rgb[source], clip.sensed[source], clip.camera[source])
-        world.observe(cache, frame, keep=clip.keep[source] if filtered else None, history=history)
+def _pixel_cache(world: WorldModel) -> RgbMemory:
+    stride = world.networks.autoencoder.strides[1]
+    return RgbMemory(lambda images: world.networks.encode(images[:, None])[:, :, 0], stride, world.device)
+
+
+# Empty caches for a world model, by the kind of what they hold.
+CACHES: dict[str, Callable[[WorldModel], Any]] = {
+    "latent": lambda world: world.new_memory(),
+    "rgb": _pixel_cache,
+    "view": lambda world: ViewMemory(world.networks.autoencoder.channels, world.device),
+    "none": NoMemory,
+}
+
+
+def observed(world: WorldModel, cache: Any, case: Case) -> Any:
+    """Write the static part of a case's first frame into a cache; gives the history."""
+    clip, history = case.clip, world.new_history()
+    frame = RgbdFrame(clip.rgb[0], clip.sensed[0], clip.camera[0])
+    world.observe(cache, frame, keep=clip.keep[0], history=history)
     return history
 
 
-def imagined(
-    new_cache: Callable[[WorldModel], Any],
-    perceive: Callable[[WorldModel, Case], Perception] | None = None,
-    *,
-    filtered: bool = True,
-    steps: int | None = None,
-) -> Method:
-    """The world model with a cache.
-
-    Args:
-        new_cache: makes an empty one.
-        perceive: perception of imagined frames; the model's own by default.
-        filtered: keep what moves in observed frames out of the cache.
-        steps: of the sampler; the preset's by default.
-    """
+def imagined(kind: str, other: WorldModel | None = None) -> Method:
+    """The world model over a kind of cache, or another one, such as one after another stage of training."""
 
     def method(world: WorldModel, case: Case, seed: int) -> Outcome:
-        cache = new_cache(world)
-        history = observed(world, cache, case, filtered=filtered)
-        perception = perceive(world, case) if perceive is not None else None
-        if perception is None and world.perception is None:
-            perception = true_depth(world, case)
+        world = other or world
+        cache = CACHES[kind](world)
+        history = observed(world, cache, case)
+        # A preset without depth of its own is given the true one.
+        true_depth = Perception(SensorDepth(torch.from_numpy(case.clip.depth)), NoFilter())
         start = time.perf_counter()
         chunks = list(
             world.imagine(
@@ -129,18 +107,13 @@ def imagined(
                 case.clip.camera,
                 first=RgbdFrame(case.clip.rgb[0], case.clip.sensed[0], case.clip.camera[0]),
                 seed=seed,
-                steps=steps,
-                perception=perception,
+                perception=true_depth if world.perception is None else None,
                 history=history,
             )
         )
         seconds = time.perf_counter() - start
-        return Outcome(
-            rgb=np.concatenate([chunk.rgb for chunk in chunks]),
-            depth=np.concatenate([chunk.depth for chunk in chunks]),
-            seconds=seconds,
-            cache_bytes=cache.nbytes,
-        )
+        rgb, depth = (np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("rgb", "depth"))
+        return Outcome(rgb, depth, seconds, cache.nbytes)
 
     return method
 
@@ -154,25 +127,15 @@ def readout_alone(world: WorldModel, case: Case, seed: int) -> Outcome:
     camera = fit_camera(case.clip.camera, world.height, world.width).to(world.device, torch.float64)
     reading = read_views(memory, camera.resized(*world.networks.latent_size), world.preset, world.networks.unfolder)
     latents = torch.where(reading.visible > 0, reading.latents, fill_rows(reading.latents, reading.visible > 0))
-    rgb = world.networks.decode(latents.unsqueeze(2)).squeeze(1)
-    depth = enlarge(reading.fine_depth.nan_to_num(0.0), world.height, world.width)
-    return Outcome(
-        rgb=(rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy(),
-        depth=depth.float().cpu().numpy(),
-        seconds=time.perf_counter() - start,
-        cache_bytes=memory.nbytes,
-    )
+    rgb = _as_bytes(world.networks.decode(latents.unsqueeze(2)).squeeze(1))
+    depth = enlarge(reading.fine_depth.nan_to_num(0.0), world.height, world.width).float().cpu().numpy()
+    return Outcome(rgb, depth, time.perf_counter() - start, memory.nbytes)
 
 
 def copied(world: WorldModel, case: Case, seed: int) -> Outcome:
     """The first frame again and again."""
-    count = len(case.clip)
-    return Outcome(
-        rgb=np.repeat(case.clip.rgb[:1], count, axis=0),
-        depth=np.repeat(case.clip.sensed[:1], count, axis=0),
-        seconds=0.0,
-        cache_bytes=case.clip.rgb[0].nbytes,
-    )
+    first = np.zeros(len(case.clip), np.int64)
+    return Outcome(case.clip.rgb[first], case.clip.sensed[first], cache_bytes=case.clip.rgb[0].nbytes)
 
 
 @torch.no_grad()
@@ -180,98 +143,40 @@ def bound(world: WorldModel, case: Case, seed: int) -> Outcome:
     """The autoencoder's own loss: the true frames encoded and decoded. No method with this autoencoder beats it."""
     images = torch.from_numpy(case.clip.rgb).permute(0, 3, 1, 2).float().to(world.device) / 255
     # One clip for each frame: a temporal autoencoder takes only some lengths.
-    rgb = world.networks.decode(world.networks.encode(images[:, None]))[:, 0]
-    return Outcome(
-        rgb=(rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy(),
-        # It has none of its own, and the true one must not be scored.
-        depth=np.zeros_like(case.clip.depth),
-        seconds=0.0,
-        cache_bytes=0,
-    )
+    rgb = _as_bytes(world.networks.decode(world.networks.encode(images[:, None]))[:, 0])
+    # It has no depth of its own, and the true one must not be scored.
+    return Outcome(rgb, np.zeros_like(case.clip.depth))
+
+
+def _as_bytes(rgb: Tensor) -> NDArray[np.uint8]:
+    """(T, 3, H, W) in 0..1 as (T, H, W, 3) uint8."""
+    return (rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def truth(world: WorldModel, case: Case, seed: int) -> Outcome:
-    """The true frames, to check a protocol with."""
-    return Outcome(case.clip.rgb, case.clip.sensed, 0.0, 0)
+    """The true frames."""
+    return Outcome(case.clip.rgb, case.clip.sensed)
 
 
 def shuffled(world: WorldModel, case: Case, seed: int) -> Outcome:
-    """The true frames of the wrong moments, to check a protocol with."""
-    count = len(case.clip)
-    order = (np.arange(count) + count // 2) % count
-    return Outcome(case.clip.rgb[order], case.clip.sensed[order], 0.0, 0)
-
-
-def _rgb_cache(world: WorldModel) -> RgbMemory:
-    stride = world.networks.autoencoder.strides[1]
-    return RgbMemory(lambda images: world.networks.encode(images[:, None])[:, :, 0], stride, world.device)
+    """The true frames of the wrong moments."""
+    order = np.roll(np.arange(len(case.clip)), -(len(case.clip) // 2))
+    return Outcome(case.clip.rgb[order], case.clip.sensed[order])
 
 
 METHODS: dict[str, tuple[Method, str]] = {
-    "mirage": (imagined(lambda world: world.new_memory()), "the world model with its latent memory"),
+    "mirage": (imagined("latent"), "the world model with its latent memory"),
     "readout": (readout_alone, "what the memory shows, decoded; holes filled from the nearest seen cell of the row"),
-    "rgb": (imagined(_rgb_cache), "the same networks over a cache of coloured points (the Spatia and Gen3C way)"),
-    "view": (
-        imagined(lambda world: ViewMemory(world.networks.autoencoder.channels, world.device)),
-        "the same networks over whole past views (the VMem way)",
-    ),
-    "none": (imagined(NoMemory), "the same networks without any memory"),
+    "rgb": (imagined("rgb"), "the same networks over a cache of coloured points (the Spatia and Gen3C way)"),
+    "view": (imagined("view"), "the same networks over whole past views (the VMem way)"),
+    "none": (imagined("none"), "the same networks without any memory"),
     "copy": (copied, "the first frame again and again"),
-    "tokens": (
-        imagined(lambda world: TokenMemory(world, pixels=False)),
-        "latent memory whose tokens are read whole, without the networks of the reader",
-    ),
-    "pixel-lifting": (
-        imagined(lambda world: TokenMemory(world, pixels=True)),
-        "the same, latents enlarged and lifted pixel by pixel (an ablation of the paper)",
-    ),
-    "no-filter": (
-        imagined(lambda world: world.new_memory(), filtered=False),
-        "the world model, that also remembers what moves in the observed frame",
-    ),
-    "filter": (
-        imagined(lambda world: world.new_memory(), geometric_filter),
-        "the world model, with the geometric filter over imagined frames too",
-    ),
-    "true-depth": (
-        imagined(lambda world: world.new_memory(), true_depth),
-        "the world model, with true depth of imagined frames",
-    ),
-    "noisy-depth": (
-        imagined(lambda world: world.new_memory(), noisy_depth),
-        f"the world model, with true depth of imagined frames and an error of {NOISE:.0%}",
-    ),
-    "memory-depth": (
-        imagined(lambda world: world.new_memory(), memory_depth),
-        "the world model, with depth of imagined frames out of the memory alone",
-    ),
-    **{
-        f"{steps}-steps": (
-            imagined(lambda world: world.new_memory(), steps=steps),
-            f"the world model, sampling in {steps} steps",
-        )
-        for steps in (2, 4)
-    },
     "bound": (bound, "true frames through the autoencoder: what no method can beat"),
     "truth": (truth, "a perfect answer, to check a protocol"),
     "shuffled": (shuffled, "right pictures in the wrong places, to check a protocol"),
 }
-GROUPS: dict[str, tuple[str, ...]] = {
-    "compared": ("mirage", "readout", "rgb", "view", "none", "copy", "bound"),
-    "ablations": (
-        "tokens",
-        "pixel-lifting",
-        "no-filter",
-        "filter",
-        "true-depth",
-        "noisy-depth",
-        "memory-depth",
-        "2-steps",
-        "4-steps",
-    ),
-}
-# The rest are checks.
-GROUPS["all"] = (*GROUPS["compared"], *GROUPS["ablations"])
+# A group's name stands for its methods. The last two methods are checks.
+GROUPS: dict[str, tuple[str, ...]] = {"compared": ("mirage", "readout", "rgb", "view", "none", "copy", "bound")}
 
 
 def find_methods(names: Sequence[str]) -> dict[str, Method]:
@@ -280,23 +185,12 @@ def find_methods(names: Sequence[str]) -> dict[str, Method]:
     Raises:
         ValueError: a name is unknown; says which is meant, where one is like it.
     """
-    chosen = [name for given in names for name in GROUPS.get(given, (given,))]
-    for name in chosen:
-        if name not in METHODS:
-            close = get_close_matches(name, [*GROUPS, *METHODS], 1)
-            raise ValueError(
-                f"methods: expected some of {', '.join((*GROUPS, *METHODS))}, got {name!r}"
-                + (f"; is {close[0]!r} meant?" if close else "")
-            )
-    if not chosen:
-        raise ValueError(f"methods: expected some of {', '.join((*GROUPS, *METHODS))}, got none")
-    return {name: METHODS[name][0] for name in chosen}
-
-
-def of_other_weights(other: WorldModel) -> Method:
-    """The method `mirage` of another model, such as one after another stage of training."""
-
-    def method(world: WorldModel, case: Case, seed: int) -> Outcome:
-        return METHODS["mirage"][0](other, case, seed)
-
-    return method
+    known = (*GROUPS, *METHODS)
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"; is {close[0]!r} meant?" if close else ""
+            raise ValueError(f"methods: expected some of {', '.join(known)}, got {name!r}{hint}")
+    if not names:
+        raise ValueError(f"methods: expected some of {', '.join(known)}, got none")
+    return {name: METHODS[name][0] for given in names for name in GROUPS.get(given, (given,))}

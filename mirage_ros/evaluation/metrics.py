@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from mirage_ros.geometry import Camera, invert
+from mirage_ros.geometry import Camera
 
 Frames = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -26,17 +25,10 @@ SAME_SURFACE = 0.05
 
 
 def masked_psnr(frames: Frames, truth: Frames, mask: Mask | None = None) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels of all frames, or those of a mask.
+    """Peak signal-to-noise ratio in dB of (T, H, W, 3) frames over all pixels, or those of a mask (T, H, W).
 
     One mean squared error over everything, not a mean of each frame's ratio: a frame with few masked pixels weighs
-    little.
-
-    Args:
-        frames, truth: (T, H, W, 3).
-        mask: (T, H, W).
-
-    Returns:
-        dB, at most `MAX_PSNR`; NaN if the mask is empty.
+    little. At most `MAX_PSNR`; NaN if the mask is empty.
 
     Raises:
         ValueError: shapes differ.
@@ -52,20 +44,15 @@ def masked_psnr(frames: Frames, truth: Frames, mask: Mask | None = None) -> floa
 
 
 def masked_ssim(frames: Frames, truth: Frames, mask: Mask | None = None) -> float:
-    """Structural similarity, averaged over all pixels or those of a mask.
-
-    Args:
-        frames, truth: (T, H, W, 3), at least 11 pixels along each side.
-        mask: (T, H, W).
+    """Structural similarity of (T, H, W, 3) frames, averaged over all pixels or those of a mask (T, H, W).
 
     Raises:
         ValueError: shapes differ.
     """
     _check(frames, truth, mask)
-    ours, theirs = (torch.from_numpy(values).permute(0, 3, 1, 2).float() / 255 for values in (frames, truth))
     result = structural_similarity_index_measure(
-        ours,
-        theirs,
+        _images(frames),
+        _images(truth),
         kernel_size=SSIM_WINDOW,
         sigma=SSIM_SIGMA,
         data_range=1.0,
@@ -110,54 +97,37 @@ class Lpips:
             ValueError: shapes differ.
         """
         _check(frames, truth, None)
-        ours, theirs = (torch.from_numpy(values).permute(0, 3, 1, 2).float() / 255 for values in (frames, truth))
+        pairs = zip(_images(frames).split(1), _images(truth).split(1), strict=True)
         # Frame by frame: a long walk at full size would not fit at once.
-        return float(
-            np.mean([float(self._network(a[None], b[None], normalize=True)) for a, b in zip(ours, theirs, strict=True)])
-        )
+        return float(np.mean([float(self._network(*pair, normalize=True)) for pair in pairs]))
 
 
-def depth_errors(depth: Depth, truth: NDArray[np.floating], mask: Mask | None = None) -> dict[str, float]:
-    """Errors of metric depth where both are valid.
-
-    Args:
-        depth, truth: (T, H, W) metres; 0 and non-finite values are invalid.
-        mask: (T, H, W).
+def depth_errors(depth: Depth, truth: NDArray[np.floating], mask: Mask) -> dict[str, float]:
+    """Errors of metric depth (T, H, W) in metres where it and the truth are valid (finite and above 0), on a mask.
 
     Returns:
-        abs_rel: mean |d - t| / t; delta: share with max(d / t, t / d) < 1.25; valid: share of the pixels with a true
-        depth for which there is one. NaN where nothing can be compared.
+        depth_abs_rel: mean |d - t| / t; depth_delta: share with max(d / t, t / d) < 1.25. NaN where nothing can be
+        compared.
     """
-    measured = np.isfinite(truth) & (truth > 0) & (True if mask is None else mask)
-    both = measured & np.isfinite(depth) & (depth > 0)
+    both = mask & np.isfinite(truth) & (truth > 0) & np.isfinite(depth) & (depth > 0)
     if not both.any():
-        return {"abs_rel": float("nan"), "delta": float("nan"), "valid": 0.0 if measured.any() else float("nan")}
+        return dict.fromkeys(("depth_abs_rel", "depth_delta"), float("nan"))
     ours, theirs = depth[both].astype(np.float64), truth[both].astype(np.float64)
     return {
-        "abs_rel": float((np.abs(ours - theirs) / theirs).mean()),
-        "delta": float((np.maximum(ours / theirs, theirs / ours) < 1.25).mean()),
-        "valid": float(both.sum() / measured.sum()),
+        "depth_abs_rel": float((np.abs(ours - theirs) / theirs).mean()),
+        "depth_delta": float((np.maximum(ours / theirs, theirs / ours) < 1.25).mean()),
     }
 
 
-def seen_before(depth: Depth, camera: Camera, sources: list[int]) -> Mask:
-    """Which pixels of each frame were visible from source frames, by true depth.
+def seen_by_first(depth: Depth, camera: Camera) -> Mask:
+    """Which pixels (T, H, W) of each frame the first frame shows too, by true depth (T, H, W) in metres.
 
-    Args:
-        depth: (T, H, W) true metres.
-        camera: (T,).
-        sources: indices of the source frames.
-
-    Returns:
-        (T, H, W): the pixel's place projects into a source frame onto a surface of the same depth.
+    Such a pixel's place projects into the first frame onto a surface of the same depth.
     """
     metres = torch.from_numpy(np.asarray(depth, dtype=np.float64))
-    points = camera.to(dtype=torch.float64).lift(metres)
-    seen = torch.zeros(metres.shape, dtype=torch.bool)
-    for source in sources:
-        sampled, distance = _sample(metres[source], camera[source].to(dtype=torch.float64), points)
-        seen |= (distance / sampled - 1).abs() < SAME_SURFACE
-    return seen.numpy()
+    camera = camera.to(dtype=torch.float64)
+    sampled, distance = _sample(metres[0], camera[0], camera.lift(metres))
+    return ((distance / sampled - 1).abs() < SAME_SURFACE).numpy()
 
 
 def _sample(image: torch.Tensor, camera: Camera, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -171,54 +141,46 @@ def _sample(image: torch.Tensor, camera: Camera, points: torch.Tensor) -> tuple[
     return values.squeeze(-1).reshape(*points.shape[:-1], *image.shape[2:]), distance.reshape(points.shape[:-1])
 
 
-def reprojection_error(frames: Frames, depth: Depth, camera: Camera, gap: int = 4) -> dict[str, float]:
+def reprojection_errors(frames: Frames, depth: Depth, camera: Camera, gap: int = 4) -> dict[str, float]:
     """How well imagined frames agree in three dimensions, without any truth.
 
     Each frame is lifted by its own depth and compared with the frame `gap` later, where that one sees the same place.
 
     Returns:
-        depth: median relative difference of depth; colour: mean absolute difference of colour, 0..255, where the depths
-        agree; agree: share of the projected pixels whose depths agree within 5 %. NaN for too short a clip.
+        reprojection_depth: median relative difference of depth; reprojection_colour: mean absolute difference of
+        colour, 0..255, where the depths agree within 5 %. NaN where nothing can be compared.
     """
     metres = torch.from_numpy(np.where(np.isfinite(depth) & (depth > 0), depth, np.nan).astype(np.float64))
     camera = camera.to(dtype=torch.float64)
-    errors, colours, agreeing, compared = [], [], 0, 0
+    pictures = torch.from_numpy(frames).double()
+    errors, colours = [torch.zeros(0)], [torch.zeros(0)]
     for index in range(len(frames) - gap):
         points = camera[index].lift(metres[index])[None]
         other, distance = _sample(metres[index + gap], camera[index + gap], points)
         difference = (distance / other - 1).abs()[0]
-        valid = difference.isfinite()
-        agree = valid & (difference < SAME_SURFACE)
-        picture, _ = _sample(torch.from_numpy(frames[index + gap]).double(), camera[index + gap], points)
-        gap_colour = (picture[0] - torch.from_numpy(frames[index]).double()).abs().mean(-1)
-        errors.append(difference[valid])
-        colours.append(gap_colour[agree])
-        agreeing, compared = agreeing + int(agree.sum()), compared + int(valid.sum())
-    if not compared:
-        return {"depth": float("nan"), "colour": float("nan"), "agree": float("nan")}
-    every = torch.cat(colours)
+        picture, _ = _sample(pictures[index + gap], camera[index + gap], points)
+        errors.append(difference[difference.isfinite()])
+        colours.append((picture[0] - pictures[index]).abs().mean(-1)[difference < SAME_SURFACE])
+    every, agreed = torch.cat(errors), torch.cat(colours)
     return {
-        "depth": float(torch.cat(errors).median()),
-        "colour": float(every.mean()) if len(every) else float("nan"),
-        "agree": agreeing / compared,
+        "reprojection_depth": float(every.median()) if len(every) else float("nan"),
+        "reprojection_colour": float(agreed.mean()) if len(agreed) else float("nan"),
     }
 
 
-def flow_consistency(frames: Frames, gap: int = 1) -> dict[str, float]:
-    """Steadiness of a film by dense optical flow (OpenCV's DIS), without any truth.
+def flow_errors(frames: Frames, gap: int = 1) -> dict[str, float]:
+    """Unsteadiness of a film by dense optical flow (OpenCV's DIS), without any truth.
 
     Returns:
         photometric: mean absolute difference, 0..255, of a frame and the next one warped back onto it; cycle: mean
         distance in pixels between a pixel and where flow there and back leads. NaN for one frame.
     """
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     photometric, cycle = [], []
     for one, other in zip(frames[:-gap], frames[gap:], strict=True):
-        first, second = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (one, other))
-        there, back = _flow(flow, first, second), _flow(flow, second, first)
-        rows, columns = np.mgrid[: first.shape[0], : first.shape[1]].astype(np.float32)
+        there, back = _flow(one, other), _flow(other, one)
+        rows, columns = np.mgrid[: one.shape[0], : one.shape[1]].astype(np.float32)
         x, y = columns + there[..., 0], rows + there[..., 1]
-        inside = (x >= 0) & (x <= first.shape[1] - 1) & (y >= 0) & (y <= first.shape[0] - 1)
+        inside = (x >= 0) & (x <= one.shape[1] - 1) & (y >= 0) & (y <= one.shape[0] - 1)
         if not inside.any():
             continue
         warped = cv2.remap(other, x, y, cv2.INTER_LINEAR)
@@ -226,67 +188,55 @@ def flow_consistency(frames: Frames, gap: int = 1) -> dict[str, float]:
         photometric.append(np.abs(warped.astype(float) - one.astype(float)).mean(-1)[inside].mean())
         cycle.append(np.linalg.norm(returned, axis=-1)[inside].mean())
     if not photometric:
-        return {"photometric": float("nan"), "cycle": float("nan")}
+        return dict.fromkeys(("photometric", "cycle"), float("nan"))
     return {"photometric": float(np.mean(photometric)), "cycle": float(np.mean(cycle))}
 
 
 def camera_errors(frames: Frames, truth: Frames, depth: Depth, camera: Camera) -> dict[str, float]:
-    """How far the imagined frames' cameras are from those that were commanded.
+    """How far the cameras of frames (T, H, W, 3) are from the commanded ones, those of the true frames.
 
     Each imagined frame is matched to the true one by optical flow; true depth gives places in the world, and PnP with
     RANSAC the pose from which the imagined frame shows them.
 
-    Args:
-        frames, truth: (T, H, W, 3).
-        depth: (T, H, W) true metres.
-        camera: (T,) commanded.
-
     Returns:
-        rotation: median degrees; translation: median metres; found: share of frames for which a pose was found.
+        rotation: median degrees; translation: median metres, over the frames for which a pose was found; NaN for none.
     """
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     rotations, translations = [], []
     height, width = frames.shape[1:3]
     rows, columns = (grid.ravel() for grid in np.mgrid[2 : height - 2 : 4, 2 : width - 2 : 4])
-    for index in range(len(frames)):
-        ours, theirs = (cv2.cvtColor(pictures[index], cv2.COLOR_RGB2GRAY) for pictures in (frames, truth))
-        moved = _flow(flow, theirs, ours)[rows, columns]
-        metres = depth[index][rows, columns]
+    # OpenCV counts pixels from their centres.
+    matrices = camera.intrinsics.expand(len(frames), 3, 3).double().numpy().copy()
+    matrices[:, :2, 2] -= 0.5
+    for ours, theirs, image, intrinsics in zip(frames, truth, depth, matrices, strict=True):
+        moved, metres = _flow(theirs, ours)[rows, columns], image[rows, columns]
         usable = np.isfinite(metres) & (metres > 0)
         if usable.sum() < 12:
             continue
-        # OpenCV counts pixels from their centres.
-        intrinsics = camera.intrinsics.expand(len(frames), 3, 3)[index].double().numpy().copy()
-        intrinsics[:2, 2] -= 0.5
         pixels = np.stack([columns, rows], axis=-1)[usable].astype(np.float64)
         points = np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1) @ np.linalg.inv(intrinsics).T
         points *= metres[usable, None]
         found, turn, shift, _ = cv2.solvePnPRansac(
             points, pixels + moved[usable], intrinsics, None, reprojectionError=1.5, iterationsCount=100
         )
-        if not found:
-            continue
-        rotations.append(float(np.degrees(np.linalg.norm(turn))))
-        centre = invert(torch.from_numpy(_rigid(turn, shift)))[:3, 3]
-        translations.append(float(centre.norm()))
+        if found:
+            rotations.append(float(np.degrees(np.linalg.norm(turn))))
+            # The turned centre is as far away as the centre.
+            translations.append(float(np.linalg.norm(shift)))
     if not rotations:
-        return {"rotation": float("nan"), "translation": float("nan"), "found": 0.0}
-    return {
-        "rotation": float(np.median(rotations)),
-        "translation": float(np.median(translations)),
-        "found": len(rotations) / len(frames),
-    }
+        return dict.fromkeys(("rotation", "translation"), float("nan"))
+    return {"rotation": float(np.median(rotations)), "translation": float(np.median(translations))}
 
 
-def _flow(solver: cv2.DenseOpticalFlow, first: Any, second: Any) -> NDArray[np.float32]:
-    """(H, W, 2) pixels from the first grey picture to the second."""
-    return np.asarray(solver.calc(first, second, np.zeros((*first.shape, 2), np.float32)), dtype=np.float32)
+def _flow(first: Frames, second: Frames) -> NDArray[np.float32]:
+    """(H, W, 2) pixels from the first picture (H, W, 3) to the second."""
+    grey, other = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (first, second))
+    solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return np.asarray(solver.calc(grey, other, np.zeros((*first.shape[:2], 2), np.float32)), dtype=np.float32)
 
 
-def _rigid(turn: Any, shift: Any) -> NDArray[np.float64]:
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
-    return pose
+def _images(frames: Frames) -> torch.Tensor:
+    """(T, 3, H, W) float32 in 0..1."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
 
 
 def _check(frames: Frames, truth: Frames, mask: Mask | None) -> None:

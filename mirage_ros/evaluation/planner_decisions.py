@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import cv2
@@ -13,15 +14,17 @@ from torch import Tensor
 
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.evaluation.metrics import masked_ssim
-from mirage_ros.recordings.clips import Clip
+from mirage_ros.evaluation.protocols.sim import draw_walk
 from mirage_ros.sim.paths import collides, is_blank, plan_path
 from mirage_ros.sim.renderer import Renderer
-from mirage_ros.sim.scene import Scene, build_scene
+from mirage_ros.sim.scene import build_scene
 from mirage_ros.sim.splits import SEEDS
 
 # Moves: degrees to turn left and metres to go, at once, over `POSES` poses.
 MOVES = ((60.0, 0.3), (30.0, 0.6), (0.0, 0.8), (-30.0, 0.6), (-60.0, 0.3))
 POSES = 9
+# A place with fewer of them offers no choice.
+LEAST_MOVES = 4
 # Depth beyond this counts as so much free space, metres.
 FAR = 5.0
 # Pictures are compared at a quarter of their size: a planner looks for a place, not for pixels.
@@ -36,23 +39,21 @@ class Decision:
         name: of the place.
         candidates: moves that touch nothing, with what the camera would really see.
         goal: (H, W, 3) view of the place to get to.
-        goal_pose: (4, 4) of that view.
     """
 
     name: str
     candidates: tuple[Case, ...]
     goal: NDArray[np.uint8]
-    goal_pose: Tensor
 
 
 def move(start: Tensor, turn: float, distance: float, poses: int = POSES) -> Tensor:
     """Poses of an arc on the floor.
 
     Args:
-        start: (4, 4) float64 optical, upright world with z up.
+        start: (4, 4) float64 optical, the first of them; upright world with z up.
         turn: degrees to the left.
         distance: metres along the arc.
-        poses: how many, the first is `start`.
+        poses: how many.
 
     Returns:
         (poses, 4, 4) float64.
@@ -75,53 +76,38 @@ def move(start: Tensor, turn: float, distance: float, poses: int = POSES) -> Ten
     return result
 
 
-def free_moves(scene: Scene, start: Tensor) -> list[Tensor]:
-    """The moves that touch nothing."""
-    moves = [move(start, *each) for each in MOVES]
-    return [poses for poses in moves if not collides(scene, poses[:, :3, 3], 0.2)]
+class PlannerPlace:
+    """A scene without moving things, with a renderer and a start, that of a path through it.
 
-
-class Place:
-    """A scene with a renderer and a start."""
+    Raises:
+        ValueError: the scene has no room for a path.
+    """
 
     def __init__(self, family: str, seed: int, size: tuple[int, int]) -> None:
-        """Build a scene without moving things; its start is that of a path through it.
-
-        Raises:
-            ValueError: the scene has no room for a path.
-        """
         self.scene = build_scene(seed, family, 0)
         self.start = plan_path(self.scene, 9, seed % 89).double()[0]
         self.renderer = Renderer(self.scene, *size)
         self.name = f"{family}-{seed}"
 
     def case(self, poses: Tensor, label: str) -> Case:
-        """What the camera sees along poses."""
-        drawn = [self.renderer.render(pose) for pose in poses]
-        clip = Clip(
-            f"{self.name}-{label}",
-            np.stack([frame.rgb for frame in drawn]),
-            np.stack([frame.depth for frame in drawn]),
-            np.stack([frame.labels for frame in drawn]),
-            self.renderer.camera(poses),
-            10.0,
-        )
-        return Case(clip)
+        """What the camera sees along poses (T, 4, 4)."""
+        return Case(draw_walk(f"{self.name}-{label}", self.renderer, poses))
 
     def view(self, pose: Tensor) -> NDArray[np.uint8]:
         """(H, W, 3) picture from a pose."""
         return self.renderer.render(pose).rgb
 
-    def blank(self, pose: Tensor) -> bool:
-        """Whether next to nothing is to be seen from a pose."""
-        return is_blank(self.renderer.render(pose))
+    def moves(self, start: Tensor | None = None) -> list[Tensor]:
+        """The moves, (POSES, 4, 4) each, from a pose or the place's start, that touch nothing."""
+        moves = [move(self.start if start is None else start, *each) for each in MOVES]
+        return [poses for poses in moves if not collides(self.scene, poses[:, :3, 3], 0.2)]
 
     def close(self) -> None:
         """Free the renderer."""
         self.renderer.close()
 
 
-def places(count: int, size: tuple[int, int], least_moves: int = 4) -> Iterator[Place]:
+def places(count: int, size: tuple[int, int]) -> Iterator[PlannerPlace]:
     """Held-out places where a planner has something to choose, families in turn, each closed after use.
 
     Raises:
@@ -133,15 +119,13 @@ def places(count: int, size: tuple[int, int], least_moves: int = 4) -> Iterator[
             if given == count:
                 return
             try:
-                place = Place(family, seed, size)
+                place = PlannerPlace(family, seed, size)
             except ValueError:
                 continue
-            try:
-                if len(free_moves(place.scene, place.start)) >= least_moves and not place.blank(place.start):
+            with closing(place):
+                if len(place.moves()) >= LEAST_MOVES and not is_blank(place.renderer.render(place.start)):
                     given += 1
                     yield place
-            finally:
-                place.close()
     if given < count:
         raise ValueError(f"decisions: expected at most {given}, which the held-out scenes have, got {count}")
 
@@ -149,7 +133,7 @@ def places(count: int, size: tuple[int, int], least_moves: int = 4) -> Iterator[
 def decisions(count: int, size: tuple[int, int]) -> Iterator[Decision]:
     """Frozen decisions: the goal lies a little beyond the end of one of the moves."""
     for index, place in enumerate(places(count, size)):
-        moves = free_moves(place.scene, place.start)
+        moves = place.moves()
         generator = np.random.default_rng(index)
         towards = moves[int(generator.integers(len(moves)))][-1]
         goal_pose = move(towards, float(generator.uniform(-10, 10)), 0.25)[-1]
@@ -157,7 +141,6 @@ def decisions(count: int, size: tuple[int, int]) -> Iterator[Decision]:
             place.name,
             tuple(place.case(poses, str(number)) for number, poses in enumerate(moves)),
             place.view(goal_pose),
-            goal_pose,
         )
 
 

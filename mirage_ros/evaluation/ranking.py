@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,11 @@ from scipy.stats import kendalltau
 from tqdm import tqdm
 
 from mirage_ros.evaluation.methods import METHODS, Method, find_methods
-from mirage_ros.evaluation.planner_decisions import MOVES, Place, decisions, free_moves, goal_score, places, space_score
-from mirage_ros.evaluation.runner import ROWS, claim_folder, read_rows
+from mirage_ros.evaluation.model_options import ModelOptions
+from mirage_ros.evaluation.planner_decisions import MOVES, PlannerPlace, decisions, goal_score, places, space_score
+from mirage_ros.evaluation.report import markdown_table
+from mirage_ros.evaluation.runner import append_rows, claim_folder, read_rows
+from mirage_ros.evaluation.scores import interval
 from mirage_ros.world.model import WorldModel
 
 SCORES: dict[str, Callable[[Any, Any, Any], float]] = {
@@ -30,7 +32,7 @@ RANDOM_TRIES = 50
 
 
 @dataclass
-class Options:
+class RankOptions(ModelOptions):
     """Rank candidate moves by imagined views, and reach goals by such rankings, in held-out simulated scenes.
 
     A run that was stopped goes on when started again.
@@ -43,17 +45,9 @@ class Options:
     decisions: int = 50
     episodes: int = 16
     """of the planner that reaches a goal"""
-    preset: str = "default"
-    weights: str | None = None
-    random_weights: bool = False
-    device: str = "cpu"
-    threads: int | None = None
-    seed: int = 0
 
 
-def rank(
-    world: WorldModel, methods: dict[str, Method], count: int, seed: int, folder: Path | None = None
-) -> list[dict[str, Any]]:
+def rank(world: WorldModel, methods: dict[str, Method], count: int, seed: int, folder: Path) -> list[dict[str, Any]]:
     """Score the candidates of every decision by every method and by the truth.
 
     Args:
@@ -66,7 +60,7 @@ def rank(
     Returns:
         rows with decision, method, score, tau (Kendall's, against the truth) and regret (0 best, 1 worst choice).
     """
-    rows = [row for row in _rows(folder) if "decision" in row]
+    rows = [row for row in read_rows(folder) if "decision" in row]
     # A kill may leave one score of a method and not the other.
     done = {(row["decision"], row["method"], row["score"]) for row in rows}
     for decision in tqdm(decisions(count, (world.height, world.width)), total=count, desc="decisions"):
@@ -80,43 +74,29 @@ def rank(
                 true = [function(case.clip.rgb, case.clip.sensed, decision.goal) for case in decision.candidates]
                 guessed = [function(outcome.rgb, outcome.depth, decision.goal) for outcome in outcomes]
                 found.append({"score": score, **agreement(guessed, true), "guessed": guessed, "true": true})
-            rows += _append(folder, [{"decision": decision.name, "method": name, **row} for row in found])
+            rows += append_rows(folder, [{"decision": decision.name, "method": name, **row} for row in found])
     return rows
 
 
 def episodes(
-    world: WorldModel, methods: dict[str, Method], count: int, seed: int, folder: Path | None = None
+    world: WorldModel, methods: dict[str, Method], count: int, seed: int, folder: Path
 ) -> list[dict[str, Any]]:
     """Let a planner with each method, and one that moves at random, look for the goal in every place.
 
     Returns:
         rows with episode, method and reached: 0 or 1, for the random planner the share of `RANDOM_TRIES`.
     """
-    rows = [row for row in _rows(folder) if "episode" in row]
+    rows = [row for row in read_rows(folder) if "episode" in row]
     done = {(row["episode"], row["method"]) for row in rows}
     for index, place in enumerate(tqdm(places(count, (world.height, world.width)), total=count, desc="episodes")):
         for name in (*methods, "random"):
             if (place.name, name) in done:
                 continue
-            if name in methods:
-                share = float(reach(world, methods[name], place, seed + index))
-            else:
-                share = float(
-                    np.mean([reach(world, None, place, seed + index, again) for again in range(RANDOM_TRIES)])
-                )
-            rows += _append(folder, [{"episode": place.name, "method": name, "reached": share}])
-    return rows
-
-
-def _rows(folder: Path | None) -> list[dict[str, Any]]:
-    return [] if folder is None else read_rows(folder)
-
-
-def _append(folder: Path | None, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One write for all, so that a kill leaves either none or what `read_rows` can cut off."""
-    if folder is not None:
-        with (folder / ROWS).open("a") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
+            tries = 1 if name in methods else RANDOM_TRIES
+            share = float(
+                np.mean([reach(world, methods.get(name), place, seed + index, again) for again in range(tries)])
+            )
+            rows += append_rows(folder, [{"episode": place.name, "method": name, "reached": share}])
     return rows
 
 
@@ -130,7 +110,7 @@ def agreement(guessed: Sequence[float], true: Sequence[float]) -> dict[str, floa
     return {"tau": tau if np.isfinite(tau) else 0.0, "regret": regret}
 
 
-def reach(world: WorldModel, method: Method | None, place: Place, seed: int, attempt: int = 0) -> bool:
+def reach(world: WorldModel, method: Method | None, place: PlannerPlace, seed: int, attempt: int = 0) -> bool:
     """Whether a planner that picks the move whose imagined end looks most like the goal gets there.
 
     The goal is where two random moves lead, not within reach of the start. Without a method the planner picks at
@@ -149,7 +129,7 @@ def reach(world: WorldModel, method: Method | None, place: Place, seed: int, att
     for _ in range(PATIENCE):
         if arrived(pose, goal):
             break
-        moves = free_moves(place.scene, pose)
+        moves = place.moves(pose)
         if not moves:
             break
         if method is None:
@@ -161,15 +141,14 @@ def reach(world: WorldModel, method: Method | None, place: Place, seed: int, att
     return arrived(pose, goal)
 
 
-def goal_of(place: Place, seed: int) -> torch.Tensor:
+def goal_of(place: PlannerPlace, seed: int) -> torch.Tensor:
     """The (4, 4) pose where two random moves lead, of a few draws the first at which a planner has not arrived yet."""
     generator = np.random.default_rng(seed)
     goal = place.start
     for _ in range(20):
         goal = place.start
         for _ in range(2):
-            moves = free_moves(place.scene, goal)
-            if moves:
+            if moves := place.moves(goal):
                 goal = moves[int(generator.integers(len(moves)))][-1]
         if not arrived(place.start, goal):
             break
@@ -183,63 +162,34 @@ def arrived(pose: torch.Tensor, goal: torch.Tensor) -> bool:
     return distance <= NEAR and angle <= FACING
 
 
-def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
-    """Mean and its 95 % confidence interval by bootstrap."""
-    array = np.asarray(values, dtype=np.float64)
-    means = np.random.default_rng(seed).choice(array, (2000, len(array))).mean(axis=1)
-    return float(array.mean()), float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
-
-
 def table(rows: Sequence[dict[str, Any]], reached: Sequence[dict[str, Any]]) -> str:
     """Markdown: tau and regret of each score, and the share of goals that were reached."""
-    lines = [
-        "| method | goal view: tau | regret | free space: tau | regret | goals reached |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = []
     for name in dict.fromkeys(row["method"] for row in (*rows, *reached)):
-        cells = []
-        for score in SCORES:
-            for value in ("tau", "regret"):
-                values = [row[value] for row in rows if row["method"] == name and row["score"] == score]
-                cells.append(_cell(interval(values)) if values else "-")
-        values = [row["reached"] for row in reached if row["method"] == name]
-        cells.append(_cell(interval(values)) if values else "-")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: tuple[float, float, float]) -> str:
-    return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
+        ranked, tried = ([row for row in each if row["method"] == name] for each in (rows, reached))
+        columns = [
+            [row[value] for row in ranked if row["score"] == score] for score in SCORES for value in ("tau", "regret")
+        ]
+        columns.append([row["reached"] for row in tried])
+        cells = ("{:.2f} ({:.2f} to {:.2f})".format(*interval(values)) if values else "-" for values in columns)
+        lines.append([name, *cells])
+    head = ["method", "goal view: tau", "regret", "free space: tau", "regret", "goals reached"]
+    return markdown_table(head, lines)
 
 
 def main() -> None:
     """Run the study."""
-    options = tyro.cli(Options, prog="mirage rank", description=Options.__doc__)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    methods = find_methods(options.methods)
-    world = WorldModel.from_pretrained(
-        options.weights, preset=options.preset, device=options.device, random_weights=options.random_weights
-    )
-    # The count is not among them: a run of more decisions goes on where a shorter one ended.
-    settings = {
-        "preset": options.preset,
-        "weights": "random" if options.random_weights else options.weights or "shipped",
-        "size": f"{world.width}x{world.height}",
-        "seed": options.seed,
-        "moves": [list(each) for each in MOVES],
-    }
-    claim_folder(options.out, settings)
-    rows = [
-        row for row in rank(world, methods, options.decisions, options.seed, options.out) if row["method"] in methods
-    ]
-    reached = [
-        row
-        for row in episodes(world, methods, options.episodes, options.seed, options.out)
-        if row["method"] in (*methods, "random")
-    ]
+    options = tyro.cli(RankOptions, prog="mirage rank", description=RankOptions.__doc__)
+    methods, out = find_methods(options.methods), options.out
+    world = options.load()
+    # The count is not among the settings: a run of more decisions goes on where a shorter one ended.
+    claim_folder(out, {**options.settings(world), "moves": [list(each) for each in MOVES]})
+    rows = rank(world, methods, options.decisions, options.seed, out)
+    reached = episodes(world, methods, options.episodes, options.seed, out)
+    rows = [row for row in rows if row["method"] in methods]
+    reached = [row for row in reached if row["method"] in (*methods, "random")]
     text = table(rows, reached)
-    (options.out / "table.md").write_text(text)
+    (out / "table.md").write_text(text)
     decided, tried = (len({row[key] for row in each}) for each, key in ((rows, "decision"), (reached, "episode")))
     print(f"{decided} decisions among up to {len(MOVES)} moves, {tried} episodes; 95 % intervals")
     print(text)

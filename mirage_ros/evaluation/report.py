@@ -6,18 +6,20 @@ import base64
 import html
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mirage_ros.evaluation.hidden_regions import LEAST_PATCHES, hidden_distance
-from mirage_ros.evaluation.scores import BY_CHUNK, COLUMNS, chunk_summary, summary
-from mirage_ros.media import contact_sheet, save_png
+from mirage_ros.evaluation.scores import BY_CHUNK, COLUMNS, Interval, chunk_summary, summary
+from mirage_ros.media import contact_sheet, read_picture, save_png
 
 Rows = Sequence[Mapping[str, Any]]
+# Of each method, what `summary` and `chunk_summary` give.
+Summaries = Mapping[str, Mapping[str, Interval]]
+Chunks = Mapping[str, Mapping[str, Sequence[float]]]
 CHUNKS = "chunks.md"
 # A perfect answer must not squeeze the others' curves together.
 MOST_DB = 60.0
@@ -34,27 +36,29 @@ def write_report(folder: Path, rows: Rows, settings: Mapping[str, Any], descript
         settings: shown above the table.
         descriptions: of the methods.
     """
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    summaries = {name: summary([row for row in rows if row["method"] == name]) for name in methods}
-    for name, values in summaries.items():
-        values["hidden_distance"] = (hidden_distance(folder, name), math.nan, math.nan)
-    chunks = {name: chunk_summary([row for row in rows if row["method"] == name]) for name in methods}
+    by_method: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_method.setdefault(row["method"], []).append(row)
+    distances = {name: (hidden_distance(folder, name), math.nan, math.nan) for name in by_method}
+    summaries = {name: {**summary(own), "hidden_distance": distances[name]} for name, own in by_method.items()}
+    chunks = {name: chunk_summary(own) for name, own in by_method.items()}
     chunks = {name: values for name, values in chunks.items() if len(values["psnr"]) > 1}
     figures = _strict({"settings": dict(settings), "methods": summaries, "chunks": chunks})
     (folder / "summary.json").write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
-    tables = [markdown(summaries)]
-    note = ""
-    if not any(math.isfinite(values["hidden_distance"][0]) for values in summaries.values()):
+    tables, note = [markdown(summaries)], ""
+    if not _any_finite(distance[0] for distance in distances.values()):
         note = f"{COLUMNS['hidden_distance'][0]} is left out: it takes {LEAST_PATCHES} patches of hidden places.\n"
-    (folder / "table.md").write_text(f"{tables[0]}\n{note}" if note else tables[0])
-    pictures = [_plot_drift(folder, rows, methods)]
+    text = f"{tables[0]}\n{note}" if note else tables[0]
+    (folder / "table.md").write_text(text)
+    pictures = [_plot_drift(folder / "drift.png", by_method)]
     if chunks:
         tables.append(chunk_markdown(chunks))
         (folder / CHUNKS).write_text(tables[1])
-        pictures.append(_plot_chunks(folder, chunks))
-    pictures += _sheets(folder, methods)
-    (folder / "report.html").write_text(_page(settings, tables, summaries, descriptions, pictures, note))
-    return f"{tables[0]}\n{note}" if note else tables[0]
+        pictures.append(_plot_chunks(folder / "chunks.png", chunks))
+    pictures += _sheets(folder, list(by_method))
+    legend = {name: descriptions.get(name, "") for name in by_method}
+    (folder / "report.html").write_text(_page(settings, tables, legend, pictures, note))
+    return text
 
 
 def _strict(value: Any) -> Any:
@@ -66,93 +70,92 @@ def _strict(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def markdown(summaries: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> str:
+def _any_finite(values: Iterable[float]) -> bool:
+    return any(map(math.isfinite, values))
+
+
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    texts = ["| " + " | ".join(cells) + " |" for cells in (head, *lines)]
+    return "\n".join([texts[0], "|" + "---|" * len(head), *texts[1:]]) + "\n"
+
+
+def markdown(summaries: Summaries) -> str:
     """The table: means, with half the width of their 95 % intervals; columns that nobody has are left out."""
-    shown = [name for name in COLUMNS if any(math.isfinite(values[name][0]) for values in summaries.values())]
-    lines = ["| method | " + " | ".join(COLUMNS[name][0] for name in shown) + " |", "|" + "---|" * (len(shown) + 1)]
-    for method, values in summaries.items():
-        lines.append(f"| {method} | " + " | ".join(_cell(name, values[name]) for name in shown) + " |")
-    return "\n".join(lines) + "\n"
+    shown = [name for name in COLUMNS if _any_finite(values[name][0] for values in summaries.values())]
+    lines = ([method, *(_cell(name, values[name]) for name in shown)] for method, values in summaries.items())
+    return markdown_table(["method", *(COLUMNS[name][0] for name in shown)], lines)
 
 
-def chunk_markdown(chunks: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+def _cell(name: str, value: Interval) -> str:
+    mean, low, high = value
+    text = _number(mean, COLUMNS[name][1])
+    return f"{text} ±{(high - low) / 2:.2f}" if name.startswith("psnr") and math.isfinite(low) else text
+
+
+def _number(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "-"
+
+
+def chunk_markdown(chunks: Chunks) -> str:
     """PSNR in dB of every chunk: all pixels, visible and hidden ones, as far as known; then the share of the visible.
 
     Args:
         chunks: by method, what `chunk_summary` gives.
     """
-    count = max(len(values["psnr"]) for values in chunks.values())
-    numbers = [str(number) for number in range(1, count + 1)]
-    lines = ["| method | pixels | " + " | ".join(numbers) + " |", "|" + "---|" * (count + 2)]
-    for name, pixels in BY_CHUNK.items():
-        for method, values in chunks.items():
-            if any(map(math.isfinite, values[name])):
-                cells = _cells(values[name], COLUMNS[name][1], count)
-                lines.append(f"| {method} | {pixels} | " + " | ".join(cells) + " |")
     shown = _shown(chunks)
-    if any(map(math.isfinite, shown)):
-        lines.append("| share of pixels | visible | " + " | ".join(_cells(shown, ".0%", count)) + " |")
-    return "\n".join(lines) + "\n"
+    entries = [
+        (method, pixels, values[name], COLUMNS[name][1])
+        for name, pixels in BY_CHUNK.items()
+        for method, values in chunks.items()
+    ]
+    lines = (
+        [method, pixels, *(_number(value, form) for value in values), *["-"] * (len(shown) - len(values))]
+        for method, pixels, values, form in (*entries, ("share of pixels", "visible", shown, ".0%"))
+        if _any_finite(values)
+    )
+    return markdown_table(["method", "pixels", *(str(number + 1) for number in range(len(shown)))], lines)
 
 
-def _shown(chunks: Mapping[str, Mapping[str, Sequence[float]]]) -> Sequence[float]:
+def _shown(chunks: Chunks) -> Sequence[float]:
     """The visible share is the same for all methods; the one with the most chunks stands for them."""
     return max((values["shown"] for values in chunks.values()), key=len)
 
 
-def _cells(values: Sequence[float], form: str, count: int) -> list[str]:
-    cells = [format(value, form) if math.isfinite(value) else "-" for value in values]
-    return cells + ["-"] * (count - len(cells))
+def pyplot() -> Any:
+    """Matplotlib's, for files rather than a screen.
 
-
-def _cell(name: str, value: tuple[float, float, float]) -> str:
-    mean, low, high = value
-    if not math.isfinite(mean):
-        return "-"
-    text = format(mean, COLUMNS[name][1])
-    if name in ("psnr", "psnr_sky", "psnr_visible", "psnr_hidden") and math.isfinite(low):
-        text += f" ±{(high - low) / 2:.2f}"
-    return text
-
-
-def _pyplot() -> Any:
+    Raises:
+        RuntimeError: it is not installed.
+    """
     try:
         import matplotlib
     except ImportError as error:
-        raise RuntimeError("report: matplotlib is not installed; pip install 'mirage_ros[eval]'") from error
+        raise RuntimeError("plots: matplotlib is not installed; pip install 'mirage_ros[eval]'") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     return pyplot
 
 
-def _plot_drift(folder: Path, rows: Rows, methods: Sequence[str]) -> Path:
+def _plot_drift(path: Path, by_method: Mapping[str, Rows]) -> Path:
     """PSNR against the frame's place in the walk."""
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
-    for name in methods:
-        curves = [row["drift"] for row in rows if row["method"] == name]
-        length = min(len(curve) for curve in curves)
-        mean = np.mean([curve[:length] for curve in curves], axis=0)
+    figure, axes = pyplot().subplots(figsize=(7, 3.5), layout="constrained")
+    for name, rows in by_method.items():
+        length = min(len(row["drift"]) for row in rows)
+        mean = np.mean([row["drift"][:length] for row in rows], axis=0)
         # The first frame was shown.
         axes.plot(np.arange(1, length), np.minimum(mean[1:], MOST_DB), label=name)
-    axes.set_xlabel("frame of the walk")
-    axes.set_ylabel("PSNR, dB")
+    axes.set(xlabel="frame of the walk", ylabel="PSNR, dB")
     axes.legend(fontsize=8, ncols=2)
     axes.grid(alpha=0.3)
-    path = folder / "drift.png"
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    return path
+    return save_plot(figure, path)
 
 
-def _plot_chunks(folder: Path, chunks: Mapping[str, Mapping[str, Sequence[float]]]) -> Path:
+def _plot_chunks(path: Path, chunks: Chunks) -> Path:
     """PSNR against the chunk: all pixels, and visible and hidden ones where they are told apart."""
-    pyplot = _pyplot()
-    measures = [
-        name for name in BY_CHUNK if any(math.isfinite(value) for values in chunks.values() for value in values[name])
-    ]
-    figure, grid = pyplot.subplots(
+    measures = [name for name in BY_CHUNK if any(_any_finite(values[name]) for values in chunks.values())]
+    figure, grid = pyplot().subplots(
         1, len(measures), figsize=(1 + 4 * len(measures), 3.8), layout="constrained", sharey=True, squeeze=False
     )
     for axes, name in zip(grid[0], measures, strict=True):
@@ -164,27 +167,28 @@ def _plot_chunks(folder: Path, chunks: Mapping[str, Mapping[str, Sequence[float]
         axes.grid(alpha=0.3)
         if name == "psnr_visible":
             # Where little is left of what was shown, a curve speaks for few pixels of few walks.
-            shown = _shown(chunks)
-            share = axes.twinx()
+            shown, share = _shown(chunks), axes.twinx()
             share.bar(np.arange(1, len(shown) + 1), shown, color="grey", alpha=0.2)
             share.set(ylim=(0, 1), ylabel="share of the pixels (bars)")
     grid[0, 0].set_ylabel("PSNR, dB")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=8)
-    path = folder / "chunks.png"
+    return save_plot(figure, path)
+
+
+def save_plot(figure: Any, path: Path) -> Path:
+    """Write a figure of matplotlib and free it; gives the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    pyplot().close(figure)
     return path
 
 
 def _sheets(folder: Path, methods: Sequence[str]) -> list[Path]:
     sheets = []
     for case in sorted(path for path in (folder / "pictures").glob("*") if path.is_dir()):
-        strips = []
-        for name in dict.fromkeys(["truth", *methods]):
-            # A run that goes on has not drawn every method for every case yet.
-            picture = cv2.imread(str(case / f"{name}.png")) if (case / f"{name}.png").exists() else None
-            if picture is not None:
-                strips.append((name, [np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8)]))
+        # A run that goes on has not drawn every method for every case yet.
+        drawn = [name for name in dict.fromkeys(["truth", *methods]) if (case / f"{name}.png").exists()]
+        strips = [(name, [read_picture(case / f"{name}.png", "report")]) for name in drawn]
         if strips:
             sheets.append(folder / f"sheet-{case.name}.png")
             save_png(sheets[-1], contact_sheet(strips))
@@ -192,35 +196,27 @@ def _sheets(folder: Path, methods: Sequence[str]) -> list[Path]:
 
 
 def _page(
-    settings: Mapping[str, Any],
-    tables: Sequence[str],
-    summaries: Mapping[str, Mapping[str, tuple[float, float, float]]],
-    descriptions: Mapping[str, str],
-    pictures: Sequence[Path],
-    note: str,
+    settings: Mapping[str, Any], tables: Sequence[str], legend: Mapping[str, str], pictures: Sequence[Path], note: str
 ) -> str:
-    facts = ", ".join(f"{html.escape(name)} {html.escape(str(value))}" for name, value in settings.items())
-    legend = "".join(
-        f"<li><b>{html.escape(name)}</b>: {html.escape(descriptions.get(name, ''))}</li>" for name in summaries
-    )
-    images = "".join(_picture(path) for path in pictures)
+    facts = ", ".join(html.escape(f"{name} {value}") for name, value in settings.items())
+    methods = "".join(f"<li><b>{html.escape(name)}</b>: {html.escape(text)}</li>" for name, text in legend.items())
     remark = f"<p>{html.escape(note)}</p>" if note else ""
     return (
         "<!doctype html><meta charset=utf-8><title>Evaluation</title>"
         "<style>body{font:15px system-ui;margin:2em;max-width:1300px}table{border-collapse:collapse;font-size:12px}"
         "td,th{padding:.25em .7em;border-bottom:1px solid #ccc;text-align:right}td:first-child,th:first-child"
         "{text-align:left}img{max-width:100%}</style>"
-        f"<h1>{html.escape(str(settings.get('protocol', '')))}</h1><p>{facts}</p>"
-        f"{_table(tables[0])}{remark}<ul>{legend}</ul>{''.join(map(_table, tables[1:]))}{images}"
+        f"<h1>{html.escape(str(settings.get('protocol', '')))}</h1><p>{facts}</p>{_table(tables[0])}{remark}"
+        f"<ul>{methods}</ul>{''.join(map(_table, tables[1:]))}{''.join(map(_picture, pictures))}"
     )
 
 
 def _table(markdown: str) -> str:
     """The HTML of a Markdown table."""
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in cells[0])
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells[2:])
-    return f"<table><tr>{head}</tr>{body}</table>"
+    cells = [[html.escape(cell.strip()) for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
+    del cells[1]
+    rows = ("".join(f"<{'td' if index else 'th'}>{cell}" for cell in row) for index, row in enumerate(cells))
+    return f"<table><tr>{'<tr>'.join(rows)}</table>"
 
 
 def _picture(path: Path) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mirage_ros.evaluation.cases import CaseList
+from mirage_ros.evaluation.cases import Case, CaseList
 from mirage_ros.evaluation.hidden_regions import hidden_patches, keep_patches
 from mirage_ros.evaluation.methods import Method
 from mirage_ros.evaluation.metrics import Lpips
@@ -51,37 +52,38 @@ def evaluate(
     claim_folder(folder, settings)
     rows = read_rows(folder)
     done = {(row["case"], row["method"]) for row in rows}
-    total = len(protocol) * len(methods)
-    with tqdm(total=total, desc=protocol.name, unit="case") as bar, (folder / ROWS).open("a") as file:
+    with tqdm(total=len(protocol) * len(methods), desc=protocol.name, unit="case") as bar:
         for number, case in enumerate(protocol.cases()):
-            if all((case.name, name) in done for name in methods):
-                bar.update(len(methods))
+            missing = [name for name in methods if (case.name, name) not in done]
+            bar.update(len(methods) - len(missing))
+            if not missing:
                 continue
-            scored, hidden = list(case.scored), case.hidden()
-            keep_patches(folder, case.name, hidden_patches(case.clip.rgb[scored], hidden[scored]))
-            if number < SHOWN_CASES:
-                _keep_pictures(folder, case.name, "truth", case.clip.rgb)
-            for name, method in methods.items():
+            shown = number < SHOWN_CASES
+            _keep(folder, case, case.clip.rgb, None, shown)
+            for name in missing:
                 bar.set_postfix(case=case.name, method=name)
-                if (case.name, name) not in done:
-                    outcome = method(world, case, seed)
-                    row = {
-                        "case": case.name,
-                        "method": name,
-                        **score(case, outcome, lpips),
-                        "drift": [round(value, 4) for value in drift(case, outcome)],
-                        "chunks": [
-                            {measure: round(value, 4) for measure, value in chunk.items()}
-                            for chunk in by_chunk(case, outcome, world.preset.chunk_frames - 1)
-                        ],
-                    }
-                    keep_patches(folder, case.name, hidden_patches(outcome.rgb[scored], hidden[scored]), name)
-                    if number < SHOWN_CASES:
-                        _keep_pictures(folder, case.name, name, outcome.rgb)
-                    rows.append(row)
-                    file.write(json.dumps(row) + "\n")
-                    file.flush()
+                outcome = methods[name](world, case, seed)
+                chunks = by_chunk(case, outcome, world.preset.chunk_frames - 1)
+                row = {
+                    "case": case.name,
+                    "method": name,
+                    **score(case, outcome, lpips),
+                    "drift": [round(value, 4) for value in drift(case, outcome)],
+                    "chunks": [{measure: round(value, 4) for measure, value in chunk.items()} for chunk in chunks],
+                }
+                _keep(folder, case, outcome.rgb, name, shown)
+                rows += append_rows(folder, [row])
                 bar.update()
+    return rows
+
+
+def append_rows(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Write finished rows, and give them back.
+
+    One write for all, so that a kill leaves either none or what `read_rows` can cut off.
+    """
+    with (folder / ROWS).open("a") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 
@@ -133,8 +135,12 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     fresh.replace(path)
 
 
-def _keep_pictures(folder: Path, case: str, method: str, rgb: np.ndarray) -> None:
-    place = folder / "pictures" / case
-    place.mkdir(parents=True, exist_ok=True)
-    picked = np.linspace(0, len(rgb) - 1, SHOWN_FRAMES).round().astype(int)
-    save_png(place / f"{method}.png", np.concatenate([rgb[index] for index in picked], axis=1))
+def _keep(folder: Path, case: Case, rgb: NDArray[np.uint8], method: str | None, shown: bool) -> None:
+    """Keep patches, and where they are shown pictures, of a method's answer or of the truth."""
+    scored = list(case.scored)
+    keep_patches(folder, case.name, hidden_patches(rgb[scored], case.hidden[scored]), method)
+    if shown:
+        path = folder / "pictures" / case.name / f"{method or 'truth'}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picked = np.linspace(0, len(rgb) - 1, SHOWN_FRAMES).round().astype(int)
+        save_png(path, np.concatenate(rgb[picked], axis=1))

@@ -7,33 +7,36 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mirage_ros.evaluation import metrics
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.evaluation.methods import Outcome
 
+# Mean and its 95 % confidence interval.
+Interval = tuple[float, float, float]
 # Resamples of the confidence intervals.
 BOOTSTRAP = 2000
-# name: (column title, format, whether more is better; None for neither)
-COLUMNS: dict[str, tuple[str, str, bool | None]] = {
-    "psnr": ("PSNR dB", ".2f", True),
-    "psnr_sky": ("with sky", ".2f", True),
-    "psnr_visible": ("visible", ".2f", True),
-    "psnr_hidden": ("hidden", ".2f", True),
-    # Of all cases together; see `plausibility`.
-    "hidden_distance": ("hidden FD", ".2f", False),
-    "ssim": ("SSIM", ".3f", True),
-    "lpips": ("LPIPS", ".3f", False),
-    "depth_abs_rel": ("depth AbsRel", ".3f", False),
-    "depth_delta": ("depth delta", ".3f", True),
-    "reprojection_depth": ("reprojection depth", ".4f", False),
-    "reprojection_colour": ("reprojection colour", ".2f", False),
-    "photometric": ("flow photometric", ".2f", False),
-    "cycle": ("flow cycle px", ".2f", False),
-    "rotation": ("camera deg", ".2f", False),
-    "translation": ("camera m", ".3f", False),
-    "ms_per_frame": ("ms/frame", ".1f", False),
-    "cache_kib": ("cache KiB", ".1f", False),
+# Title and format of every column.
+COLUMNS: dict[str, tuple[str, str]] = {
+    "psnr": ("PSNR dB", ".2f"),
+    "psnr_sky": ("with sky", ".2f"),
+    "psnr_visible": ("visible", ".2f"),
+    "psnr_hidden": ("hidden", ".2f"),
+    # Of all cases together; see `hidden_regions`.
+    "hidden_distance": ("hidden FD", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "lpips": ("LPIPS", ".3f"),
+    "depth_abs_rel": ("depth AbsRel", ".3f"),
+    "depth_delta": ("depth delta", ".3f"),
+    "reprojection_depth": ("reprojection depth", ".4f"),
+    "reprojection_colour": ("reprojection colour", ".2f"),
+    "photometric": ("flow photometric", ".2f"),
+    "cycle": ("flow cycle px", ".2f"),
+    "rotation": ("camera deg", ".2f"),
+    "translation": ("camera m", ".3f"),
+    "ms_per_frame": ("ms/frame", ".1f"),
+    "cache_kib": ("cache KiB", ".1f"),
 }
 # Of these the fate over a walk is reported chunk by chunk: name, and which pixels they are about.
 BY_CHUNK = {"psnr": "all", "psnr_visible": "visible", "psnr_hidden": "hidden"}
@@ -45,35 +48,17 @@ TIMED = ("ms_per_frame",)
 
 def score(case: Case, outcome: Outcome, lpips: metrics.Lpips | None = None) -> dict[str, float]:
     """All measures of an answer to a case, over its scored frames; the learned distance where its network is given."""
-    scored = np.array(case.scored, dtype=np.int64)
-    clip = case.clip
-    rgb, truth = outcome.rgb[scored], clip.rgb[scored]
-    static, visible, hidden = case.static()[scored], case.visible()[scored], case.hidden()[scored]
-    measured = bool((clip.depth > 0).any())
-    errors = metrics.depth_errors(outcome.depth[scored], clip.depth[scored], static)
-    consistent = metrics.reprojection_error(outcome.rgb, outcome.depth, clip.camera)
-    steady = metrics.flow_consistency(rgb)
-    pose = (
-        metrics.camera_errors(rgb, truth, clip.depth[scored], clip.camera[torch.from_numpy(scored)])
-        if measured
-        else {"rotation": np.nan, "translation": np.nan}
-    )
-    nothing = float("nan")
+    scored, clip = np.array(case.scored, dtype=np.int64), case.clip
+    rgb, truth, depth = outcome.rgb[scored], clip.rgb[scored], clip.depth[scored]
+    masks = {"": case.static, "_sky": case.standing, "_visible": case.visible, "_hidden": case.hidden}
     return {
-        "psnr": metrics.masked_psnr(rgb, truth, static),
-        "psnr_sky": metrics.masked_psnr(rgb, truth, case.standing()[scored]),
-        "psnr_visible": metrics.masked_psnr(rgb, truth, visible) if measured else nothing,
-        "psnr_hidden": metrics.masked_psnr(rgb, truth, hidden) if measured else nothing,
-        "ssim": metrics.masked_ssim(rgb, truth, static),
+        **{f"psnr{name}": metrics.masked_psnr(rgb, truth, mask[scored]) for name, mask in masks.items()},
+        "ssim": metrics.masked_ssim(rgb, truth, case.static[scored]),
         **({} if lpips is None else {"lpips": lpips(rgb, truth)}),
-        "depth_abs_rel": errors["abs_rel"],
-        "depth_delta": errors["delta"],
-        "reprojection_depth": consistent["depth"],
-        "reprojection_colour": consistent["colour"],
-        "photometric": steady["photometric"],
-        "cycle": steady["cycle"],
-        "rotation": float(pose["rotation"]),
-        "translation": float(pose["translation"]),
+        **metrics.depth_errors(outcome.depth[scored], depth, case.static[scored]),
+        **metrics.reprojection_errors(outcome.rgb, outcome.depth, clip.camera),
+        **metrics.flow_errors(rgb),
+        **metrics.camera_errors(rgb, truth, depth, clip.camera[torch.from_numpy(scored)]),
         "ms_per_frame": 1000 * outcome.seconds / len(clip),
         "cache_kib": outcome.cache_bytes / 1024,
     }
@@ -81,11 +66,8 @@ def score(case: Case, outcome: Outcome, lpips: metrics.Lpips | None = None) -> d
 
 def drift(case: Case, outcome: Outcome) -> list[float]:
     """PSNR in dB of every frame on its own, static pixels."""
-    static = case.static()
-    return [
-        metrics.masked_psnr(outcome.rgb[i : i + 1], case.clip.rgb[i : i + 1], static[i : i + 1])
-        for i in range(len(case.clip))
-    ]
+    frames = zip(outcome.rgb, case.clip.rgb, case.static, strict=True)
+    return [metrics.masked_psnr(*(values[None] for values in frame)) for frame in frames]
 
 
 def by_chunk(case: Case, outcome: Outcome, new_frames: int) -> list[dict[str, float]]:
@@ -97,22 +79,22 @@ def by_chunk(case: Case, outcome: Outcome, new_frames: int) -> list[dict[str, fl
         new_frames: that a chunk adds; the last may be shorter.
 
     Returns:
-        of each chunk the PSNR in dB on static pixels, on those that the sources show and on those that they do not, NaN
-        for less than `LEAST_SHARE` of its pixels; and `shown`, the share of static pixels that the sources show, the
-        same for all methods.
+        of each chunk the PSNR in dB on static pixels, on those of them that the first frame shows and on those that it
+        does not, NaN for less than `LEAST_SHARE` of its pixels; and `shown`, the share of static pixels that the first
+        frame shows, the same for all methods.
     """
-    clip = case.clip
-    static, visible, known = case.static(), case.visible(), clip.depth > 0
-    masks = dict(zip(BY_CHUNK, (static, visible, case.hidden()), strict=True))
+    clip, static, visible = case.clip, case.static, case.visible
+    masks = dict(zip(BY_CHUNK, (static, visible, case.hidden), strict=True))
+    known = bool((clip.depth > 0).any())
     chunks = []
     for start in range(1, len(clip), new_frames):
-        part = [index for index in range(start, min(start + new_frames, len(clip))) if index not in case.sources]
+        part = slice(start, start + new_frames)
         rgb, truth = outcome.rgb[part], clip.rgb[part]
         chunk = {}
         for name, mask in masks.items():
             enough = mask[part].sum() >= LEAST_SHARE * mask[part].size
             chunk[name] = metrics.masked_psnr(rgb, truth, mask[part]) if enough else float("nan")
-        told = known.any() and static[part].any()
+        told = known and static[part].any()
         chunks.append({**chunk, "shown": float(visible[part].sum() / static[part].sum()) if told else float("nan")})
     return chunks
 
@@ -125,31 +107,35 @@ def chunk_summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     length = min((len(row.get("chunks", ())) for row in rows), default=0)
     result = {}
     for name in (*BY_CHUNK, "shown"):
-        values = np.array(
-            [[chunk[name] for chunk in row["chunks"][:length]] for row in rows if length], dtype=np.float64
-        )
-        finite = [column[np.isfinite(column)] for column in values.T]
-        result[name] = [float(column.mean()) if len(column) else float("nan") for column in finite]
+        columns = [_finite([row["chunks"][index][name] for row in rows]) for index in range(length)]
+        result[name] = [float(column.mean()) if len(column) else float("nan") for column in columns]
     return result
 
 
-def summary(rows: Sequence[Mapping[str, float]], seed: int = 0) -> dict[str, tuple[float, float, float]]:
-    """Mean over cases and its 95 % confidence interval by bootstrap, of each measure; NaN where no case has it.
+def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
+    """Mean over cases and its interval, of each measure; NaN where no case has it.
 
     The interval is NaN for fewer than three cases.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     result = {}
     for name in COLUMNS:
-        values = np.array([row.get(name, np.nan) for row in rows], dtype=np.float64)
-        values = values[np.isfinite(values)]
-        if not len(values):
-            result[name] = (float("nan"),) * 3
-            continue
-        if len(values) < 3:
-            result[name] = (float(values.mean()), float("nan"), float("nan"))
-            continue
-        means = generator.choice(values, (BOOTSTRAP, len(values))).mean(axis=1)
-        low, high = np.quantile(means, [0.025, 0.975])
-        result[name] = (float(values.mean()), float(low), float(high))
+        values = _finite([row.get(name, np.nan) for row in rows])
+        if len(values) >= 3:
+            result[name] = interval(values, generator)
+        else:
+            result[name] = (float(values.mean()) if len(values) else float("nan"), float("nan"), float("nan"))
     return result
+
+
+def interval(values: Sequence[float] | NDArray[np.float64], generator: np.random.Generator | None = None) -> Interval:
+    """Mean and its 95 % confidence interval by bootstrap."""
+    array, generator = np.asarray(values, dtype=np.float64), generator or np.random.default_rng(0)
+    means = generator.choice(array, (BOOTSTRAP, len(array))).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(array.mean()), float(low), float(high)
+
+
+def _finite(values: Sequence[float]) -> NDArray[np.float64]:
+    array = np.array(values, dtype=np.float64)
+    return array[np.isfinite(array)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mirage_ros.evaluation.__main__ import Options, protocol_of
+from mirage_ros.evaluation.__main__ import EvaluationOptions, protocol_of
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import pinhole
 from mirage_ros.recordings.clips import Clip
@@ -63,7 +63,7 @@ def long_walks(long_walk) -> Walls:
 @pytest.fixture(scope="session")
 def long_walk() -> Case:
     """The first of the long walks."""
-    (case,) = protocol_of(Options("drift", limit=1), *SIZE).cases()
+    (case,) = protocol_of(EvaluationOptions("drift", limit=1), *SIZE).cases()
     return case
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mirage_ros.evaluation.methods import METHODS, NoMemory, find_methods
+from mirage_ros.evaluation.methods import GROUPS, METHODS, NoMemory, find_methods, observed
 from mirage_ros.rgbd import RgbdFrame
 
 
@@ -17,8 +17,6 @@ def test_every_method_answers_every_frame(world, case, name):
 def test_what_moves_is_not_shown_to_the_memory(world, case):
     """The box of the first frame is masked, so no later frame may show it there."""
     memory = world.new_memory()
-    from mirage_ros.evaluation.methods import observed
-
     observed(world, memory, case)
     depth = memory.read(case.clip.camera[:1].resized(*world.networks.latent_size)).depth
     assert not ((depth > 0) & (depth < 1.5)).any()
@@ -31,8 +29,12 @@ def test_without_memory_nothing_is_remembered(world, case):
     assert not cache.read(case.clip.camera.resized(8, 12)).visible.any()
 
 
-def test_names_are_checked_and_all_means_those_that_are_compared():
-    assert "truth" not in find_methods(["all"])
+def test_names_are_checked_and_a_group_names_its_methods_once():
+    assert list(find_methods(["mirage", "compared"])) == list(GROUPS["compared"])
     assert list(find_methods(["copy", "mirage"])) == ["copy", "mirage"]
-    with pytest.raises(ValueError, match="methods: expected some of compared, ablations, all, mirage"):
+    with pytest.raises(ValueError, match="methods: expected some of compared, mirage, .*, got 'best'$"):
         find_methods(["best"])
+    with pytest.raises(ValueError, match=r"got 'shufled'; is 'shuffled' meant\?"):
+        find_methods(["shufled"])
+    with pytest.raises(ValueError, match="got none"):
+        find_methods([])

@@ -36,14 +36,14 @@ def test_a_closed_loop_ends_where_it_began_and_scores_the_return():
     assert case.scored[-1] == 40
     assert min(case.scored) > 20
     np.testing.assert_allclose(case.clip.camera.cam2world[0], case.clip.camera.cam2world[40])
-    assert case.visible()[40].mean() > 0.9 * case.static()[40].mean()
+    assert case.visible[40].mean() > 0.9 * case.static[40].mean()
 
 
 def test_a_long_walk_has_ten_chunks_moves_on_and_comes_back(long_walk):
     case = long_walk
     assert len(plan_chunks(len(case.clip), preset("default").chunk_frames)) == 10
     assert case.scored == tuple(range(1, 81))
-    shown = case.visible().reshape(81, -1).mean(1)
+    shown = case.visible.reshape(81, -1).mean(1)
     assert shown[:17].min() > 0.7
     assert shown[44:60].max() < 0.1
     assert shown[-1] > 0.6
@@ -95,7 +95,7 @@ def test_a_real_walk_gives_cases_of_seventeen_frames():
     protocol = RgbdProtocol(folder, 32, 48)
     case = next(protocol.cases())
     assert len(case.clip) == 17
-    assert case.visible()[1].mean() > 0.3
+    assert case.visible[1].mean() > 0.3
 
 
 def test_default_runs_the_walks_of_the_simulator_one_after_the_other(tmp_path, monkeypatch, capsys):

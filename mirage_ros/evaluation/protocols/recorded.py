@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
@@ -16,33 +17,29 @@ from mirage_ros.recordings.clips import Clip
 from mirage_ros.recordings.rgbd_folder import RgbdFolder
 from mirage_ros.recordings.trajectory_files import read_trajectory
 
-# Frames of a case and frames of the recording between them.
-RGBD_FRAMES, RGBD_EVERY = 17, 1
+# Frames of a case of an RGB-D walk, and how many of them a second.
+RGBD_FRAMES, RGBD_FPS = 17, 30.0 / 8
 # RealEstate10K, as in facts that published comparisons share: the first frame is shown, every eighth frame is a target.
-RE10K_FRAMES, RE10K_EVERY = 17, 8
+RE10K_FRAMES, RE10K_EVERY, RE10K_FPS = 17, 8, 30.0
 
 
 class RgbdProtocol:
     """A recorded RGB-D walk cut into cases that follow each other.
 
     Args:
-        folder: see `recordings.rgbd`.
+        folder: see `recordings.rgbd_folder`.
         height, width: pixels that frames are fitted to, middle first.
         limit: use only the first so many cases.
-        fps: of the recording.
     """
 
     name = "rgbd"
 
-    def __init__(
-        self, folder: str | Path, height: int, width: int, limit: int | None = None, fps: float = 30.0 / 8
-    ) -> None:
-        self._walk, self._size, self._fps = RgbdFolder(folder), (height, width), fps
+    def __init__(self, folder: str | Path, height: int, width: int, limit: int | None = None) -> None:
+        self._walk, self._size = RgbdFolder(folder), (height, width)
         self._name = Path(folder).name
-        starts = range(0, len(self._walk) - RGBD_FRAMES + 1, RGBD_FRAMES - 1)
-        if not starts:
+        self._starts = range(0, len(self._walk) - RGBD_FRAMES + 1, RGBD_FRAMES - 1)[:limit]
+        if not self._starts:
             raise ValueError(f"rgbd: expected at least {RGBD_FRAMES} frames in {folder}, got {len(self._walk)}")
-        self._starts = list(starts)[:limit]
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -50,19 +47,13 @@ class RgbdProtocol:
     def cases(self) -> Iterator[Case]:
         """Read the cases one by one."""
         for start in self._starts:
-            frames = [self._walk[start + RGBD_EVERY * index] for index in range(RGBD_FRAMES)]
-            first = frames[0].camera
+            frames = [self._walk[start + index] for index in range(RGBD_FRAMES)]
             poses = torch.stack([frame.camera.cam2world for frame in frames])
             depth = np.stack([fit_nearest(torch.from_numpy(frame.depth), *self._size).numpy() for frame in frames])
-            clip = Clip(
-                f"{self._name}-{start:04d}",
-                np.stack([_fitted(frame.rgb, self._size) for frame in frames]),
-                depth,
-                np.zeros(depth.shape, np.uint8),
-                fit_camera(Camera(first.intrinsics, poses, first.height, first.width), *self._size),
-                self._fps,
+            camera = frames[0].camera.at(poses)
+            yield fitted_case(
+                f"{self._name}-{start:04d}", [frame.rgb for frame in frames], depth, camera, self._size, RGBD_FPS
             )
-            yield Case(clip)
 
 
 class Re10kProtocol:
@@ -100,23 +91,21 @@ class Re10kProtocol:
             chosen = list(range(0, len(images), RE10K_EVERY))[:RE10K_FRAMES]
             if len(chosen) < 2:
                 raise ValueError(f"re10k: expected more than {RE10K_EVERY} frames for {file.name}, got {len(images)}")
-            frames = []
-            for index in chosen:
-                frames.append(read_picture(images[index], "re10k"))
+            frames = [read_picture(images[index], "re10k") for index in chosen]
             camera = trajectory.camera(*frames[0].shape[:2])[torch.tensor(chosen)]
-            shape = (len(chosen), *self._size)
-            yield Case(
-                Clip(
-                    file.stem,
-                    np.stack([_fitted(frame, self._size) for frame in frames]),
-                    np.zeros(shape, np.float32),
-                    np.zeros(shape, np.uint8),
-                    fit_camera(camera, *self._size),
-                    30.0 / RE10K_EVERY,
-                )
-            )
+            unknown = np.zeros((len(chosen), *self._size), np.float32)
+            yield fitted_case(file.stem, frames, unknown, camera, self._size, RE10K_FPS / RE10K_EVERY)
 
 
-def _fitted(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    colour = (fit_colour(torch.from_numpy(rgb), *size) * 255).round().to(torch.uint8)
-    return colour.permute(1, 2, 0).contiguous().numpy()
+def fitted_case(
+    name: str,
+    frames: Sequence[NDArray[np.uint8]],
+    depth: NDArray[np.float32],
+    camera: Camera,
+    size: tuple[int, int],
+    fps: float,
+) -> Case:
+    """A walk without known movement, its frames (H, W, 3) and cameras fitted to a size; depth (T, *size) is already."""
+    colour = torch.stack([fit_colour(torch.from_numpy(frame), *size) for frame in frames])
+    rgb = (colour * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return Case(Clip(name, rgb, depth, np.zeros(depth.shape, np.uint8), fit_camera(camera, *size), fps))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.recordings.clips import Clip
@@ -21,14 +22,14 @@ from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
 
-LISTS = Path(__file__).with_name("frozen_walks.json")
+# Frames a second, for what moves.
 FPS = 10.0
 
 
 @cache
 def frozen_lists() -> dict[str, Any]:
-    """The file's content."""
-    content: dict[str, Any] = json.loads(LISTS.read_text())
+    """The content of frozen_walks.json."""
+    content: dict[str, Any] = json.loads(Path(__file__).with_name("frozen_walks.json").read_text())
     return content
 
 
@@ -56,60 +57,23 @@ class SimProtocol:
 
     def cases(self) -> Iterator[Case]:
         """Render the cases one by one."""
-        for entry in self._entries:
-            yield self._case(entry)
+        return map(self._case, self._entries)
 
     def _case(self, entry: dict[str, Any]) -> Case:
-        returning = self.name == "closed-loop"
-        clip = render_walk(
-            entry["family"],
-            entry["seed"],
-            entry["moving"],
-            self._frames,
-            entry["path"],
-            entry["style"],
-            entry["step"],
-            self._size,
-            returning=returning,
-        )
-        # Of a return trip the last quarter counts: the robot is back where it started.
-        scored = tuple(range(len(clip) - len(clip) // 4, len(clip))) if returning else ()
+        scene = build_scene(entry["seed"], entry["family"], entry["moving"])
+        poses = plan_path(scene, self._frames, entry["path"], style=entry["style"], step=entry["step"]).double()
+        scored: tuple[int, ...] = ()
+        if self.name == "closed-loop":
+            poses = torch.cat([poses, poses[:-1].flip(0)])
+            # The last quarter counts: the robot is back where it started.
+            scored = tuple(range(len(poses) - len(poses) // 4, len(poses)))
+        with Renderer(scene, *self._size) as renderer:
+            clip = draw_walk(f"{entry['family']}-{entry['seed']}-{entry['style']}", renderer, poses)
         return Case(clip, scored=scored)
 
 
-def render_walk(
-    family: str,
-    seed: int,
-    moving: int,
-    frames: int,
-    path_seed: int,
-    style: str,
-    step: float,
-    size: tuple[int, int],
-    *,
-    returning: bool = False,
-) -> Clip:
-    """Render a walk through a scene.
-
-    Args:
-        family, seed, moving: of the scene.
-        frames: poses on the way out.
-        path_seed, style, step: of the path.
-        size: pixels (height, width).
-        returning: go back by the same poses.
-    """
-    scene = build_scene(seed, family, moving)
-    poses = plan_path(scene, frames, path_seed, style=style, step=step).double()
-    if returning:
-        poses = torch.cat([poses, poses[:-1].flip(0)])
-    with Renderer(scene, *size) as renderer:
-        drawn = [renderer.render(pose, time=index / FPS) for index, pose in enumerate(poses)]
-        camera = renderer.camera(poses)
-    return Clip(
-        f"{family}-{seed}-{style}",
-        np.stack([frame.rgb for frame in drawn]),
-        np.stack([frame.depth for frame in drawn]),
-        np.stack([frame.labels for frame in drawn]),
-        camera,
-        FPS,
-    )
+def draw_walk(name: str, renderer: Renderer, poses: Tensor) -> Clip:
+    """What a simulated camera sees along poses (T, 4, 4), the first at time 0."""
+    drawn = [renderer.render(pose, time=index / FPS) for index, pose in enumerate(poses)]
+    rgb, depth, labels = (np.stack([getattr(frame, part) for frame in drawn]) for part in ("rgb", "depth", "labels"))
+    return Clip(name, rgb, depth, labels, renderer.camera(poses), FPS)

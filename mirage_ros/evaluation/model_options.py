@@ -1,0 +1,50 @@
+"""Which world model a command measures, and where it runs: options that the commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mirage_ros.world.model import WorldModel
+
+
+@dataclass(kw_only=True)
+class ModelOptions:
+    """A world model and where it runs."""
+
+    preset: str = "default"
+    weights: str | None = None
+    """folder or hub repository; the preset's own by default"""
+    random_weights: bool = False
+    """load nothing; times do not depend on the weights"""
+    device: str = "cpu"
+    threads: int | None = None
+    """of torch on the CPU; its own choice by default"""
+    seed: int = 0
+    """of noise and choices"""
+
+    def load(self, **more: Any) -> WorldModel:
+        """The model, after the number of threads is set; `more` goes to `WorldModel.from_pretrained`."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return WorldModel.from_pretrained(
+            self.weights, preset=self.preset, device=self.device, random_weights=self.random_weights, **more
+        )
+
+    def settings(self, world: WorldModel) -> dict[str, Any]:
+        """What figures of the loaded model depend on."""
+        return {
+            "preset": self.preset,
+            "weights": "random" if self.random_weights else self.weights or "shipped",
+            "size": f"{world.width}x{world.height}",
+            "seed": self.seed,
+        }
+
+
+def device_name(world: WorldModel) -> str:
+    """The machine that does a model's work, for a report's reader."""
+    if world.device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
