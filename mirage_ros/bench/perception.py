@@ -27,10 +27,9 @@ from mirage_ros.bench.perception_clips import TrueClip, draw_clip, spoil_depth
 from mirage_ros.bench.perception_scores import Counts, count_cells, ghost_share, mean_colours
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.ghost_filter import GeometricFilter
-from mirage_ros.perception.given import NoFilter
 from mirage_ros.perception.motions import pose_difference, turned
+from mirage_ros.perception.pipeline import DynamicFilter, NoFilter
 from mirage_ros.perception.pose_refinement import refine_cameras
-from mirage_ros.perception.protocols import DynamicFilter
 from mirage_ros.perception.scale_alignment import fit
 from mirage_ros.resources import weights_directory
 from mirage_ros.sim.splits import scene_seeds

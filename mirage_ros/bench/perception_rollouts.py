@@ -22,9 +22,16 @@ from mirage_ros.bench.perception_scores import mean_colours
 from mirage_ros.evaluation.metrics import masked_psnr
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.ghost_filter import GeometricFilter
-from mirage_ros.perception.given import JointDepth, NoFilter, SensorDepth
-from mirage_ros.perception.pipeline import Perception
-from mirage_ros.perception.protocols import DepthEstimate, DynamicFilter, Frames, KeepMask
+from mirage_ros.perception.pipeline import (
+    DecodedFrames,
+    DepthEstimate,
+    DynamicFilter,
+    JointDepth,
+    KeepMask,
+    NoFilter,
+    Perception,
+    SensorDepth,
+)
 from mirage_ros.sim.mjcf import Label
 from mirage_ros.world.model import WorldModel
 
@@ -95,7 +102,7 @@ class CountingFilter:
     def __init__(self, inner: DynamicFilter) -> None:
         self.inner, self.dropped, self.judged = inner, 0, 0
 
-    def filter(self, frames: Frames, depth: DepthEstimate, memory: LatentMemory) -> KeepMask:
+    def filter(self, frames: DecodedFrames, depth: DepthEstimate, memory: LatentMemory) -> KeepMask:
         """What the other filter says."""
         mask = self.inner.filter(frames, depth, memory)
         self.dropped += int((~mask.keep).sum())

@@ -20,8 +20,7 @@ from tqdm import tqdm
 
 from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
-from mirage_ros.perception.given import NoFilter, SensorDepth
-from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.pipeline import NoFilter, Perception, SensorDepth
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene

@@ -13,9 +13,8 @@ from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.perception.ghost_filter import GeometricFilter
-from mirage_ros.perception.given import JointDepth, NoFilter, SensorDepth
 from mirage_ros.perception.memory_depth import MemoryDepth
-from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.pipeline import JointDepth, NoFilter, Perception, SensorDepth
 from mirage_ros.world.model import WorldModel
 
 # Depth error of `noisy_depth`: standard deviation as a share of depth, half of its variance smooth over the image.

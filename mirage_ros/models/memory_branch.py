@@ -24,7 +24,7 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     Args:
         layers: backbone blocks after which a hint is added, ascending; one branch block for each.
-        inputs: groups of input channels in order, names of `memory_input.GROUPS`.
+        inputs: groups of input channels in order, names of `branch_input.GROUPS`.
         latent_channels: channels of a latent token in the memory.
         patch_size: frames, rows and columns of cells in one token; the backbone's.
         num_attention_heads, attention_head_dim, ffn_dim, cross_attn_norm, qk_norm, eps: as in the backbone.

@@ -43,12 +43,6 @@ def token_positions(frames: int, references: int, rows: int, columns: int) -> Te
     return grid.reshape(-1, 3)
 
 
-def split_head(head_dim: int) -> tuple[int, int, int]:
-    """How many channels of a head turn with time, row and column (Wan: a third for each, rounded in favour of time)."""
-    spatial = 2 * (head_dim // 6)
-    return head_dim - 2 * spatial, spatial, spatial
-
-
 def rotary_embedding(positions: Tensor, head_dim: int, theta: float = THETA) -> tuple[Tensor, Tensor]:
     """Cosines and sines in the layout of diffusers' Wan attention.
 
@@ -62,7 +56,9 @@ def rotary_embedding(positions: Tensor, head_dim: int, theta: float = THETA) -> 
         WanRotaryPosEmbed.
     """
     cosines, sines = [], []
-    for axis, width in zip(positions.unbind(-1), split_head(head_dim), strict=True):
+    # Wan: a third of the channels turns with time, row and column each, rounded in favour of time.
+    spatial = 2 * (head_dim // 6)
+    for axis, width in zip(positions.unbind(-1), (head_dim - 2 * spatial, spatial, spatial), strict=True):
         # One table serves both signs: the cosine is even, the sine odd.
         distance = axis.abs()
         cosine, sine = get_1d_rotary_pos_embed(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
-from mirage_ros.models.weights_io import MissingWeightsError, WeightsMismatchError
+from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError, not_found
 
 # Tokens of a prompt in Wan; features beyond the prompt's own are zero.
 TOKENS = 512
@@ -52,12 +52,7 @@ class TextEncoder:
 
     @classmethod
     def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        dtype: torch.dtype = torch.bfloat16,
-        tokens: int = TOKENS,
-        local_files_only: bool | None = None,
+        cls, source: str | Path, *, dtype: torch.dtype = torch.bfloat16, tokens: int = TOKENS
     ) -> TextEncoder:
         """Load subfolders tokenizer/ and text_encoder/ of a folder or hub repository.
 
@@ -69,16 +64,12 @@ class TextEncoder:
             for part in ("tokenizer", "text_encoder"):
                 if not (Path(source) / part).is_dir():
                     raise MissingWeightsError(f"{source}: expected a subfolder {part}/ as saved by transformers")
-        options: dict[str, Any] = {} if local_files_only is None else {"local_files_only": local_files_only}
-        load = partial(_load_encoder, source, dtype, options)
+        load = partial(_load_encoder, source, dtype)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(source), subfolder="tokenizer", **options)
+            tokenizer = AutoTokenizer.from_pretrained(str(source), subfolder="tokenizer")
             encoder = load()
         except OSError as error:
-            raise MissingWeightsError(
-                f"{source}: no text encoder here nor on the hub ({error}). On a machine with network access run "
-                f"`hf download {source} --local-dir FOLDER` and give FOLDER"
-            ) from error
+            raise not_found(f"{source}: text encoder", source) from error
         return cls(tokenizer, encoder, tokens, load)
 
     @torch.no_grad()
@@ -147,9 +138,9 @@ class TextEncoder:
         return features * batch["attention_mask"].unsqueeze(-1)
 
 
-def _load_encoder(source: str | Path, dtype: torch.dtype, options: dict[str, Any]) -> UMT5EncoderModel:
+def _load_encoder(source: str | Path, dtype: torch.dtype) -> UMT5EncoderModel:
     loaded: Any = UMT5EncoderModel.from_pretrained(
-        str(source), subfolder="text_encoder", dtype=dtype, output_loading_info=True, **options
+        str(source), subfolder="text_encoder", dtype=dtype, output_loading_info=True
     )
     encoder: UMT5EncoderModel
     encoder, report = loaded

@@ -8,10 +8,9 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import valid_depth
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.perception.consistency import Views, noise_of, views_of, vote
+from mirage_ros.perception.consistency import DepthBounds, noise_of, pool_surfaces, vote
 from mirage_ros.perception.memory_depth import read_depth
-from mirage_ros.perception.pooling import pool_surfaces
-from mirage_ros.perception.protocols import DepthEstimate, Frames, KeepMask
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, KeepMask
 
 # Share of the views with an opinion that must see through a point to make it a seed.
 SEEN_THROUGH = 0.3
@@ -70,7 +69,7 @@ class GeometricFilter:
         self.sources, self.remembered, self.resolution = sources, remembered, resolution
 
     @torch.no_grad()
-    def filter(self, frames: Frames, depth: DepthEstimate, memory: LatentMemory) -> KeepMask:
+    def filter(self, frames: DecodedFrames, depth: DepthEstimate, memory: LatentMemory) -> KeepMask:
         """Judge every pixel; a lone frame is judged by the memory alone."""
         height, width = depth.depth.shape[-2:]
         metres = torch.where(valid_depth(depth.depth) & (depth.depth < self.far), depth.depth, torch.nan)
@@ -80,13 +79,15 @@ class GeometricFilter:
         rgb = F.interpolate(frames.rgb, (rows, columns), mode="area")
         camera = depth.camera.resized(rows, columns)
         tolerance = max(self.tolerance, self.noises * float(noise_of(small, camera)))
-        views = views_of(small, camera)
+        views = DepthBounds.of(small, camera)
         past = self._remembered(memory, rows, columns)
         moving = self._moving(small, rgb, views, past, tolerance)
         moving = F.interpolate(moving.float().unsqueeze(1), (height, width), mode="nearest-exact").squeeze(1) > 0
         return KeepMask(metres.isfinite() & ~moving)
 
-    def _moving(self, depth: Tensor, rgb: Tensor, views: Views, past: Views | None, tolerance: float) -> Tensor:
+    def _moving(
+        self, depth: Tensor, rgb: Tensor, views: DepthBounds, past: DepthBounds | None, tolerance: float
+    ) -> Tensor:
         """(T, h, w) bool at working resolution."""
         count, rows, columns = depth.shape
         said, asked = [], []
@@ -121,7 +122,7 @@ class GeometricFilter:
         moving = moving & ~_reclaimed(moving, moving & ~seeds, depth, rgb, tolerance)
         return _share(moving) > 0.4
 
-    def _remembered(self, memory: LatentMemory, rows: int, columns: int) -> Views | None:
+    def _remembered(self, memory: LatentMemory, rows: int, columns: int) -> DepthBounds | None:
         """The memory as cameras saw it that it was written from, the latest ones."""
         records = memory.frames()[-4 * self.remembered :] if self.remembered and len(memory) else []
         if not records:
@@ -131,7 +132,7 @@ class GeometricFilter:
         same = [r.camera for r in records if (r.camera.height, r.camera.width) == (grid.height, grid.width)]
         camera = grid.at(torch.stack([c.cam2world for c in same]).to(grid.cam2world)).to(memory.device)
         seen = read_depth(memory, camera, camera.height, camera.width)
-        return views_of(seen, camera.resized(*seen.shape[-2:]))
+        return DepthBounds.of(seen, camera.resized(*seen.shape[-2:]))
 
 
 def _spread(count: int, own: int, most: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.frame_grids import splat
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.perception.protocols import DepthEstimate, Frames
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate
 
 # A difference of colour that costs as much as a pixel of way.
 COLOUR_PER_PIXEL = 0.05
@@ -72,7 +72,7 @@ class MemoryDepth:
         self.reach = reach
 
     @torch.no_grad()
-    def estimate(self, frames: Frames, memory: LatentMemory) -> DepthEstimate:
+    def estimate(self, frames: DecodedFrames, memory: LatentMemory) -> DepthEstimate:
         """Depth of the frames; all unknown while the memory is empty."""
         count, _, height, width = frames.rgb.shape
         if not len(memory):

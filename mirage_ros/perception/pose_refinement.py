@@ -14,7 +14,7 @@ from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.memory_depth import token_grid
 from mirage_ros.perception.motions import exp_motion, log_motion
 from mirage_ros.perception.normal_equations import MeasuredImage, remembered_points, shift_of
-from mirage_ros.perception.protocols import DepthEstimate, DepthEstimator, Frames
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, DepthEstimator
 
 # Images (T, 3, H, W) in 0..1 to features (T, C, h, w) as the memory holds them.
 Encode = Callable[[Tensor], Tensor]
@@ -158,7 +158,7 @@ class RefinedCamera:
         self.estimator, self.encode, self.options = estimator, encode, options or RefineOptions()
 
     @torch.no_grad()
-    def estimate(self, frames: Frames, memory: LatentMemory) -> DepthEstimate:
+    def estimate(self, frames: DecodedFrames, memory: LatentMemory) -> DepthEstimate:
         """Depth and corrected cameras; notes say where poses stayed as given because a correction was refused."""
         estimate = self.estimator.estimate(frames, memory)
         if not len(memory):

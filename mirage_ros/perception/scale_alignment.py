@@ -11,7 +11,7 @@ from torch import Tensor
 from mirage_ros.geometry import valid_depth
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.memory_depth import MemoryDepth, token_grid
-from mirage_ros.perception.protocols import DepthEstimate, DepthEstimator, Frames
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, DepthEstimator
 
 Mode = Literal["scale", "scale-shift"]
 MODES: tuple[Mode, ...] = ("scale", "scale-shift")
@@ -153,7 +153,7 @@ class AlignedDepth:
         self._last: Alignment | None = None
 
     @torch.no_grad()
-    def estimate(self, frames: Frames, memory: LatentMemory) -> DepthEstimate:
+    def estimate(self, frames: DecodedFrames, memory: LatentMemory) -> DepthEstimate:
         """Aligned depth; the notes say what was refused and what was used instead.
 
         Raises:

@@ -24,9 +24,7 @@ from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.provenance import OBSERVATION, SourceFrame
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models.branch_input import pack_frames
-from mirage_ros.perception.given import JointDepth
-from mirage_ros.perception.pipeline import Perception
-from mirage_ros.perception.protocols import Frames
+from mirage_ros.perception.pipeline import DecodedFrames, JointDepth, Perception
 from mirage_ros.world.checks import check_memory, check_shape, check_stamp
 from mirage_ros.world.history import History, PastFrame
 from mirage_ros.world.networks import Parts
@@ -65,7 +63,7 @@ def observe(
     if metres is None:
         assert perception is not None
         batch = Camera(fitted.intrinsics[None], fitted.cam2world[None], fitted.height, fitted.width)
-        perceived = perception.perceive(Frames(colour[None], batch), memory)
+        perceived = perception.perceive(DecodedFrames(colour[None], batch), memory)
         metres, fitted = perceived.depth[0], perceived.camera[0]
         mask = perceived.keep[0] if mask is None else mask
     else:

@@ -18,8 +18,7 @@ from mirage_ros.memory.provenance import IMAGINATION, SourceFrame
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models import log_depth
 from mirage_ros.models.branch_input import pack_frames
-from mirage_ros.perception.pipeline import Perceived, Perception
-from mirage_ros.perception.protocols import Frames
+from mirage_ros.perception.pipeline import DecodedFrames, Perceived, Perception
 from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions
 from mirage_ros.world.history import History, PastFrame
@@ -198,7 +197,9 @@ class Rollout:
         after_stage("decode")
         with self.timed("perceive"):
             camera = self.trajectory[span.start : span.stop][overlap:]
-            frames = Frames(video[overlap:], camera, span.start + overlap, None if joint is None else joint[overlap:])
+            frames = DecodedFrames(
+                video[overlap:], camera, span.start + overlap, None if joint is None else joint[overlap:]
+            )
             perceived = self.perception.perceive(frames, self.memory)
             if preset.conventions.cameras == "given":
                 perceived = replace(perceived, camera=camera)

@@ -4,7 +4,7 @@ import torch
 
 from mirage_ros.evaluation.ablations import NOISE, TokenMemory, memory_depth, noisy_depth, true_depth
 from mirage_ros.evaluation.methods import GROUPS, METHODS, find_methods
-from mirage_ros.perception.protocols import Frames
+from mirage_ros.perception.pipeline import DecodedFrames
 
 
 def written(world, case, *, pixels):
@@ -44,7 +44,7 @@ def test_a_fork_goes_its_own_way(world, case):
 
 
 def test_noise_of_depth_is_of_its_size_and_the_same_every_time(world, case):
-    frames = Frames(torch.zeros(6, 3, 32, 48), case.clip.camera, first=0)
+    frames = DecodedFrames(torch.zeros(6, 3, 32, 48), case.clip.camera, first=0)
     true, noisy, again = (
         make(world, case).depth.estimate(frames, world.new_memory()).depth
         for make in (true_depth, noisy_depth, noisy_depth)
@@ -56,7 +56,7 @@ def test_noise_of_depth_is_of_its_size_and_the_same_every_time(world, case):
 
 
 def test_depth_out_of_an_empty_memory_is_unknown(world, case):
-    frames = Frames(torch.zeros(6, 3, 32, 48), case.clip.camera, first=0)
+    frames = DecodedFrames(torch.zeros(6, 3, 32, 48), case.clip.camera, first=0)
     depth = memory_depth(world, case).depth.estimate(frames, world.new_memory()).depth
     assert not (torch.isfinite(depth) & (depth > 0)).any()
 

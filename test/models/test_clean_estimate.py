@@ -10,6 +10,7 @@ from mirage_ros.models.memory_branch import MemoryBranch
 from mirage_ros.models.presets import DEFAULT
 from mirage_ros.models.schedule import clean_estimate
 from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.models.weights_io import load_transformer, save_transformer
 
 INPUTS = ("visible", "latents")
 
@@ -110,8 +111,8 @@ def test_the_correction_is_learned_and_saved(new_model, clip, tmp_path) -> None:
     # With a memory the backbone's own estimate is not used.
     assert not model.backbone.proj_out.weight.grad.any()
     torch.nn.init.normal_(model.branch.correction.weight)
-    model.save_pretrained(tmp_path)
-    loaded = MirageTransformer.from_pretrained(tmp_path)
+    save_transformer(model, tmp_path)
+    loaded = load_transformer(tmp_path)
     assert torch.equal(loaded.branch.correction.weight, model.branch.correction.weight)
 
 

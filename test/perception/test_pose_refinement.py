@@ -10,10 +10,9 @@ import torch
 from mirage_ros.bench.perception_clips import TrueClip
 from mirage_ros.bench.perception_scores import mean_colours
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.perception.given import SensorDepth
 from mirage_ros.perception.motions import exp_motion, log_motion, pose_difference, turned
+from mirage_ros.perception.pipeline import DecodedFrames, SensorDepth
 from mirage_ros.perception.pose_refinement import RefinedCamera, RefineOptions, refine_cameras
-from mirage_ros.perception.protocols import Frames
 
 PART = slice(9, 17)
 
@@ -40,7 +39,7 @@ def test_refuses_large_corrections_and_says_so(still: TrueClip, remembered: Late
     true = still.camera[PART]
     given = true.at(turned(true.cam2world, 0.02, math.radians(1), torch.Generator().manual_seed(0)))
     refined = RefinedCamera(SensorDepth(still.depth), options=RefineOptions(max_rotation=math.radians(0.2)))
-    found = refined.estimate(Frames(still.rgb[PART], given, 9), remembered)
+    found = refined.estimate(DecodedFrames(still.rgb[PART], given, 9), remembered)
     _, turn = pose_difference(found.camera.cam2world, given.cam2world)
     assert turn.max() <= math.radians(0.2)
     assert "refused" in found.notes[0]
@@ -51,7 +50,9 @@ def test_keeps_poses_where_the_memory_knows_nothing(still: TrueClip) -> None:
     keep = torch.zeros(1, 128, 192, dtype=torch.bool)
     keep[:, :16, :16] = True
     memory.write(mean_colours(still.rgb[:1], 4), still.depth[:1], still.camera[:1], keep)
-    found = RefinedCamera(SensorDepth(still.depth)).estimate(Frames(still.rgb[PART], still.camera[PART], 9), memory)
+    found = RefinedCamera(SensorDepth(still.depth)).estimate(
+        DecodedFrames(still.rgb[PART], still.camera[PART], 9), memory
+    )
     assert torch.equal(found.camera.cam2world, still.camera[PART].cam2world)
     assert "too little" in found.notes[0]
 
