@@ -6,7 +6,6 @@ Studies:
   cost     what the filter takes away from imagined walks in which nothing moves
   noise    what errors of depth cost readouts and imagined walks
   align    scale recovered from disturbed depth
-  refine   camera errors before and after refinement
 """
 
 from __future__ import annotations
@@ -19,17 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from mirage_ros.bench import perception_rollouts
 from mirage_ros.bench.perception_clips import TrueClip, draw_clip, spoil_depth
-from mirage_ros.bench.perception_scores import Counts, count_cells, ghost_share, mean_colours
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.bench.perception_scores import Counts, count_cells, ghost_share
 from mirage_ros.perception.ghost_filter import GeometricFilter
-from mirage_ros.perception.motions import pose_difference, turned
 from mirage_ros.perception.pipeline import DynamicFilter, NoFilter
-from mirage_ros.perception.pose_refinement import refine_cameras
 from mirage_ros.perception.scale_alignment import fit
 from mirage_ros.resources import weights_directory
 from mirage_ros.sim.splits import scene_seeds
@@ -125,45 +120,12 @@ def bench_align(options: argparse.Namespace) -> dict[str, Any]:
     return {"worst": worst, "frames": len(errors), "refused": refused}
 
 
-def bench_refine(options: argparse.Namespace) -> dict[str, Any]:
-    """Camera errors after refinement of poses that are 2 cm and 1 degree off, and of right ones."""
-    _, _, stride, _, _ = SIZES[options.preset]
-    after: list[Tensor] = []
-    right: list[Tensor] = []
-    generator = torch.Generator().manual_seed(0)
-    for _, clip in clips(options, (0,)):
-        memory = LatentMemory(3)
-        latents = mean_colours(clip.rgb, stride)
-        memory.write(latents[:9], clip.depth[:9], clip.camera[:9])
-        part = slice(9, 17)
-        true = clip.camera[part]
-        for wrong, errors in ((True, after), (False, right)):
-            given = true.at(turned(true.cam2world, 0.02, math.radians(1), generator)) if wrong else true
-            found = refine_cameras(clip.depth[part], given, memory, features=latents[part])
-            errors.append(torch.stack(pose_difference(found.camera.cam2world, true.cam2world)))
-    wrong_errors, right_errors = torch.cat(after, dim=1), torch.cat(right, dim=1)
-    results = {
-        "centimetres": float(wrong_errors[0].mean()) * 100,
-        "degrees": math.degrees(float(wrong_errors[1].mean())),
-        "halved": float(((wrong_errors[0] <= 0.01) & (wrong_errors[1] <= math.radians(0.5))).float().mean()),
-        "right_worst_millimetres": float(right_errors[0].max()) * 1000,
-        "frames": wrong_errors.shape[1],
-    }
-    print(
-        f"2 cm and 1 degree become {results['centimetres']:.2f} cm and {results['degrees']:.3f} degrees on average;\n"
-        f"both at least halved in {100 * results['halved']:.0f} % of {results['frames']} frames;\n"
-        f"right poses move by at most {results['right_worst_millimetres']:.2f} mm"
-    )
-    return results
-
-
 STUDIES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "filter": bench_filter,
     "ghosts": bench_ghosts,
     "cost": bench_cost,
     "noise": bench_noise,
     "align": bench_align,
-    "refine": bench_refine,
 }
 
 
