@@ -78,13 +78,7 @@ def save_part(part: ModelMixin, folder: Path) -> None:
 def load_part(
     kind: type[Model], source: str | Path, subfolder: str | None, dtype: torch.dtype = torch.float32
 ) -> Model:
-    """Load one diffusers model.
-
-    Args:
-        kind: its class.
-        source: folder or hub repository.
-        subfolder: where in the source it lies.
-        dtype: type of the weights.
+    """Load one diffusers model from a folder or hub repository, out of a subfolder if one is named.
 
     Raises:
         MissingWeightsError: it is not there, or cannot be fetched.

@@ -88,21 +88,20 @@ def import_branch(model: MirageTransformer, file: str | Path) -> None:
     """Load a public side branch into the model's memory branch.
 
     Args:
-        model: its branch must take the groups 'latents' and 'ones' (96 channels at full size).
+        model: its branch must take `BRANCH_INPUTS` (96 channels at full size).
         file: safetensors.
 
     Raises:
         MissingWeightsError: there is no such file.
         WeightsMismatchError: a weight is missing, left over or misshapen; the message has the file's names.
-        ValueError: the model has no branch, its branch has other inputs, or the file is not safetensors.
+        ValueError: the branch has other inputs, or the file is not safetensors.
     """
     branch = model.branch
-    if branch is None:
-        raise ValueError("model: expected one with a memory branch")
-    if tuple(branch.config["inputs"]) != BRANCH_INPUTS:
+    inputs = None if branch is None else tuple(branch.config["inputs"])
+    if branch is None or inputs != BRANCH_INPUTS:
         raise ValueError(
-            f"model: expected a branch with inputs {BRANCH_INPUTS} for public weights, got "
-            f"{tuple(branch.config['inputs'])}; build it from preset.with_conventions('public')"
+            f"model: expected a branch with inputs {BRANCH_INPUTS} for public weights, got {inputs}; build it from "
+            "preset.with_conventions('public')"
         )
     own = branch.state_dict()
     names = {public_branch_name(name): name for name in own}
@@ -112,13 +111,12 @@ def import_branch(model: MirageTransformer, file: str | Path) -> None:
     branch.load_state_dict({name: given[public].to(own[name].dtype) for public, name in names.items()})
 
 
-def import_lora(model: MirageTransformer, file: str | Path, alpha: float | None = None) -> None:
+def import_lora(model: MirageTransformer, file: str | Path) -> None:
     """Load public LoRA, unmerged.
 
     Args:
         model: without LoRA.
         file: safetensors. The public code saves no alpha and fuses at scale one.
-        alpha: the update is scaled by alpha / rank; rank by default, the public code's scale.
 
     Raises:
         MissingWeightsError: there is no such file.
@@ -144,7 +142,7 @@ def import_lora(model: MirageTransformer, file: str | Path, alpha: float | None 
     misshapen = [f"rank: got {sorted(ranks)}, expected one for all layers"] if len(ranks) != 1 else []
     if not state or unexpected or missing or misshapen:
         raise WeightsMismatchError(str(file), missing or (() if state else ["*.lora_A.weight"]), unexpected, misshapen)
-    add_lora(model, ranks.pop(), alpha, sorted(linear[name] for name in layers))
+    add_lora(model, ranks.pop(), targets=sorted(linear[name] for name in layers))
     own = {f"{linear[name]}.lora_{rest}": state[f"{name}.lora_{rest}"] for name, rest in _split(state)}
     try:
         set_lora_state(model, own, str(file))

@@ -9,7 +9,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mirage_ros.models.blocks import MirageBlock, cast_parameters, modulate, run_block
+from mirage_ros.models.blocks import MirageBlock, modulate, run_block
 from mirage_ros.models.memory_branch import MemoryBranch
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.rope import sequence_embedding
@@ -79,8 +79,12 @@ class MirageTransformer(nn.Module):
     def cast(self, dtype: torch.dtype) -> None:
         """Change the type of the weights in place; norms, modulation tables and the time embedding stay float32."""
         for part in (self.backbone, self.branch):
-            if part is not None:
-                cast_parameters(part, dtype, list(part._keep_in_fp32_modules or ()))
+            if part is None:
+                continue
+            kept = set(part._keep_in_fp32_modules or ())
+            for name, tensor in [*part.named_parameters(), *part.named_buffers()]:
+                if tensor.is_floating_point():
+                    tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
 
     def set_gradient_checkpointing(self, enabled: bool = True) -> None:
         """Recompute each block in the backward pass rather than keep its activations."""
@@ -148,16 +152,14 @@ class MirageTransformer(nn.Module):
         normalised = self._normalise(hidden, time)
         shape = (batch, frames, rows, columns)
         output = self._unembed(self.backbone.proj_out, normalised, shape)
-        if branch is not None and branch.correction is not None:
-            if memory is not None:
-                correction = self._unembed(branch.correction, normalised, shape)[:, :, references:].float()
-                output = torch.cat(
-                    [output[:, :, :references].float(), branch.clean_estimate(correction, memory)], dim=2
-                )
-            # The flow that leads to this estimate; context, whose sigma is 0, gets no meaningful one anyway.
-            sigmas = self._per_cell(timesteps / TRAIN_TIMESTEPS, shape).clamp(min=LEAST_SIGMA)
-            output = (latents.float() - output.float()) / sigmas
-        return output.to(latents.dtype)
+        if branch is None or branch.correction is None:
+            return output.to(latents.dtype)
+        if memory is not None:
+            correction = self._unembed(branch.correction, normalised, shape)[:, :, references:].float()
+            output = torch.cat([output[:, :, :references].float(), branch.clean_estimate(correction, memory)], dim=2)
+        # The flow that leads to this estimate; context, whose sigma is 0, gets no meaningful one anyway.
+        sigmas = self._per_cell(timesteps / TRAIN_TIMESTEPS, shape).clamp(min=LEAST_SIGMA)
+        return ((latents.float() - output.float()) / sigmas).to(latents.dtype)
 
     def _per_cell(self, values: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
         """Values (B,), (B, F) or (B, tokens) spread over (B, 1, F, h, w), or what broadcasts to it."""
@@ -254,10 +256,10 @@ def _check_parts(backbone: WanTransformer3DModel, branch: MemoryBranch | None) -
     if branch is None:
         return
     for name in ("patch_size", "num_attention_heads", "attention_head_dim"):
-        ours, theirs = branch.config[name], backbone.config[name]
-        if (list(ours) if isinstance(ours, list | tuple) else ours) != (
-            list(theirs) if isinstance(theirs, list | tuple) else theirs
-        ):
+        ours, theirs = (
+            value if isinstance(value, int) else tuple(value) for value in (branch.config[name], backbone.config[name])
+        )
+        if ours != theirs:
             raise ValueError(f"branch: expected {name} {theirs} like the backbone, got {ours}")
     if branch.config["layers"][-1] >= len(backbone.blocks):
         raise ValueError(

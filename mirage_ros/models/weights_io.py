@@ -104,12 +104,7 @@ def save_transformer(model: MirageTransformer, folder: str | Path) -> None:
 
 
 def load_autoencoder(source: str | Path, dtype: torch.dtype = torch.float32, *, tile: int | None = None) -> Autoencoder:
-    """Load the autoencoder of a source, of whichever kind its subfolder vae/ holds.
-
-    Args:
-        source: folder or hub repository.
-        dtype: type of the weights.
-        tile: see `WanAutoencoder`.
+    """Load the autoencoder of a source, of whichever kind its subfolder vae/ holds; `tile` as in `WanAutoencoder`.
 
     Raises:
         MissingWeightsError: it is not there.

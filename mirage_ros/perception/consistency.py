@@ -11,6 +11,9 @@ from torch.nn import functional as F
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.visibility import pixels_of, sample_pixels
 
+# Of a box of `pool_surfaces`: pixels along its side, and the logarithm of depth that it spans.
+BOX = (6, 0.06)
+
 
 @dataclass(frozen=True, eq=False)
 class DepthBounds:
@@ -93,7 +96,7 @@ def noise_of(depth: Tensor, camera: Camera) -> Tensor:
     return torch.cat(residuals).nanmedian().nan_to_num(0.0) * 1.4826 / 2**0.5
 
 
-def pool_surfaces(values: Tensor, weights: Tensor, depth: Tensor, *, side: int = 6, step: float = 0.06) -> Tensor:
+def pool_surfaces(values: Tensor, weights: Tensor, depth: Tensor) -> Tensor:
     """Weighted means over the surroundings of each pixel that are at its depth.
 
     Values are gathered in boxes of image and logarithm of depth, the boxes are smoothed, and every pixel reads between
@@ -103,12 +106,11 @@ def pool_surfaces(values: Tensor, weights: Tensor, depth: Tensor, *, side: int =
         values: (T, h, w) float.
         weights: (T, h, w) float, zero where a value says nothing.
         depth: (T, h, w) metres, NaN where unknown; such pixels neither give nor get anything.
-        side: pixels along a box.
-        step: logarithm of depth that a box spans.
 
     Returns:
         (T, h, w) means, zero where nothing is known around.
     """
+    side, step = BOX
     count, height, width = depth.shape
     known = depth.isfinite()
     log = torch.where(known, depth, 1.0).clamp(min=1e-3).log()

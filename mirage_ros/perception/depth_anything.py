@@ -17,6 +17,8 @@ from mirage_ros.perception.pretrained import (
     load_settings,
 )
 
+# Frames at once.
+BATCH = 8
 # What the checkpoints were trained with, where a folder has no preprocessor_config.json.
 _SIZE, _MULTIPLE = 518, 14
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -33,18 +35,15 @@ class DepthAnything:
     Args:
         source: folder or hub repository.
         device: where it runs.
-        batch: frames at once.
 
     Raises:
         MissingWeightsError: the weights are not there.
         PerceptionUnavailableError: the source holds another kind of network.
     """
 
-    def __init__(self, source: str | Path = INDOOR, device: torch.device | str = "cpu", *, batch: int = 8) -> None:
+    def __init__(self, source: str | Path = INDOOR, device: torch.device | str = "cpu") -> None:
         from transformers import DepthAnythingForDepthEstimation
 
-        if batch < 1:
-            raise ValueError(f"batch: expected a number of frames from 1, got {batch}")
         kind = load_settings(source, ("config.json",)).get("model_type")
         if kind is not None and kind != "depth_anything":
             raise PerceptionUnavailableError(
@@ -57,7 +56,6 @@ class DepthAnything:
         self._size = int(size["height"]), int(size["width"])
         self._multiple = int(settings.get("ensure_multiple_of", _MULTIPLE))
         self._mean, self._std = colour_statistics(settings, device, _MEAN, _STD)
-        self.batch = batch
 
     @property
     def metric(self) -> bool:
@@ -67,7 +65,7 @@ class DepthAnything:
     @torch.no_grad()
     def estimate(self, frames: DecodedFrames, memory: LatentMemory) -> DepthEstimate:
         """Depth of the frames; where relative inverse depth is zero or less (very far) depth is unknown."""
-        parts = [self._predict(frames.rgb[i : i + self.batch]) for i in range(0, len(frames.rgb), self.batch)]
+        parts = [self._predict(rgb) for rgb in frames.rgb.split(BATCH)]
         return DepthEstimate(torch.cat(parts), frames.camera)
 
     def _predict(self, rgb: Tensor) -> Tensor:

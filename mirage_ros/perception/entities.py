@@ -17,6 +17,8 @@ from mirage_ros.perception.pretrained import colour_statistics, load_network, lo
 
 QWEN = "Qwen/Qwen3-VL-2B-Instruct"
 MAX_ENTITIES = 12
+# Pictures that are shown, spread over the chunk, and tokens of an answer.
+FRAMES, MAX_TOKENS = 4, 160
 _NAME = re.compile(r"[a-z][a-z0-9 '\-]{0,39}")
 _QUESTION = (
     "These pictures are frames of one short video. Name every kind of thing in it that can move by itself or is being "
@@ -86,27 +88,20 @@ class EntityNamer:
     Args:
         source: folder or hub repository of a Qwen3-VL model, dense or mixture of experts.
         device: where it runs.
-        frames: pictures shown, spread over the chunk.
-        max_tokens: of an answer.
 
     Raises:
         MissingWeightsError: the weights are not there.
         PerceptionUnavailableError: the source holds another kind of network.
     """
 
-    def __init__(
-        self, source: str | Path = QWEN, device: torch.device | str = "cpu", *, frames: int = 4, max_tokens: int = 160
-    ) -> None:
+    def __init__(self, source: str | Path = QWEN, device: torch.device | str = "cpu") -> None:
         from transformers import AutoModelForImageTextToText
 
-        if frames < 1 or max_tokens < 16:
-            raise ValueError(f"frames, max_tokens: expected from 1 and from 16, got {frames} and {max_tokens}")
         self._network = load_network(AutoModelForImageTextToText, source, device, may_lack=("lm_head.weight",))
         self._tokenizer = load_tokenizer(source)
         settings = load_settings(source, ("preprocessor_config.json", "processor_config.json"))
         settings = settings.get("image_processor", settings)
         self._mean, self._std = colour_statistics(settings, device, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-        self._frames, self._max_tokens = frames, max_tokens
 
     def name(self, rgb: Tensor) -> Entities:
         """What can move in a chunk (T, 3, H, W) 0..1; a malformed answer is asked for once more.
@@ -114,7 +109,7 @@ class EntityNamer:
         Raises:
             MalformedAnswerError: the second answer is malformed too.
         """
-        chosen = torch.linspace(0, len(rgb) - 1, min(self._frames, len(rgb)), device=rgb.device).round().long()
+        chosen = torch.linspace(0, len(rgb) - 1, min(FRAMES, len(rgb)), device=rgb.device).round().long()
         images = rgb[chosen.unique()]
         answer = self.answer(images, [(_QUESTION, None)])
         try:
@@ -152,7 +147,7 @@ class EntityNamer:
             inputs["mm_token_type_ids"] = (encoded.input_ids == self._network.config.image_token_id).long()
         end = self._tokenizer.convert_tokens_to_ids("<|im_end|>")
         said = self._network.generate(
-            **inputs, max_new_tokens=self._max_tokens, do_sample=False, eos_token_id=end, pad_token_id=end
+            **inputs, max_new_tokens=MAX_TOKENS, do_sample=False, eos_token_id=end, pad_token_id=end
         )
         reply = self._tokenizer.decode(said[0, encoded.input_ids.shape[1] :], skip_special_tokens=True)
         return str(reply)

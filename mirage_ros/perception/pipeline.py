@@ -16,7 +16,7 @@ from torch import Tensor
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent_memory import LatentMemory
 
-# Metres: what the default model says to be further is sky, or may be.
+# Metres: what a model says to be further is too far to tell. Models are trained with sky at `log_depth.SKY_DEPTH`.
 FAR = 25.0
 
 
@@ -112,26 +112,17 @@ class SensorDepth:
 
 
 class JointDepth:
-    """Depth that the world model denoised together with the frames.
-
-    Args:
-        far: metres; what is further is too far to tell. Models are trained with sky at `log_depth.SKY_DEPTH`.
-    """
-
-    def __init__(self, far: float = FAR) -> None:
-        if not far > 0:
-            raise ValueError(f"far: expected positive metres, got {far}")
-        self._far = far
+    """Depth that the world model denoised together with the frames."""
 
     def estimate(self, frames: DecodedFrames, memory: LatentMemory) -> DepthEstimate:
-        """The frames' joint depth, +inf beyond `far`; of frames that have none, NaN.
+        """The frames' joint depth, +inf beyond `FAR`; of frames that have none, NaN.
 
         Raises:
             ValueError: the preset has no depth channels.
         """
         if frames.joint_depth is None:
             raise ValueError("depth: expected a preset with depth channels for the estimator 'joint', choose another")
-        depth = torch.where(frames.joint_depth > self._far, torch.inf, frames.joint_depth)
+        depth = torch.where(frames.joint_depth > FAR, torch.inf, frames.joint_depth)
         return DepthEstimate(depth, frames.camera)
 
 

@@ -20,7 +20,7 @@ def test_metric_depth_is_what_the_network_says(depth_anything_folder: Any, noise
     from transformers import DepthAnythingForDepthEstimation
 
     folder = depth_anything_folder("metric")
-    estimator = DepthAnything(folder, batch=2)
+    estimator = DepthAnything(folder)
     assert estimator.metric
     found = estimator.estimate(noise_frames, LatentMemory(3))
     assert found.depth.shape == (3, 64, 96)

@@ -42,7 +42,7 @@ def test_leaves_out_sky_and_far_things(still: TrueClip) -> None:
     depth = still.depth[:3].clone()
     depth[:, :20], depth[:, 20:40], depth[:, 40:50] = 0, 80, torch.nan
     frames = DecodedFrames(still.rgb[:3], still.camera[:3])
-    keep = GeometricFilter(far=60).filter(frames, DepthEstimate(depth, still.camera[:3]), LatentMemory(3)).keep
+    keep = GeometricFilter().filter(frames, DepthEstimate(depth, still.camera[:3]), LatentMemory(3)).keep
     assert not keep[:, :50].any()
     assert keep[:, 55:].float().mean() > 0.9
 
@@ -57,9 +57,3 @@ def test_judges_a_lone_frame_by_the_memory(still: TrueClip, remembered: LatentMe
     outside = keep.clone()
     outside[0, 30:100, 70:130] = True
     assert outside.float().mean() > 0.95
-
-
-@pytest.mark.parametrize("options", [{"tolerance": 0.0}, {"far": -1.0}, {"sources": 0}])
-def test_refuses_options(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=next(iter(options))):
-        GeometricFilter(**options)  # type: ignore[arg-type]

@@ -108,8 +108,11 @@ class Counting(EntityNamer):
         return super().answer(images, turns)
 
 
-def test_a_random_network_is_asked_twice_and_then_geometry_decides(qwen_folder: Path, lively: TrueClip) -> None:
-    namer = Counting(qwen_folder, frames=2, max_tokens=16)
+def test_a_random_network_is_asked_twice_and_then_geometry_decides(
+    qwen_folder: Path, lively: TrueClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirage_ros.perception.entities.MAX_TOKENS", 16)
+    namer = Counting(qwen_folder)
     chosen = OpenVocabularyFilter(namer, segmenter=None, fallback=GeometricFilter())  # type: ignore[arg-type]
     part = slice(0, 5)
     frames, depth = (
@@ -126,7 +129,7 @@ class Scripted(EntityNamer):
     """Answers that are given, instead of a network."""
 
     def __init__(self, *answers: str) -> None:
-        self._frames, self.turns = 2, 0
+        self.turns = 0
         self._answers = list(answers)
 
     def answer(self, images: Tensor, turns: list[tuple[str, str | None]]) -> str:
