@@ -38,9 +38,14 @@ class WeightsMismatchError(ValueError):
         wrong = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in lists.items() if names)
         super().__init__(f"{what}: weights do not fit the model: {wrong}")
 
-    def __bool__(self) -> bool:
-        """Whether anything is wrong."""
-        return bool(self.missing or self.unexpected or self.misshapen)
+
+def check_names(
+    what: str, missing: Iterable[str] = (), unexpected: Iterable[str] = (), misshapen: Iterable[str] = ()
+) -> None:
+    """Raise a WeightsMismatchError if there is any such name."""
+    error = WeightsMismatchError(what, missing, unexpected, misshapen)
+    if error.missing or error.unexpected or error.misshapen:
+        raise error
 
 
 def check_shapes(what: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -49,7 +54,7 @@ def check_shapes(what: str, given: Mapping[str, Tensor], expected: Mapping[str, 
     Raises:
         WeightsMismatchError: names or shapes differ.
     """
-    wrong = WeightsMismatchError(
+    check_names(
         what,
         missing=expected.keys() - given.keys(),
         unexpected=given.keys() - expected.keys(),
@@ -59,8 +64,6 @@ def check_shapes(what: str, given: Mapping[str, Tensor], expected: Mapping[str, 
             if given[name].shape != expected[name].shape
         ),
     )
-    if wrong:
-        raise wrong
 
 
 def save_part(part: ModelMixin, folder: Path) -> None:
@@ -95,14 +98,12 @@ def load_part(
         raise not_found(what, source) from error
     model: Model
     model, report = loaded
-    wrong = WeightsMismatchError(
+    check_names(
         what,
         missing=report["missing_keys"],
         unexpected=report["unexpected_keys"],
         misshapen=(f"{name}: got {tuple(got)}, expected {tuple(own)}" for name, got, own in report["mismatched_keys"]),
     )
-    if wrong:
-        raise wrong
     return model
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
-from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError, not_found
+from mirage_ros.models.network_files import MissingWeightsError, check_names, not_found
 
 # Tokens of a prompt in Wan; features beyond the prompt's own are zero.
 TOKENS = 512
@@ -128,9 +128,7 @@ def _load_encoder(source: str | Path, dtype: torch.dtype) -> UMT5EncoderModel:
     encoder, report = loaded
     # Tied copies of the token embedding are stored once.
     missing = [name for name in report["missing_keys"] if "embed_tokens" not in name]
-    wrong = WeightsMismatchError(f"{source}/text_encoder", missing=missing)
-    if wrong:
-        raise wrong
+    check_names(f"{source}/text_encoder", missing)
     ready: UMT5EncoderModel = encoder.eval().requires_grad_(False)
     return ready
 

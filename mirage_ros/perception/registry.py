@@ -79,9 +79,8 @@ def _depth(name: str, given: Tensor | None, source: str | Path | None, device: t
     if name == "depth-anything":
         from mirage_ros.perception.depth_anything import INDOOR, DepthAnything
 
-        relative_or_not = DepthAnything(source or INDOOR, device)
-        metric = relative_or_not.metric
-        return AlignedDepth(relative_or_not, "scale" if metric else "scale-shift", metric=metric)
+        estimator = DepthAnything(source or INDOOR, device)
+        return AlignedDepth(estimator, metric=estimator.metric)
     if name == "map-anything":
         from mirage_ros.perception.map_anything import MapAnythingDepth
 

@@ -141,14 +141,11 @@ class AlignedDepth:
 
     Args:
         estimator: whose depth is aligned.
-        mode: 'scale' or 'scale-shift'.
-        metric: whether the estimator's depth is in metres.
+        metric: whether its depth is in metres; it is known up to scale and shift if not.
     """
 
-    def __init__(self, estimator: DepthEstimator, mode: Mode = "scale", *, metric: bool = True) -> None:
-        if mode not in MODES:
-            raise ValueError(f"align: expected one of {', '.join(MODES)}, got {mode!r}")
-        self.estimator, self.mode, self.metric = estimator, mode, metric
+    def __init__(self, estimator: DepthEstimator, *, metric: bool = True) -> None:
+        self.estimator, self.metric = estimator, metric
         self._last: Alignment | None = None
 
     @torch.no_grad()
@@ -167,7 +164,9 @@ class AlignedDepth:
         grid = token_grid(memory, height, width)
         reference = memory.read(raw.camera.resized(*grid)).depth.squeeze(1)
         estimated = _at_cells(raw.depth, *grid)
-        fits = [fit(estimated[t], reference[t], self.mode) for t in range(len(reference))]
+        fits = [
+            fit(estimated[t], reference[t], "scale" if self.metric else "scale-shift") for t in range(len(reference))
+        ]
         good = [f for f in fits if not f.refused]
         notes = raw.notes
         if good:

@@ -46,10 +46,10 @@ def test_missing_weights_are_an_error(offline: None) -> None:
 def test_depth_of_networks_is_aligned_and_given_depth_is_not(still: TrueClip, depth_anything_folder: Any) -> None:
     assert isinstance(make_perception("sensor", sensor_depth=still.depth).depth, SensorDepth)
     assert isinstance(make_perception("memory").depth, MemoryDepth)
-    for kind, mode in (("metric", "scale"), ("relative", "scale-shift")):
+    for kind in ("metric", "relative"):
         aligned = make_perception("depth-anything", depth_source=depth_anything_folder(kind)).depth
         assert isinstance(aligned, AlignedDepth)
-        assert (aligned.mode, aligned.metric) == (mode, kind == "metric")
+        assert aligned.metric == (kind == "metric")
 
 
 def test_open_vocabulary_is_made_of_two_networks(qwen_folder: Path, sam_folder: Path) -> None:
