@@ -122,7 +122,6 @@ def _perception(options: Options, world: WorldModel, true_depth: torch.Tensor | 
         options.dynamic_filter,
         device=world.device,
         sensor_depth=None if true_depth is None else true_depth.to(world.device),
-        joint=joint,
         depth_source=options.depth_weights,
         namer_source=options.namer_weights,
         segmenter_source=options.segmenter_weights,

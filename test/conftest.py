@@ -53,6 +53,13 @@ def domain_id() -> Iterator[int]:
     raise RuntimeError("every DDS domain is taken by a running test")
 
 
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What HF_HUB_OFFLINE=1 does: the hub is not asked."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
 WORDS = ["<pad>", "</s>", "<unk>", "▁a", "▁red", "▁room", "▁chair", "▁and"]
 
 

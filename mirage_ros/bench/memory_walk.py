@@ -7,7 +7,9 @@ fourth of them has latents: 9 in the first chunk and 8 in each later one.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -16,7 +18,6 @@ from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.evaluation.protocols.sim import draw_walk
 from mirage_ros.memory import LatentMemory, WriteRules
-from mirage_ros.perception.motions import pose_difference
 from mirage_ros.recordings.clips import Clip
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
@@ -72,8 +73,9 @@ def walk(clip: Clip) -> None:
     depth = F.interpolate(torch.from_numpy(clip.depth)[:, None], IMAGE, mode="nearest")[:, 0]
     colour = torch.from_numpy(clip.rgb).repeat_interleave(ENLARGED, dim=1).repeat_interleave(ENLARGED, dim=2)
     latents, camera = mixed_colours(clip), clip.camera
-    _, turned = pose_difference(camera.cam2world[1:], camera.cam2world[:-1])
-    print(f"{clip.name}: the camera turns by {float(turned.rad2deg().sum()):.0f} degrees in all")
+    turns = camera.cam2world[1:, :3, :3].mT @ camera.cam2world[:-1, :3, :3]
+    turned = np.rad2deg(Rotation.from_matrix(turns.double().numpy()).magnitude().sum())
+    print(f"{clip.name}: the camera turns by {turned:.0f} degrees in all")
     caches: dict[str, LatentMemory | ViewMemory | RgbMemory] = {
         "latent int8": LatentMemory(CHANNELS, dtype=torch.int8),
         "latent float16": LatentMemory(CHANNELS, dtype=torch.float16),

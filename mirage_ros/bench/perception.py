@@ -17,8 +17,7 @@ from tqdm import tqdm
 from mirage_ros.bench.perception_clips import TrueClip, draw_clip, spoil_depth
 from mirage_ros.bench.perception_scores import Counts, count_cells, ghost_share
 from mirage_ros.perception.ghost_filter import GeometricFilter
-from mirage_ros.perception.given import NoFilter
-from mirage_ros.perception.protocols import DynamicFilter
+from mirage_ros.perception.pipeline import DynamicFilter, NoFilter
 from mirage_ros.sim.splits import scene_seeds
 
 # Pixels along a cell, and frames of a chunk, of the default preset.

@@ -12,7 +12,7 @@ from mirage_ros.bench.perception_clips import TrueClip
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.models.presets import DEFAULT
-from mirage_ros.perception.protocols import DepthEstimate, DynamicFilter, Frames
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, DynamicFilter
 from mirage_ros.sim.mjcf import Label
 from mirage_ros.world.networks import new_memory
 
@@ -68,7 +68,7 @@ def walk(
     memory.write(latents[:1], depth[:1], clip.camera[:1], clip.still[:1], SourceFrame(id=0))
     for first in range(0, len(clip) - chunk + 1, chunk - 1):
         part = slice(first, first + chunk)
-        frames = Frames(clip.rgb[part], clip.camera[part], first)
+        frames = DecodedFrames(clip.rgb[part], clip.camera[part], first)
         keep = dynamic_filter.filter(frames, DepthEstimate(depth[part], clip.camera[part]), memory).keep
         new = slice(first + 1, first + chunk)
         ids = [SourceFrame(id=t, kind="imagination") for t in range(new.start, new.stop)]

@@ -21,8 +21,7 @@ from tqdm import tqdm
 from mirage_ros.evaluation.methods import CACHES
 from mirage_ros.evaluation.model_options import ModelOptions, device_name
 from mirage_ros.evaluation.report import markdown_table, pyplot, save_plot
-from mirage_ros.perception.given import NoFilter, SensorDepth
-from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.pipeline import NoFilter, Perception, SensorDepth
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer

@@ -23,8 +23,7 @@ from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models.branch_input import fill_rows
-from mirage_ros.perception.given import NoFilter, SensorDepth
-from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.pipeline import NoFilter, Perception, SensorDepth
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.reading import read_views

@@ -9,25 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-
-
-class DecodeStream(Protocol):
-    """Decodes one clip piece by piece, remembering what a causal decoder needs from the past."""
-
-    def push(self, latents: Tensor) -> Tensor:
-        """Decode the next latent frames.
-
-        Args:
-            latents: (B, C, F, h, w), F >= 1, following those pushed before.
-
-        Returns:
-            (B, T, 3, H, W) the frames that they complete: all pushes together give what one `decode` of all gives.
-        """
-        ...
 
 
 class Autoencoder(nn.Module, ABC):
@@ -56,10 +40,6 @@ class Autoencoder(nn.Module, ABC):
         Raises:
             ValueError: the latents' shape is not usable.
         """
-
-    @abstractmethod
-    def stream(self) -> DecodeStream:
-        """A new stream that decodes one clip piece by piece."""
 
     def latent_frames(self, frames: int) -> int:
         """Number of latent frames of a clip.

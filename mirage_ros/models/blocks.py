@@ -6,10 +6,8 @@ every block. Here the modulation stays one vector for each frame and is broadcas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from torch import Tensor, nn
 
@@ -90,30 +88,3 @@ def _cross_attention(block: WanTransformerBlock, hidden: Tensor, context: Tensor
         return value
     normalised = block.norm2(hidden.float()).type_as(hidden)
     return attention(normalised, context, None, None)
-
-
-def block_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of WanTransformerBlock for a transformer's configuration."""
-    heads = config["num_attention_heads"]
-    return {
-        "dim": heads * config["attention_head_dim"],
-        "ffn_dim": config["ffn_dim"],
-        "num_heads": heads,
-        "qk_norm": config["qk_norm"],
-        "cross_attn_norm": config["cross_attn_norm"],
-        "eps": config["eps"],
-    }
-
-
-def cast_parameters(module: torch.nn.Module, dtype: torch.dtype, keep_float32: list[str]) -> None:
-    """Cast a module in place, except what Wan keeps in float32 (norms, modulation tables, time embedding).
-
-    Args:
-        module: any model.
-        dtype: floating-point type.
-        keep_float32: parts of names; a parameter or buffer whose name contains one stays float32.
-    """
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if tensor.is_floating_point():
-            kept = any(part in name.split(".") for part in keep_float32)
-            tensor.data = tensor.data.to(torch.float32 if kept else dtype)

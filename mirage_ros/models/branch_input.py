@@ -53,52 +53,22 @@ def input_channels(inputs: Sequence[str], latent_channels: int) -> int:
     return sum(GROUPS[name] or latent_channels for name in inputs)
 
 
-def readout_channels(inputs: Sequence[str], latent_channels: int, channels: int) -> tuple[list[int], int]:
-    """Where the branch's input holds the readout, in the order of the network's own channels, and its visibility.
+def group_channels(inputs: Sequence[str], names: Sequence[str], latent_channels: int) -> list[int] | None:
+    """Places of the channels of some groups in the branch's input, one group after the other.
 
     Args:
         inputs: names of `GROUPS`, in the branch's order.
+        names: those wanted.
         latent_channels: channels of a latent token.
-        channels: of the network: those of a token, and those of depth where they are denoised as well.
 
     Returns:
-        places of the `channels` channels, and place of the visibility.
-
-    Raises:
-        ValueError: the input does not hold all of them.
+        places from 0; None where the input lacks a group.
     """
-    starts = _starts(inputs, latent_channels)
-    wanted = ["latents", "visible"] + (["depth"] if channels > latent_channels else [])
-    if any(name not in starts for name in wanted) or channels not in (
-        latent_channels,
-        latent_channels + log_depth.CHANNELS,
-    ):
-        raise ValueError(
-            f"inputs: expected {', '.join(wanted)} for {channels} channels of {latent_channels}-channel tokens, "
-            f"got {tuple(inputs)}"
-        )
-    places = [starts["latents"] + i for i in range(latent_channels)]
-    if channels > latent_channels:
-        places += [starts["depth"] + i for i in range(log_depth.CHANNELS)]
-    return places, starts["visible"]
-
-
-def layout_channels(inputs: Sequence[str], latent_channels: int, channels: int) -> list[int] | None:
-    """Where the branch's input holds the layout, like `readout_channels`; None where it does not."""
-    starts = _starts(inputs, latent_channels)
-    if "layout" not in starts or ("layout_depth" not in starts and channels > latent_channels):
-        return None
-    places = [starts["layout"] + i for i in range(latent_channels)]
-    return places + [starts["layout_depth"] + i for i in range(channels - latent_channels)]
-
-
-def _starts(inputs: Sequence[str], latent_channels: int) -> dict[str, int]:
-    """First channel of each group."""
-    starts, start = {}, 0
+    places, start = {}, 0
     for name in inputs:
-        starts[name] = start
-        start += GROUPS[name] or latent_channels
-    return starts
+        end = start + (GROUPS[name] or latent_channels)
+        places[name], start = list(range(start, end)), end
+    return [place for name in names for place in places[name]] if all(name in places for name in names) else None
 
 
 def assemble(inputs: Sequence[str], values: Mapping[str, Tensor], latent_channels: int) -> Tensor:
@@ -116,20 +86,15 @@ def assemble(inputs: Sequence[str], values: Mapping[str, Tensor], latent_channel
     Raises:
         ValueError: a group is missing or has another shape than expected; the message names it.
     """
-    for name in ("latents", "visible"):
-        if name not in values:
+    for name in ("latents", "visible", *inputs):
+        if name not in values and name != "fill":
             raise ValueError(f"{name}: expected in the branch's input, got {', '.join(values)}")
     latents, visible = values["latents"], values["visible"]
     *batch, frames, _, height, width = latents.shape
     seen = visible > 0
     parts = []
     for name in inputs:
-        if name == "fill" and name not in values:
-            value = fill_rows(latents, seen)
-        elif name in values:
-            value = values[name]
-        else:
-            raise ValueError(f"{name}: expected in the branch's input, got {', '.join(values)}")
+        value = values[name] if name in values else fill_rows(latents, seen)
         expected = (*batch, frames, GROUPS[name] or latent_channels, height, width)
         if tuple(value.shape) != expected:
             raise ValueError(f"{name}: expected {expected}, got {tuple(value.shape)}")

@@ -13,7 +13,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from mirage_ros.models.autoencoder import Autoencoder, DecodeStream, channel_buffers
+from mirage_ros.models.autoencoder import Autoencoder, channel_buffers
 from mirage_ros.models.log_depth import FURTHEST, NEAREST
 
 # Latents are bounded by 3 tanh(x / 3): nearly the identity within a deviation or two, and never an outlier.
@@ -130,20 +130,8 @@ class FrameAutoencoder(Autoencoder, ModelMixin, ConfigMixin):  # type: ignore[mi
         depth = torch.exp(log_depth.float()).clamp(NEAREST, FURTHEST).squeeze(1)
         return images.float().clamp(0, 1).contiguous().unflatten(0, shape), depth.unflatten(0, shape)
 
-    def stream(self) -> DecodeStream:
-        """A stream without memory: frames do not depend on each other."""
-        return _FrameStream(self)
-
     def _layout(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=torch.channels_last)
-
-
-class _FrameStream:
-    def __init__(self, autoencoder: FrameAutoencoder) -> None:
-        self._autoencoder = autoencoder
-
-    def push(self, latents: Tensor) -> Tensor:
-        return self._autoencoder.decode(latents)
 
 
 def channels_last(module: nn.Module) -> None:

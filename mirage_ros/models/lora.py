@@ -5,10 +5,11 @@ Files are peft's: adapter_config.json, which holds rank and alpha, and adapter_m
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
@@ -17,16 +18,27 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mirage_ros.models.weights_io import MissingWeightsError, compare_shapes
-
-if TYPE_CHECKING:
-    from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.models.network_files import MissingWeightsError, check_shapes
+from mirage_ros.models.transformer import MirageTransformer
 
 ADAPTER = "default"
 # A full expression over names in the backbone: the bare suffix to_q would also match cross-attention.
 SELF_ATTENTION = r"blocks\.\d+\.attn1\.(to_q|to_k|to_v|to_out\.0)"
 RANK = 64
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+# What peft puts before names when it wraps a whole model.
+PREFIX = "base_model.model."
+# Settings of a file that are followed, and those without effect on what it computes. Others must be peft's defaults.
+_FOLLOWED = {
+    *("r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+}
+_WITHOUT_EFFECT = {
+    *("peft_version", "auto_mapping", "base_model_name_or_path", "revision", "task_type", "inference_mode"),
+    *("runtime_config", "megatron_core", "qalora_group_size"),
+}
+# Ways to begin training that leave the base weights alone; others, such as PiSSA, belong to other base weights.
+_BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
 
 
 def add_lora(
@@ -34,7 +46,6 @@ def add_lora(
     rank: int = RANK,
     alpha: float | None = None,
     targets: str | Sequence[str] = SELF_ATTENTION,
-    dropout: float = 0.0,
 ) -> list[torch.nn.Parameter]:
     """Add LoRA that changes nothing yet.
 
@@ -43,7 +54,6 @@ def add_lora(
         rank: of the update.
         alpha: the update is scaled by alpha / rank; alpha = rank by default.
         targets: regular expression over full names of the backbone's linear layers, or a list of names.
-        dropout: in training, on the layers' input.
 
     Returns:
         The new weights, for an optimiser.
@@ -51,25 +61,15 @@ def add_lora(
     Raises:
         ValueError: there is LoRA already, or nothing matches.
     """
-    backbone = model.backbone
-    if has_lora(model):
-        raise ValueError("lora: the backbone has LoRA already; remove_lora first")
     if rank < 1:
         raise ValueError(f"rank: expected a positive whole number, got {rank}")
-    trainable = {name: parameter.requires_grad for name, parameter in backbone.named_parameters()}
     config = LoraConfig(
         r=rank,
         # peft declares a whole number and takes any.
         lora_alpha=rank if alpha is None else alpha,  # type: ignore[arg-type]
         target_modules=targets if isinstance(targets, str) else list(targets),
-        lora_dropout=dropout,
     )
-    inject_adapter_in_model(config, backbone, ADAPTER)
-    # peft freezes the rest and renames what it wraps; freezing is the caller's to decide.
-    for name, parameter in backbone.named_parameters():
-        if "lora_" not in name:
-            parameter.requires_grad_(trainable[name.replace(".base_layer.", ".")])
-    backbone.peft_config = {ADAPTER: config}  # type: ignore[assignment]
+    _inject(model, config)
     return lora_parameters(model)
 
 
@@ -97,42 +97,17 @@ def remove_lora(model: MirageTransformer) -> None:
         del model.backbone.peft_config
 
 
-def merge_lora(model: MirageTransformer, keep_base: bool = True) -> None:
-    """Add the update to the base weights, so that it costs nothing at run time.
-
-    Args:
-        model: with LoRA.
-        keep_base: keep a copy of the base weights on the CPU, so that `unmerge_lora` restores them bit for bit.
-            Without, merging is for good: subtracting again would leave rounding errors.
+def merge_lora(model: MirageTransformer) -> None:
+    """Add the update to the base weights for good, so that it costs nothing at run time.
 
     Raises:
         ValueError: there is no LoRA, or it is merged already.
     """
     _refuse_merged(model)
-    layers = _layers(model.backbone)
-    if not layers:
+    if not has_lora(model):
         raise ValueError("lora: the backbone has none to merge")
-    for layer in layers.values():
-        weight = layer.get_base_layer().weight
-        layer.kept_base_weight = weight.detach().to("cpu", copy=True) if keep_base else None
+    for layer in _layers(model.backbone).values():
         layer.merge()
-
-
-def unmerge_lora(model: MirageTransformer) -> None:
-    """Restore the base weights bit for bit.
-
-    Raises:
-        ValueError: LoRA is not merged, or was merged without keeping the base weights.
-    """
-    layers = _layers(model.backbone)
-    if not layers or not all(layer.merged for layer in layers.values()):
-        raise ValueError("lora: expected merged LoRA")
-    if any(getattr(layer, "kept_base_weight", None) is None for layer in layers.values()):
-        raise ValueError("lora: merged with keep_base=False, so the base weights are gone; load the model again")
-    for layer in layers.values():
-        layer.unmerge()
-        layer.get_base_layer().weight.data.copy_(layer.kept_base_weight)
-        layer.kept_base_weight = None
 
 
 def save_lora(model: MirageTransformer, folder: str | Path) -> None:
@@ -146,32 +121,29 @@ def save_lora(model: MirageTransformer, folder: str | Path) -> None:
         raise ValueError("lora: the backbone has none to save")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = model.backbone.peft_config[ADAPTER]
-    config.save_pretrained(str(folder))
+    model.backbone.peft_config[ADAPTER].save_pretrained(str(folder))
     save_file(_state(model.backbone), folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
 def load_lora(model: MirageTransformer, folder: str | Path) -> None:
-    """Load what `save_lora` saved, with its own rank and alpha.
+    """Load what `save_lora` or peft saved, with its own ranks and scales.
 
     Raises:
         MissingWeightsError: a file is missing.
         WeightsMismatchError: a weight is missing, left over or misshapen.
-        ValueError: the model has LoRA already.
+        ValueError: the file asks for something that is not done here, or the model has LoRA already.
     """
     folder = Path(folder)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise MissingWeightsError(f"{folder}: expected {name}, as saved by save_lora or peft")
-    config = LoraConfig.from_pretrained(str(folder))
-    targets = config.target_modules
-    if targets is None:
-        raise ValueError(f"{folder / CONFIG_FILE}: expected target_modules, got none")
-    add_lora(
-        model, config.r, config.lora_alpha, targets if isinstance(targets, str) else list(targets), config.lora_dropout
-    )
+    config = _read_config(folder / CONFIG_FILE)
+    weights = load_file(folder / WEIGHTS_FILE)
+    if all(name.startswith(PREFIX) for name in weights):
+        weights = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
+    _inject(model, config)
     try:
-        set_lora_state(model, load_file(folder / WEIGHTS_FILE), str(folder / WEIGHTS_FILE))
+        set_lora_state(model, weights, str(folder / WEIGHTS_FILE))
     except ValueError:
         remove_lora(model)
         raise
@@ -188,9 +160,7 @@ def set_lora_state(model: MirageTransformer, state: dict[str, Tensor], what: str
     Raises:
         WeightsMismatchError: a weight is missing, left over or misshapen.
     """
-    wrong = compare_shapes(what, state, _state(model.backbone))
-    if wrong:
-        raise wrong
+    check_shapes(what, state, _state(model.backbone))
     set_peft_model_state_dict(model.backbone, state, ADAPTER)
 
 
@@ -210,6 +180,39 @@ def without_lora(model: MirageTransformer) -> Iterator[WanTransformer3DModel]:
             setattr(*places[name], layer)
 
 
+def _read_config(file: Path) -> LoraConfig:
+    """A file's settings.
+
+    Raises:
+        ValueError: names a setting that would be ignored here, though it changes what the weights mean.
+    """
+    given: dict[str, Any] = json.loads(file.read_text())
+    defaults = {**LoraConfig().to_dict(), "peft_type": "LORA"}
+    supported = {name: [defaults.get(name)] for name in given.keys() - _FOLLOWED - _WITHOUT_EFFECT}
+    supported |= {"init_lora_weights": list(_BEGINNINGS)}
+    for name, values in sorted(supported.items()):
+        value = given.get(name)
+        # Versions of peft differ in how they write what is not set: null, [] or {}.
+        if value not in values and (value or any(values)):
+            raise ValueError(f"{file}: {name}: expected {' or '.join(map(repr, values))}, got {value!r}")
+    if not given.get("target_modules"):
+        raise ValueError(f"{file}: target_modules: expected names of layers, got {given.get('target_modules')!r}")
+    return LoraConfig(**{name: given[name] for name in _FOLLOWED & given.keys() if given[name] is not None})
+
+
+def _inject(model: MirageTransformer, config: LoraConfig) -> None:
+    """Put LoRA layers into the backbone as peft does; but peft also freezes the rest, which is the caller's to do."""
+    backbone = model.backbone
+    if has_lora(model):
+        raise ValueError("lora: the backbone has LoRA already; remove_lora first")
+    trainable = {name: parameter.requires_grad for name, parameter in backbone.named_parameters()}
+    inject_adapter_in_model(config, backbone, ADAPTER)
+    for name, parameter in backbone.named_parameters():
+        if "lora_" not in name:
+            parameter.requires_grad_(trainable[name.replace(".base_layer.", ".")])
+    backbone.peft_config = {ADAPTER: config}  # type: ignore[assignment]
+
+
 def _layers(backbone: WanTransformer3DModel) -> dict[str, Any]:
     return {name: module for name, module in backbone.named_modules() if isinstance(module, LoraLayer)}
 
@@ -221,4 +224,4 @@ def _state(backbone: WanTransformer3DModel) -> dict[str, Tensor]:
 
 def _refuse_merged(model: MirageTransformer) -> None:
     if any(layer.merged for layer in _layers(model.backbone).values()):
-        raise ValueError("lora: merged into the base weights; unmerge_lora first")
+        raise ValueError("lora: merged into the base weights; load the model again")

@@ -15,8 +15,9 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mirage_ros.models.blocks import MirageBlock, block_arguments, run_block
-from mirage_ros.models.branch_input import fill_views, input_channels, layout_channels, readout_channels
+from mirage_ros.models import log_depth
+from mirage_ros.models.blocks import MirageBlock, run_block
+from mirage_ros.models.branch_input import fill_views, group_channels, input_channels
 
 
 class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -24,7 +25,7 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     Args:
         layers: backbone blocks after which a hint is added, ascending; one branch block for each.
-        inputs: groups of input channels in order, names of `memory_input.GROUPS`.
+        inputs: groups of input channels in order, names of `branch_input.GROUPS`.
         latent_channels: channels of a latent token in the memory.
         patch_size: frames, rows and columns of cells in one token; the backbone's.
         num_attention_heads, attention_head_dim, ffn_dim, cross_attn_norm, qk_norm, eps: as in the backbone.
@@ -58,20 +59,33 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         super().__init__()
         if not layers or list(layers) != sorted(set(layers)) or layers[0] < 0:
             raise ValueError(f"layers: expected ascending numbers of backbone blocks, got {tuple(layers)}")
-        arguments = block_arguments(dict(self.config))
         width = num_attention_heads * attention_head_dim
         self.in_channels = input_channels(inputs, latent_channels)
         size = (patch_size[0], patch_size[1], patch_size[2])
         self.patch_embedding = nn.Conv3d(self.in_channels, width, kernel_size=size, stride=size)
         self.proj_in = nn.Linear(width, width)
-        self.blocks = nn.ModuleList(MirageBlock(**arguments) for _ in layers)
+        self.blocks = nn.ModuleList(
+            MirageBlock(width, ffn_dim, num_attention_heads, qk_norm=qk_norm, cross_attn_norm=cross_attn_norm, eps=eps)
+            for _ in layers
+        )
         self.proj_out = nn.ModuleList(nn.Linear(width, width) for _ in layers)
         for parameter in self.proj_out.parameters():
             nn.init.zeros_(parameter)
         self.correction: nn.Linear | None = None
         if clean_channels:
-            self._readout = readout_channels(inputs, latent_channels, clean_channels)
-            self._layout = layout_channels(inputs, latent_channels, clean_channels)
+            if clean_channels not in (latent_channels, latent_channels + log_depth.CHANNELS):
+                raise ValueError(
+                    f"clean_channels: expected those of a latent, {latent_channels}, with or without the "
+                    f"{log_depth.CHANNELS} of depth, got {clean_channels}"
+                )
+            depth = clean_channels > latent_channels
+            wanted = ("visible", "latents", "depth") if depth else ("visible", "latents")
+            places = group_channels(inputs, wanted, latent_channels)
+            if places is None:
+                raise ValueError(f"inputs: expected {', '.join(wanted)} for clean estimates, got {tuple(inputs)}")
+            self._visible, self._readout = places[0], places[1:]
+            layout = ("layout", "layout_depth") if depth else ("layout",)
+            self._layout = group_channels(inputs, layout, latent_channels)
             # With a layout, one channel more says how far to trust it.
             channels = clean_channels + (self._layout is not None)
             self.correction = nn.Linear(width, patch_size[1] * patch_size[2] * channels)
@@ -88,15 +102,7 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         latent_channels: int,
         clean: bool = False,
     ) -> MemoryBranch:
-        """A new branch whose blocks have the backbone's shape.
-
-        Args:
-            backbone: the video transformer.
-            layers: its blocks that get a hint.
-            inputs: groups of input channels.
-            latent_channels: channels of a token in the memory.
-            clean: whether the model estimates clean latents rather than the flow.
-        """
+        """A new branch whose blocks have the backbone's shape; with `clean` the model estimates clean latents."""
         shared = ("patch_size", "num_attention_heads", "attention_head_dim", "ffn_dim", "cross_attn_norm", "qk_norm")
         configuration = {name: backbone.config[name] for name in (*shared, "eps")}
         return cls(
@@ -164,12 +170,11 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 logit of the trust in it.
             memory: (B, in_channels, F, h, w) the branch's input.
         """
-        places, visible = self._readout
         trust = None
         if self._layout is not None:
             correction, trust = correction[:, :-1], torch.sigmoid(correction[:, -1:])
-        seen = (memory[:, visible : visible + 1] > 0).transpose(1, 2).to(correction)
-        readout = memory[:, places].transpose(1, 2).to(correction)
+        seen = (memory[:, self._visible : self._visible + 1] > 0).transpose(1, 2).to(correction)
+        readout = memory[:, self._readout].transpose(1, 2).to(correction)
         filled = fill_views(readout, seen).transpose(1, 2)
         if trust is not None:
             # Where something is seen the layout is the readout, without the gaps in its depth.

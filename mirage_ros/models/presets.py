@@ -7,14 +7,52 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mirage_ros.models.autoencoder import Autoencoder
-from mirage_ros.models.conventions import PAPER, Conventions, conventions
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.log_depth import CHANNELS as DEPTH_CHANNELS
 from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import ScheduleConfig
-from mirage_ros.models.wan_autoencoder import WanAutoencoder
-from mirage_ros.models.wan_constants import WAN22_LATENTS_MEAN, WAN22_LATENTS_STD
+from mirage_ros.models.wan_autoencoder import WAN22_AUTOENCODER, WanAutoencoder
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """Where the public Mirage code (github.com/microsoft/LatentSpatialMemory) departs from the paper.
+
+    Weights trained with the public code expect all of its behaviour, so these switches are set together.
+
+    Attributes:
+        name: of the set.
+        written_latents: 'encoded' encodes the decoded frames again before they are written, 'denoised' writes the
+            network's output as it is.
+        cameras: after a chunk, 'refined' takes the depth estimator's cameras where it gives any, 'given' the
+            trajectory's.
+        filter_dynamic: leave moving things and sky out of the memory.
+        integer_centres: cell centres at integer coordinates rather than at +0.5.
+        footprints: an element covers what its patch covers rather than one cell.
+        bilinear_depth: depth is brought to the latent grid by bilinear interpolation rather than by a median.
+    """
+
+    name: str = "paper"
+    written_latents: Literal["encoded", "denoised"] = "encoded"
+    cameras: Literal["refined", "given"] = "refined"
+    filter_dynamic: bool = True
+    integer_centres: bool = False
+    footprints: bool = True
+    bilinear_depth: bool = False
+
+
+PAPER = Conventions()
+PUBLIC = Conventions(
+    name="public",
+    written_latents="denoised",
+    cameras="given",
+    filter_dynamic=False,
+    integer_centres=True,
+    footprints=False,
+    bilinear_depth=True,
+)
+CONVENTIONS = {conventions.name: conventions for conventions in (PAPER, PUBLIC)}
 
 
 @dataclass(frozen=True)
@@ -27,7 +65,7 @@ class Preset:
         fps: frames a second that the model was trained at.
         backbone: arguments of diffusers' WanTransformer3DModel.
         branch_layers: backbone blocks that get a hint.
-        branch_inputs: input groups of the branch, see `memory_input.GROUPS`.
+        branch_inputs: input groups of the branch, see `branch_input.GROUPS`.
         autoencoder_kind: 'frame' or 'wan'.
         autoencoder: arguments of FrameAutoencoder or AutoencoderKLWan.
         reader: arguments of UnfoldReader; None reads whole tokens with rule `read_rule`.
@@ -112,13 +150,13 @@ class Preset:
         Raises:
             ValueError: there is no such set, or it cannot hold for this preset.
         """
-        chosen = conventions(name)
+        if name not in CONVENTIONS:
+            raise ValueError(f"conventions: expected one of {', '.join(CONVENTIONS)}, got {name!r}")
+        chosen = CONVENTIONS[name]
         if chosen == self.conventions:
             return self
-        if self.conventions.visibility == "ones":
+        if chosen is PAPER:
             raise ValueError(f"conventions: expected {self.conventions.name!r} for a preset made for it, got {name!r}")
-        if chosen.visibility != "ones":
-            return replace(self, conventions=chosen)
         if self.autoencoder_kind != "wan":
             raise ValueError(f"conventions: expected a preset with Wan's autoencoder for {name!r}, got {self.name!r}")
         return replace(self, conventions=chosen, branch_inputs=("latents", "ones"), read_rule="strict", reader=None)
@@ -135,19 +173,6 @@ WAN22_BACKBONE: Mapping[str, Any] = {
     "ffn_dim": 14336,
     "num_layers": 30,
 }
-WAN22_AUTOENCODER: Mapping[str, Any] = {
-    "base_dim": 160,
-    "decoder_base_dim": 256,
-    "z_dim": 48,
-    "is_residual": True,
-    "in_channels": 12,
-    "out_channels": 12,
-    "patch_size": 2,
-    "scale_factor_spatial": 16,
-    "latents_mean": WAN22_LATENTS_MEAN,
-    "latents_std": WAN22_LATENTS_STD,
-}
-
 # The full-size model of the paper: 5.00 B parameters in the backbone, 2.6 B in the branch.
 WAN22 = Preset(
     name="wan2.2-ti2v-5b",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -18,64 +17,106 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mirage_ros.models.autoencoder import Autoencoder
-from mirage_ros.models.lora import add_lora, has_lora, remove_lora, set_lora_state
-from mirage_ros.models.wan_names import backbone_name, branch_name, original_name, public_branch_name, strip_wrappers
-from mirage_ros.models.weights_io import MissingWeightsError, WeightsMismatchError, compare_shapes
+from mirage_ros.models.lora import add_lora, remove_lora, set_lora_state
+from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError, check_shapes
+from mirage_ros.models.transformer import MirageTransformer
 
-if TYPE_CHECKING:
-    from mirage_ros.models.transformer import MirageTransformer
-
+# What the public side branch is given.
+BRANCH_INPUTS = ("latents", "ones")
+# Prefixes that training wrappers leave in front of names.
+_WRAPPERS = ("module.", "model.", "_fsdp_wrapped_module.", "pipe.", "base_model.model.", "base_model.", "vace.", "dit.")
+# diffusers' names of a block's weights and modules, and those of the original Wan code.
+_IN_BLOCK = {
+    **{f"attn1.to_{letter}": f"self_attn.{letter}" for letter in "qkv"},
+    "attn1.to_out.0": "self_attn.o",
+    "attn1.norm_q": "self_attn.norm_q",
+    "attn1.norm_k": "self_attn.norm_k",
+    **{f"attn2.to_{letter}": f"cross_attn.{letter}" for letter in "qkv"},
+    "attn2.to_out.0": "cross_attn.o",
+    "attn2.norm_q": "cross_attn.norm_q",
+    "attn2.norm_k": "cross_attn.norm_k",
+    # The only norm with weights stands before cross-attention: third in Wan's numbering, second in diffusers'.
+    "norm2": "norm3",
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+    "scale_shift_table": "modulation",
+}
+_OUTSIDE = {
+    "patch_embedding": "patch_embedding",
+    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
+    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+    "condition_embedder.time_proj": "time_projection.1",
+    "scale_shift_table": "head.modulation",
+    "proj_out": "head.head",
+}
+_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 _LORA = re.compile(r"(.+)\.(lora_[AB])(?:\.default)?\.weight")
-_LAYER = re.compile(r"blocks\.(\d+)\.(.+)")
+
+
+def original_name(name: str) -> str:
+    """The original Wan name of one of diffusers' weights or modules of a Wan transformer.
+
+    blocks.3.attn1.to_q.weight -> blocks.3.self_attn.q.weight, proj_out.bias -> head.head.bias.
+
+    Raises:
+        KeyError: it is none of them.
+    """
+    block = _BLOCK.fullmatch(name)
+    inside, table = (block[2], _IN_BLOCK) if block else (name, _OUTSIDE)
+    for own, original in table.items():
+        if inside == own or inside.startswith(f"{own}."):
+            return (f"blocks.{block[1]}." if block else "") + original + inside[len(own) :]
+    raise KeyError(name)
+
+
+def public_branch_name(name: str) -> str:
+    """The public code's name of one of this project's branch weights.
+
+    proj_out.3.weight -> vace_blocks.3.after_proj.weight, proj_in.bias -> vace_blocks.0.before_proj.bias.
+    """
+    if name.startswith("proj_in."):
+        return f"vace_blocks.0.before_proj.{name.removeprefix('proj_in.')}"
+    if name.startswith("proj_out."):
+        _, number, rest = name.split(".", 2)
+        return f"vace_blocks.{number}.after_proj.{rest}"
+    return f"vace_{original_name(name)}"
 
 
 def import_branch(model: MirageTransformer, file: str | Path) -> None:
     """Load a public side branch into the model's memory branch.
 
     Args:
-        model: its branch must take the groups 'latents' and 'ones' (96 channels at full size).
+        model: its branch must take `BRANCH_INPUTS` (96 channels at full size).
         file: safetensors.
 
     Raises:
         MissingWeightsError: there is no such file.
         WeightsMismatchError: a weight is missing, left over or misshapen; the message has the file's names.
-        ValueError: the model has no branch, its branch has other inputs, or the file is not safetensors.
+        ValueError: the branch has other inputs, or the file is not safetensors.
     """
     branch = model.branch
-    if branch is None:
-        raise ValueError("model: expected one with a memory branch")
-    if list(branch.config["inputs"]) != ["latents", "ones"]:
+    inputs = None if branch is None else tuple(branch.config["inputs"])
+    if branch is None or inputs != BRANCH_INPUTS:
         raise ValueError(
-            f"model: expected a branch with inputs ('latents', 'ones') for public weights, got "
-            f"{tuple(branch.config['inputs'])}; build it from preset.with_conventions('public')"
+            f"model: expected a branch with inputs {BRANCH_INPUTS} for public weights, got {inputs}; build it from "
+            "preset.with_conventions('public')"
         )
-    _load(branch, _open(file), str(file), lambda name: branch_name(_branch_key(name)), public_branch_name, _branch_key)
+    own = branch.state_dict()
+    names = {public_branch_name(name): name for name in own}
+    given = {_unwrapped(name): tensor for name, tensor in _open(file).items()}
+    # Compared in the names of the file, so that a user finds them there.
+    check_shapes(str(file), given, {public: own[name] for public, name in names.items()})
+    branch.load_state_dict({name: given[public].to(own[name].dtype) for public, name in names.items()})
 
 
-def import_backbone(model: MirageTransformer, file: str | Path) -> None:
-    """Load a backbone with the original Wan names (blocks.N.self_attn.q.weight ...).
-
-    Args:
-        model: its backbone gets the weights.
-        file: safetensors; side-branch weights in it are left over and refused.
-
-    Raises:
-        MissingWeightsError: there is no such file.
-        WeightsMismatchError: a weight is missing, left over or misshapen.
-        ValueError: the file is not safetensors, or the backbone carries LoRA.
-    """
-    if has_lora(model):
-        raise ValueError("lora: the backbone carries LoRA; import the backbone first")
-    _load(model.backbone, _open(file), str(file), lambda name: backbone_name(_dit_key(name)), original_name, _dit_key)
-
-
-def import_lora(model: MirageTransformer, file: str | Path, alpha: float | None = None) -> None:
+def import_lora(model: MirageTransformer, file: str | Path) -> None:
     """Load public LoRA, unmerged.
 
     Args:
         model: without LoRA.
         file: safetensors. The public code saves no alpha and fuses at scale one.
-        alpha: the update is scaled by alpha / rank; rank by default, the public code's scale.
 
     Raises:
         MissingWeightsError: there is no such file.
@@ -83,31 +124,28 @@ def import_lora(model: MirageTransformer, file: str | Path, alpha: float | None 
             of the backbone's, or a shape is wrong.
         ValueError: the file is not safetensors, or the model has LoRA already.
     """
-    state, originals, unexpected = {}, {}, []
+    linear = {
+        original_name(name): name for name, module in model.backbone.named_modules() if isinstance(module, nn.Linear)
+    }
+    state, unexpected = {}, []
     for name, tensor in _open(file).items():
-        match = _LORA.fullmatch(_dit_key(name))
-        target = backbone_name(match[1]) if match else None
-        if match is None or target is None:
+        match = _LORA.fullmatch(_unwrapped(name))
+        if match is None or match[1] not in linear:
             unexpected.append(name)
-            continue
-        key = f"{target}.{match[2]}.weight"
-        state[key], originals[key] = tensor, name
-    modules = dict(model.backbone.named_modules())
-    linear = {key.rpartition(".lora_")[0] for key in state}
-    unexpected += [
-        originals[key] for key in state if not isinstance(modules.get(key.rpartition(".lora_")[0]), nn.Linear)
-    ]
-    kinds = {match[2] for name in linear if (match := _LAYER.fullmatch(name))}
-    complete = {f"blocks.{block}.{kind}" for block in range(len(model.backbone.blocks)) for kind in kinds}
-    expected = {f"{name}.lora_{letter}.weight" for name in complete | linear for letter in "AB"}
-    missing = [_original_lora(key) for key in expected - state.keys()]
-    ranks = {tensor.shape[0] for key, tensor in state.items() if "lora_A" in key}
+        else:
+            state[f"{match[1]}.{match[2]}.weight"] = tensor
+    layers = {name for name, _ in _split(state)}
+    kinds = {match[2] for name in layers if (match := _BLOCK.fullmatch(name))}
+    layers |= {f"blocks.{block}.{kind}" for block in range(len(model.backbone.blocks)) for kind in kinds}
+    missing = {f"{name}.lora_{letter}.weight" for name in layers for letter in "AB"} - state.keys()
+    ranks = {tensor.shape[0] for name, tensor in state.items() if "lora_A" in name}
     misshapen = [f"rank: got {sorted(ranks)}, expected one for all layers"] if len(ranks) != 1 else []
     if not state or unexpected or missing or misshapen:
         raise WeightsMismatchError(str(file), missing or (() if state else ["*.lora_A.weight"]), unexpected, misshapen)
-    add_lora(model, ranks.pop(), alpha, sorted(linear))
+    add_lora(model, ranks.pop(), targets=sorted(linear[name] for name in layers))
+    own = {f"{linear[name]}.lora_{rest}": state[f"{name}.lora_{rest}"] for name, rest in _split(state)}
     try:
-        set_lora_state(model, state, str(file))
+        set_lora_state(model, own, str(file))
     except WeightsMismatchError:
         remove_lora(model)
         raise
@@ -141,27 +179,6 @@ class OnesLatents:
         return self._kept[key]
 
 
-def _load(
-    module: nn.Module,
-    given: dict[str, Tensor],
-    what: str,
-    translate: Callable[[str], str | None],
-    untranslate: Callable[[str], str],
-    strip: Callable[[str], str],
-) -> None:
-    """Load a state whose names are translated; what is wrong is reported in the file's names."""
-    names = {name: translate(name) for name in given}
-    own = module.state_dict()
-    # Compared in the names of the file, so that a user finds them there.
-    expected = {untranslate(name): tensor for name, tensor in own.items()}
-    wrong = compare_shapes(what, {strip(name): tensor for name, tensor in given.items()}, expected)
-    if wrong:
-        raise wrong
-    module.load_state_dict(
-        {own_name: given[name].to(own[own_name].dtype) for name, own_name in names.items() if own_name is not None}
-    )
-
-
 def _open(file: str | Path) -> dict[str, Tensor]:
     if not Path(file).is_file():
         raise MissingWeightsError(f"{file}: expected a safetensors file, found none")
@@ -173,14 +190,13 @@ def _open(file: str | Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _branch_key(name: str) -> str:
-    return strip_wrappers(name, ("vace.",))
+def _split(state: dict[str, Tensor]) -> list[tuple[str, str]]:
+    """Layer and matrix of each name of LoRA."""
+    return [(layer, rest) for layer, _, rest in (name.partition(".lora_") for name in state)]
 
 
-def _dit_key(name: str) -> str:
-    return strip_wrappers(name, ("dit.",))
-
-
-def _original_lora(key: str) -> str:
-    module, _, rest = key.partition(".lora_")
-    return f"{original_name(module)}.lora_{rest}"
+def _unwrapped(name: str) -> str:
+    """A name without the prefixes of training wrappers, repeated or not."""
+    while prefix := next((prefix for prefix in _WRAPPERS if name.startswith(prefix)), None):
+        name = name[len(prefix) :]
+    return name

@@ -8,8 +8,8 @@ trained through it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -17,6 +17,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from mirage_ros.geometry import Camera
+from mirage_ros.memory.readout import Readout
 from mirage_ros.models.branch_input import fill_smoothly
 from mirage_ros.models.frame_autoencoder import ResidualBlock, channels_last
 from mirage_ros.models.log_depth import reduce
@@ -25,40 +26,13 @@ from mirage_ros.models.log_depth import reduce
 VISIBLE_SHARE = 0.2
 
 
-class Splatted(Protocol):
-    """What a splat shows of T target grids, such as `mirage_ros.memory.readout.Readout`; `...` is (T,) or (B, T)."""
-
-    @property
-    def latents(self) -> Tensor:
-        """(..., C, H, W) features, zero where nothing is visible."""
-
-    @property
-    def visible(self) -> Tensor:
-        """(..., 1, H, W) one where something is visible."""
-
-    @property
-    def depth(self) -> Tensor:
-        """(..., 1, H, W) metres, zero where nothing is visible."""
-
-    @property
-    def offset(self) -> Tensor:
-        """(..., 2, H, W) cells (x, y) from the bin's centre to the point."""
-
-    @property
-    def log_scale(self) -> Tensor:
-        """(..., 1, H, W) logarithm of the point's size in target cells."""
-
-
-class Splat(Protocol):
-    """Projects the pixels of source frames into target grids, such as `mirage_ros.memory.frame_grids.splat`."""
-
-    def __call__(self, features: Tensor, depth: Tensor, sources: Camera, targets: Camera) -> Splatted:
-        """Features (..., S, C, H, W) with depth (..., S, H, W) of sources (..., S), seen by targets (..., T)."""
-        ...
+# Projects the pixels of source frames into target grids: features (..., S, C, H, W) with depth (..., S, H, W) of
+# sources (..., S), seen by targets (..., T); such as `mirage_ros.memory.frame_grids.splat`.
+Splat = Callable[[Tensor, Tensor, Camera, Camera], Readout]
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class UnfoldedReadout:
     """What a reader makes of a memory for target cameras; `...` is (T,) or (B, T).
 
     Attributes:
@@ -70,8 +44,8 @@ class Reading:
 
     latents: Tensor
     visible: Tensor
-    fine: Splatted
-    coarse: Splatted
+    fine: Readout
+    coarse: Readout
 
 
 class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -156,7 +130,7 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         unfolded: Tensor = self.unfolding(self._layout(latents))
         return unfolded
 
-    def refold(self, fine: Splatted, coarse: Splatted) -> tuple[Tensor, Tensor]:
+    def refold(self, fine: Readout, coarse: Readout) -> tuple[Tensor, Tensor]:
         """What the target sees, on its latent grid.
 
         Args:
@@ -185,7 +159,7 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         target: Camera,
         splat: Splat,
         coarse_depth: Tensor | None = None,
-    ) -> Reading:
+    ) -> UnfoldedReadout:
         """Read target views out of source frames; differentiable with respect to latents and weights.
 
         Args:
@@ -220,7 +194,7 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
             coarse_depth = reduce(depth, rows, columns)
         coarse = splat(latents, coarse_depth, source, target)
         refolded, visible = self.refold(fine, coarse)
-        return Reading(refolded, visible, fine, coarse)
+        return UnfoldedReadout(refolded, visible, fine, coarse)
 
     def _layout(self, images: Tensor) -> Tensor:
         return images.to(self.output.weight.dtype).contiguous(memory_format=torch.channels_last)

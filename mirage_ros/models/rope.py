@@ -31,44 +31,31 @@ def token_positions(frames: int, references: int, rows: int, columns: int) -> Te
     if not 0 <= references <= frames:
         raise ValueError(f"references: expected between 0 and the {frames} frames, got {references}")
     time = torch.arange(-references, frames - references)
-    row = torch.arange(rows) + rows * (time < 0).unsqueeze(-1)
-    grid = torch.stack(
-        [
-            time.view(-1, 1, 1).expand(frames, rows, columns),
-            row.view(frames, rows, 1).expand(frames, rows, columns),
-            torch.arange(columns).view(1, 1, -1).expand(frames, rows, columns),
-        ],
-        dim=-1,
-    )
-    return grid.reshape(-1, 3)
+    positions = torch.cartesian_prod(time, torch.arange(rows), torch.arange(columns))
+    positions[: references * rows * columns, 1] += rows
+    return positions
 
 
-def split_head(head_dim: int) -> tuple[int, int, int]:
-    """How many channels of a head turn with time, row and column (Wan: a third for each, rounded in favour of time)."""
-    spatial = 2 * (head_dim // 6)
-    return head_dim - 2 * spatial, spatial, spatial
-
-
-def rotary_embedding(positions: Tensor, head_dim: int, theta: float = THETA) -> tuple[Tensor, Tensor]:
+def rotary_embedding(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines in the layout of diffusers' Wan attention.
 
     Args:
         positions: (N, 3) int64 (time, row, column), any sign.
         head_dim: channels of one attention head.
-        theta: base of the frequencies.
 
     Returns:
-        Two (1, N, 1, head_dim) float32 tensors, for non-negative positions bit for bit those of diffusers'
-        WanRotaryPosEmbed.
+        Two (1, N, 1, head_dim) float32 tensors, for non-negative positions bit for bit those of WanRotaryPosEmbed.
     """
     cosines, sines = [], []
-    for axis, width in zip(positions.unbind(-1), split_head(head_dim), strict=True):
+    # Wan: a third of the channels turns with time, row and column each, rounded in favour of time.
+    spatial = 2 * (head_dim // 6)
+    for axis, width in zip(positions.unbind(-1), (head_dim - 2 * spatial, spatial, spatial), strict=True):
         # One table serves both signs: the cosine is even, the sine odd.
         distance = axis.abs()
         cosine, sine = get_1d_rotary_pos_embed(
             width,
             int(distance.max()) + 1 if distance.numel() else 1,
-            theta,
+            THETA,
             use_real=True,
             repeat_interleave_real=True,
             freqs_dtype=torch.float64,

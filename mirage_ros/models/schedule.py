@@ -6,9 +6,7 @@ timestep is 1000 sigma (Lipman et al., arXiv 2210.02747; shift: Esser et al., ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -27,7 +25,7 @@ class ScheduleConfig:
     """Which solver, and how its steps are spread.
 
     Attributes:
-        solver: 'unipc' (order 2, for 8 steps and more) or 'euler' (for few steps and given sigmas).
+        solver: 'unipc' (order 2, for 8 steps and more) or 'euler' (for few steps).
         steps: default number of steps, 1..50.
         shift: above one, more of the steps are spent at high noise.
     """
@@ -50,9 +48,7 @@ def sigma_grid(steps: int, shift: float) -> list[float]:
     return shift_sigmas(torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1], shift).tolist()
 
 
-def make_scheduler(
-    config: ScheduleConfig, steps: int | None = None, sigmas: Sequence[float] | None = None
-) -> Scheduler:
+def make_scheduler(config: ScheduleConfig, steps: int | None = None) -> Scheduler:
     """A diffusers scheduler, ready to step.
 
     Use `scheduler.timesteps` and `scheduler.step(flow, timestep, sample).prev_sample`; the sigmas stay on the host, so
@@ -61,16 +57,13 @@ def make_scheduler(
     Args:
         config: solver and shift.
         steps: 1..50; the configuration's by default.
-        sigmas: descending noise levels in (0, 1] for the Euler solver, in place of the shifted grid; one step each.
 
     Raises:
-        ValueError: steps or sigmas are out of range.
+        ValueError: steps are out of range, or there is no such solver.
     """
     steps = config.steps if steps is None else steps
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
         raise ValueError(f"steps: expected a whole number from 1 to {MAX_STEPS}, got {steps!r}")
-    if sigmas is not None:
-        _check_sigmas(sigmas, config.solver)
     scheduler: Scheduler
     if config.solver == "unipc":
         scheduler = UniPCMultistepScheduler(
@@ -83,7 +76,7 @@ def make_scheduler(
         scheduler.set_timesteps(steps)
     elif config.solver == "euler":
         scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS)
-        scheduler.set_timesteps(sigmas=list(sigmas) if sigmas is not None else sigma_grid(steps, config.shift))
+        scheduler.set_timesteps(sigmas=sigma_grid(steps, config.shift))
     else:
         raise ValueError(f"solver: expected 'unipc' or 'euler', got {config.solver!r}")
     # Otherwise the first step searches the timestep and reads the answer back from the device.
@@ -99,12 +92,3 @@ def clean_estimate(sample: Tensor, flow: Tensor, sigma: float | Tensor) -> Tenso
 def add_noise(clean: Tensor, noise: Tensor, sigma: float | Tensor) -> Tensor:
     """(1 - sigma) clean + sigma noise."""
     return (1 - sigma) * clean + sigma * noise
-
-
-def _check_sigmas(sigmas: Sequence[float], solver: Solver) -> None:
-    if solver != "euler":
-        raise ValueError(f"sigmas: expected only with the Euler solver, got them for {solver!r}")
-    if not 1 <= len(sigmas) <= MAX_STEPS or not all(0 < sigma <= 1 for sigma in sigmas):
-        raise ValueError(f"sigmas: expected 1 to {MAX_STEPS} numbers in (0, 1], got {list(sigmas)}")
-    if any(later >= earlier for earlier, later in pairwise(sigmas)):
-        raise ValueError(f"sigmas: expected descending numbers, got {list(sigmas)}")

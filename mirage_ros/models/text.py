@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import html
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,13 +13,12 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
-from mirage_ros.models.weights_io import MissingWeightsError, WeightsMismatchError
+from mirage_ros.models.network_files import MissingWeightsError, check_names, not_found
 
 # Tokens of a prompt in Wan; features beyond the prompt's own are zero.
 TOKENS = 512
 # Prompts whose features are kept: 4 MB each at full size.
 KEPT = 64
-_SPACES = re.compile(r"\s+")
 
 
 def no_text(batch: int, text_dim: int, tokens: int = 1, device: torch.device | str = "cpu") -> Tensor:
@@ -32,32 +30,22 @@ class TextEncoder:
     """Prompts to features, each prompt once.
 
     Args:
-        tokenizer, encoder: UMT5, as in Wan.
+        tokenizer: of UMT5, as in Wan.
+        load: gives the encoder, now and again for a new prompt after it was released.
         tokens: length of the features.
-        reload: gives the encoder again after it was released; without, a released one takes no new prompts.
     """
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        encoder: UMT5EncoderModel,
-        tokens: int = TOKENS,
-        reload: Callable[[], UMT5EncoderModel] | None = None,
+        self, tokenizer: PreTrainedTokenizerBase, load: Callable[[], UMT5EncoderModel], tokens: int = TOKENS
     ) -> None:
-        self._tokenizer = tokenizer
-        self._encoder: UMT5EncoderModel | None = encoder.eval().requires_grad_(False)
-        self._device = encoder.device
-        self._tokens, self._reload = tokens, reload
+        self._tokenizer, self._load, self._tokens = tokenizer, load, tokens
+        self._encoder: UMT5EncoderModel | None = load()
+        self._device = self._encoder.device
         self._features: dict[str, Tensor] = {}
 
     @classmethod
     def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        dtype: torch.dtype = torch.bfloat16,
-        tokens: int = TOKENS,
-        local_files_only: bool | None = None,
+        cls, source: str | Path, *, dtype: torch.dtype = torch.bfloat16, tokens: int = TOKENS
     ) -> TextEncoder:
         """Load subfolders tokenizer/ and text_encoder/ of a folder or hub repository.
 
@@ -69,17 +57,11 @@ class TextEncoder:
             for part in ("tokenizer", "text_encoder"):
                 if not (Path(source) / part).is_dir():
                     raise MissingWeightsError(f"{source}: expected a subfolder {part}/ as saved by transformers")
-        options: dict[str, Any] = {} if local_files_only is None else {"local_files_only": local_files_only}
-        load = partial(_load_encoder, source, dtype, options)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(source), subfolder="tokenizer", **options)
-            encoder = load()
+            tokenizer = AutoTokenizer.from_pretrained(str(source), subfolder="tokenizer")
+            return cls(tokenizer, partial(_load_encoder, source, dtype), tokens)
         except OSError as error:
-            raise MissingWeightsError(
-                f"{source}: no text encoder here nor on the hub ({error}). On a machine with network access run "
-                f"`hf download {source} --local-dir FOLDER` and give FOLDER"
-            ) from error
-        return cls(tokenizer, encoder, tokens, load)
+            raise not_found(f"{source}: text encoder", source) from error
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
@@ -93,7 +75,6 @@ class TextEncoder:
 
         Raises:
             TypeError: a prompt is not a string.
-            RuntimeError: the prompt is new, and the encoder was released and cannot be loaded again.
         """
         cleaned = []
         for prompt in prompts:
@@ -107,11 +88,6 @@ class TextEncoder:
         for prompt in list(self._features)[:-KEPT]:
             del self._features[prompt]
         return features
-
-    @property
-    def reloads(self) -> bool:
-        """Whether a released encoder comes back for a new prompt."""
-        return self._reload is not None
 
     def release(self) -> None:
         """Free the encoder, at full size 11 GB; the last prompts that were encoded stay available."""
@@ -129,11 +105,9 @@ class TextEncoder:
         return self
 
     def _encode(self, prompts: list[str]) -> Tensor:
-        if self._encoder is None and self._reload is not None:
-            self._encoder = self._reload().eval().requires_grad_(False)
-            self._encoder.to(self._device)  # type: ignore[arg-type]
         if self._encoder is None:
-            raise RuntimeError(f"text encoder: released, and {prompts[0]!r} was not encoded before; load it again")
+            self._encoder = self._load()
+            self._encoder.to(self._device)  # type: ignore[arg-type]
         batch = self._tokenizer(
             prompts,
             padding="max_length",
@@ -147,20 +121,18 @@ class TextEncoder:
         return features * batch["attention_mask"].unsqueeze(-1)
 
 
-def _load_encoder(source: str | Path, dtype: torch.dtype, options: dict[str, Any]) -> UMT5EncoderModel:
+def _load_encoder(source: str | Path, dtype: torch.dtype) -> UMT5EncoderModel:
     loaded: Any = UMT5EncoderModel.from_pretrained(
-        str(source), subfolder="text_encoder", dtype=dtype, output_loading_info=True, **options
+        str(source), subfolder="text_encoder", dtype=dtype, output_loading_info=True
     )
-    encoder: UMT5EncoderModel
     encoder, report = loaded
     # Tied copies of the token embedding are stored once.
     missing = [name for name in report["missing_keys"] if "embed_tokens" not in name]
-    wrong = WeightsMismatchError(f"{source}/text_encoder", missing=missing)
-    if wrong:
-        raise wrong
-    return encoder
+    check_names(f"{source}/text_encoder", missing)
+    ready: UMT5EncoderModel = encoder.eval().requires_grad_(False)
+    return ready
 
 
 def clean(prompt: str) -> str:
     """A prompt as Wan's tokenizer expects it: HTML entities resolved, white space single."""
-    return _SPACES.sub(" ", html.unescape(html.unescape(prompt))).strip()
+    return " ".join(html.unescape(html.unescape(prompt)).split())

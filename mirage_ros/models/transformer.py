@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mirage_ros.models.blocks import MirageBlock, cast_parameters, modulate, run_block
+from mirage_ros.models.blocks import MirageBlock, modulate, run_block
 from mirage_ros.models.memory_branch import MemoryBranch
+from mirage_ros.models.presets import Preset
 from mirage_ros.models.rope import sequence_embedding
 from mirage_ros.models.schedule import TRAIN_TIMESTEPS
-
-if TYPE_CHECKING:
-    from mirage_ros.models.presets import Preset
 
 # Noise levels below this are treated as this one where a flow is made of a clean estimate.
 LEAST_SIGMA = 1e-3
@@ -66,19 +61,6 @@ class MirageTransformer(nn.Module):
         model.cast(dtype)
         return model
 
-    @classmethod
-    def from_pretrained(cls, source: str | Path, **options: object) -> MirageTransformer:
-        """Load from a folder or a hub repository; see `loading.load_transformer` for options and errors."""
-        from mirage_ros.models.weights_io import load_transformer
-
-        return load_transformer(source, **options)  # type: ignore[arg-type]
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Save to subfolders transformer/, branch/ and, with LoRA, lora/; see `loading.save_transformer`."""
-        from mirage_ros.models.weights_io import save_transformer
-
-        save_transformer(self, folder)
-
     @property
     def in_channels(self) -> int:
         """Channels of the noisy latents."""
@@ -97,8 +79,12 @@ class MirageTransformer(nn.Module):
     def cast(self, dtype: torch.dtype) -> None:
         """Change the type of the weights in place; norms, modulation tables and the time embedding stay float32."""
         for part in (self.backbone, self.branch):
-            if part is not None:
-                cast_parameters(part, dtype, list(part._keep_in_fp32_modules or ()))
+            if part is None:
+                continue
+            kept = set(part._keep_in_fp32_modules or ())
+            for name, tensor in [*part.named_parameters(), *part.named_buffers()]:
+                if tensor.is_floating_point():
+                    tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
 
     def set_gradient_checkpointing(self, enabled: bool = True) -> None:
         """Recompute each block in the backward pass rather than keep its activations."""
@@ -123,7 +109,6 @@ class MirageTransformer(nn.Module):
         memory: Tensor | None = None,
         *,
         references: int = 0,
-        hint_scale: float = 1.0,
     ) -> Tensor:
         """Predict the flow (noise minus clean latents).
 
@@ -134,9 +119,8 @@ class MirageTransformer(nn.Module):
             latents: (B, C, F, h, w), frames in the order [reference | target | preceding].
             timesteps: (B, F) in 0..1000, one for each frame; or (B,) for all frames; or (B, tokens) one for each token.
             context: (B, L, D) from `embed_text`.
-            memory: (B, K, F - references, h, w) from `memory_input.assemble`; None leaves the branch out.
+            memory: (B, K, F - references, h, w) from `branch_input.assemble`; None leaves the branch out.
             references: number of reference frames, which get no hints.
-            hint_scale: factor on the hints.
 
         Returns:
             (B, C, F, h, w) in the type of the latents. Context frames have meaningless values.
@@ -148,36 +132,34 @@ class MirageTransformer(nn.Module):
         batch, _, frames, _, _ = latents.shape
         # Tokens before this one belong to references.
         start = references * rows * columns
-        rotary = self._rotary(frames, references, rows, columns, latents.device)
+        head = int(self.backbone.config["attention_head_dim"])
+        rotary = sequence_embedding(frames, references, rows, columns, head, latents.device)
         time, modulation = self._embed_time(timesteps)
         context = context.to(self.dtype)
 
         hidden = self.backbone.patch_embedding(latents.to(self.dtype)).flatten(2).transpose(1, 2).contiguous()
+        branch = self.branch
+        hinted = branch.config["layers"] if branch is not None and memory is not None else ()
         hints = self._hints(hidden, context, modulation, rotary, memory, references, frames)
         for index, block in enumerate(self.backbone.blocks):
             if torch.is_grad_enabled() and self.backbone.gradient_checkpointing:
                 hidden = checkpoint(block, hidden, context, modulation, rotary, self._run, use_reentrant=False)
             else:
                 hidden = block(hidden, context, modulation, rotary, self._run)
-            if index in hints:
-                hint = hints[index]() * hint_scale
-                hidden = (
-                    hidden + hint if start == 0 else torch.cat([hidden[:, :start], hidden[:, start:] + hint], dim=1)
-                )
+            if index in hinted:
+                own = hidden[:, start:] + next(hints)
+                hidden = torch.cat([hidden[:, :start], own], dim=1) if start else own
         normalised = self._normalise(hidden, time)
         shape = (batch, frames, rows, columns)
         output = self._unembed(self.backbone.proj_out, normalised, shape)
-        branch = self.branch
-        if branch is not None and branch.correction is not None:
-            if memory is not None:
-                correction = self._unembed(branch.correction, normalised, shape)[:, :, references:].float()
-                output = torch.cat(
-                    [output[:, :, :references].float(), branch.clean_estimate(correction, memory)], dim=2
-                )
-            # The flow that leads to this estimate; context, whose sigma is 0, gets no meaningful one anyway.
-            sigmas = self._per_cell(timesteps / TRAIN_TIMESTEPS, shape).clamp(min=LEAST_SIGMA)
-            output = (latents.float() - output.float()) / sigmas
-        return output.to(latents.dtype)
+        if branch is None or branch.correction is None:
+            return output.to(latents.dtype)
+        if memory is not None:
+            correction = self._unembed(branch.correction, normalised, shape)[:, :, references:].float()
+            output = torch.cat([output[:, :, :references].float(), branch.clean_estimate(correction, memory)], dim=2)
+        # The flow that leads to this estimate; context, whose sigma is 0, gets no meaningful one anyway.
+        sigmas = self._per_cell(timesteps / TRAIN_TIMESTEPS, shape).clamp(min=LEAST_SIGMA)
+        return ((latents.float() - output.float()) / sigmas).to(latents.dtype)
 
     def _per_cell(self, values: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
         """Values (B,), (B, F) or (B, tokens) spread over (B, 1, F, h, w), or what broadcasts to it."""
@@ -199,36 +181,20 @@ class MirageTransformer(nn.Module):
         memory: Tensor | None,
         references: int,
         frames: int,
-    ) -> dict[int, Callable[[], Tensor]]:
-        """For each backbone block with a hint, a function that computes it: one block of the branch at a time, so that
-        no more than one hint is held.
-        """
+    ) -> Iterator[Tensor]:
+        """The branch's hints (B, N, D), one block of it for each, when it is asked for: no more than one is held."""
         branch = self.branch
         if branch is None or memory is None:
-            return {}
+            return
         start = references * (tokens.shape[1] // frames)
         groups = modulation.shape[1]
         # Groups are the whole batch element, its frames, or its tokens: the first has nothing to cut off.
         own_modulation = modulation[:, groups * references // frames if groups > 1 else 0 :]
         own_rotary = (rotary[0][:, start:], rotary[1][:, start:])
         chain = branch.embed(memory, tokens[:, start:])
-
-        def next_hint(index: int) -> Tensor:
-            nonlocal chain
+        for index in range(len(branch.blocks)):
             chain, hint = branch.step(index, chain, context, own_modulation, own_rotary, self._run)
-            return hint
-
-        return {
-            layer: (lambda index=index: next_hint(index))  # type: ignore[misc]
-            for index, layer in enumerate(branch.config["layers"])
-        }
-
-    def _rotary(
-        self, frames: int, references: int, rows: int, columns: int, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        return sequence_embedding(
-            frames, references, rows, columns, int(self.backbone.config["attention_head_dim"]), device
-        )
+            yield hint
 
     def _embed_time(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Time embeddings (B, G, D) and modulations (B, G, 6, D) of G groups of tokens."""
@@ -290,17 +256,12 @@ def _check_parts(backbone: WanTransformer3DModel, branch: MemoryBranch | None) -
     if branch is None:
         return
     for name in ("patch_size", "num_attention_heads", "attention_head_dim"):
-        ours, theirs = branch.config[name], backbone.config[name]
-        if (list(ours) if isinstance(ours, list | tuple) else ours) != (
-            list(theirs) if isinstance(theirs, list | tuple) else theirs
-        ):
+        ours, theirs = (
+            value if isinstance(value, int) else tuple(value) for value in (branch.config[name], backbone.config[name])
+        )
+        if ours != theirs:
             raise ValueError(f"branch: expected {name} {theirs} like the backbone, got {ours}")
     if branch.config["layers"][-1] >= len(backbone.blocks):
         raise ValueError(
             f"branch: expected layers below the backbone's {len(backbone.blocks)}, got {list(branch.config['layers'])}"
         )
-
-
-def parameter_count(module: nn.Module) -> int:
-    """Number of weights of a module."""
-    return sum(math.prod(parameter.shape) for parameter in module.parameters())

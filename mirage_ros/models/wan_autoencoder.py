@@ -6,17 +6,47 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, unpatchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor
 
-from mirage_ros.models.autoencoder import Autoencoder, DecodeStream, channel_buffers
+from mirage_ros.models.autoencoder import Autoencoder, channel_buffers
+from mirage_ros.models.network_files import load_part
 
 # diffusers encodes four frames at a time whatever its configuration says.
 TIME_STRIDE = 4
+# fmt: off
+# Mean and deviation of each of the 48 latent channels of Wan 2.2
+# (huggingface.co/Wan-AI/Wan2.2-TI2V-5B-Diffusers, vae/config.json).
+_WAN22_MEAN = (
+    -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891, 0.1570,
+    -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502, -0.2055, -0.0322,
+    0.1109, 0.1567, -0.0729, 0.0899, -0.2799, -0.1230, -0.0313, -0.1649, 0.0117, 0.0723, -0.2839, -0.2083, -0.0520,
+    0.3748, 0.0152, 0.1957, 0.1433, -0.2944, 0.3573, -0.0548, -0.1681, -0.0667,
+)
+_WAN22_STD = (
+    0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.4990, 0.4818, 0.5013, 0.8158, 1.0344, 0.5894, 1.0901, 0.6885, 0.6165,
+    0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659, 0.7069, 0.5338, 0.4889, 0.4917,
+    0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944, 0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.0600,
+    0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
+)
+# fmt: on
+# Wan 2.2's autoencoder: arguments of AutoencoderKLWan.
+WAN22_AUTOENCODER: Mapping[str, object] = {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+    "latents_mean": _WAN22_MEAN,
+    "latents_std": _WAN22_STD,
+}
 
 
 class WanAutoencoder(Autoencoder):
-    """diffusers' AutoencoderKLWan: posterior mode, normalised latents, optional tiles, streaming decode.
+    """diffusers' AutoencoderKLWan: posterior mode, normalised latents, optional tiles.
 
     Args:
         vae: Wan 2.1 layout (stride 4x8x8, 16 channels) or Wan 2.2 layout (residual, patches of 2, stride 4x16x16, 48
@@ -34,9 +64,8 @@ class WanAutoencoder(Autoencoder):
         super().__init__()
         self.vae = vae
         config = vae.config
-        self._patch = int(config["patch_size"] or 1)
         self.channels = int(config["z_dim"])
-        spatial = 2 ** (len(config["dim_mult"]) - 1) * self._patch
+        spatial = 2 ** (len(config["dim_mult"]) - 1) * int(config["patch_size"] or 1)
         temporal = 2 ** sum(map(bool, config["temperal_downsample"]))
         self.strides = (temporal, spatial, spatial)
         if temporal != TIME_STRIDE or spatial != int(config["scale_factor_spatial"]):
@@ -47,9 +76,11 @@ class WanAutoencoder(Autoencoder):
         mean, deviation = channel_buffers(config["latents_mean"], config["latents_std"], self.channels)
         self.register_buffer("_mean", mean, persistent=False)
         self.register_buffer("_std", deviation, persistent=False)
-        self._tiled = tile is not None
         if tile is not None:
-            self._set_tiles(tile)
+            unit = 4 * spatial
+            if tile < unit or tile % unit:
+                raise ValueError(f"tile: expected a multiple of {unit} pixels, got {tile}")
+            vae.enable_tiling(tile, tile, 3 * tile // 4, 3 * tile // 4)
 
     @classmethod
     def from_config(cls, config: Mapping[str, object], tile: int | None = None) -> WanAutoencoder:
@@ -60,29 +91,14 @@ class WanAutoencoder(Autoencoder):
 
     @classmethod
     def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        subfolder: str | None = "vae",
-        dtype: torch.dtype = torch.float32,
-        tile: int | None = None,
-        local_files_only: bool | None = None,
+        cls, source: str | Path, *, dtype: torch.dtype = torch.float32, tile: int | None = None
     ) -> WanAutoencoder:
-        """Load a diffusers autoencoder.
-
-        Args:
-            source: folder or hub repository.
-            subfolder: where the autoencoder lies in it.
-            dtype: type of the weights.
-            tile: see the class.
-            local_files_only: do not ask the hub; by default as HF_HUB_OFFLINE says.
+        """Load diffusers' autoencoder from subfolder vae/ of a folder or hub repository.
 
         Raises:
             MissingWeightsError: not found or incomplete.
         """
-        from mirage_ros.models.weights_io import load_part
-
-        return cls(load_part(AutoencoderKLWan, source, subfolder, dtype, local_files_only), tile)
+        return cls(load_part(AutoencoderKLWan, source, "vae", dtype), tile)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Save in diffusers' format."""
@@ -98,59 +114,6 @@ class WanAutoencoder(Autoencoder):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, C, N+1, h, w) to frames (B, 4N+1, 3, H, W), float32 0..1."""
-        return self._frames(self.vae.decode(self._denormalised(latents)).sample)
-
-    def stream(self) -> DecodeStream:
-        """A stream that keeps the causal decoder's last features.
-
-        Raises:
-            ValueError: the autoencoder works in tiles, each of which would need features of its own.
-        """
-        if self._tiled:
-            raise ValueError("tile: expected None for a streaming decode, which keeps features of whole frames")
-        return _WanStream(self)
-
-    def _denormalised(self, latents: Tensor) -> Tensor:
         self.check_latents(latents)
-        return (latents.float() * self._std + self._mean).to(self.vae.dtype)
-
-    def _frames(self, video: Tensor) -> Tensor:
+        video = self.vae.decode((latents.float() * self._std + self._mean).to(self.vae.dtype)).sample
         return ((video.float() + 1) / 2).clamp(0, 1).transpose(1, 2).contiguous()
-
-    def _set_tiles(self, tile: int) -> None:
-        stride = 3 * tile // 4
-        unit = 4 * self.strides[1]
-        if tile < unit or tile % unit:
-            raise ValueError(f"tile: expected a multiple of {unit} pixels, got {tile}")
-        self.vae.enable_tiling(tile, tile, stride, stride)
-
-
-class _WanStream:
-    """Owns the features that the causal convolutions of one clip's decoder carry over."""
-
-    def __init__(self, autoencoder: WanAutoencoder) -> None:
-        self._autoencoder = autoencoder
-        vae = autoencoder.vae
-        vae.clear_cache()
-        # One slot for each causal convolution of the decoder, counted by diffusers.
-        self._features: list[Tensor | str | None] = [None] * vae._conv_num
-        self._first = True
-
-    @torch.no_grad()
-    def push(self, latents: Tensor) -> Tensor:
-        vae = self._autoencoder.vae
-        hidden = vae.post_quant_conv(self._autoencoder._denormalised(latents))
-        frames = []
-        for index in range(hidden.shape[2]):
-            decoded = vae.decoder(
-                hidden[:, :, index : index + 1],
-                feat_cache=self._features,
-                feat_idx=[0],
-                first_chunk=self._first,
-            )
-            self._first = False
-            frames.append(decoded)
-        video = torch.cat(frames, dim=2)
-        if self._autoencoder._patch > 1:
-            video = unpatchify(video, patch_size=self._autoencoder._patch)
-        return self._autoencoder._frames(video.clamp(-1, 1))

@@ -1,4 +1,4 @@
-"""Votes of views about points: does another view hold the same surface, or does it see through it?"""
+"""Votes of views about points: does another view hold the same surface, or see through it? And means over surfaces."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera, valid_depth
+from mirage_ros.visibility import pixels_of, sample_pixels
+
+# Of a box of `pool_surfaces`: pixels along its side, and the logarithm of depth that it spans.
+BOX = (6, 0.06)
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
-    """Depth images that vote, prepared once.
+class DepthBounds:
+    """Depth images that vote, prepared once, with a tolerance of one pixel for where their edges are.
 
     Attributes:
         nearest, furthest: (S, h, w) least and greatest valid depth around each pixel; infinite and zero where none.
@@ -24,19 +28,16 @@ class Views:
     furthest: Tensor
     camera: Camera
 
-    def __len__(self) -> int:
-        return len(self.nearest)
+    @classmethod
+    def of(cls, depth: Tensor, camera: Camera) -> DepthBounds:
+        """Bounds of depth images (S, h, w) in metres."""
+        valid = valid_depth(depth)
+        low = -_pool(torch.where(valid, -depth, -torch.inf))
+        return cls(low, _pool(torch.where(valid, depth, 0.0)), camera)
 
-    def __getitem__(self, index: Tensor | slice) -> Views:
+    def __getitem__(self, index: Tensor | slice) -> DepthBounds:
         """Some of the views."""
-        return Views(self.nearest[index], self.furthest[index], self.camera[index])
-
-
-def views_of(depth: Tensor, camera: Camera) -> Views:
-    """Views of depth images (S, h, w) in metres, with a tolerance of one pixel for where their edges are."""
-    valid = valid_depth(depth)
-    low = -_pool(torch.where(valid, -depth, -torch.inf))
-    return Views(low, _pool(torch.where(valid, depth, 0.0)), camera)
+        return DepthBounds(self.nearest[index], self.furthest[index], self.camera[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,27 +55,22 @@ class Votes:
     pixel: Tensor
 
 
-def vote(points: Tensor, views: Views, tolerance: Tensor | float) -> Votes:
+def vote(points: Tensor, views: DepthBounds, tolerance: float) -> Votes:
     """Let views judge points.
 
     Args:
         points: (N, 3) world metres; NaN where there is none.
         views: S of them.
-        tolerance: share of depth within which two depths are one surface; a number or (N,).
+        tolerance: share of depth within which two depths are one surface.
     """
-    height, width = views.camera.height, views.camera.width
-    pixels, depth = views.camera.project(points.expand(len(views), -1, -1))
-    x, y = pixels.nan_to_num(-1.0).floor().unbind(-1)
-    inside = (depth > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    flat = torch.where(inside, y * width + x, 0.0).long()
-    nearest = views.nearest.flatten(1).gather(1, flat)
-    furthest = views.furthest.flatten(1).gather(1, flat)
+    pixel, depth = pixels_of(views.camera, points)
+    nearest, furthest = sample_pixels(views.nearest, pixel), sample_pixels(views.furthest, pixel)
     depth = depth.to(nearest.dtype)
-    # What a view has not measured at all says nothing.
-    known = inside & (furthest > 0)
+    # What a view has not measured at all says nothing; outside of it a NaN compares false.
+    known = furthest > 0
     through = known & (nearest > depth * (1 + tolerance))
     holds = known & (nearest <= depth * (1 + tolerance)) & (furthest >= depth * (1 - tolerance))
-    return Votes(through, holds, torch.where(inside, flat, -1))
+    return Votes(through, holds, pixel)
 
 
 def noise_of(depth: Tensor, camera: Camera) -> Tensor:
@@ -89,8 +85,8 @@ def noise_of(depth: Tensor, camera: Camera) -> Tensor:
     """
     residuals = []
     for t in range(len(depth) - 1):
-        pixels, expected = camera[t + 1].project(camera[t].lift(depth[t]).reshape(-1, 3))
-        measured = sample_nearest(depth[t + 1], pixels)
+        pixel, expected = pixels_of(camera[t + 1], camera[t].lift(depth[t]).reshape(-1, 3))
+        measured = sample_pixels(depth[t + 1], pixel)
         good = valid_depth(measured) & valid_depth(expected)
         residual = (measured / expected.to(measured.dtype)).log().abs()
         residuals.append(torch.where(good, residual, torch.nan))
@@ -100,12 +96,53 @@ def noise_of(depth: Tensor, camera: Camera) -> Tensor:
     return torch.cat(residuals).nanmedian().nan_to_num(0.0) * 1.4826 / 2**0.5
 
 
-def sample_nearest(image: Tensor, pixels: Tensor) -> Tensor:
-    """(N,) values of an image (h, w) at pixels (N, 2), NaN outside."""
-    height, width = image.shape
-    x, y = pixels.nan_to_num(-1.0).floor().long().unbind(-1)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    return torch.where(inside, image.reshape(-1)[torch.where(inside, y * width + x, 0)], torch.nan)
+def pool_surfaces(values: Tensor, weights: Tensor, depth: Tensor) -> Tensor:
+    """Weighted means over the surroundings of each pixel that are at its depth.
+
+    Values are gathered in boxes of image and logarithm of depth, the boxes are smoothed, and every pixel reads between
+    the boxes around it (a bilateral grid: Chen, Paris, Durand, SIGGRAPH 2007).
+
+    Args:
+        values: (T, h, w) float.
+        weights: (T, h, w) float, zero where a value says nothing.
+        depth: (T, h, w) metres, NaN where unknown; such pixels neither give nor get anything.
+
+    Returns:
+        (T, h, w) means, zero where nothing is known around.
+    """
+    side, step = BOX
+    count, height, width = depth.shape
+    known = depth.isfinite()
+    log = torch.where(known, depth, 1.0).clamp(min=1e-3).log()
+    lowest = torch.where(known, log, torch.inf).amin()
+    lowest = torch.where(lowest.isfinite(), lowest, 0.0)
+    levels = int(((log - lowest).amax().clamp(min=0) / step).ceil()) + 2
+    rows, columns = -(-height // side) + 2, -(-width // side) + 2
+    y = (torch.arange(height, device=depth.device) + 0.5) / side + 0.5
+    x = (torch.arange(width, device=depth.device) + 0.5) / side + 0.5
+    z = (log - lowest).clamp(min=0) / step
+    t = torch.arange(count, device=depth.device)[:, None, None]
+    box = ((t * levels + z.round().long()) * rows + y.long()[:, None]) * columns + x.long()
+    grid = torch.zeros(2, count * levels * rows * columns, device=depth.device)
+    weights = torch.where(known, weights, 0.0)
+    grid[0].index_add_(0, box.reshape(-1), (values * weights).reshape(-1))
+    grid[1].index_add_(0, box.reshape(-1), weights.reshape(-1))
+    smooth = grid.reshape(2 * count, 1, levels, rows, columns)
+    kernel = torch.tensor([1.0, 2.0, 1.0], device=depth.device) / 4
+    for shape, padding in (((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))):
+        smooth = F.conv3d(smooth, kernel.reshape(1, 1, *shape), padding=padding)
+    smooth = smooth.reshape(2, count, levels, rows, columns).transpose(0, 1)
+    # grid_sample wants coordinates of -1..1 between the centres of the outer boxes.
+    place = torch.stack(
+        [
+            (2 * (x - 0.5) / (columns - 1) - 1).expand(count, height, width),
+            (2 * (y - 0.5) / (rows - 1) - 1).unsqueeze(-1).expand(count, height, width),
+            2 * z / (levels - 1) - 1,
+        ],
+        dim=-1,
+    )
+    read = F.grid_sample(smooth, place.unsqueeze(1), align_corners=True, padding_mode="border").squeeze(2)
+    return torch.where(known & (read[:, 1] > 1e-3), read[:, 0] / read[:, 1].clamp(min=1e-3), 0.0)
 
 
 def _pool(image: Tensor) -> Tensor:

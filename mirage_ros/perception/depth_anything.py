@@ -9,14 +9,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.perception.pretrained import ON_CPU, Loading, PerceptionUnavailableError, load_network, load_settings
-from mirage_ros.perception.protocols import DepthEstimate, Frames
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate
+from mirage_ros.perception.pretrained import (
+    PerceptionUnavailableError,
+    colour_statistics,
+    load_network,
+    load_settings,
+)
 
+# Frames at once.
+BATCH = 8
 # What the checkpoints were trained with, where a folder has no preprocessor_config.json.
 _SIZE, _MULTIPLE = 518, 14
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INDOOR = "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf"
-OUTDOOR = "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf"
 
 
 class DepthAnything:
@@ -28,33 +34,28 @@ class DepthAnything:
 
     Args:
         source: folder or hub repository.
-        loading: where and how the weights are loaded.
-        batch: frames at once.
+        device: where it runs.
 
     Raises:
         MissingWeightsError: the weights are not there.
         PerceptionUnavailableError: the source holds another kind of network.
     """
 
-    def __init__(self, source: str | Path = INDOOR, loading: Loading = ON_CPU, *, batch: int = 8) -> None:
+    def __init__(self, source: str | Path = INDOOR, device: torch.device | str = "cpu") -> None:
         from transformers import DepthAnythingForDepthEstimation
 
-        if batch < 1:
-            raise ValueError(f"batch: expected a number of frames from 1, got {batch}")
-        kind = load_settings(source, ("config.json",), loading).get("model_type")
+        kind = load_settings(source, ("config.json",)).get("model_type")
         if kind is not None and kind != "depth_anything":
             raise PerceptionUnavailableError(
                 f"{source}: expected a Depth Anything V1 or V2 checkpoint in transformers' layout (model_type "
                 f"depth_anything), got model_type {kind}"
             )
-        self._network = load_network(DepthAnythingForDepthEstimation, source, loading)
-        settings = load_settings(source, ("preprocessor_config.json",), loading)
+        self._network = load_network(DepthAnythingForDepthEstimation, source, device)
+        settings = load_settings(source, ("preprocessor_config.json",))
         size = settings.get("size", {"height": _SIZE, "width": _SIZE})
         self._size = int(size["height"]), int(size["width"])
         self._multiple = int(settings.get("ensure_multiple_of", _MULTIPLE))
-        self._mean = torch.tensor(settings.get("image_mean", _MEAN), device=loading.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(settings.get("image_std", _STD), device=loading.device).view(1, 3, 1, 1)
-        self.batch = batch
+        self._mean, self._std = colour_statistics(settings, device, _MEAN, _STD)
 
     @property
     def metric(self) -> bool:
@@ -62,9 +63,9 @@ class DepthAnything:
         return str(self._network.config.depth_estimation_type) == "metric"
 
     @torch.no_grad()
-    def estimate(self, frames: Frames, memory: LatentMemory) -> DepthEstimate:
+    def estimate(self, frames: DecodedFrames, memory: LatentMemory) -> DepthEstimate:
         """Depth of the frames; where relative inverse depth is zero or less (very far) depth is unknown."""
-        parts = [self._predict(frames.rgb[i : i + self.batch]) for i in range(0, len(frames.rgb), self.batch)]
+        parts = [self._predict(rgb) for rgb in frames.rgb.split(BATCH)]
         return DepthEstimate(torch.cat(parts), frames.camera)
 
     def _predict(self, rgb: Tensor) -> Tensor:

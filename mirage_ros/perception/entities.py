@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mirage_ros.perception.pretrained import ON_CPU, Loading, load_network, load_settings, load_tokenizer
+from mirage_ros.perception.pretrained import colour_statistics, load_network, load_settings, load_tokenizer
 
 QWEN = "Qwen/Qwen3-VL-2B-Instruct"
 MAX_ENTITIES = 12
+# Pictures that are shown, spread over the chunk, and tokens of an answer.
+FRAMES, MAX_TOKENS = 4, 160
 _NAME = re.compile(r"[a-z][a-z0-9 '\-]{0,39}")
 _QUESTION = (
     "These pictures are frames of one short video. Name every kind of thing in it that can move by itself or is being "
@@ -84,30 +87,21 @@ class EntityNamer:
 
     Args:
         source: folder or hub repository of a Qwen3-VL model, dense or mixture of experts.
-        loading: where and how the weights are loaded.
-        frames: pictures shown, spread over the chunk.
-        max_tokens: of an answer.
+        device: where it runs.
 
     Raises:
         MissingWeightsError: the weights are not there.
         PerceptionUnavailableError: the source holds another kind of network.
     """
 
-    def __init__(
-        self, source: str | Path = QWEN, loading: Loading = ON_CPU, *, frames: int = 4, max_tokens: int = 160
-    ) -> None:
+    def __init__(self, source: str | Path = QWEN, device: torch.device | str = "cpu") -> None:
         from transformers import AutoModelForImageTextToText
 
-        if frames < 1 or max_tokens < 16:
-            raise ValueError(f"frames, max_tokens: expected from 1 and from 16, got {frames} and {max_tokens}")
-        self._network = load_network(AutoModelForImageTextToText, source, loading, may_lack=("lm_head.weight",))
-        self._tokenizer = load_tokenizer(source, loading)
-        names = ("preprocessor_config.json", "processor_config.json")
-        settings = load_settings(source, names, loading)
+        self._network = load_network(AutoModelForImageTextToText, source, device, may_lack=("lm_head.weight",))
+        self._tokenizer = load_tokenizer(source)
+        settings = load_settings(source, ("preprocessor_config.json", "processor_config.json"))
         settings = settings.get("image_processor", settings)
-        self._mean = torch.tensor(settings.get("image_mean", (0.5, 0.5, 0.5)), device=loading.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(settings.get("image_std", (0.5, 0.5, 0.5)), device=loading.device).view(1, 3, 1, 1)
-        self._frames, self._max_tokens = frames, max_tokens
+        self._mean, self._std = colour_statistics(settings, device, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
     def name(self, rgb: Tensor) -> Entities:
         """What can move in a chunk (T, 3, H, W) 0..1; a malformed answer is asked for once more.
@@ -115,7 +109,7 @@ class EntityNamer:
         Raises:
             MalformedAnswerError: the second answer is malformed too.
         """
-        chosen = torch.linspace(0, len(rgb) - 1, min(self._frames, len(rgb)), device=rgb.device).round().long()
+        chosen = torch.linspace(0, len(rgb) - 1, min(FRAMES, len(rgb)), device=rgb.device).round().long()
         images = rgb[chosen.unique()]
         answer = self.answer(images, [(_QUESTION, None)])
         try:
@@ -148,11 +142,12 @@ class EntityNamer:
             "pixel_values": patches.to(self._network.dtype),
             "image_grid_thw": grid,
         }
-        if _wants_types(self._network):
+        # Some versions of transformers are told which tokens are pictures.
+        if "mm_token_type_ids" in inspect.signature(self._network.forward).parameters:
             inputs["mm_token_type_ids"] = (encoded.input_ids == self._network.config.image_token_id).long()
         end = self._tokenizer.convert_tokens_to_ids("<|im_end|>")
         said = self._network.generate(
-            **inputs, max_new_tokens=self._max_tokens, do_sample=False, eos_token_id=end, pad_token_id=end
+            **inputs, max_new_tokens=MAX_TOKENS, do_sample=False, eos_token_id=end, pad_token_id=end
         )
         reply = self._tokenizer.decode(said[0, encoded.input_ids.shape[1] :], skip_special_tokens=True)
         return str(reply)
@@ -186,10 +181,3 @@ def patchify(images: Tensor, patch: int, merge: int, frames: int) -> tuple[Tenso
     video = video.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
     grid = torch.tensor([[1, rows, columns]] * number, dtype=torch.int64, device=images.device)
     return video.reshape(number * rows * columns, channels * frames * patch * patch), grid
-
-
-def _wants_types(network: Any) -> bool:
-    """Whether this version of transformers is told which tokens are pictures."""
-    import inspect
-
-    return "mm_token_type_ids" in inspect.signature(network.forward).parameters

@@ -8,11 +8,17 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import valid_depth
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.perception.consistency import Views, noise_of, views_of, vote
+from mirage_ros.perception.consistency import DepthBounds, noise_of, pool_surfaces, vote
 from mirage_ros.perception.memory_depth import read_depth
-from mirage_ros.perception.pooling import pool_surfaces
-from mirage_ros.perception.protocols import DepthEstimate, Frames, KeepMask
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, KeepMask
 
+# Share of depth that counts as a difference, at least, and at least so many standard deviations of the depth's noise.
+TOLERANCE, NOISES = 0.03, 4.0
+# Metres from which everything is sky.
+FAR = 60.0
+# Other frames that are asked, spread over the chunk, and cameras of the memory; pixels along the longer side at which
+# frames are compared, at most.
+SOURCES, REMEMBERED, RESOLUTION = 12, 8, 256
 # Share of the views with an opinion that must see through a point to make it a seed.
 SEEN_THROUGH = 0.3
 # A surface is moving if this share of it is; what other views confirm counts with this weight against it.
@@ -34,66 +40,35 @@ class GeometricFilter:
     neighbours at the same depth that nothing but moving things confirms. Sky is what has no depth or is very far.
 
     The tolerance follows the noise of the depth, which is measured between neighbouring frames.
-
-    Args:
-        tolerance: least share of depth that counts as a difference.
-        noises: the tolerance is at least so many standard deviations of the depth's noise.
-        far: metres from which everything is sky.
-        sources: other frames that are asked, spread over the chunk.
-        remembered: cameras of the memory that are asked.
-        resolution: pixels along the longer side at which frames are compared, at most.
-
-    Raises:
-        ValueError: an argument is out of range.
     """
 
-    def __init__(
-        self,
-        tolerance: float = 0.03,
-        *,
-        noises: float = 4.0,
-        far: float = 60.0,
-        sources: int = 12,
-        remembered: int = 8,
-        resolution: int = 256,
-    ) -> None:
-        if not 0 < tolerance < 1:
-            raise ValueError(f"tolerance: expected a share of depth in (0, 1), got {tolerance}")
-        if not far > 0 or noises < 0 or sources < 1 or remembered < 0:
-            raise ValueError(
-                "far, noises, sources, remembered: expected metres above 0, a number from 0, a count from 1 and one "
-                f"from 0, got {far}, {noises}, {sources} and {remembered}"
-            )
-        self.tolerance, self.noises, self.far = tolerance, noises, far
-        if resolution < 16:
-            raise ValueError(f"resolution: expected at least 16 pixels, got {resolution}")
-        self.sources, self.remembered, self.resolution = sources, remembered, resolution
-
     @torch.no_grad()
-    def filter(self, frames: Frames, depth: DepthEstimate, memory: LatentMemory) -> KeepMask:
+    def filter(self, frames: DecodedFrames, depth: DepthEstimate, memory: LatentMemory) -> KeepMask:
         """Judge every pixel; a lone frame is judged by the memory alone."""
         height, width = depth.depth.shape[-2:]
-        metres = torch.where(valid_depth(depth.depth) & (depth.depth < self.far), depth.depth, torch.nan)
-        scale = min(1.0, self.resolution / max(height, width))
+        metres = torch.where(valid_depth(depth.depth) & (depth.depth < FAR), depth.depth, torch.nan)
+        scale = min(1.0, RESOLUTION / max(height, width))
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
         small = F.interpolate(metres.unsqueeze(1), (rows, columns), mode="nearest-exact").squeeze(1)
         rgb = F.interpolate(frames.rgb, (rows, columns), mode="area")
         camera = depth.camera.resized(rows, columns)
-        tolerance = max(self.tolerance, self.noises * float(noise_of(small, camera)))
-        views = views_of(small, camera)
+        tolerance = max(TOLERANCE, NOISES * float(noise_of(small, camera)))
+        views = DepthBounds.of(small, camera)
         past = self._remembered(memory, rows, columns)
         moving = self._moving(small, rgb, views, past, tolerance)
         moving = F.interpolate(moving.float().unsqueeze(1), (height, width), mode="nearest-exact").squeeze(1) > 0
         return KeepMask(metres.isfinite() & ~moving)
 
-    def _moving(self, depth: Tensor, rgb: Tensor, views: Views, past: Views | None, tolerance: float) -> Tensor:
+    def _moving(
+        self, depth: Tensor, rgb: Tensor, views: DepthBounds, past: DepthBounds | None, tolerance: float
+    ) -> Tensor:
         """(T, h, w) bool at working resolution."""
         count, rows, columns = depth.shape
         said, asked = [], []
         seeds = torch.zeros_like(depth, dtype=torch.bool)
         known = torch.zeros_like(seeds)
         for t in range(count):
-            others = _spread(count, t, self.sources)
+            others = _spread(count, t, SOURCES)
             points = views.camera[t].lift(depth[t]).reshape(-1, 3)
             votes = vote(points, views[others], tolerance)
             through, holds = votes.through.sum(dim=0), votes.holds.sum(dim=0)
@@ -121,17 +96,17 @@ class GeometricFilter:
         moving = moving & ~_reclaimed(moving, moving & ~seeds, depth, rgb, tolerance)
         return _share(moving) > 0.4
 
-    def _remembered(self, memory: LatentMemory, rows: int, columns: int) -> Views | None:
+    def _remembered(self, memory: LatentMemory, rows: int, columns: int) -> DepthBounds | None:
         """The memory as cameras saw it that it was written from, the latest ones."""
-        records = memory.frames()[-4 * self.remembered :] if self.remembered and len(memory) else []
+        records = memory.frames()[-4 * REMEMBERED :] if len(memory) else []
         if not records:
             return None
-        records = [records[i] for i in sorted({len(records) - 1 - 4 * k for k in range(self.remembered)}) if i >= 0]
+        records = [records[i] for i in sorted({len(records) - 1 - 4 * k for k in range(REMEMBERED)}) if i >= 0]
         grid = records[-1].camera
         same = [r.camera for r in records if (r.camera.height, r.camera.width) == (grid.height, grid.width)]
         camera = grid.at(torch.stack([c.cam2world for c in same]).to(grid.cam2world)).to(memory.device)
         seen = read_depth(memory, camera, camera.height, camera.width)
-        return views_of(seen, camera.resized(*seen.shape[-2:]))
+        return DepthBounds.of(seen, camera.resized(*seen.shape[-2:]))
 
 
 def _spread(count: int, own: int, most: int) -> Tensor:

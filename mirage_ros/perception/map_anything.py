@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera, intrinsics_from_ros, intrinsics_to_ros
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.perception.packaged import PackagedNetwork
-from mirage_ros.perception.protocols import DepthEstimate, Frames
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate
+from mirage_ros.perception.pretrained import PackagedNetwork
 
 
 class MapAnythingDepth(PackagedNetwork):
@@ -25,7 +25,7 @@ class MapAnythingDepth(PackagedNetwork):
     SOURCE = "facebook/map-anything"
 
     @torch.no_grad()
-    def estimate(self, frames: Frames, memory: LatentMemory) -> DepthEstimate:
+    def estimate(self, frames: DecodedFrames, memory: LatentMemory) -> DepthEstimate:
         """Depth of the frames; unknown where the network masks it, such as in the sky and at edges."""
         count = len(frames.rgb)
         camera = frames.camera.to(self._device, torch.float32)

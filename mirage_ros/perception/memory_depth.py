@@ -9,13 +9,15 @@ from torch.nn import functional as F
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.frame_grids import splat
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.perception.protocols import DepthEstimate, Frames
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate
 
 # A difference of colour that costs as much as a pixel of way.
 COLOUR_PER_PIXEL = 0.05
 # Neighbours of one surface differ less in inverse depth, and a carried plane may leave its seed by this factor.
 SAME_SURFACE = 0.1
 BOUND = 1.4
+# Cells over which a surface is continued.
+REACH = 3.0
 
 
 def token_grid(memory: LatentMemory, height: int, width: int) -> tuple[int, int]:
@@ -56,23 +58,12 @@ class MemoryDepth:
     """The z-buffer depth of the memory, filled from cell to pixel and over small holes.
 
     Every pixel takes the surface of the remembered point from which the frame's colours change least along the way: it
-    continues that point's plane, so surfaces are never mixed. What is further than `reach` cells from anything
+    continues that point's plane, so surfaces are never mixed. What is further than `REACH` cells from anything
     remembered stays unknown.
-
-    Args:
-        reach: cells over which a surface is continued.
-
-    Raises:
-        ValueError: `reach` is out of range.
     """
 
-    def __init__(self, reach: float = 3.0) -> None:
-        if not 0 <= reach <= 32:
-            raise ValueError(f"reach: expected 0 to 32 cells, got {reach}")
-        self.reach = reach
-
     @torch.no_grad()
-    def estimate(self, frames: Frames, memory: LatentMemory) -> DepthEstimate:
+    def estimate(self, frames: DecodedFrames, memory: LatentMemory) -> DepthEstimate:
         """Depth of the frames; all unknown while the memory is empty."""
         count, _, height, width = frames.rgb.shape
         if not len(memory):
@@ -83,7 +74,7 @@ class MemoryDepth:
         # Four pixels for each cell are enough; larger frames are filled at that size.
         fill_height, fill_width = min(height, 4 * rows), min(width, 4 * columns)
         rgb = F.interpolate(frames.rgb, (fill_height, fill_width), mode="area")
-        filled = guided_fill(depth, rgb, self.reach * fill_height / rows)
+        filled = guided_fill(depth, rgb, REACH * fill_height / rows)
         filled = F.interpolate(filled.unsqueeze(1), (height, width), mode="nearest-exact").squeeze(1)
         return DepthEstimate(filled, frames.camera)
 

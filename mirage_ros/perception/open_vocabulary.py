@@ -2,50 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
-from torch import Tensor
-
 from mirage_ros.geometry import valid_depth
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.perception.entities import Entities, MalformedAnswerError
-from mirage_ros.perception.protocols import DepthEstimate, DynamicFilter, Frames, KeepMask
-
-
-class Namer(Protocol):
-    """Names what can move in a chunk, such as `entities.EntityNamer`."""
-
-    def name(self, rgb: Tensor) -> Entities:
-        """What can move in frames (T, 3, H, W); MalformedAnswerError where no answer could be read."""
-        ...
-
-
-class Segmenter(Protocol):
-    """Marks what text names, such as `video_segmenter.VideoSegmenter`."""
-
-    def segment(self, rgb: Tensor, prompts: Sequence[str]) -> Tensor:
-        """(T, H, W) bool marks of frames (T, 3, H, W)."""
-        ...
-
-
-class FixedEntities:
-    """The same entities for every chunk: those that a user listed.
-
-    Args:
-        names: kinds of things that move.
-        sky: whether sky is left out too.
-    """
-
-    def __init__(self, names: Sequence[str], sky: bool = True) -> None:
-        cleaned = [name.strip().lower() for name in names if name.strip()]
-        if not cleaned and not sky:
-            raise ValueError("entities: expected at least one name, got none")
-        self._entities = Entities(tuple(dict.fromkeys(name for name in cleaned if name != "sky")), sky)
-
-    def name(self, rgb: Tensor) -> Entities:
-        """The list."""
-        return self._entities
+from mirage_ros.perception.entities import EntityNamer, MalformedAnswerError
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, DynamicFilter, KeepMask
+from mirage_ros.perception.video_segmenter import VideoSegmenter
 
 
 class OpenVocabularyFilter:
@@ -57,10 +18,10 @@ class OpenVocabularyFilter:
         fallback: asked instead for chunks whose answer could not be read; the notes say so.
     """
 
-    def __init__(self, namer: Namer, segmenter: Segmenter, fallback: DynamicFilter) -> None:
+    def __init__(self, namer: EntityNamer, segmenter: VideoSegmenter, fallback: DynamicFilter) -> None:
         self.namer, self.segmenter, self.fallback = namer, segmenter, fallback
 
-    def filter(self, frames: Frames, depth: DepthEstimate, memory: LatentMemory) -> KeepMask:
+    def filter(self, frames: DecodedFrames, depth: DepthEstimate, memory: LatentMemory) -> KeepMask:
         """Keep what nothing marks and what has a depth."""
         try:
             entities = self.namer.name(frames.rgb)

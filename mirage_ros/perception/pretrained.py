@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
+
+from mirage_ros.models.network_files import MissingWeightsError, not_found
 
 
 class PerceptionUnavailableError(RuntimeError):
@@ -20,26 +22,106 @@ class MissingExtraError(PerceptionUnavailableError):
     """A package is not installed; the message names the command that installs it."""
 
 
-class MissingWeightsError(PerceptionUnavailableError):
-    """Weights are neither in a folder nor in the cache, nor can the hub give them."""
+def inference_dtype(device: torch.device | str) -> torch.dtype:
+    """bfloat16 on CUDA devices that have it, float16 on older ones, float32 elsewhere."""
+    if torch.device(device).type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-@dataclass(frozen=True)
-class Loading:
-    """How a network is loaded.
+def load_network(kind: Any, source: str | Path, device: torch.device | str, *, may_lack: tuple[str, ...] = ()) -> Any:
+    """Load a network of transformers for inference; in half precision on CUDA.
 
-    Attributes:
+    Args:
+        kind: class with `from_pretrained`.
+        source: folder or hub repository.
         device: where it runs.
-        dtype: of the weights; half precision on CUDA by default.
-        local_files_only: do not ask the hub. HF_HUB_OFFLINE=1 does the same for all.
+        may_lack: parts of names of weights that a checkpoint may leave out.
+
+    Raises:
+        MissingWeightsError: it is not there.
+        PerceptionUnavailableError: what is there is another network, weights are missing, or the device has no room.
+    """
+    try:
+        network, report = kind.from_pretrained(str(source), dtype=inference_dtype(device), output_loading_info=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise _explained(source, error) from error
+    missing = [name for name in report["missing_keys"] if not any(part in name for part in may_lack)]
+    if missing or report["mismatched_keys"]:
+        names = ", ".join([*sorted(missing), *(str(key[0]) for key in report["mismatched_keys"])][:5])
+        raise PerceptionUnavailableError(f"{source}: weights do not fit {type(network).__name__}: {names}")
+    return _placed(network, source, device)
+
+
+def load_settings(source: str | Path, names: Sequence[str]) -> dict[str, Any]:
+    """Settings of the first of these JSON files that a folder or hub repository has; empty if it has none."""
+    from transformers.utils import cached_file
+
+    for name in names:
+        try:
+            found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
+        except OSError as error:
+            raise _explained(source, error) from error
+        if found is not None:
+            settings: dict[str, Any] = json.loads(Path(found).read_text())
+            return settings
+    return {}
+
+
+def load_tokenizer(source: str | Path) -> Any:
+    """The tokenizer of a folder or hub repository.
+
+    Raises:
+        MissingWeightsError: it is not there.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(source))
+    except (OSError, ValueError) as error:
+        raise _explained(source, error) from error
+
+
+def colour_statistics(
+    settings: dict[str, Any], device: torch.device | str, mean: Sequence[float], deviation: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """(1, 3, 1, 1) mean and deviation of colours in an image processor's settings, by default these."""
+    given = settings.get("image_mean", mean), settings.get("image_std", deviation)
+    centre, scale = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in given)
+    return centre, scale
+
+
+class PackagedNetwork:
+    """A network of an optional package, loaded by that package's own class.
+
+    Subclasses say what it is and estimate with it. None of these packages is needed for anything else.
+
+    Args:
+        source: folder or hub repository; `SOURCE` by default.
+        device: where it runs.
+
+    Raises:
+        MissingExtraError: the package is not installed, or does not load.
+        MissingWeightsError: the weights are not there.
+        PerceptionUnavailableError: the source holds another kind of network.
     """
 
-    device: torch.device | str = "cpu"
-    dtype: torch.dtype | None = None
-    local_files_only: bool = False
+    # Name in parameters, what installs the package, module and class of the network, published weights.
+    NAME: ClassVar[str]
+    COMMAND: ClassVar[str]
+    MODULE: ClassVar[str]
+    CLASS: ClassVar[str]
+    SOURCE: ClassVar[str]
 
+    def __init__(self, source: str | Path | None = None, device: torch.device | str = "cpu") -> None:
+        kind = getattr(self.part(self.MODULE), self.CLASS)
+        self._network: Any = load_hub_mixin(kind, source or self.SOURCE, device)
+        self._device = next(self._network.parameters()).device
 
-ON_CPU = Loading()
+    @classmethod
+    def part(cls, module: str) -> Any:
+        """A module of the package."""
+        return import_extra(module, cls.NAME, cls.COMMAND)
 
 
 def import_extra(module: str, what: str, command: str) -> Any:
@@ -66,49 +148,13 @@ def import_extra(module: str, what: str, command: str) -> Any:
         ) from error
 
 
-def inference_dtype(device: torch.device | str) -> torch.dtype:
-    """bfloat16 on CUDA devices that have it, float16 on older ones, float32 elsewhere."""
-    if torch.device(device).type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def load_network(kind: Any, source: str | Path, loading: Loading, *, may_lack: tuple[str, ...] = ()) -> Any:
-    """Load a network of transformers for inference.
-
-    Args:
-        kind: class with `from_pretrained`.
-        source: folder or hub repository.
-        loading: where and how.
-        may_lack: parts of names of weights that a checkpoint may leave out.
-
-    Raises:
-        MissingWeightsError: it is not there.
-        PerceptionUnavailableError: what is there is another network, weights are missing, or the device has no room.
-    """
-    try:
-        network, report = kind.from_pretrained(
-            str(source),
-            dtype=loading.dtype or inference_dtype(loading.device),
-            local_files_only=loading.local_files_only,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise _explained(source, error, loading.local_files_only) from error
-    missing = [name for name in report["missing_keys"] if not any(part in name for part in may_lack)]
-    if missing or report["mismatched_keys"]:
-        names = ", ".join([*sorted(missing), *(str(key[0]) for key in report["mismatched_keys"])][:5])
-        raise PerceptionUnavailableError(f"{source}: weights do not fit {type(network).__name__}: {names}")
-    return _placed(network, source, loading)
-
-
-def load_hub_mixin(kind: Any, source: str | Path, loading: Loading) -> Any:
+def load_hub_mixin(kind: Any, source: str | Path, device: torch.device | str) -> Any:
     """Load a network of another package, whose class mixes in huggingface_hub's PyTorchModelHubMixin.
 
     Args:
         kind: the class.
         source: folder or hub repository with config.json and model.safetensors.
-        loading: where and how; the weights keep their own dtype, since such packages cast as they run.
+        device: where it runs; the weights keep their own dtype, since such packages cast as they run.
 
     Raises:
         MissingWeightsError: it is not there.
@@ -118,78 +164,33 @@ def load_hub_mixin(kind: Any, source: str | Path, loading: Loading) -> Any:
         if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
             # The mixin would go on without settings.
             raise FileNotFoundError(f"there is no config.json in {source}")
-        network = kind.from_pretrained(str(source), local_files_only=loading.local_files_only)
+        network = kind.from_pretrained(str(source))
     except (OSError, ValueError, KeyError) as error:
-        raise _explained(source, error, loading.local_files_only) from error
+        raise _explained(source, error) from error
     except (TypeError, RuntimeError) as error:
         raise PerceptionUnavailableError(
             f"{source}: settings or weights do not fit {kind.__name__}: {str(error).splitlines()[0]}"
         ) from error
-    return _placed(network, source, loading)
+    return _placed(network, source, device)
 
 
-def _placed(network: Any, source: str | Path, loading: Loading) -> Any:
+def _placed(network: Any, source: str | Path, device: torch.device | str) -> Any:
     """The network for inference, on its device."""
     try:
-        return network.eval().requires_grad_(False).to(loading.device)
+        return network.eval().requires_grad_(False).to(device)
     except torch.OutOfMemoryError as error:
         raise PerceptionUnavailableError(
-            f"{source}: out of memory, {loading.device} has no room for {type(network).__name__}. Choose a smaller "
-            "checkpoint, another device, or an estimator or filter without a network"
+            f"{source}: out of memory, {device} has no room for {type(network).__name__}. Choose a smaller checkpoint, "
+            "another device, or an estimator or filter without a network"
         ) from error
 
 
-def load_settings(source: str | Path, names: tuple[str, ...], loading: Loading) -> dict[str, Any]:
-    """Settings of the first of these JSON files that a folder or hub repository has; empty if it has none."""
-    from transformers.utils import cached_file
-
-    for name in names:
-        try:
-            found = cached_file(
-                str(source),
-                name,
-                local_files_only=loading.local_files_only,
-                _raise_exceptions_for_missing_entries=False,
-            )
-        except OSError as error:
-            raise _explained(source, error, loading.local_files_only) from error
-        if found is not None:
-            settings: dict[str, Any] = json.loads(Path(found).read_text())
-            return settings
-    return {}
-
-
-def load_tokenizer(source: str | Path, loading: Loading) -> Any:
-    """The tokenizer of a folder or hub repository.
-
-    Raises:
-        MissingWeightsError: it is not there.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(str(source), local_files_only=loading.local_files_only)
-    except (OSError, ValueError) as error:
-        raise _explained(source, error, loading.local_files_only) from error
-
-
-def _explained(source: str | Path, error: Exception, local_files_only: bool) -> PerceptionUnavailableError:
+def _explained(source: str | Path, error: Exception) -> MissingWeightsError | PerceptionUnavailableError:
     """What went wrong, in words that help."""
-    folder = Path(source)
-    if folder.is_dir():
-        what = "is empty" if not any(folder.iterdir()) else "does not hold it"
-        reason = str(error).splitlines()[0]
-        kind = MissingWeightsError if isinstance(error, OSError) else PerceptionUnavailableError
-        return kind(f"{source}: the folder {what}: {reason}")
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    if offline or local_files_only:
-        cause = "HF_HUB_OFFLINE" if offline else "local_files_only"
-        why = f"it is neither a folder nor in the local cache, and {cause} forbids asking the hub"
-    elif isinstance(error, OSError):
-        why = "it is neither a folder nor in the local cache, and the hub could not give it"
-    else:
-        return PerceptionUnavailableError(f"{source}: {str(error).splitlines()[0]}")
-    return MissingWeightsError(
-        f"{source}: weights not found: {why}. On a machine with network access run "
-        f"`hf download {source} --local-dir FOLDER` and give FOLDER"
-    )
+    reason = str(error).splitlines()[0]
+    missing = isinstance(error, OSError)
+    if Path(source).is_dir():
+        what = "is empty" if not any(Path(source).iterdir()) else "does not hold it"
+        message = f"{source}: the folder {what}: {reason}"
+        return MissingWeightsError(message) if missing else PerceptionUnavailableError(message)
+    return not_found(str(source), source) if missing else PerceptionUnavailableError(f"{source}: {reason}")

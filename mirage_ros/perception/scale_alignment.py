@@ -11,7 +11,7 @@ from torch import Tensor
 from mirage_ros.geometry import valid_depth
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.memory_depth import MemoryDepth, token_grid
-from mirage_ros.perception.protocols import DepthEstimate, DepthEstimator, Frames
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, DepthEstimator
 
 Mode = Literal["scale", "scale-shift"]
 MODES: tuple[Mode, ...] = ("scale", "scale-shift")
@@ -52,7 +52,7 @@ class Alignment:
         return torch.where(valid_depth(depth) & (inverse > 1e-4), 1 / inverse, 0.0)
 
 
-def fit(estimate: Tensor, reference: Tensor, mode: Mode = "scale", *, seed: int = 0) -> Alignment:
+def fit(estimate: Tensor, reference: Tensor, mode: Mode = "scale") -> Alignment:
     """Robustly fit an estimate to a reference, in inverse depth.
 
     `scale` starts at the median of the ratios; `scale-shift` at the best of 256 pairs of cells (RANSAC). Both are
@@ -61,7 +61,6 @@ def fit(estimate: Tensor, reference: Tensor, mode: Mode = "scale", *, seed: int 
     Args:
         estimate, reference: (...) depth in cells, invalid where unknown; of one shape.
         mode: 'scale', or 'scale-shift' for estimates known up to both.
-        seed: of the pairs.
 
     Returns:
         the fit; `refused` says why it must not be used: less than 5 % or 24 cells seen by both, less than half of them
@@ -84,7 +83,7 @@ def fit(estimate: Tensor, reference: Tensor, mode: Mode = "scale", *, seed: int 
     # round its errors would flatten the slope.
     gain, offset = (x / y).median(), torch.zeros((), dtype=torch.float64, device=x.device)
     if mode == "scale-shift":
-        gain, offset = _best_pair(y, x, seed)
+        gain, offset = _best_pair(y, x)
     deviation = 1.0
     for _ in range(_ITERATIONS):
         expected = (gain * y + offset).clamp(min=1e-9)
@@ -114,9 +113,9 @@ def fit(estimate: Tensor, reference: Tensor, mode: Mode = "scale", *, seed: int 
     return Alignment(scale, shift, inliers, overlap, refused)
 
 
-def _best_pair(y: Tensor, x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+def _best_pair(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Gain and offset of x = gain y + offset through the pair of cells that most others agree with."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     pairs = torch.randint(len(y), (_HYPOTHESES, 2), generator=generator).to(y.device)
     sample = torch.randint(len(y), (min(len(y), 2048),), generator=generator).to(y.device)
     x1, x2, y1, y2 = x[pairs[:, 0]], x[pairs[:, 1]], y[pairs[:, 0]], y[pairs[:, 1]]
@@ -142,18 +141,15 @@ class AlignedDepth:
 
     Args:
         estimator: whose depth is aligned.
-        mode: 'scale' or 'scale-shift'.
-        metric: whether the estimator's depth is in metres.
+        metric: whether its depth is in metres; it is known up to scale and shift if not.
     """
 
-    def __init__(self, estimator: DepthEstimator, mode: Mode = "scale", *, metric: bool = True) -> None:
-        if mode not in MODES:
-            raise ValueError(f"align: expected one of {', '.join(MODES)}, got {mode!r}")
-        self.estimator, self.mode, self.metric = estimator, mode, metric
+    def __init__(self, estimator: DepthEstimator, *, metric: bool = True) -> None:
+        self.estimator, self.metric = estimator, metric
         self._last: Alignment | None = None
 
     @torch.no_grad()
-    def estimate(self, frames: Frames, memory: LatentMemory) -> DepthEstimate:
+    def estimate(self, frames: DecodedFrames, memory: LatentMemory) -> DepthEstimate:
         """Aligned depth; the notes say what was refused and what was used instead.
 
         Raises:
@@ -168,7 +164,9 @@ class AlignedDepth:
         grid = token_grid(memory, height, width)
         reference = memory.read(raw.camera.resized(*grid)).depth.squeeze(1)
         estimated = _at_cells(raw.depth, *grid)
-        fits = [fit(estimated[t], reference[t], self.mode) for t in range(len(reference))]
+        fits = [
+            fit(estimated[t], reference[t], "scale" if self.metric else "scale-shift") for t in range(len(reference))
+        ]
         good = [f for f in fits if not f.refused]
         notes = raw.notes
         if good:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.perception.packaged import PackagedNetwork
-from mirage_ros.perception.pretrained import inference_dtype
-from mirage_ros.perception.protocols import DepthEstimate, Frames
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate
+from mirage_ros.perception.pretrained import PackagedNetwork, inference_dtype
 
 
 class UniDepth(PackagedNetwork):
@@ -19,7 +18,7 @@ class UniDepth(PackagedNetwork):
     SOURCE = "lpiccinelli/unidepth-v2-vitl14"
 
     @torch.no_grad()
-    def estimate(self, frames: Frames, memory: LatentMemory) -> DepthEstimate:
+    def estimate(self, frames: DecodedFrames, memory: LatentMemory) -> DepthEstimate:
         """Depth of the frames, in metres."""
         count, _, height, width = frames.rgb.shape
         intrinsics = frames.camera.intrinsics.expand(count, 3, 3).to(self._device, torch.float32)

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.perception.pretrained import (
-    ON_CPU,
-    Loading,
     MissingExtraError,
+    colour_statistics,
     load_network,
     load_settings,
     load_tokenizer,
@@ -29,7 +28,7 @@ class VideoSegmenter:
 
     Args:
         source: folder or hub repository of a Sam3VideoModel.
-        loading: where and how the weights are loaded.
+        device: where it runs.
 
     Raises:
         MissingExtraError: the installed transformers has no SAM3.
@@ -37,20 +36,19 @@ class VideoSegmenter:
         PerceptionUnavailableError: the source holds another kind of network.
     """
 
-    def __init__(self, source: str | Path = SAM3, loading: Loading = ON_CPU) -> None:
+    def __init__(self, source: str | Path = SAM3, device: torch.device | str = "cpu") -> None:
         try:
             from transformers import Sam3VideoModel
         except ImportError as error:
             raise MissingExtraError(
                 "open-vocabulary: needs transformers 5 with SAM3. Install it: pip install 'mirage_ros[vlm]'"
             ) from error
-        self._network = load_network(Sam3VideoModel, source, loading)
-        self._tokenizer = load_tokenizer(source, loading)
+        self._network = load_network(Sam3VideoModel, source, device)
+        self._tokenizer = load_tokenizer(source)
         names = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
-        settings = load_settings(source, names, loading)
+        settings = load_settings(source, names)
         settings = settings.get("video_processor", settings)
-        self._mean = torch.tensor(settings.get("image_mean", (0.5, 0.5, 0.5)), device=loading.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(settings.get("image_std", (0.5, 0.5, 0.5)), device=loading.device).view(1, 3, 1, 1)
+        self._mean, self._std = colour_statistics(settings, device, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
     @torch.no_grad()
     def segment(self, rgb: Tensor, prompts: Sequence[str]) -> Tensor:

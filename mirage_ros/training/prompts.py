@@ -39,7 +39,7 @@ class Prompts:
             features = self._encoder.encode([prompt])[0].cpu()
             used = int(features.any(dim=-1).nonzero().max()) + 1 if features.any() else 0
             self._features[prompt] = features[:used].clone()
-        if new and self._encoder.reloads:
+        if new:
             self._encoder.release()
 
     def features(self, prompts: Sequence[str], device: torch.device | str = "cpu") -> Tensor:

@@ -293,7 +293,7 @@ def merged_backbone(model: MirageTransformer) -> WanTransformer3DModel:
     """The backbone with LoRA in its weights and no trace of it in its names."""
     if not has_lora(model):
         return model.backbone
-    merge_lora(model, keep_base=False)
+    merge_lora(model)
     plain = WanTransformer3DModel.from_config(model.backbone.config)
     weights = model.backbone.state_dict()
     plain.load_state_dict({name.replace(".base_layer.", "."): w for name, w in weights.items() if "lora_" not in name})

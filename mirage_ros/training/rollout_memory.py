@@ -16,7 +16,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.memory.depth_patches import resample_depth
 from mirage_ros.models import log_depth
 from mirage_ros.models.presets import Preset
-from mirage_ros.perception.given import FAR
+from mirage_ros.perception.pipeline import FAR
 from mirage_ros.training.latent_windows import Windows
 from mirage_ros.training.measure_chunks import imagine_chunk
 from mirage_ros.training.pixel_cache_input import drawn_sources

@@ -33,7 +33,6 @@ def load_networks(
     size: tuple[int, int] | None = None,
     offload: bool = False,
     compile_blocks: bool = False,
-    local_files_only: bool | None = None,
     seed: int = 0,
 ) -> Networks:
     """Load the networks of a world model.
@@ -50,7 +49,6 @@ def load_networks(
         size: pixels (height, width) of a frame; the preset's by default.
         offload: keep only the network at work on the device.
         compile_blocks: run the transformer's blocks through torch.compile.
-        local_files_only: do not ask the hub; by default as HF_HUB_OFFLINE says.
         seed: of random weights.
 
     Raises:
@@ -73,11 +71,10 @@ def load_networks(
                 raise ValueError(f"{name}: expected none with random weights, got {file}")
         loaded = _random(chosen, dtype, seed)
     else:
-        loaded = _loaded(source or _own_source(chosen), chosen, dtype, branch_file, lora_file, local_files_only)
+        loaded = _loaded(source or _own_source(chosen), chosen, dtype, branch_file, lora_file)
     transformer, autoencoder, reader, text = loaded
     if has_lora(transformer):
-        # A copy of the weights below is for those who train.
-        merge_lora(transformer, keep_base=False)
+        merge_lora(transformer)
     if compile_blocks:
         transformer.compile_blocks()
     return Networks(chosen, transformer, autoencoder, reader, text, device=where, size=size, offload=offload)
@@ -110,24 +107,21 @@ def _loaded(
     dtype: torch.dtype,
     branch_file: str | Path | None,
     lora_file: str | Path | None,
-    local_files_only: bool | None,
 ) -> Loaded:
     transformer = load_transformer(
         source,
         dtype=dtype,
-        branch_layers=preset.branch_layers if branch_file is not None else None,
-        latent_channels=preset.latent_channels,
         branch_file=branch_file,
+        branch_layers=preset.branch_layers,
         lora_file=lora_file,
-        local_files_only=local_files_only,
     )
-    autoencoder = load_autoencoder(source, tile=preset.tile, local_files_only=local_files_only)
+    autoencoder = load_autoencoder(source, tile=preset.tile)
     reader = None
     if preset.reader is not None:
-        reader = load_part(UnfoldReader, source, "reader", torch.float32, local_files_only)
+        reader = load_part(UnfoldReader, source, "reader")
     text = None
     if preset.text:
-        text = TextEncoder.from_pretrained(source, tokens=preset.text_tokens, local_files_only=local_files_only)
+        text = TextEncoder.from_pretrained(source, tokens=preset.text_tokens)
     elif has_part(source, "text_encoder"):
         raise ValueError(f"{source}: holds a text encoder, but preset {preset.name!r} takes no text")
     return transformer, autoencoder, reader, text

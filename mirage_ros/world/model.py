@@ -17,8 +17,7 @@ from mirage_ros.images import fit_camera, fit_colour
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models.presets import Preset
-from mirage_ros.perception.given import JointDepth, NoFilter
-from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.pipeline import JointDepth, NoFilter, Perception
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world import checks, loading
 from mirage_ros.world.chunk_loop import ChunkLoop

@@ -159,8 +159,7 @@ class Networks:
         if prompt not in self._contexts:
             if self.text is not None:
                 features = self.text.to(self.device).encode([prompt])
-                if self.text.reloads:
-                    self.text.release()
+                self.text.release()
             else:
                 features = no_text(1, self.preset.text_dim, self.preset.text_tokens, self.device)
             with torch.no_grad(), self.at_work(self.transformer):

@@ -12,9 +12,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.images import as_tensor, centre_window, fit_camera, fit_colour
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.write_rules import WriteReport
-from mirage_ros.perception.given import JointDepth
-from mirage_ros.perception.pipeline import Perception
-from mirage_ros.perception.protocols import Frames
+from mirage_ros.perception.pipeline import DecodedFrames, JointDepth, Perception
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.checks import check_frame, check_memory
 from mirage_ros.world.history import History, PastFrame
@@ -48,7 +46,7 @@ def observe(
     if metres is None:
         assert perception is not None
         known: Any = memory
-        perceived = perception.perceive(Frames(colour, camera), known)
+        perceived = perception.perceive(DecodedFrames(colour, camera), known)
         depth, camera = perceived.depth, perceived.camera
         mask = perceived.keep if mask is None else mask
     else:

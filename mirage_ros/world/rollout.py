@@ -15,8 +15,7 @@ from mirage_ros.images import enlarge
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models import log_depth
-from mirage_ros.perception.pipeline import Perceived, Perception
-from mirage_ros.perception.protocols import Frames
+from mirage_ros.perception.pipeline import DecodedFrames, Perceived, Perception
 from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions
 from mirage_ros.world.history import History, PastFrame
@@ -196,7 +195,7 @@ class Rollout:
     def _perceive(self, span: Span, video: Tensor, joint: Tensor | None) -> Perceived:
         """Depth, cameras and keep masks of the new frames of a video (T, 3, H, W)."""
         new, camera = slice(span.overlap, None), self.trajectory[span.start + span.overlap : span.stop]
-        frames = Frames(video[new], camera, span.start + span.overlap, None if joint is None else joint[new])
+        frames = DecodedFrames(video[new], camera, span.start + span.overlap, None if joint is None else joint[new])
         # Estimators and filters only read it.
         memory: Any = self.memory
         perceived = self.perception.perceive(frames, memory)

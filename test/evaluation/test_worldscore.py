@@ -19,9 +19,7 @@ from mirage_ros.evaluation.worldscore import (
     write_sample,
 )
 from mirage_ros.geometry import invert
-from mirage_ros.perception.given import NoFilter
-from mirage_ros.perception.pipeline import Perception
-from mirage_ros.perception.protocols import DepthEstimate
+from mirage_ros.perception.pipeline import DepthEstimate, NoFilter, Perception
 from mirage_ros.world.model import WorldModel
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mirage_ros.models.branch_input import fill_smoothly, layout_channels, readout_channels
+from mirage_ros.models.branch_input import fill_smoothly, group_channels
 from mirage_ros.models.memory_branch import MemoryBranch
 from mirage_ros.models.presets import DEFAULT
 from mirage_ros.models.schedule import clean_estimate
 from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.models.weights_io import load_transformer, save_transformer
 
 INPUTS = ("visible", "latents")
 
@@ -110,24 +111,29 @@ def test_the_correction_is_learned_and_saved(new_model, clip, tmp_path) -> None:
     # With a memory the backbone's own estimate is not used.
     assert not model.backbone.proj_out.weight.grad.any()
     torch.nn.init.normal_(model.branch.correction.weight)
-    model.save_pretrained(tmp_path)
-    loaded = MirageTransformer.from_pretrained(tmp_path)
+    save_transformer(model, tmp_path)
+    loaded = load_transformer(tmp_path)
     assert torch.equal(loaded.branch.correction.weight, model.branch.correction.weight)
 
 
 def test_the_default_preset_corrects_latents_and_depth() -> None:
-    places, visible = readout_channels(DEFAULT.branch_inputs, 8, 12)
+    inputs = DEFAULT.branch_inputs
     # latents 0-7, visible 8, offset 9-10, log scale 11, depth 12-15.
-    assert places == [*range(8), 12, 13, 14, 15]
-    assert visible == 8
+    assert group_channels(inputs, ("visible", "latents", "depth"), 8) == [8, *range(8), 12, 13, 14, 15]
     # fill 16-23, rays 24-29, layout 30-37, its depth 38-41.
-    assert layout_channels(DEFAULT.branch_inputs, 8, 12) == list(range(30, 42))
-    assert layout_channels(("latents", "visible", "depth", "layout"), 8, 12) is None
+    assert group_channels(inputs, ("layout", "layout_depth"), 8) == list(range(30, 42))
+    assert group_channels(("latents", "visible", "layout"), ("layout", "layout_depth"), 8) is None
 
 
 @pytest.mark.parametrize(
-    ("inputs", "channels"), [(("latents", "ones"), 6), (("visible",), 6), (INPUTS, 10), (INPUTS, 7)]
+    ("inputs", "channels", "message"),
+    [
+        (("latents", "ones"), 6, "inputs: expected visible, latents for"),
+        (("visible",), 6, "inputs: expected visible, latents for"),
+        (INPUTS, 10, "inputs: expected visible, latents, depth for"),
+        (INPUTS, 7, "clean_channels: expected those of a latent, 6, with or without the 4 of depth, got 7"),
+    ],
 )
-def test_inputs_without_the_readout_are_refused(inputs: tuple[str, ...], channels: int) -> None:
-    with pytest.raises(ValueError, match="inputs: expected latents, visible"):
-        readout_channels(inputs, 6, channels)
+def test_inputs_without_the_readout_are_refused(inputs: tuple[str, ...], channels: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MemoryBranch(inputs=inputs, latent_channels=6, ffn_dim=8, num_attention_heads=1, clean_channels=channels)

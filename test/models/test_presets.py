@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from mirage_ros.models.branch_input import input_channels
-from mirage_ros.models.conventions import conventions
 from mirage_ros.models.lora import add_lora
-from mirage_ros.models.presets import PRESETS, WAN22, Preset, preset
+from mirage_ros.models.presets import CONVENTIONS, PRESETS, WAN22, Preset, preset
 from mirage_ros.models.text import no_text
-from mirage_ros.models.transformer import MirageTransformer, parameter_count
+from mirage_ros.models.transformer import MirageTransformer
 
 
 def test_the_full_size_model_has_the_published_number_of_parameters() -> None:
@@ -19,8 +18,8 @@ def test_the_full_size_model_has_the_published_number_of_parameters() -> None:
         lora = add_lora(model)
         autoencoder = WAN22.new_autoencoder()
     added = sum(parameter.numel() for parameter in lora)
-    assert parameter_count(model.backbone) - added == 4_999_787_712
-    assert parameter_count(model.branch) == 2_607_077_376
+    assert sum(parameter.numel() for parameter in model.backbone.parameters()) - added == 4_999_787_712
+    assert sum(parameter.numel() for parameter in model.branch.parameters()) == 2_607_077_376
     assert added == 47_185_920
     assert model.branch.in_channels == 96
     assert autoencoder.strides == (4, 16, 16)
@@ -71,7 +70,7 @@ def test_a_small_preset_denoises_a_chunk(name: str) -> None:
 
 
 def test_public_conventions_set_every_switch_at_once() -> None:
-    paper, public = conventions("paper"), conventions("public")
+    paper, public = CONVENTIONS["paper"], CONVENTIONS["public"]
     assert all(getattr(paper, name) != getattr(public, name) for name in paper.__dataclass_fields__), (
         "a switch that does not differ is no switch"
     )

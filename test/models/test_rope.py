@@ -8,7 +8,7 @@ from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirage_ros.models.rope import rotary_embedding, sequence_embedding, split_head, token_positions
+from mirage_ros.models.rope import rotary_embedding, sequence_embedding, token_positions
 
 
 @pytest.mark.parametrize("head_dim", [12, 16, 24, 64, 128])
@@ -33,7 +33,9 @@ def test_references_stand_before_time_zero_and_one_grid_lower() -> None:
 def test_is_the_rotation_by_position_times_frequency(positions: list[tuple[int, int, int]], head_dim: int) -> None:
     cosine, sine = rotary_embedding(torch.tensor(positions), head_dim)
     angles = []
-    for axis, width in zip(torch.tensor(positions).double().unbind(-1), split_head(head_dim), strict=True):
+    third = 2 * (head_dim // 6)
+    widths = (head_dim - 2 * third, third, third)
+    for axis, width in zip(torch.tensor(positions).double().unbind(-1), widths, strict=True):
         frequency = 10000.0 ** (-torch.arange(0, width, 2).double() / width)
         angles.append((axis[:, None] * frequency).repeat_interleave(2, dim=1))
     angle = torch.cat(angles, dim=1)[None, :, None]

@@ -22,18 +22,18 @@ from mirage_ros.models.schedule import (
 UNIPC, EULER = ScheduleConfig("unipc", 20, 5.0), ScheduleConfig("euler", 2, 3.0)
 
 
-def run(config: ScheduleConfig, steps: int | None = None, sigmas: list[float] | None = None, **options: float) -> float:
+def run(config: ScheduleConfig, steps: int | None = None) -> float:
     """Error left after integrating the exact flow towards a known clean sample."""
     torch.manual_seed(0)
     clean, noise = torch.randn(4, 8, dtype=torch.float64), torch.randn(4, 8, dtype=torch.float64)
-    scheduler = make_scheduler(config, steps, sigmas)
+    scheduler = make_scheduler(config, steps)
     sample = add_noise(clean, noise, float(scheduler.sigmas[0]))
     for index, timestep in enumerate(scheduler.timesteps):
         sigma = scheduler.sigmas[index].double()
         flow = (sample - clean) / sigma
         torch.testing.assert_close(clean_estimate(sample, flow, sigma), clean)
         sample = scheduler.step(flow, timestep, sample).prev_sample
-    assert len(scheduler.timesteps) == (len(sigmas) if sigmas else steps or config.steps)
+    assert len(scheduler.timesteps) == (steps or config.steps)
     return (sample - clean).abs().max().item()
 
 
@@ -51,14 +51,6 @@ def test_the_full_size_schedule_is_the_published_one() -> None:
 @pytest.mark.parametrize("config", [UNIPC, EULER], ids=["unipc", "euler"])
 def test_exact_flows_end_at_the_clean_sample(config: ScheduleConfig, steps: int) -> None:
     assert run(config, steps) < 1e-5
-
-
-def test_given_sigmas_are_the_steps() -> None:
-    sigmas = [0.9, 0.4, 0.1]
-    scheduler = make_scheduler(EULER, sigmas=sigmas)
-    torch.testing.assert_close(scheduler.sigmas, torch.tensor([*sigmas, 0.0]))
-    torch.testing.assert_close(scheduler.timesteps, torch.tensor([900.0, 400.0, 100.0]))
-    assert run(EULER, sigmas=sigmas) < 1e-6
 
 
 @settings(max_examples=40)
@@ -86,19 +78,14 @@ def test_schedulers_are_not_shared_between_chunks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "steps", "sigmas", "message"),
+    ("config", "steps", "message"),
     [
-        (UNIPC, 0, None, "steps: expected a whole number from 1 to 50, got 0"),
-        (EULER, 51, None, "steps: expected a whole number from 1 to 50, got 51"),
-        (EULER, True, None, "steps: expected a whole number"),
-        (UNIPC, 2, [1.0, 0.5], "sigmas: expected only with the Euler solver"),
-        (EULER, None, [0.5, 0.6], "sigmas: expected descending numbers"),
-        (EULER, None, [1.2], r"sigmas: expected 1 to 50 numbers in \(0, 1\]"),
-        (ScheduleConfig("heun"), 2, None, "solver: expected 'unipc' or 'euler', got 'heun'"),
+        (UNIPC, 0, "steps: expected a whole number from 1 to 50, got 0"),
+        (EULER, 51, "steps: expected a whole number from 1 to 50, got 51"),
+        (EULER, True, "steps: expected a whole number"),
+        (ScheduleConfig("heun"), 2, "solver: expected 'unipc' or 'euler', got 'heun'"),
     ],
 )
-def test_unusable_schedules_are_refused(
-    config: ScheduleConfig, steps: int | None, sigmas: list[float] | None, message: str
-) -> None:
+def test_unusable_schedules_are_refused(config: ScheduleConfig, steps: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_scheduler(config, steps, sigmas)
+        make_scheduler(config, steps)

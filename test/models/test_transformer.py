@@ -68,7 +68,6 @@ def test_hints_change_target_and_preceding_frames_but_not_the_tokens_of_referenc
     assert torch.equal(before[:, :, :2], after[:, :, :2])
     changed = (before != after).float().mean(dim=(0, 1, 3, 4))
     assert (changed[2:] > 0.99).all()
-    assert torch.equal(model(*arguments, references=2, hint_scale=0.0), before)
 
 
 @torch.no_grad()

@@ -12,7 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from mirage_ros.models.lora import add_lora, lora_parameters
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.models.weights_io import MissingWeightsError, WeightsMismatchError, load_part
+from mirage_ros.models.weights_io import (
+    MissingWeightsError,
+    WeightsMismatchError,
+    load_part,
+    load_transformer,
+    save_transformer,
+)
 
 Build = Callable[..., MirageTransformer]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -29,8 +35,8 @@ def test_a_saved_model_loads_with_everything_it_had(
             for parameter in lora_parameters(model):
                 torch.nn.init.normal_(parameter, std=0.1)
     expected = flow(model)
-    model.save_pretrained(tmp_path)
-    assert torch.equal(flow(MirageTransformer.from_pretrained(tmp_path)), expected)
+    save_transformer(model, tmp_path)
+    assert torch.equal(flow(load_transformer(tmp_path)), expected)
     # Saving left the model as it was, and the backbone is a plain diffusers model.
     assert torch.equal(flow(model), expected)
     assert isinstance(load_part(WanTransformer3DModel, tmp_path, "transformer"), WanTransformer3DModel)
@@ -40,62 +46,58 @@ def test_a_saved_model_loads_with_everything_it_had(
 def test_saving_again_in_other_pieces_leaves_nothing_of_the_first_time(
     new_model: Build, flow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new_model(hints=True).save_pretrained(tmp_path)
+    save_transformer(new_model(hints=True), tmp_path)
     assert (tmp_path / "transformer" / WEIGHTS).is_file()
-    monkeypatch.setattr("mirage_ros.models.weights_io.MAX_FILE", 40_000)
+    monkeypatch.setattr("mirage_ros.models.network_files.MAX_FILE", 40_000)
     other = new_model(hints=True)
     with torch.no_grad():
         other.backbone.proj_out.weight.add_(1)
-    other.save_pretrained(tmp_path)
+    save_transformer(other, tmp_path)
     assert not (tmp_path / "transformer" / WEIGHTS).exists()
-    assert torch.equal(flow(MirageTransformer.from_pretrained(tmp_path)), flow(other))
+    assert torch.equal(flow(load_transformer(tmp_path)), flow(other))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["branch", "transformer"]
 
 
 def test_bf16_loads_with_float32_norms(new_model: Build, flow: Callable, tmp_path: Path) -> None:
-    new_model(hints=True).save_pretrained(tmp_path)
-    model = MirageTransformer.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    save_transformer(new_model(hints=True), tmp_path)
+    model = load_transformer(tmp_path, dtype=torch.bfloat16)
     assert model.branch.proj_in.weight.dtype == torch.bfloat16
     assert model.branch.blocks[0].scale_shift_table.dtype == torch.float32
     assert torch.isfinite(flow(model)).all()
 
 
 def test_large_weights_are_split(new_model: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mirage_ros.models.weights_io.MAX_FILE", 40_000)
+    monkeypatch.setattr("mirage_ros.models.network_files.MAX_FILE", 40_000)
     model = new_model()
-    model.save_pretrained(tmp_path)
+    save_transformer(model, tmp_path)
     assert len(list((tmp_path / "transformer").glob("*.safetensors"))) > 2
-    again = MirageTransformer.from_pretrained(tmp_path)
+    again = load_transformer(tmp_path)
     assert torch.equal(again.backbone.proj_out.weight, model.backbone.proj_out.weight)
 
 
-def test_a_published_backbone_needs_a_branch_from_somewhere(new_model: Build, flow: Callable, tmp_path: Path) -> None:
-    plain = new_model()
-    plain.backbone.save_pretrained(tmp_path / "transformer")
-    with pytest.raises(MissingWeightsError, match=r"has no memory branch .* branch_file=… .* or new_branch=True"):
-        MirageTransformer.from_pretrained(tmp_path)
-    model = MirageTransformer.from_pretrained(tmp_path, new_branch=True)
-    assert list(model.branch.config["layers"]) == [0, 2]
-    assert torch.equal(flow(model), flow(plain))
+def test_a_published_backbone_needs_a_branch_from_somewhere(new_model: Build, tmp_path: Path) -> None:
+    new_model().backbone.save_pretrained(tmp_path / "transformer")
+    with pytest.raises(MissingWeightsError, match="has no memory branch .* branch_file=… .*; `mirage train` makes one"):
+        load_transformer(tmp_path)
 
 
 def test_weights_that_are_missing_left_over_or_misshapen_are_named(new_model: Build, tmp_path: Path) -> None:
-    new_model().save_pretrained(tmp_path)
+    save_transformer(new_model(), tmp_path)
     file = tmp_path / "branch" / WEIGHTS
     weights = load_file(file)
     weights["proj_in.extra"] = weights.pop("proj_in.bias")
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(WeightsMismatchError, match="branch: .*1 missing .proj_in.bias.; 1 unexpected .proj_in.extra."):
-        MirageTransformer.from_pretrained(tmp_path)
+        load_transformer(tmp_path)
     weights["proj_in.bias"] = torch.zeros(7)
     weights.pop("proj_in.extra")
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises((WeightsMismatchError, ValueError), match=r"proj_in\.bias"):
-        MirageTransformer.from_pretrained(tmp_path)
+        load_transformer(tmp_path)
 
 
 def test_missing_weights_say_what_to_do_and_offline_is_honoured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: None
 ) -> None:
     import socket
 
@@ -104,10 +106,10 @@ def test_missing_weights_say_what_to_do_and_offline_is_honoured(
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     with pytest.raises(MissingWeightsError, match="hf download Wan-AI/Nothing-Here --local-dir FOLDER"):
-        MirageTransformer.from_pretrained("Wan-AI/Nothing-Here", local_files_only=True)
+        load_transformer("Wan-AI/Nothing-Here")
     with pytest.raises(MissingWeightsError, match="expected a WanTransformer3DModel saved by diffusers"):
-        MirageTransformer.from_pretrained(tmp_path)
+        load_transformer(tmp_path)
     (tmp_path / "transformer").mkdir()
     (tmp_path / "transformer" / "config.json").write_text('{"_class_name": "WanTransformer3DModel", "num_layers": 1}')
     with pytest.raises(MissingWeightsError, match="transformer"):
-        MirageTransformer.from_pretrained(tmp_path)
+        load_transformer(tmp_path)

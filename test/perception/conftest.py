@@ -12,7 +12,7 @@ from mirage_ros.bench.perception_clips import TrueClip, draw_clip
 from mirage_ros.bench.perception_scores import mean_colours
 from mirage_ros.geometry import pinhole
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.perception.protocols import Frames
+from mirage_ros.perception.pipeline import DecodedFrames
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
@@ -40,10 +40,10 @@ def remembered(still: TrueClip) -> LatentMemory:
 
 
 @pytest.fixture
-def noise_frames() -> Frames:
+def noise_frames() -> DecodedFrames:
     """Three frames of noise."""
     camera = pinhole(64, 96, vertical_fov=1.0).at(torch.eye(4).expand(3, 4, 4))
-    return Frames(torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0)), camera)
+    return DecodedFrames(torch.rand(3, 3, 64, 96, generator=torch.Generator().manual_seed(0)), camera)
 
 
 def save_tokenizer(folder: Path, words: tuple[str, ...]) -> dict[str, int]:

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from mirage_ros.geometry import pinhole
+from mirage_ros.models.network_files import MissingWeightsError
 from mirage_ros.perception.map_anything import resampled
 from mirage_ros.perception.pretrained import (
-    Loading,
     MissingExtraError,
-    MissingWeightsError,
     PerceptionUnavailableError,
     import_extra,
     load_hub_mixin,
@@ -31,7 +30,7 @@ def test_depth_of_a_scaled_and_cropped_view_lands_on_its_pixels() -> None:
     assert not found[:, 92:].any()
 
 
-def test_missing_weights_of_packages_say_what_to_do(tmp_path: Path) -> None:
+def test_missing_weights_of_packages_say_what_to_do(tmp_path: Path, offline: None) -> None:
     from huggingface_hub import PyTorchModelHubMixin
 
     class Network(torch.nn.Module, PyTorchModelHubMixin):
@@ -40,14 +39,14 @@ def test_missing_weights_of_packages_say_what_to_do(tmp_path: Path) -> None:
             self.layer = torch.nn.Linear(size, size)
 
     with pytest.raises(MissingWeightsError, match="hf download nobody/nothing"):
-        load_hub_mixin(Network, "nobody/nothing", Loading(local_files_only=True))
+        load_hub_mixin(Network, "nobody/nothing", "cpu")
     with pytest.raises(MissingWeightsError, match="is empty"):
-        load_hub_mixin(Network, tmp_path, Loading())
+        load_hub_mixin(Network, tmp_path, "cpu")
     Network(3).save_pretrained(tmp_path, config={"size": 3})
-    assert load_hub_mixin(Network, tmp_path, Loading()).layer.weight.shape == (3, 3)
+    assert load_hub_mixin(Network, tmp_path, "cpu").layer.weight.shape == (3, 3)
     (tmp_path / "config.json").write_text('{"size": 4}')
     with pytest.raises(PerceptionUnavailableError, match="do not fit Network"):
-        load_hub_mixin(Network, tmp_path, Loading())
+        load_hub_mixin(Network, tmp_path, "cpu")
 
 
 def test_packages_that_do_not_load_are_told_from_missing_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.models.network_files import MissingWeightsError
 from mirage_ros.perception.depth_anything import DepthAnything
-from mirage_ros.perception.pretrained import Loading, MissingWeightsError, PerceptionUnavailableError
-from mirage_ros.perception.protocols import Frames
+from mirage_ros.perception.pipeline import DecodedFrames
+from mirage_ros.perception.pretrained import PerceptionUnavailableError
 
 
-def test_metric_depth_is_what_the_network_says(depth_anything_folder: Any, noise_frames: Frames) -> None:
+def test_metric_depth_is_what_the_network_says(depth_anything_folder: Any, noise_frames: DecodedFrames) -> None:
     from transformers import DepthAnythingForDepthEstimation
 
     folder = depth_anything_folder("metric")
-    estimator = DepthAnything(folder, batch=2)
+    estimator = DepthAnything(folder)
     assert estimator.metric
     found = estimator.estimate(noise_frames, LatentMemory(3))
     assert found.depth.shape == (3, 64, 96)
@@ -33,7 +34,7 @@ def test_metric_depth_is_what_the_network_says(depth_anything_folder: Any, noise
     torch.testing.assert_close(found.depth, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_relative_depth_is_inverted(depth_anything_folder: Any, noise_frames: Frames) -> None:
+def test_relative_depth_is_inverted(depth_anything_folder: Any, noise_frames: DecodedFrames) -> None:
     estimator = DepthAnything(depth_anything_folder("relative"))
     assert not estimator.metric
     found = estimator.estimate(noise_frames, LatentMemory(3)).depth
@@ -41,9 +42,9 @@ def test_relative_depth_is_inverted(depth_anything_folder: Any, noise_frames: Fr
     assert (found >= 0).all()
 
 
-def test_missing_weights_say_what_to_do(tmp_path: Path) -> None:
+def test_missing_weights_say_what_to_do(tmp_path: Path, offline: None) -> None:
     with pytest.raises(MissingWeightsError, match="hf download nobody/nothing"):
-        DepthAnything("nobody/nothing", Loading(local_files_only=True))
+        DepthAnything("nobody/nothing")
     with pytest.raises(MissingWeightsError, match="empty"):
         DepthAnything(tmp_path)
 

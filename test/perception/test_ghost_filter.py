@@ -9,8 +9,7 @@ from mirage_ros.bench.perception_clips import TrueClip, spoil_depth
 from mirage_ros.bench.perception_scores import count_cells, ghost_share
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.ghost_filter import GeometricFilter
-from mirage_ros.perception.given import NoFilter
-from mirage_ros.perception.protocols import DepthEstimate, Frames
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, NoFilter
 
 
 def test_finds_what_moves(lively: TrueClip) -> None:
@@ -42,8 +41,8 @@ def test_leaves_no_ghosts(lively: TrueClip) -> None:
 def test_leaves_out_sky_and_far_things(still: TrueClip) -> None:
     depth = still.depth[:3].clone()
     depth[:, :20], depth[:, 20:40], depth[:, 40:50] = 0, 80, torch.nan
-    frames = Frames(still.rgb[:3], still.camera[:3])
-    keep = GeometricFilter(far=60).filter(frames, DepthEstimate(depth, still.camera[:3]), LatentMemory(3)).keep
+    frames = DecodedFrames(still.rgb[:3], still.camera[:3])
+    keep = GeometricFilter().filter(frames, DepthEstimate(depth, still.camera[:3]), LatentMemory(3)).keep
     assert not keep[:, :50].any()
     assert keep[:, 55:].float().mean() > 0.9
 
@@ -52,15 +51,9 @@ def test_judges_a_lone_frame_by_the_memory(still: TrueClip, remembered: LatentMe
     depth = still.depth[12:13].clone()
     # Something new stands in front of what the memory saw from elsewhere.
     depth[0, 40:90, 80:120] *= 0.5
-    frames = Frames(still.rgb[12:13], still.camera[12:13])
+    frames = DecodedFrames(still.rgb[12:13], still.camera[12:13])
     keep = GeometricFilter().filter(frames, DepthEstimate(depth, still.camera[12:13]), remembered).keep
     assert keep[0, 45:85, 85:115].float().mean() < 0.5
     outside = keep.clone()
     outside[0, 30:100, 70:130] = True
     assert outside.float().mean() > 0.95
-
-
-@pytest.mark.parametrize("options", [{"tolerance": 0.0}, {"far": -1.0}, {"sources": 0}])
-def test_refuses_options(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=next(iter(options))):
-        GeometricFilter(**options)  # type: ignore[arg-type]

@@ -9,14 +9,14 @@ from mirage_ros.bench.perception_clips import TrueClip
 from mirage_ros.bench.perception_scores import mean_colours
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.memory_depth import MemoryDepth, guided_fill
-from mirage_ros.perception.protocols import Frames
+from mirage_ros.perception.pipeline import DecodedFrames
 
 
 @pytest.mark.parametrize("patch", [0, 2, 4])
 def test_gives_what_was_remembered(still: TrueClip, patch: int) -> None:
     memory = LatentMemory(3, patch=patch)
     memory.write(mean_colours(still.rgb[:9], 4), still.depth[:9], still.camera[:9])
-    found = MemoryDepth().estimate(Frames(still.rgb[9:13], still.camera[9:13], 9), memory).depth
+    found = MemoryDepth().estimate(DecodedFrames(still.rgb[9:13], still.camera[9:13], 9), memory).depth
     known = found > 0
     assert known.float().mean() > 0.9
     error = (found / still.depth[9:13])[known & (still.depth[9:13] > 0)].log().abs()
@@ -46,6 +46,6 @@ def test_continues_planes() -> None:
 
 
 def test_an_empty_memory_knows_nothing(still: TrueClip) -> None:
-    found = MemoryDepth().estimate(Frames(still.rgb[:2], still.camera[:2]), LatentMemory(3))
+    found = MemoryDepth().estimate(DecodedFrames(still.rgb[:2], still.camera[:2]), LatentMemory(3))
     assert not found.depth.any()
     assert "empty" in found.notes[0]

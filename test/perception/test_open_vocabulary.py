@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mirage_ros.bench.perception_clips import TrueClip
 from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.models.network_files import MissingWeightsError
 from mirage_ros.perception.entities import (
     MAX_ENTITIES,
     Entities,
@@ -24,9 +25,8 @@ from mirage_ros.perception.entities import (
     patchify,
 )
 from mirage_ros.perception.ghost_filter import GeometricFilter
-from mirage_ros.perception.open_vocabulary import FixedEntities, OpenVocabularyFilter
-from mirage_ros.perception.pretrained import Loading, MissingWeightsError
-from mirage_ros.perception.protocols import DepthEstimate, Frames
+from mirage_ros.perception.open_vocabulary import OpenVocabularyFilter
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate
 from mirage_ros.perception.video_segmenter import VideoSegmenter
 
 
@@ -108,12 +108,15 @@ class Counting(EntityNamer):
         return super().answer(images, turns)
 
 
-def test_a_random_network_is_asked_twice_and_then_geometry_decides(qwen_folder: Path, lively: TrueClip) -> None:
-    namer = Counting(qwen_folder, frames=2, max_tokens=16)
+def test_a_random_network_is_asked_twice_and_then_geometry_decides(
+    qwen_folder: Path, lively: TrueClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirage_ros.perception.entities.MAX_TOKENS", 16)
+    namer = Counting(qwen_folder)
     chosen = OpenVocabularyFilter(namer, segmenter=None, fallback=GeometricFilter())  # type: ignore[arg-type]
     part = slice(0, 5)
     frames, depth = (
-        Frames(lively.rgb[part], lively.camera[part]),
+        DecodedFrames(lively.rgb[part], lively.camera[part]),
         DepthEstimate(lively.depth[part], lively.camera[part]),
     )
     mask = chosen.filter(frames, depth, LatentMemory(3))
@@ -126,7 +129,7 @@ class Scripted(EntityNamer):
     """Answers that are given, instead of a network."""
 
     def __init__(self, *answers: str) -> None:
-        self._frames, self.turns = 2, 0
+        self.turns = 0
         self._answers = list(answers)
 
     def answer(self, images: Tensor, turns: list[tuple[str, str | None]]) -> str:
@@ -154,7 +157,7 @@ def test_patches_are_those_of_transformers() -> None:
     torch.testing.assert_close(rows, expected["pixel_values"].float(), rtol=0, atol=1e-5)
 
 
-def test_sam_marks_through_a_video(sam_folder: Path, noise_frames: Frames) -> None:
+def test_sam_marks_through_a_video(sam_folder: Path, noise_frames: DecodedFrames) -> None:
     segmenter = VideoSegmenter(sam_folder)
     marked = segmenter.segment(noise_frames.rgb, ("person", "sky"))
     assert marked.shape == (3, 64, 96)
@@ -162,11 +165,11 @@ def test_sam_marks_through_a_video(sam_folder: Path, noise_frames: Frames) -> No
     assert not marked.all()
     assert not segmenter.segment(noise_frames.rgb, ()).any()
     depth = DepthEstimate(torch.ones(3, 64, 96), noise_frames.camera)
-    chosen = OpenVocabularyFilter(FixedEntities(["Person"]), segmenter, GeometricFilter())
+    chosen = OpenVocabularyFilter(Scripted('{"entities": ["Person"], "sky": true}'), segmenter, GeometricFilter())
     assert torch.equal(chosen.filter(noise_frames, depth, LatentMemory(3)).keep, ~marked)
 
 
-def test_missing_weights_say_what_to_do() -> None:
+def test_missing_weights_say_what_to_do(offline: None) -> None:
     for part in (EntityNamer, VideoSegmenter):
         with pytest.raises(MissingWeightsError, match="hf download nobody/nothing"):
-            part("nobody/nothing", Loading(local_files_only=True))
+            part("nobody/nothing")

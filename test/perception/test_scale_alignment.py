@@ -10,8 +10,7 @@ from torch import Tensor
 
 from mirage_ros.bench.perception_clips import TrueClip
 from mirage_ros.memory.latent_memory import LatentMemory
-from mirage_ros.perception.given import SensorDepth
-from mirage_ros.perception.protocols import Frames
+from mirage_ros.perception.pipeline import DecodedFrames, SensorDepth
 from mirage_ros.perception.scale_alignment import AlignedDepth, fit
 
 
@@ -62,7 +61,7 @@ def test_refuses_other_shapes_and_modes() -> None:
 
 
 def test_frames_take_the_scale_of_the_memory(still: TrueClip, remembered: LatentMemory) -> None:
-    frames = Frames(still.rgb[9:12], still.camera[9:12], 9)
+    frames = DecodedFrames(still.rgb[9:12], still.camera[9:12], 9)
     found = AlignedDepth(SensorDepth(still.depth * 0.4)).estimate(frames, remembered)
     assert not found.notes
     seen = still.depth[9:12] > 0
@@ -73,14 +72,14 @@ def test_frames_take_the_scale_of_the_memory(still: TrueClip, remembered: Latent
 def test_a_frame_without_overlap_takes_the_scale_of_the_others(still: TrueClip, remembered: LatentMemory) -> None:
     depth = still.depth * 0.4
     depth[10] = torch.rand(depth[10].shape, generator=torch.Generator().manual_seed(0)) * 20 + 0.1
-    found = AlignedDepth(SensorDepth(depth)).estimate(Frames(still.rgb[9:12], still.camera[9:12], 9), remembered)
+    found = AlignedDepth(SensorDepth(depth)).estimate(DecodedFrames(still.rgb[9:12], still.camera[9:12], 9), remembered)
     assert "1 of 3 frames" in found.notes[0]
     assert "others of the chunk" in found.notes[0]
     torch.testing.assert_close(found.depth[1], depth[10] / 0.4, rtol=0.02, atol=0)
 
 
 def test_without_any_fit_the_memory_gives_depth_then_the_last_fit(still: TrueClip, remembered: LatentMemory) -> None:
-    good, frames = still.depth * 0.4, Frames(still.rgb[9:12], still.camera[9:12], 9)
+    good, frames = still.depth * 0.4, DecodedFrames(still.rgb[9:12], still.camera[9:12], 9)
     bad = torch.rand(good.shape, generator=torch.Generator().manual_seed(0)) * 20 + 0.1
     aligned = AlignedDepth(SensorDepth(bad))
     found = aligned.estimate(frames, remembered)
@@ -97,5 +96,5 @@ def test_without_any_fit_the_memory_gives_depth_then_the_last_fit(still: TrueCli
 def test_relative_depth_needs_a_memory(still: TrueClip) -> None:
     with pytest.raises(ValueError, match="memory"):
         AlignedDepth(SensorDepth(still.depth), metric=False).estimate(
-            Frames(still.rgb[:2], still.camera[:2]), LatentMemory(3)
+            DecodedFrames(still.rgb[:2], still.camera[:2]), LatentMemory(3)
         )

@@ -86,8 +86,8 @@ def test_what_is_not_to_be_remembered_is_not(seeing):
 
 def test_perception_by_name():
     from mirage_ros.perception.ghost_filter import GeometricFilter
-    from mirage_ros.perception.given import JointDepth
     from mirage_ros.perception.memory_depth import MemoryDepth
+    from mirage_ros.perception.pipeline import JointDepth
 
     assert isinstance(make_perception("auto", "none", joint=True).depth, JointDepth)
     assert isinstance(make_perception("auto", "none", joint=False).depth, MemoryDepth)

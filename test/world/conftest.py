@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from mirage_ros.geometry import Camera, pinhole
-from mirage_ros.perception.given import NoFilter, SensorDepth
-from mirage_ros.perception.pipeline import Perception
+from mirage_ros.perception.pipeline import NoFilter, Perception, SensorDepth
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.trajectory import look_at
 from mirage_ros.world.model import WorldModel

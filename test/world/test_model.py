@@ -6,9 +6,7 @@ import torch
 
 from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION
 from mirage_ros.models.presets import TEST
-from mirage_ros.perception.given import NoFilter, SensorDepth
-from mirage_ros.perception.pipeline import Perception
-from mirage_ros.perception.protocols import KeepMask
+from mirage_ros.perception.pipeline import KeepMask, NoFilter, Perception, SensorDepth
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.results import STAGES, Cancelled
 

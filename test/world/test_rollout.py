@@ -5,9 +5,7 @@ import pytest
 import torch
 
 from mirage_ros.memory.provenance import IMAGINATION
-from mirage_ros.perception.given import NoFilter, SensorDepth
-from mirage_ros.perception.pipeline import Perception
-from mirage_ros.perception.protocols import DepthEstimate
+from mirage_ros.perception.pipeline import DepthEstimate, NoFilter, Perception, SensorDepth
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.results import Cancelled
 

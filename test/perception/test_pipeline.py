@@ -3,13 +3,12 @@ import torch
 
 from mirage_ros.geometry import pinhole
 from mirage_ros.memory import LatentMemory
-from mirage_ros.perception.given import JointDepth, NoFilter, SensorDepth
-from mirage_ros.perception.protocols import Frames
+from mirage_ros.perception.pipeline import DecodedFrames, JointDepth, NoFilter, SensorDepth
 
 
 def frames(first=0, joint=None, count=2):
     camera = pinhole(4, 6, focal=5.0, cam2world=torch.eye(4).repeat(count, 1, 1))
-    return Frames(torch.zeros(count, 3, 4, 6), camera, first, joint)
+    return DecodedFrames(torch.zeros(count, 3, 4, 6), camera, first, joint)
 
 
 MEMORY = LatentMemory(4)

@@ -1,0 +1,124 @@
+"""One network in a folder of its own or in a subfolder of a hub repository, loaded and saved whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
+
+Model = TypeVar("Model", bound=ModelMixin)
+# Bytes: saved weights are split into files below this, which every host of repositories takes.
+MAX_FILE = 15 << 20
+
+
+class MissingWeightsError(FileNotFoundError):
+    """Weights are not where they were asked for; the message says what to do."""
+
+
+class WeightsMismatchError(ValueError):
+    """A file's tensors are not the model's.
+
+    Attributes:
+        missing: names that the model needs and the file lacks.
+        unexpected: names in the file that the model does not know.
+        misshapen: 'name: got (…), expected (…)'.
+    """
+
+    def __init__(
+        self, what: str, missing: Iterable[str] = (), unexpected: Iterable[str] = (), misshapen: Iterable[str] = ()
+    ) -> None:
+        self.missing, self.unexpected, self.misshapen = sorted(missing), sorted(unexpected), sorted(misshapen)
+        lists = {"missing": self.missing, "unexpected": self.unexpected, "misshapen": self.misshapen}
+        wrong = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in lists.items() if names)
+        super().__init__(f"{what}: weights do not fit the model: {wrong}")
+
+
+def check_names(
+    what: str, missing: Iterable[str] = (), unexpected: Iterable[str] = (), misshapen: Iterable[str] = ()
+) -> None:
+    """Raise a WeightsMismatchError if there is any such name."""
+    error = WeightsMismatchError(what, missing, unexpected, misshapen)
+    if error.missing or error.unexpected or error.misshapen:
+        raise error
+
+
+def check_shapes(what: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse named tensors that are not those expected.
+
+    Raises:
+        WeightsMismatchError: names or shapes differ.
+    """
+    check_names(
+        what,
+        missing=expected.keys() - given.keys(),
+        unexpected=given.keys() - expected.keys(),
+        misshapen=(
+            f"{name}: got {tuple(given[name].shape)}, expected {tuple(expected[name].shape)}"
+            for name in given.keys() & expected.keys()
+            if given[name].shape != expected[name].shape
+        ),
+    )
+
+
+def save_part(part: ModelMixin, folder: Path) -> None:
+    """Save into a folder of its own: what was there in other shards would stay beside it, and be loaded first."""
+    new, old = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("part", "old"))
+    shutil.rmtree(new, ignore_errors=True)
+    part.save_pretrained(new, max_shard_size=MAX_FILE)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_part(
+    kind: type[Model], source: str | Path, subfolder: str | None, dtype: torch.dtype = torch.float32
+) -> Model:
+    """Load one diffusers model from a folder or hub repository, out of a subfolder if one is named.
+
+    Raises:
+        MissingWeightsError: it is not there, or cannot be fetched.
+        WeightsMismatchError: weights are missing, left over or misshapen.
+    """
+    what = f"{source}/{subfolder}" if subfolder else str(source)
+    if Path(source).exists() and not (Path(source) / (subfolder or "") / "config.json").is_file():
+        raise MissingWeightsError(f"{what}: expected a {kind.__name__} saved by diffusers (config.json, *.safetensors)")
+    try:
+        loaded: Any = kind.from_pretrained(
+            str(source), subfolder=subfolder, torch_dtype=dtype, output_loading_info=True, use_safetensors=True
+        )
+    except OSError as error:
+        raise not_found(what, source) from error
+    model: Model
+    model, report = loaded
+    check_names(
+        what,
+        missing=report["missing_keys"],
+        unexpected=report["unexpected_keys"],
+        misshapen=(f"{name}: got {tuple(got)}, expected {tuple(own)}" for name, got, own in report["mismatched_keys"]),
+    )
+    return model
+
+
+def not_found(what: str, source: str | Path) -> MissingWeightsError:
+    """The error of weights that neither the disk nor the hub has; `what` names them."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        why = "HF_HUB_OFFLINE forbids asking the hub"
+    else:
+        why = "the hub could not give it"
+    return MissingWeightsError(
+        f"{what}: weights not found: it is neither a folder nor in the local cache, and {why}. On a machine with "
+        f"network access run `hf download {source} --local-dir FOLDER` and give FOLDER"
+    )
+
+
+def _some(names: Sequence[str], count: int = 5) -> str:
+    shown = ", ".join(names[:count])
+    return shown if len(names) <= count else f"{shown}, and {len(names) - count} more"
