@@ -90,7 +90,7 @@ def drawn(scene: Scene, poses: Tensor) -> Place:
         frames = [renderer.render(pose) for pose in poses]
         camera = renderer.camera(poses)
     images = torch.stack([torch.from_numpy(frame.rgb) for frame in frames]).permute(0, 3, 1, 2).float() / 255
-    return Place(images, torch.stack([torch.from_numpy(frame.depth) for frame in frames]), camera)
+    return Place(images, torch.stack([torch.from_numpy(frame.finite_depth) for frame in frames]), camera)
 
 
 def fitted_autoencoder() -> LinearAutoencoder:

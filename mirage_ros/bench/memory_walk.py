@@ -68,7 +68,7 @@ def record(family: str, seed: int, style: str) -> Recording:
     with Renderer(scene, IMAGE[0] // ENLARGED, IMAGE[1] // ENLARGED, samples=0, shadows=False) as renderer:
         camera = renderer.camera(path)
         drawn = [renderer.render(pose) for pose in path]
-    depth = torch.stack([torch.from_numpy(frame.depth) for frame in drawn])
+    depth = torch.stack([torch.from_numpy(frame.finite_depth) for frame in drawn])
     rgb = torch.stack([torch.from_numpy(frame.rgb) for frame in drawn])
     small = F.adaptive_avg_pool2d(rgb.permute(0, 3, 1, 2).float() / 255, (HEIGHT, WIDTH))
     mixing = torch.randn(CHANNELS, 3, generator=torch.Generator().manual_seed(0))

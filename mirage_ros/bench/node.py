@@ -135,7 +135,7 @@ def look_around(mirage: Mirage, poses: Tensor, seed: int) -> None:
     with Renderer(build_scene(seed, "rooms", 0), 128, 192) as renderer:
         for pose in poses:
             frame = renderer.render(pose)
-            mirage.observe(frame.rgb, frame.sensed, renderer.camera(pose))
+            mirage.observe(frame.rgb, frame.depth, frame.camera)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:

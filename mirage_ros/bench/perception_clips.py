@@ -72,7 +72,7 @@ def draw_clip(
         camera = renderer.camera(path)
         drawn = [renderer.render(pose, index / fps) for index, pose in enumerate(path)]
     rgb = torch.from_numpy(np.stack([frame.rgb for frame in drawn])).permute(0, 3, 1, 2).float() / 255
-    depth = torch.from_numpy(np.stack([frame.depth for frame in drawn]))
+    depth = torch.from_numpy(np.stack([frame.finite_depth for frame in drawn]))
     labels = torch.from_numpy(np.stack([frame.labels for frame in drawn]))
     return TrueClip(rgb, depth, labels, image_speed(scene.movers, depth, labels, camera, fps), camera)
 

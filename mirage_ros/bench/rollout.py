@@ -83,19 +83,19 @@ def measure(world: WorldModel, kind: Cache, options: Options) -> dict[str, Any]:
         first = renderer.render(path[0])
         sensor = None
         if world.perception is None:
-            drawn = [renderer.render(pose).depth for pose in tqdm(path, desc="render", leave=False)]
+            drawn = [renderer.render(pose).finite_depth for pose in tqdm(path, desc="render", leave=False)]
             sensor = Perception(SensorDepth(torch.stack([torch.from_numpy(depth) for depth in drawn])), NoFilter())
     cache, history = new_cache(kind, world), world.new_history()
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
-    world.observe(cache, first.rgb, first.sensed, camera[0], history=history)
+    world.observe(cache, first.rgb, first.depth, camera[0], history=history)
     chunks, held = [], []
     with tqdm(total=frames, desc=f"{kind}, {max(options.chunks)} chunks", unit="frame", leave=False) as bar:
         for chunk in world.imagine(
             cache,
             camera,
             first=first.rgb,
-            first_depth=first.sensed,
+            first_depth=first.depth,
             steps=options.steps,
             perception=sensor,
             history=history,

@@ -59,7 +59,7 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             pose = path[sent % len(path)]
             if sent % OBSERVE_EVERY == 0:
                 frame = renderer.render(pose)
-                mirage.observe(frame.rgb, frame.sensed, renderer.camera(pose.double()))
+                mirage.observe(frame.rgb, frame.depth, renderer.camera(pose.double()))
             subscriber.stream(pose)
             sent += 1
             subscriber.spin_for(1 / options.rate)

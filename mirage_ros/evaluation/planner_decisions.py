@@ -101,7 +101,7 @@ class Place:
         clip = Clip(
             f"{self.name}-{label}",
             np.stack([frame.rgb for frame in drawn]),
-            np.stack([frame.depth for frame in drawn]),
+            np.stack([frame.finite_depth for frame in drawn]),
             np.stack([frame.labels for frame in drawn]),
             self.renderer.camera(poses),
             10.0,

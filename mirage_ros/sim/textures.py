@@ -39,6 +39,17 @@ def fractal_noise(rng: Generator, height: int, width: int, beta: float = 1.0, st
     return noise / noise.std()
 
 
+def jitter(rng: Generator, colour: Colour, amount: float = 0.04) -> Colour:
+    """A colour near another one."""
+    r, g, b = (float(min(max(value + rng.normal(0, amount), 0.02), 0.98)) for value in colour)
+    return r, g, b
+
+
+def pick(rng: Generator, colours: tuple[Colour, ...]) -> Colour:
+    """One of the colours, varied a little."""
+    return jitter(rng, colours[rng.integers(len(colours))])
+
+
 def to_pixels(colours: Field) -> Pixels:
     """(H, W, 3) colours in 0..1, clipped and rounded."""
     return np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)

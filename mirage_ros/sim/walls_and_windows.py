@@ -10,7 +10,6 @@ from numpy.random import Generator
 
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.pictures import poster
-from mirage_ros.sim.textures import Colour
 
 # Walls and floor reach into each other this far: where they only touch, rays slip through.
 OVERLAP = 0.03
@@ -149,9 +148,3 @@ def frame_window(mjcf: Mjcf, wall: Wall, opening: Opening, material: str, panes:
         along = opening.left + bar / 2 + (width - bar) * i / panes
         mjcf.panel(wall.point(along, middle, -0.05), bar, height, wall.facing, material, 0.07)
     mjcf.panel(wall.point(centre, opening.bottom - 0.02, 0.05), width + 0.2, 0.04, wall.facing, material, 0.26)
-
-
-def jitter(rng: Generator, colour: Colour, amount: float = 0.04) -> Colour:
-    """A colour near another one."""
-    r, g, b = (float(min(max(value + rng.normal(0, amount), 0.02), 0.98)) for value in colour)
-    return r, g, b

@@ -108,7 +108,7 @@ def render_walk(
     return Clip(
         f"{family}-{seed}-{style}",
         np.stack([frame.rgb for frame in drawn]),
-        np.stack([frame.depth for frame in drawn]),
+        np.stack([frame.finite_depth for frame in drawn]),
         np.stack([frame.labels for frame in drawn]),
         camera,
         FPS,
