@@ -9,7 +9,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module whose main() runs it, what it does)
     "imagine": ("mirage_ros.imagine", "imagine a trajectory from an RGB-D image or a recorded walk, without ROS"),
     "doctor": ("mirage_ros.doctor", "say what works on this machine and what to do about the rest"),
-    "demo": ("mirage_ros.demo", "run the demo and leave pictures, a film and a bag"),
+    "demo": ("mirage_ros.demo.run", "run the demo and leave pictures, a film and a bag"),
     "sheet": ("mirage_ros.sim.sheet", "draw simulated scenes on a contact sheet"),
     "eval": ("mirage_ros.evaluation.__main__", "compare methods on held-out walks and write a report"),
     "view": ("mirage_ros.view", "show a running node live in Rerun"),

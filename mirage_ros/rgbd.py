@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,10 +51,10 @@ class RgbdFrame:
         if not self.camera.batch_shape:
             raise IndexError("a single frame cannot be indexed")
         chosen: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in (each.name for each in fields(self)):
+            value = getattr(self, name)
             if isinstance(value, Camera) or (isinstance(value, np.ndarray) and value.ndim):
-                chosen[field.name] = value[index]
+                chosen[name] = value[index]
         if isinstance(chosen.get("stamp"), np.integer):
             chosen["stamp"] = int(chosen["stamp"])
         return replace(self, **chosen)
@@ -99,7 +99,11 @@ class ImaginedFrame(RgbdFrame):
         visible: (..., H, W) float32, 0 where it was invented or nothing is known, 1 where the memory showed something:
             what a camera saw, or what was invented before.
         coverage: (...) float32 share of the view that the memory knew.
+
+    There is always depth.
     """
+
+    depth: NDArray[np.float32] = field(kw_only=False)
 
     visible: NDArray[np.float32]
     coverage: NDArray[np.float32]

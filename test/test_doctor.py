@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from mirage_ros.perception.registry import DEPTHS, FILTERS
 
 
 def test_names_every_part_and_what_to_do(tmp_path: Path) -> None:
-    findings = doctor.check_system() + doctor.check_models(tmp_path) + doctor.check_perception() + doctor.check_ros()
+    checks = doctor.check_system(), doctor.check_models(tmp_path), doctor.check_perception(), doctor.check_ros()
+    findings = [finding for check in checks for finding in check]
     names = {finding.name for finding in findings}
     assert {"python", "torch", "default", "wan2.2-ti2v-5b", "rclpy", "/dev/shm", *DEPTHS, *FILTERS} <= names
     default = next(finding for finding in findings if finding.name == "default")
@@ -27,10 +29,10 @@ def test_names_every_part_and_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_check_that_breaks_is_one_line_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> list[doctor.Finding]:
+    def broken(weights: Path) -> Iterator[doctor.Finding]:
         raise RuntimeError("driver says no")
 
-    monkeypatch.setattr(doctor, "checks", lambda weights: {"gpu": broken, "packages": doctor.check_packages})
+    monkeypatch.setattr(doctor, "CHECKS", {"gpu": broken, "packages": doctor.CHECKS["packages"]})
     findings = doctor.examine(tmp_path)
     assert findings[0].state == doctor.BAD
     assert "driver says no" in findings[0].found

@@ -27,8 +27,9 @@ from PIL import Image
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, check_pose, invert
-from mirage_ros.media import save_png, write_video
+from mirage_ros.media import save_png
 from mirage_ros.perception.pipeline import Perception
+from mirage_ros.video import write_video
 from mirage_ros.world.model import WorldModel
 
 # Axes: Blender's y and z point the other way.
