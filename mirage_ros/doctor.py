@@ -245,7 +245,3 @@ def main() -> None:
     findings = examine(options.weights or weights_directory() / "default")
     print(json.dumps([asdict(finding) for finding in findings]) if options.json else report(findings))
     sys.exit(any(finding.state == BAD for finding in findings))
-
-
-if __name__ == "__main__":
-    main()

@@ -206,7 +206,3 @@ def main() -> None:
         print(options.out / name)
     if report["interrupted"]:
         raise SystemExit("interrupted; the files hold what was finished")
-
-
-if __name__ == "__main__":
-    main()

@@ -133,7 +133,3 @@ def main() -> None:
     finally:
         viewer.destroy_node()
         rclpy.try_shutdown()
-
-
-if __name__ == "__main__":
-    main()

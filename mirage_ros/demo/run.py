@@ -283,7 +283,3 @@ def _options() -> argparse.Namespace:
         except (OSError, ValueError) as error:
             parser.error(str(error))
     return options
-
-
-if __name__ == "__main__":
-    main()

@@ -160,7 +160,3 @@ class SimCamera(Node):
 def main() -> None:
     """Run the node until it is interrupted."""
     run("sim_camera", SimCamera)
-
-
-if __name__ == "__main__":
-    main()

@@ -54,7 +54,3 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_png(options.out, contact_sheet(rows))
     print(options.out)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -203,6 +204,9 @@ def test_closing_one_renderer_leaves_another_alone():
 def test_refusals_name_the_argument():
     scene = build_scene(0)
     renderer = Renderer(scene, 32, 48)
+    frame = renderer.render(torch.eye(4))
+    with pytest.raises(ValueError, match="labels: expected"):
+        replace(frame, labels=frame.labels[1:])
     with pytest.raises(ValueError, match="cam2world: expected"):
         renderer.render(torch.zeros(4, 4))
     with pytest.raises(ValueError, match=r"cam2world: expected \(4, 4\)"):
