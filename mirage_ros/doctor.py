@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,14 +22,10 @@ GOOD, PART, BAD = "ok", "--", "!!"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line.
+    """One line: what was looked at, in a group, what there is, and what to do, if anything.
 
     Attributes:
-        topic: group of the line.
-        name: of what was looked at.
         state: GOOD, PART (optional and not usable here) or BAD (needed and not usable).
-        found: what there is.
-        advice: what to do, empty if nothing.
     """
 
     topic: str
@@ -68,7 +64,7 @@ def cached(repository: str) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def check_system() -> Iterator[Finding]:
+def check_system(_: Path) -> Iterator[Finding]:
     """Python, torch and accelerators."""
     import torch
 
@@ -103,7 +99,7 @@ def check_models(weights: Path) -> Iterator[Finding]:
             yield judged("presets", name, there, found, missing, "give --weights FOLDER, or train them", BAD)
 
 
-def check_perception() -> Iterator[Finding]:
+def check_perception(_: Path) -> Iterator[Finding]:
     """Depth estimators and filters by name."""
     import transformers
 
@@ -120,20 +116,18 @@ def check_perception() -> Iterator[Finding]:
         "unidepth": (importable("unidepth"), UniDepth.COMMAND, (UniDepth.SOURCE,)),
         "open-vocabulary": (sam, "pip install 'transformers>=5'", (entities.QWEN, video_segmenter.SAM3)),
     }
-    for topic, names in (("depth", DEPTHS), ("filter", FILTERS)):
-        for name, what in names.items():
-            installed, command, sources = needs.get(name, (True, "", ()))
-            missing = [source for source in sources if not cached(source)]
-            if not installed:
-                yield Finding(topic, name, PART, "its package is not installed", command)
-            elif missing:
-                found = f"code is there; not in the cache: {', '.join(missing)}"
-                yield Finding(topic, name, PART, found, f"hf download {missing[0]}, or give a folder")
-            else:
-                yield Finding(topic, name, GOOD, what)
+    rows = [("depth", *row) for row in DEPTHS.items()] + [("filter", *row) for row in FILTERS.items()]
+    for topic, name, what in rows:
+        installed, command, sources = needs.get(name, (True, "", ()))
+        missing = ", ".join(source for source in sources if not cached(source))
+        if installed:
+            advice = f"hf download {missing.split(',')[0]}, or give a folder"
+            yield judged(topic, name, not missing, what, f"code is there; not in the cache: {missing}", advice)
+        else:
+            yield Finding(topic, name, PART, "its package is not installed", command)
 
 
-def check_drawing() -> Iterator[Finding]:
+def check_drawing(_: Path) -> Iterator[Finding]:
     """OpenGL without a screen, tried by drawing one small picture in a process of its own."""
     code = (
         "from mirage_ros.sim.renderer import Renderer\n"
@@ -154,7 +148,7 @@ def check_drawing() -> Iterator[Finding]:
     yield judged("simulator", "OpenGL", done.returncode == 0, f"draws through {last}", last[:160], advice, BAD)
 
 
-def check_ros() -> Iterator[Finding]:
+def check_ros(_: Path) -> Iterator[Finding]:
     """ROS 2 and its middleware."""
     found = version("ros-rclpy") or "of a sourced installation"
     advice = "source /opt/ros/DISTRO/setup.bash, or run make setup"
@@ -191,7 +185,7 @@ OPTIONAL = {
 }
 
 
-def check_packages() -> Iterator[Finding]:
+def check_packages(_: Path) -> Iterator[Finding]:
     """Optional packages and the extras that install them."""
     for module, (package, purpose, command) in OPTIONAL.items():
         found = f"{version(package)}, {purpose}"
@@ -201,25 +195,18 @@ def check_packages() -> Iterator[Finding]:
     yield Finding("packages", "model hub", GOOD, state)
 
 
-CHECKS: dict[str, Callable[[Path], Iterator[Finding]]] = {
-    # In the order in which they are shown; each gets the folder of the default preset's weights.
-    "system": lambda _: check_system(),
-    "presets": check_models,
-    "perception": lambda _: check_perception(),
-    "simulator": lambda _: check_drawing(),
-    "ros": lambda _: check_ros(),
-    "packages": lambda _: check_packages(),
-}
+# In the order in which they are shown; each gets the folder of the default preset's weights.
+CHECKS = (check_system, check_models, check_perception, check_drawing, check_ros, check_packages)
 
 
-def examine(weights: Path) -> list[Finding]:
+def examine(weights: Path, checks: Iterable[Callable[[Path], Iterator[Finding]]] = CHECKS) -> list[Finding]:
     """Run every check; one that fails itself becomes a finding."""
     findings: list[Finding] = []
-    for name, check in CHECKS.items():
+    for check in checks:
         try:
             findings += check(weights)
         except Exception as error:
-            findings.append(Finding(name, "check", BAD, f"{type(error).__name__}: {error}"))
+            findings.append(Finding("doctor", check.__name__, BAD, f"{type(error).__name__}: {error}"))
     return findings
 
 

@@ -44,15 +44,7 @@ def cloud_view(points: NDArray[np.float32], poses: Tensor) -> Camera:
 
 
 def draw_cloud(points: NDArray[np.float32], colours: Pixels, camera: Camera, poses: Tensor, radius: float) -> Pixels:
-    """A picture of a cloud: every point a disc, near ones over far ones, with the poses as an orange line.
-
-    Args:
-        points: (N, 3) metres.
-        colours: (N, 3).
-        camera: to look from.
-        poses: (T, 4, 4) of the walk.
-        radius: of a point, metres.
-    """
+    """Points (N, 3) in metres, each a disc, near ones over far ones; poses (T, 4, 4) are an orange line."""
     picture = np.full((camera.height, camera.width, 3), BACKGROUND, np.uint8)
     pixels, depth = camera.project(torch.from_numpy(points).double())
     focal = float(camera.intrinsics[0, 0])

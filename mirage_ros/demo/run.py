@@ -39,9 +39,9 @@ from mirage_ros.sim.paths import plan_path  # noqa: E402
 from mirage_ros.sim.scene import build_scene  # noqa: E402
 from mirage_ros.video import write_video  # noqa: E402
 
-# Drawing shares the cores with the model: no faster than the story needs.
 # A scene that the shipped weights were not trained on (`mirage_ros.sim.splits`).
 SEED = 1_000_036
+# Drawing shares the cores with the model: no faster than the story needs.
 CAMERA_RATE = 5.0
 COLUMNS = 6
 # Loading the model on a slow and busy machine; a chunk there.
@@ -140,16 +140,12 @@ def draw(
         for each in shown.candidates.trajectories
     ]
     sheet = [(caption, spread(panels, COLUMNS)) for caption, panels in lines.items()]
-    for name, rows in (
-        ("contact_sheet", sheet),
-        ("walk", [("what the camera saw", walk)]),
-        ("candidates", candidates),
-    ):
+    sheets = {"contact_sheet": sheet, "walk": [("what the camera saw", walk)], "candidates": candidates}
+    for name, rows in sheets.items():
         save_png(out / f"{name}.png", contact_sheet(rows))
 
-    saved = Path(mirage.export_cloud("cloud"))
-    if saved.resolve() != (out / "cloud.ply").resolve():
-        (out / "cloud.ply").write_bytes(saved.read_bytes())
+    # memory.folder, below which the node writes, is the demo's.
+    mirage.export_cloud("cloud.ply")
     points, colours, _ = cloud_to_points(recorder.last["memory/points"])
     camera = cloud_view(points, robot.plan.walk)
     save_png(out / "cloud.png", draw_cloud(points, colours, camera, robot.plan.walk, 0.035))

@@ -32,7 +32,6 @@ def collides(scene: Scene, position: Tensor | Points, radius: float = CLEARANCE)
     The robot is a column from the floor up to the camera, so a camera above a table collides with it.
 
     Args:
-        scene: the place.
         position: (3,) or (N, 3) of the camera, metres; any of them counts.
         radius: of the column, metres.
     """
@@ -47,20 +46,12 @@ def collides(scene: Scene, position: Tensor | Points, radius: float = CLEARANCE)
 
 
 def plan_path(
-    scene: Scene,
-    count: int,
-    seed: int = 0,
-    *,
-    style: str = "explore",
-    step: float = 0.05,
-    height: float | None = None,
+    scene: Scene, count: int, seed: int = 0, *, style: str = "explore", step: float = 0.05, height: float | None = None
 ) -> Tensor:
-    """A path for the camera.
+    """A path for the camera; the same arguments give the same one.
 
     Args:
-        scene: where.
         count: poses.
-        seed: of the path; the same gives the same path.
         style: "explore" wanders and looks at one thing after another, "orbit" circles something, "dolly" goes straight.
         step: metres between poses: 0.05 is half a metre a second at 10 frames a second.
         height: of the camera above the floor, metres; drawn between 0.7 and 1.5 by default.
@@ -116,11 +107,6 @@ def _sights(scene: Scene) -> Points:
     return np.array(furniture + walls, dtype=np.float64)
 
 
-def _free_line(scene: Scene, start: Points, end: Points) -> bool:
-    steps = max(2, int(np.linalg.norm(end - start) / 0.08))
-    return not collides(scene, np.linspace(start, end, steps))
-
-
 def _explore(scene: Scene, rng: Generator, count: int, step: float, height: float) -> tuple[Points, Points] | None:
     """Walk between free points that see each other; look at sights ahead, turning steadily."""
     here = _free_point(scene, rng, height)
@@ -131,11 +117,13 @@ def _explore(scene: Scene, rng: Generator, count: int, step: float, height: floa
     while length < needed:
         for _ in range(40):
             there = _free_point(scene, rng, height)
-            if there is not None and np.linalg.norm(there - here) > 0.6 and _free_line(scene, here, there):
+            if there is None or (distance := float(np.linalg.norm(there - here))) <= 0.6:
+                continue
+            if not collides(scene, np.linspace(here, there, max(2, int(distance / 0.08)))):
                 break
         else:
             return None
-        length += float(np.linalg.norm(there - here))
+        length += distance
         corners.append(there)
         here = there
     eyes = _walk(np.array(corners), count, step)

@@ -86,7 +86,6 @@ class Renderer(contextlib.AbstractContextManager["Renderer"]):
         """Compile the scene and open an OpenGL context.
 
         Args:
-            scene: what to draw.
             height, width: pixels.
             vertical_fov: radians.
             shadows: whether lamps throw them; they take about half of the time.

@@ -18,16 +18,9 @@ Colour = tuple[float, float, float]
 
 
 def fractal_noise(rng: Generator, height: int, width: int, beta: float = 1.0, stretch: float = 1.0) -> Field:
-    """Tileable noise whose amplitude falls with spatial frequency as 1/f^beta.
+    """Tileable noise (H, W) of mean 0 and deviation 1, whose amplitude falls with spatial frequency as 1/f^beta.
 
-    Args:
-        rng: source of the phases.
-        height, width: pixels.
-        beta: 0 is white, 1 is like natural images, 2 is clouds.
-        stretch: above one, structures are that many times longer along the rows.
-
-    Returns:
-        (H, W) of mean 0 and deviation 1.
+    Beta 0 is white, 1 is like natural images, 2 is clouds. Structures are `stretch` times longer along the rows.
     """
     fy = np.fft.fftfreq(height)[:, None]
     fx = np.fft.rfftfreq(width)[None] * stretch

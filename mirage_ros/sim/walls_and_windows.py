@@ -20,7 +20,7 @@ STANDOFF = 0.012
 
 @dataclass(frozen=True)
 class Opening:
-    """A window: from `left` along the wall, seen from inside, and above the floor, metres."""
+    """The hole of a window: from `left` to `right` along the wall, seen from inside, and above the floor, metres."""
 
     left: float
     right: float
@@ -109,15 +109,7 @@ def hang_door(mjcf: Mjcf, wall: Wall, along: float, leaf: str, frame: str, metal
 
 
 def hang_pictures(mjcf: Mjcf, rng: Generator, wall: Wall, count: int, blocked: Sequence[tuple[float, float]]) -> None:
-    """Posters side by side where nothing else is on the wall.
-
-    Args:
-        mjcf: model to add to.
-        rng: chooses places, sizes and motifs.
-        wall: to hang them on.
-        count: at most this many.
-        blocked: spans along the wall that are taken, metres from its middle.
-    """
+    """At most `count` posters beside each other and what is on the wall: spans in metres from its middle."""
     taken = list(blocked)
     for _ in range(count * 6):
         if count == 0:
