@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Callable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module whose main() runs it, what it does)
     "imagine": ("mirage_ros.imagine", "imagine a trajectory from an RGB-D image or a recorded walk, without ROS"),
     "doctor": ("mirage_ros.doctor", "say what works on this machine and what to do about the rest"),
-    "demo": ("mirage_ros.demo", "run the demo and leave pictures, a film and a bag"),
+    "demo": ("mirage_ros.demo.run", "run the demo and leave pictures, a film and a bag"),
     "sheet": ("mirage_ros.sim.sheet", "draw simulated scenes on a contact sheet"),
     "eval": ("mirage_ros.evaluation.__main__", "compare methods on held-out walks and write a report"),
     "view": ("mirage_ros.view", "show a running node live in Rerun"),
@@ -35,22 +35,9 @@ def main() -> None:
     name = sys.argv[1]
     if name not in COMMANDS:
         sys.exit(f"mirage: unknown command {name!r}, expected one of {', '.join(COMMANDS)}")
+    sys.argv = [f"mirage {name}", *sys.argv[2:]]
     try:
-        load(name)()
+        importlib.import_module(COMMANDS[name][0]).main()
     except (ValueError, OSError, RuntimeError) as error:
         # What a user gave or lacks; anything else is a fault of ours and keeps its trace.
         sys.exit(f"mirage {name}: {error}")
-
-
-def load(name: str) -> Callable[[], None]:
-    """The main function of a command, with sys.argv changed to what it expects."""
-    import importlib
-
-    module = importlib.import_module(COMMANDS[name][0])
-    sys.argv = [f"mirage {name}", *sys.argv[2:]]
-    main: Callable[[], None] = module.main
-    return main
-
-
-if __name__ == "__main__":
-    main()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import tyro
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mirage_ros.evaluation.metrics import masked_psnr
-from mirage_ros.images import depth_like, fit_colour, fit_nearest
-from mirage_ros.imagine_inputs import Options, Task, check_options, read_task
-from mirage_ros.media import VideoWriter, colour_depth, contact_sheet, save_png
+from mirage_ros.images import depth_like
+from mirage_ros.imagine_inputs import ImagineOptions, check_options, read_task
+from mirage_ros.media import Pixels, colour_depth, contact_sheet, grey, save_png, spread
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.registry import make_perception
 from mirage_ros.rgbd import RgbdFrame
+from mirage_ros.video import VideoWriter
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.results import STAGES, ImaginedChunk
 
@@ -31,7 +32,7 @@ COLUMNS = 8
 FAR = 6.0
 
 
-class Results:
+class ImagineResults(AbstractContextManager["ImagineResults"]):
     """Writes chunks to a folder as they come.
 
     Files: imagined.mp4 (imagined, depth and visibility side by side, the true frame first where there is one),
@@ -39,7 +40,7 @@ class Results:
     255 remembered).
     """
 
-    def __init__(self, folder: Path, fps: float, truth: NDArray[np.uint8] | None) -> None:
+    def __init__(self, folder: Path, fps: float, truth: Pixels | None) -> None:
         """Make the folder and open the film."""
         self.folder, self.truth = folder, truth
         for part in ("frames", "depth", "visibility"):
@@ -53,17 +54,17 @@ class Results:
     def add(self, chunk: ImaginedChunk) -> None:
         """Write a chunk's frames."""
         self.chunks.append(chunk)
-        for offset in range(len(chunk)):
-            index = chunk.first + offset
-            rgb, depth, visible = chunk.rgb[offset], chunk.depth[offset], chunk.visible[offset]
-            save_png(self.folder / "frames" / f"{index:06d}.png", rgb)
-            _save_gray(self.folder / "depth" / f"{index:06d}.png", _millimetres(depth))
-            _save_gray(self.folder / "visibility" / f"{index:06d}.png", (visible * 255).round().astype(np.uint8))
-            panels = [rgb, colour_depth(depth, FAR), _grey(visible)]
+        for index, rgb, depth, visible in zip(
+            range(chunk.first, chunk.first + len(chunk)), chunk.rgb, chunk.depth, chunk.visible, strict=True
+        ):
+            known = np.isfinite(depth) & (depth < 65.5)
+            millimetres = np.where(known, depth * 1000, 0).round().astype(np.uint16)
+            panels = [rgb, colour_depth(depth, FAR), grey(visible)]
+            for part, pixels in (("frames", rgb), ("depth", millimetres), ("visibility", panels[2][..., 0])):
+                save_png(self.folder / part / f"{index:06d}.png", pixels)
             self._film.append(np.concatenate(panels if self.truth is None else [self.truth[index], *panels], axis=1))
 
-    def close(self) -> None:
-        """Finish the film."""
+    def __exit__(self, *_: object) -> None:
         self._film.close()
 
     def joined(self, name: str) -> NDArray[Any]:
@@ -71,32 +72,7 @@ class Results:
         return np.concatenate([getattr(chunk, name) for chunk in self.chunks])
 
 
-def _save_gray(path: Path, values: NDArray[Any]) -> None:
-    done, encoded = cv2.imencode(".png", values)
-    if not done:
-        raise OSError(f"{path}: could not be encoded")
-    path.write_bytes(encoded.tobytes())
-
-
-def _millimetres(metres: NDArray[np.float32]) -> NDArray[np.uint16]:
-    known = np.isfinite(metres) & (metres < 65.5)
-    return np.where(known, metres * 1000, 0).round().astype(np.uint16)
-
-
-def _grey(share: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.repeat((share * 255).round().astype(np.uint8)[..., None], 3, axis=-1)
-
-
-def fitted_truth(task: Task, world: WorldModel) -> tuple[NDArray[np.uint8], torch.Tensor]:
-    """The real frames (T, H, W, 3) and depths (T, H, W) as the model would see them."""
-    assert task.truth is not None
-    size = (world.height, world.width)
-    colour = [(fit_colour(torch.from_numpy(rgb), *size) * 255).round().byte() for rgb, _ in task.truth]
-    depth = [fit_nearest(torch.from_numpy(depth), *size) for _, depth in task.truth]
-    return torch.stack(colour).permute(0, 2, 3, 1).contiguous().numpy(), torch.stack(depth)
-
-
-def scores(rgb: NDArray[np.uint8], truth: NDArray[np.uint8], visible: NDArray[np.float32]) -> dict[str, float | None]:
+def scores(rgb: Pixels, truth: Pixels, visible: NDArray[np.float32]) -> dict[str, float | None]:
     """PSNR in dB against the truth: everywhere, where the memory knew something, where it did not.
 
     None where there is nothing to compare, as JSON has no NaN.
@@ -110,7 +86,7 @@ def scores(rgb: NDArray[np.uint8], truth: NDArray[np.uint8], visible: NDArray[np
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
-def _perception(options: Options, world: WorldModel, true_depth: torch.Tensor | None) -> Perception:
+def _perception(options: ImagineOptions, world: WorldModel, true_depth: torch.Tensor | None) -> Perception:
     joint = bool(world.preset.depth_channels)
     name = options.depth_estimator
     if name == "auto":
@@ -128,7 +104,7 @@ def _perception(options: Options, world: WorldModel, true_depth: torch.Tensor | 
     )
 
 
-def run(options: Options) -> dict[str, Any]:
+def run(options: ImagineOptions) -> dict[str, Any]:
     """Imagine and write; returns what goes into report.json."""
     check_options(options)
     world = WorldModel.from_pretrained(
@@ -143,8 +119,7 @@ def run(options: Options) -> dict[str, Any]:
     memory = world.new_memory()
     if options.memory is not None:
         memory = LatentMemory.load(options.memory, world.device, rules=memory.rules, patch=memory.patch)
-    truth, true_depth = (None, None) if task.truth is None else fitted_truth(task, world)
-    perception = _perception(options, world, true_depth)
+    perception = _perception(options, world, task.true_depth)
     history = world.new_history()
     first = RgbdFrame(task.rgb, depth_like(task.camera, task.depth), task.camera[0])
     world.observe(memory, first, history=history)
@@ -160,26 +135,24 @@ def run(options: Options) -> dict[str, Any]:
         perception=perception,
         history=history,
     )
-    results = Results(options.out, world.preset.fps if options.fps is None else options.fps, truth)
     start, interrupted = time.perf_counter(), False
-    try:
-        with tqdm(total=len(task.camera), desc="imagine", unit="frame") as bar:
+    with (
+        ImagineResults(options.out, world.preset.fps if options.fps is None else options.fps, task.truth) as results,
+        tqdm(total=len(task.camera), desc="imagine", unit="frame") as bar,
+    ):
+        try:
             for chunk in chunks:
                 results.add(chunk)
                 bar.update(len(chunk))
                 bar.set_postfix(coverage=f"{chunk.coverage.mean():.0%}", elements=len(memory))
-    except KeyboardInterrupt:
-        # What is finished is kept: the memory is that of the last whole chunk.
-        interrupted = True
-        if not results.chunks:
-            raise
-    finally:
-        results.close()
+        except KeyboardInterrupt:
+            # What is finished is kept: the memory is that of the last whole chunk.
+            interrupted = True
+            if not results.chunks:
+                raise
     seconds = time.perf_counter() - start
     memory.save(options.out / "memory.safetensors")
     rgb, visible = results.joined("rgb"), results.joined("visible")
-    if truth is not None:
-        truth = truth[: len(rgb)]
     report: dict[str, Any] = {
         "preset": options.preset,
         "weights": "random" if options.random_weights else options.weights or "the preset's own",
@@ -197,47 +170,40 @@ def run(options: Options) -> dict[str, Any]:
         "written": [chunk.report.as_dict() for chunk in results.chunks],
         "notes": sorted({note for chunk in results.chunks for note in chunk.notes}),
     }
-    rows = [("imagined", list(_some(rgb))), ("remembered (white) or invented", list(_grey(_some(visible))))]
     # A loaded memory may hold what was imagined before.
     alone = options.memory is None
-    caption = "readout of the first frame alone" if alone else "readout of the loaded memory and the first frame"
-    rows.insert(1, (caption, list(_some(known.rgb[: len(rgb)]))))
-    rows.append(("imagined depth, yellow is near", list(colour_depth(_some(results.joined("depth")), FAR))))
-    if truth is not None:
+    rows: list[tuple[str, NDArray[Any]]] = [
+        ("imagined", rgb),
+        (f"readout of the {'first frame alone' if alone else 'loaded memory and the first frame'}", known.rgb),
+        ("remembered (white) or invented", grey(visible)),
+        ("imagined depth, yellow is near", colour_depth(results.joined("depth"), FAR)),
+    ]
+    if task.truth is not None:
+        truth = task.truth[: len(rgb)]
+        rows.insert(0, ("recorded", truth))
         # The first frame was given.
-        rows.insert(0, ("recorded", list(_some(truth))))
         report["imagined"] = scores(rgb[1:], truth[1:], visible[1:])
         name = "first_frame_readout" if alone else "memory_readout"
         report[name] = scores(known.rgb[1 : len(rgb)], truth[1:], known.visible[1 : len(rgb)])
         copied = np.repeat(truth[:1], len(truth) - 1, axis=0)
         report["first_frame_copied"] = {"psnr": scores(copied, truth[1:], visible[1:])["psnr"]}
-    save_png(options.out / "contact_sheet.png", contact_sheet(rows))
+    sheet = contact_sheet([(caption, spread(pictures[: len(rgb)], COLUMNS)) for caption, pictures in rows])
+    save_png(options.out / "contact_sheet.png", sheet)
     (options.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 
-def _some(frames: NDArray[Any]) -> NDArray[Any]:
-    return frames[np.linspace(0, len(frames) - 1, min(COLUMNS, len(frames))).round().astype(int)]
-
-
-def _decibel(name: str, value: float | None) -> str:
-    return f"{name} -" if value is None else f"{name} {value:.2f} dB"
-
-
 def main() -> None:
     """Run the command."""
-    options = tyro.cli(Options, prog="mirage imagine", description=Options.__doc__)
+    options = tyro.cli(ImagineOptions, prog="mirage imagine", description=ImagineOptions.__doc__)
     report = run(options)
     frames, seconds = report["frames"], report["seconds"]
     print(f"{frames} frames in {seconds:.1f} s on {report['device']} with {report['threads']} threads")
     for name in ("imagined", "first_frame_readout", "memory_readout", "first_frame_copied"):
         if name in report:
-            print(f"{name}: " + ", ".join(_decibel(key, value) for key, value in report[name].items()))
+            figures = {key: "-" if value is None else f"{value:.2f} dB" for key, value in report[name].items()}
+            print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in figures.items()))
     for name in ("imagined.mp4", "contact_sheet.png", "memory.safetensors", "report.json"):
         print(options.out / name)
     if report["interrupted"]:
         raise SystemExit("interrupted; the files hold what was finished")
-
-
-if __name__ == "__main__":
-    main()

@@ -13,6 +13,7 @@ import tyro
 from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
+from mirage_ros.images import fit_colour, fit_nearest
 from mirage_ros.media import read_picture
 from mirage_ros.recordings.rgbd_folder import RgbdFolder, read_intrinsics
 from mirage_ros.recordings.trajectory_files import read_trajectory
@@ -20,7 +21,7 @@ from mirage_ros.world.model import WorldModel
 
 
 @dataclass
-class Options:
+class ImagineOptions:
     """Imagine what a camera would see along a trajectory, and write film, frames, depth, visibility and memory."""
 
     out: Path
@@ -70,26 +71,28 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class ImagineTask:
     """What is asked for.
 
     Attributes:
         rgb: (H, W, 3) uint8 first view.
-        depth: (H, W) metres of it.
+        depth: (H', W') float32 metres of it.
         camera: (T,) target cameras; the first is that of the image.
-        truth: real frames and depths of the targets, where a walk was recorded.
+        truth: (T, h, w, 3) uint8 real views of the targets as the model would see them, where a walk was recorded.
+        true_depth: (T, h, w) float32 metres of them.
     """
 
     rgb: NDArray[np.uint8]
     depth: NDArray[np.float32]
     camera: Camera
-    truth: list[tuple[NDArray[np.uint8], NDArray[np.float32]]] | None = None
+    truth: NDArray[np.uint8] | None = None
+    true_depth: torch.Tensor | None = None
 
 
 SINGLE = ("image", "depth", "camera", "trajectory")
 
 
-def check_options(options: Options) -> None:
+def check_options(options: ImagineOptions) -> None:
     """Refuse what can be seen to be wrong before anything is loaded or written.
 
     Raises:
@@ -118,7 +121,7 @@ def check_options(options: Options) -> None:
         raise ValueError(f"out: expected a folder, got the file {options.out}")
 
 
-def read_task(options: Options, world: WorldModel) -> Task:
+def read_task(options: ImagineOptions, world: WorldModel) -> ImagineTask:
     """Read the inputs that the options name, which `check_options` has passed.
 
     Raises:
@@ -126,14 +129,15 @@ def read_task(options: Options, world: WorldModel) -> Task:
         FileNotFoundError: an input is missing.
     """
     if options.rgbd is not None:
-        walk = RgbdFolder(options.rgbd)
-        indices = list(range(0, len(walk), options.every))
-        indices = indices[: world.frames_for(min(len(indices), options.frames or len(indices)))]
-        frames = [walk[index] for index in indices]
+        walk, size = RgbdFolder(options.rgbd), (world.height, world.width)
+        indices = range(0, len(walk), options.every)
+        frames = [walk[i] for i in indices[: world.frames_for(min(len(indices), options.frames or len(indices)))]]
         first = frames[0]
-        poses = torch.stack([frame.camera.cam2world for frame in frames])
-        camera = Camera(first.camera.intrinsics, poses, first.camera.height, first.camera.width)
-        return Task(first.rgb, first.depth, camera, [(frame.rgb, frame.depth) for frame in frames])
+        camera = first.camera.at(torch.stack([frame.camera.cam2world for frame in frames]))
+        colour = torch.stack([fit_colour(torch.from_numpy(frame.rgb), *size) for frame in frames])
+        truth = (colour * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+        true_depth = torch.stack([fit_nearest(torch.from_numpy(frame.depth), *size) for frame in frames])
+        return ImagineTask(first.rgb, first.depth, camera, truth, true_depth)
     assert options.image is not None
     assert options.depth is not None
     assert options.camera is not None
@@ -143,12 +147,10 @@ def read_task(options: Options, world: WorldModel) -> Task:
     poses = read_trajectory(options.trajectory, options.format).cam2world
     if options.frames is not None:
         poses = poses[: world.frames_for(options.frames)]
-    return Task(rgb, _read_depth(options.depth), Camera(intrinsics, poses, *rgb.shape[:2]))
+    return ImagineTask(rgb, _read_depth(options.depth), Camera(intrinsics, poses, *rgb.shape[:2]))
 
 
 def _read_depth(path: Path) -> NDArray[np.float32]:
-    if not path.is_file():
-        raise FileNotFoundError(f"depth: {path} is not a file")
     if path.suffix == ".npy":
         try:
             metres = np.load(path, allow_pickle=False)

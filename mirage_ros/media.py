@@ -1,14 +1,12 @@
-"""Pictures and films of what cameras see: colour maps, contact sheets, MP4."""
+"""Pictures of what cameras see: colour maps, contact sheets, PNG."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +20,7 @@ BACKGROUND = 24
 LABEL_COLOURS = np.array([[96, 96, 104], [236, 112, 64], [112, 176, 236]], dtype=np.uint8)
 
 
-def colour_depth(depth: NDArray[np.floating], far: float | None = None) -> Pixels:
+def colour_depth(depth: NDArray[np.floating[Any]], far: float | None = None) -> Pixels:
     """Depth as colours: near is bright yellow, far is dark blue, invalid is black.
 
     Args:
@@ -46,22 +44,28 @@ def colour_depth(depth: NDArray[np.floating], far: float | None = None) -> Pixel
     return np.where(valid[..., None], rgb, np.uint8(0))
 
 
-def colour_labels(labels: NDArray[np.integer]) -> Pixels:
+def colour_labels(labels: NDArray[np.integer[Any]]) -> Pixels:
     """(..., H, W) classes of the simulator as (..., H, W, 3) rgb: grey static, orange moving, blue sky."""
     if labels.size and (labels.min() < 0 or labels.max() >= len(LABEL_COLOURS)):
         raise ValueError(f"labels: expected 0 to {len(LABEL_COLOURS) - 1}, got {labels.min()} to {labels.max()}")
     return LABEL_COLOURS[labels]
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[Pixels]]], scale: int = 1) -> Pixels:
-    """Pictures in captioned rows on one dark sheet.
+def grey(share: NDArray[np.float32]) -> Pixels:
+    """(..., H, W) numbers from 0 to 1 as (..., H, W, 3) black to white."""
+    return np.repeat((share * 255).round().astype(np.uint8)[..., None], 3, axis=-1)
 
-    Args:
-        rows: caption and (H, W, 3) rgb pictures of each row, all of one size.
-        scale: whole factor by which pictures are enlarged, nearest neighbour.
 
-    Returns:
-        (H', W', 3) rgb.
+def spread(items: Any, most: int) -> list[Any]:
+    """At most `most` of a sequence or of an array's rows, evenly spread, the first and the last among them."""
+    return [items[index] for index in np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)]
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Pixels:
+    """Pictures (H, W, 3), all of one size, in captioned rows on one dark sheet (H', W', 3).
+
+    Raises:
+        ValueError: there is no picture, or sizes differ.
     """
     pictures = [picture for _, row in rows for picture in row]
     if not pictures:
@@ -69,20 +73,16 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Pixels]]], scale: int = 1) 
     shapes = {picture.shape for picture in pictures}
     if len(shapes) != 1:
         raise ValueError(f"rows: expected pictures of one size, got {sorted(shapes)}")
-    height, width = pictures[0].shape[0] * scale, pictures[0].shape[1] * scale
+    height, width = pictures[0].shape[:2]
     columns = max(len(row) for _, row in rows)
     row_height = CAPTION_HEIGHT + height + MARGIN
-    sheet = np.full(
-        (len(rows) * row_height + MARGIN, columns * (width + MARGIN) + MARGIN, 3), BACKGROUND, dtype=np.uint8
-    )
+    sheet = np.full((len(rows) * row_height + MARGIN, columns * (width + MARGIN) + MARGIN, 3), BACKGROUND, np.uint8)
     for i, (caption, row) in enumerate(rows):
-        top = i * row_height
-        baseline = (MARGIN, top + CAPTION_HEIGHT - 5)
-        cv2.putText(sheet, caption, baseline, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (230, 230, 230), 1, cv2.LINE_AA)
+        top = i * row_height + CAPTION_HEIGHT
+        cv2.putText(sheet, caption, (MARGIN, top - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (230, 230, 230), 1, cv2.LINE_AA)
         for j, picture in enumerate(row):
             left = MARGIN + j * (width + MARGIN)
-            enlarged = picture.repeat(scale, axis=0).repeat(scale, axis=1)
-            sheet[top + CAPTION_HEIGHT : top + CAPTION_HEIGHT + height, left : left + width] = enlarged
+            sheet[top : top + height, left : left + width] = picture
     return sheet
 
 
@@ -101,65 +101,16 @@ def read_picture(path: str | os.PathLike[str], field: str) -> Pixels:
     return np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8)
 
 
-def save_png(path: str | os.PathLike[str], rgb: Pixels) -> None:
-    """Write (H, W, 3) rgb.
+def save_png(path: str | os.PathLike[str], pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write (H, W, 3) uint8 rgb, or (H, W) of 8 or 16 bits.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: not an rgb picture, or the name does not end in .png.
+        ValueError: not such a picture, or the name does not end in .png.
     """
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"path: expected a name that ends in .png, got {os.fspath(path)!r}")
-    done, encoded = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))
+    done, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1] if pixels.ndim == 3 else pixels))
     if not done:
-        raise ValueError(f"rgb: expected (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
+        raise ValueError(f"pixels: expected (H, W, 3) uint8 or (H, W), got {pixels.shape} {pixels.dtype}")
     Path(path).write_bytes(encoded.tobytes())
-
-
-class VideoWriter:
-    """An H.264 MP4 that every player opens; frames are appended one by one."""
-
-    def __init__(self, path: str | os.PathLike[str], rate: float) -> None:
-        """Open the file.
-
-        Args:
-            path: where to; ends in .mp4.
-            rate: frames per second.
-        """
-        if not rate > 0:
-            raise ValueError(f"rate: expected positive frames per second, got {rate}")
-        self._container = av.open(os.fspath(path), "w")
-        self._rate = Fraction(rate).limit_denominator(1000)
-        self._stream: av.VideoStream | None = None
-
-    def append(self, rgb: Pixels) -> None:
-        """Add one (H, W, 3) frame; an odd last row or column is dropped, as 4:2:0 needs even sides."""
-        even = np.ascontiguousarray(rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2])
-        if self._stream is None:
-            self._stream = self._container.add_stream("libx264", rate=self._rate, options={"crf": "16"})
-            self._stream.height, self._stream.width = even.shape[:2]
-            self._stream.pix_fmt = "yuv420p"
-        if even.shape[:2] != (self._stream.height, self._stream.width):
-            raise ValueError(f"rgb: expected {self._stream.height}x{self._stream.width}, got {even.shape[:2]}")
-        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
-
-    def close(self) -> None:
-        """Finish the file."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def write_video(path: str | os.PathLike[str], frames: Iterable[Pixels], rate: float) -> None:
-    """Write (H, W, 3) rgb frames as MP4 at `rate` frames per second."""
-    with VideoWriter(path, rate) as video:
-        for frame in frames:
-            video.append(frame)

@@ -10,10 +10,14 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from mirage_ros.geometry import check_pose
+
+Vector = tuple[float, float, float]
+Matrices = NDArray[np.float64]
 
 
 def interpolate(poses: Tensor, times: Tensor, queries: Tensor) -> Tensor:
@@ -49,15 +53,7 @@ def interpolate(poses: Tensor, times: Tensor, queries: Tensor) -> Tensor:
     return torch.from_numpy(result).to(poses)
 
 
-def resample(poses: Tensor, count: int) -> Tensor:
-    """`count` poses evenly spaced in time along the poses (T, 4, 4), ends included."""
-    check_trajectory(poses)
-    _check_count(count)
-    times = torch.arange(len(poses), dtype=torch.float64)
-    return interpolate(poses, times, torch.linspace(0, len(poses) - 1, count, dtype=torch.float64))
-
-
-def dolly(start: Tensor, distance: float, count: int, *, direction: tuple[float, float, float] = (0, 0, 1)) -> Tensor:
+def dolly(start: Tensor, distance: float, count: int, *, direction: Vector = (0, 0, 1)) -> Tensor:
     """Move in a straight line without turning.
 
     Args:
@@ -66,18 +62,12 @@ def dolly(start: Tensor, distance: float, count: int, *, direction: tuple[float,
         count: number of poses, the first is `start`.
         direction: in the start's optical axes; forward by default, (1, 0, 0) trucks to the right.
     """
-    check_pose(start, name="start")
-    _check_count(count)
-    axis = np.asarray(direction, dtype=np.float64)
-    length = float(np.linalg.norm(axis))
-    if axis.shape != (3,) or not math.isfinite(length) or length == 0:
-        raise ValueError(f"direction: expected three numbers, not all zero, got {direction}")
-    steps = np.tile(np.eye(4), (count, 1, 1))
-    steps[:, :3, 3] = np.linspace(0, distance, count)[:, None] * axis / length
+    steps = _standing(count)
+    steps[:, :3, 3] = np.linspace(0, _finite("distance", distance), count)[:, None] * _unit("direction", direction)
     return _relative(start, steps)
 
 
-def pan(start: Tensor, angle: float, count: int, *, axis: tuple[float, float, float] = (0, 1, 0)) -> Tensor:
+def pan(start: Tensor, angle: float, count: int, *, axis: Vector = (0, 1, 0)) -> Tensor:
     """Turn on the spot.
 
     Args:
@@ -86,8 +76,6 @@ def pan(start: Tensor, angle: float, count: int, *, axis: tuple[float, float, fl
         count: number of poses.
         axis: in the start's optical axes; (0, 1, 0) points down.
     """
-    check_pose(start, name="start")
-    _check_count(count)
     return _relative(start, _turns(axis, angle, count))
 
 
@@ -100,22 +88,14 @@ def orbit(start: Tensor, radius: float, angle: float, count: int) -> Tensor:
         angle: radians; positive moves the camera to the left, so that the view turns to the right.
         count: number of poses.
     """
-    check_pose(start, name="start")
-    _check_count(count)
-    if not (math.isfinite(radius) and radius > 0):
+    if not _finite("radius", radius) > 0:
         raise ValueError(f"radius: expected a positive number of metres, got {radius}")
     ahead, back = np.eye(4), np.eye(4)
     ahead[2, 3], back[2, 3] = radius, -radius
     return _relative(start, ahead @ _turns((0, 1, 0), angle, count) @ back)
 
 
-def out_and_back(poses: Tensor) -> Tensor:
-    """(T, 4, 4) poses and the same way back: (2T - 1, 4, 4), ending where it began."""
-    check_trajectory(poses)
-    return torch.cat([poses, poses.flip(0)[1:]])
-
-
-def look_at(eye: Tensor, target: Tensor, up: tuple[float, float, float] = (0, 0, 1)) -> Tensor:
+def look_at(eye: Tensor, target: Tensor, up: Vector = (0, 0, 1)) -> Tensor:
     """Optical poses (..., 4, 4) at `eye` (..., 3) that face `target` (..., 3), upright with respect to `up`.
 
     Raises:
@@ -145,28 +125,39 @@ def check_trajectory(poses: Tensor, name: str = "poses") -> None:
         raise ValueError(f"{name}: expected (T, 4, 4) with at least one pose, got {tuple(poses.shape)}")
 
 
-def _check_count(count: int) -> None:
+def _finite(name: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+    return value
+
+
+def _unit(name: str, vector: Vector) -> Matrices:
+    """The vector divided by its length."""
+    values = np.asarray(vector, dtype=np.float64)
+    length = float(np.linalg.norm(values))
+    if values.shape != (3,) or not math.isfinite(length) or length == 0:
+        raise ValueError(f"{name}: expected three numbers, not all zero, got {vector}")
+    return values / length
+
+
+def _standing(count: int) -> Matrices:
+    """(count, 4, 4) identities."""
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"count: expected a positive whole number of poses, got {count!r}")
+    return np.tile(np.eye(4), (count, 1, 1))
 
 
-def _turns(axis: tuple[float, float, float], angle: float, count: int) -> np.ndarray:
-    vector = np.asarray(axis, dtype=np.float64)
-    length = float(np.linalg.norm(vector))
-    if vector.shape != (3,) or not math.isfinite(length) or length == 0:
-        raise ValueError(f"axis: expected three numbers, not all zero, got {axis}")
-    if not math.isfinite(angle):
-        raise ValueError(f"angle: expected a finite number of radians, got {angle}")
-    matrices = np.tile(np.eye(4), (count, 1, 1))
-    turns = np.linspace(0, angle, count)[:, None] * vector / length
-    matrices[:, :3, :3] = Rotation.from_rotvec(turns).as_matrix()
-    return matrices
+def _turns(axis: Vector, angle: float, count: int) -> Matrices:
+    """(count, 4, 4) turns about an axis, from none to the angle."""
+    turns = _standing(count)
+    vectors = np.linspace(0, _finite("angle", angle), count)[:, None] * _unit("axis", axis)
+    turns[:, :3, :3] = Rotation.from_rotvec(vectors).as_matrix()
+    return turns
 
 
-def _relative(start: Tensor, steps: np.ndarray) -> Tensor:
+def _relative(start: Tensor, steps: Matrices) -> Tensor:
     """(T, 4, 4) float64 steps, each from the start's own axes."""
+    check_pose(start, name="start")
     if start.ndim != 2:
         raise ValueError(f"start: expected one pose (4, 4), got {tuple(start.shape)}")
-    if not np.isfinite(steps).all():
-        raise ValueError("distance: expected a finite number of metres")
     return (start.double().cpu() @ torch.from_numpy(steps)).to(start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ from mirage_ros.ros.topics import topic  # noqa: E402
 
 # Where things are in the viewer's tree.
 WORLD, CAMERA = "world", "world/imagined"
+PICTURES = {"image": "camera", "imagined/image": f"{CAMERA}/image", "preview/image": "preview"}
+TOPICS = (
+    *PICTURES,
+    *(f"imagined/{part}" for part in ("visibility", "depth", "camera_info", "pose", "path")),
+    *("memory/points", "memory/status"),
+)
 
 
 def import_rerun() -> Any:
@@ -45,90 +52,66 @@ def import_rerun() -> Any:
     return rerun
 
 
+def logged(rerun: Any, name: str, message: Any) -> list[tuple[str, Any]]:
+    """What a message of one of TOPICS is in Rerun: entities and archetypes.
+
+    Raises:
+        ValueError: the message contradicts itself.
+    """
+    if name in PICTURES:
+        return [(PICTURES[name], rerun.Image(image_to_numpy(message, "rgb8")))]
+    if name == "imagined/visibility":
+        share = (np.clip(image_to_numpy(message), 0, 1) * 255).astype(np.uint8)
+        return [("visibility", rerun.Image(share, color_model="L"))]
+    if name == "imagined/depth":
+        metres = np.nan_to_num(depth_to_metres(message), posinf=0.0)
+        return [(f"{CAMERA}/depth", rerun.DepthImage(metres, meter=1.0))]
+    if name == "imagined/camera_info":
+        # Rerun puts pixel centres at +0.5, as this package does.
+        camera = camera_from_info(message, torch.eye(4, dtype=torch.float64))
+        optics = rerun.Pinhole(
+            image_from_camera=camera.intrinsics.numpy(),
+            resolution=[camera.width, camera.height],
+            camera_xyz=rerun.ViewCoordinates.RDF,
+        )
+        return [(CAMERA, optics)]
+    if name == "imagined/pose":
+        pose = pose_from_stamped(message)[0].numpy()
+        return [(CAMERA, rerun.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))]
+    if name == "imagined/path":
+        places = path_to_poses(message)[0][:, :3, 3].numpy()
+        return [(f"{WORLD}/path", rerun.LineStrips3D([places], colors=[[236, 112, 64]]))]
+    if name == "memory/points":
+        points, colours, _ = cloud_to_points(message)
+        return [(f"{WORLD}/memory", rerun.Points3D(points, colors=colours, radii=0.02))]
+    size = {"elements": float(message.elements), "mebibytes": message.bytes / 2**20}
+    return [(f"memory/{unit}", rerun.Scalars(value)) for unit, value in size.items()]
+
+
 class Viewer(Node):
-    """Logs the node's topics to Rerun, with the stamps of the messages as time."""
+    """Logs the topics of the node `mirage` in a namespace to Rerun, with the stamps of the messages as time."""
 
     def __init__(self, rerun: Any, namespace: str = "", **arguments: Any) -> None:
-        """Subscribe.
-
-        Args:
-            rerun: the initialised SDK.
-            namespace: of the node `mirage`.
-            arguments: of the rclpy node.
-        """
+        """Subscribe; `rerun` is the initialised SDK, the arguments are those of rclpy's node."""
         super().__init__("mirage_view", namespace=namespace, **arguments)
         self._rerun = rerun
         self.shown: dict[str, int] = {}
         rerun.log(WORLD, rerun.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
-        for name, show in {
-            "image": self._image("camera"),
-            "imagined/image": self._image(f"{CAMERA}/image"),
-            "preview/image": self._image("preview"),
-            "imagined/visibility": self._visibility,
-            "imagined/depth": self._depth,
-            "imagined/camera_info": self._camera_info,
-            "imagined/pose": self._pose,
-            "imagined/path": self._path,
-            "memory/points": self._points,
-            "memory/status": self._status,
-        }.items():
-            row = topic(name)
-            self.create_subscription(
-                row.kind,
-                row.name,
-                lambda message, name=name, show=show: self._receive(name, show, message),
-                row.qos(camera="best_effort", output="best_effort"),
-            )
+        for row in map(topic, TOPICS):
+            receive = functools.partial(self._receive, row.name)
+            self.create_subscription(row.kind, row.name, receive, row.qos(camera="best_effort", output="best_effort"))
 
-    def _receive(self, name: str, show: Any, message: Any) -> None:
+    def _receive(self, name: str, message: Any) -> None:
         try:
             stamp = ns_from_stamp(message.header.stamp)
-            self._rerun.set_time("stamp", timestamp=np.datetime64(stamp, "ns"))
-            show(message)
+            entities = logged(self._rerun, name, message)
         except ValueError as error:
             self.get_logger().warning(f"{name}: {error}; not shown", throttle_duration_sec=2.0)
             return
+        self._rerun.set_time("stamp", timestamp=np.datetime64(stamp, "ns"))
+        for entity, archetype in entities:
+            self._rerun.log(entity, archetype)
         self.shown[name] = self.shown.get(name, 0) + 1
-
-    def _image(self, entity: str) -> Any:
-        return lambda message: self._rerun.log(entity, self._rerun.Image(image_to_numpy(message, "rgb8")))
-
-    def _visibility(self, message: Any) -> None:
-        share = (np.clip(image_to_numpy(message), 0, 1) * 255).astype(np.uint8)
-        self._rerun.log("visibility", self._rerun.Image(share, color_model="L"))
-
-    def _depth(self, message: Any) -> None:
-        metres = np.nan_to_num(depth_to_metres(message), posinf=0.0)
-        self._rerun.log(f"{CAMERA}/depth", self._rerun.DepthImage(metres, meter=1.0))
-
-    def _camera_info(self, message: Any) -> None:
-        # Rerun puts pixel centres at +0.5, as this package does.
-        camera = camera_from_info(message, torch.eye(4, dtype=torch.float64))
-        self._rerun.log(
-            CAMERA,
-            self._rerun.Pinhole(
-                image_from_camera=camera.intrinsics.numpy(),
-                resolution=[camera.width, camera.height],
-                camera_xyz=self._rerun.ViewCoordinates.RDF,
-            ),
-        )
-
-    def _pose(self, message: Any) -> None:
-        pose, _, _ = pose_from_stamped(message)
-        place, rotation = pose[:3, 3].numpy(), pose[:3, :3].numpy()
-        self._rerun.log(CAMERA, self._rerun.Transform3D(translation=place, mat3x3=rotation))
-
-    def _path(self, message: Any) -> None:
-        poses, _, _ = path_to_poses(message)
-        self._rerun.log(f"{WORLD}/path", self._rerun.LineStrips3D([poses[:, :3, 3].numpy()], colors=[[236, 112, 64]]))
-
-    def _points(self, message: Any) -> None:
-        points, colours, _ = cloud_to_points(message)
-        self._rerun.log(f"{WORLD}/memory", self._rerun.Points3D(points, colors=colours, radii=0.02))
-
-    def _status(self, message: Any) -> None:
-        self._rerun.log("memory/elements", self._rerun.Scalars(float(message.elements)))
-        self._rerun.log("memory/mebibytes", self._rerun.Scalars(message.bytes / 2**20))
 
 
 def main() -> None:
@@ -150,7 +133,3 @@ def main() -> None:
     finally:
         viewer.destroy_node()
         rclpy.try_shutdown()
-
-
-if __name__ == "__main__":
-    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from mirage_ros.perception.registry import DEPTHS, FILTERS
 
 
 def test_names_every_part_and_what_to_do(tmp_path: Path) -> None:
-    findings = doctor.check_system() + doctor.check_models(tmp_path) + doctor.check_perception() + doctor.check_ros()
+    checks = doctor.check_system, doctor.check_models, doctor.check_perception, doctor.check_ros
+    findings = doctor.examine(tmp_path, checks)
     names = {finding.name for finding in findings}
     assert {"python", "torch", "default", "wan2.2-ti2v-5b", "rclpy", "/dev/shm", *DEPTHS, *FILTERS} <= names
     default = next(finding for finding in findings if finding.name == "default")
@@ -26,12 +28,11 @@ def test_names_every_part_and_what_to_do(tmp_path: Path) -> None:
     assert max(map(len, lines)) < 200
 
 
-def test_a_check_that_breaks_is_one_line_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> list[doctor.Finding]:
+def test_a_check_that_breaks_is_one_line_of_many(tmp_path: Path) -> None:
+    def broken(weights: Path) -> Iterator[doctor.Finding]:
         raise RuntimeError("driver says no")
 
-    monkeypatch.setattr(doctor, "checks", lambda weights: {"gpu": broken, "packages": doctor.check_packages})
-    findings = doctor.examine(tmp_path)
+    findings = doctor.examine(tmp_path, (broken, doctor.check_packages))
     assert findings[0].state == doctor.BAD
     assert "driver says no" in findings[0].found
     assert len(findings) > 3
@@ -53,6 +54,6 @@ def test_exit_status_tells_whether_something_needed_is_missing(
 def test_shared_memory_and_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/nowhere/fastdds.xml")
     monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
-    found = {finding.name: finding for finding in doctor.check_ros()}
+    found = {finding.name: finding for finding in doctor.check_ros(Path())}
     if "Fast DDS profile" in found:
         assert found["Fast DDS profile"].state == doctor.BAD

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirage_ros.geometry import check_pose, pose_from_quaternion
-from mirage_ros.trajectory import dolly, interpolate, look_at, orbit, out_and_back, pan, resample
+from mirage_ros.trajectory import dolly, interpolate, look_at, orbit, pan
 
 
 def random_poses(count, seed):
@@ -89,21 +89,6 @@ def test_orbit_faces_its_centre_at_constant_distance():
     torch.testing.assert_close(quarter[:3, 3], torch.tensor([-2.0, 0, 2.0]), atol=1e-6, rtol=0)
 
 
-def test_out_and_back_ends_where_it_began():
-    poses = random_poses(4, 3)
-    there_and_back = out_and_back(poses)
-    assert len(there_and_back) == 7
-    assert torch.equal(there_and_back, there_and_back.flip(0))
-    assert torch.equal(there_and_back[:4], poses)
-
-
-def test_resampling_keeps_the_ends():
-    poses = random_poses(4, 5)
-    dense = resample(poses, 10)
-    torch.testing.assert_close(dense[[0, 3, 6, 9]], poses)
-    torch.testing.assert_close(resample(poses, 1)[0], poses[0])
-
-
 def test_look_at_is_upright_and_faces_the_target():
     eye, target = torch.tensor([[1.0, 2.0, 1.5], [0.0, 0.0, 1.0]]), torch.tensor([4.0, 2.0, 0.5])
     pose = look_at(eye, target)
@@ -125,7 +110,7 @@ def test_look_at_is_upright_and_faces_the_target():
         (lambda: pan(START, 1.0, 3, axis=(0, 0, 0)), "axis: expected"),
         (lambda: orbit(START, -1.0, 1.0, 3), "radius: expected"),
         (lambda: orbit(torch.zeros(4, 4), 1.0, 1.0, 3), "start: expected"),
-        (lambda: out_and_back(START), "poses: expected"),
+        (lambda: dolly(torch.stack([START, START]), 1.0, 3), "start: expected one pose"),
     ],
 )
 def test_bad_arguments_are_named(call, message):

@@ -175,7 +175,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         with Renderer(scene, 128, 192) as renderer:
             for pose in path[:24]:
                 frame = renderer.render(pose)
-                mirage.observe(frame.rgb, frame.sensed, renderer.camera(pose))
+                mirage.observe(frame.rgb, frame.depth, frame.camera)
         for pose in path[:5]:
             subscriber.preview(pose, TIMEOUT)
         came: list[float] = []

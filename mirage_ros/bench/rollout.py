@@ -22,7 +22,6 @@ from mirage_ros.evaluation.methods import CACHES
 from mirage_ros.evaluation.model_options import ModelOptions, device_name
 from mirage_ros.evaluation.report import markdown_table, pyplot, save_plot
 from mirage_ros.perception.pipeline import NoFilter, Perception, SensorDepth
-from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
@@ -63,19 +62,18 @@ def measure(world: WorldModel, kind: str, options: RolloutOptions) -> dict[str, 
         first = renderer.render(path[0])
         sensor = None
         if world.perception is None:
-            drawn = [renderer.render(pose).depth for pose in tqdm(path, desc="render", leave=False)]
+            drawn = [renderer.render(pose).finite_depth for pose in tqdm(path, desc="render", leave=False)]
             sensor = Perception(SensorDepth(torch.stack([torch.from_numpy(depth) for depth in drawn])), NoFilter())
     cache, history = CACHES[kind](world), world.new_history()
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
-    seen = RgbdFrame(first.rgb, first.sensed, camera[0])
-    world.observe(cache, seen, history=history)
+    world.observe(cache, first, history=history)
     chunks, held = [], []
     with tqdm(total=frames, desc=f"{kind}, {max(options.chunks)} chunks", unit="frame", leave=False) as bar:
         for chunk in world.imagine(
             cache,
             camera,
-            first=seen,
+            first=first,
             steps=options.steps,
             perception=sensor,
             history=history,

@@ -49,7 +49,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
             pose = path[sent % len(path)]
             if sent % OBSERVE_EVERY == 0:
                 frame = renderer.render(pose)
-                mirage.observe(frame.rgb, frame.sensed, renderer.camera(pose.double()))
+                mirage.observe(frame.rgb, frame.depth, renderer.camera(pose.double()))
             subscriber.send_pose("pose", pose)
             sent += 1
             subscriber.spin_until(lambda: False, 1 / options.rate)

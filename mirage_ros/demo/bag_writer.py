@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.writer import Connection
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
 from mirage_ros.resources import PACKAGE, share_directory
 
-# The newest layout of metadata.yaml that rosbags writes.
-_BAG_VERSION: Final = 9
 
-
-def bag_types() -> Typestore:
-    """Message definitions of ROS 2 Kilted and of this package, for writing and reading bags."""
-    store = get_typestore(Stores.ROS2_KILTED)
-    types = {}
-    for path in sorted((share_directory() / "msg").glob("*.msg")):
-        types.update(get_types_from_msg(path.read_text(), f"{PACKAGE}/msg/{path.stem}"))
-    store.register(types)
-    return store
-
-
-class BagWriter:
+class BagWriter(AbstractContextManager["BagWriter"]):
     """A bag folder that any rosbag2 player reads; messages are stored bit for bit as DDS carries them."""
 
     def __init__(self, folder: Path) -> None:
-        """Start a bag.
-
-        Args:
-            folder: of the bag; an existing bag there is replaced.
+        """Start a bag in a folder; an existing bag there is replaced.
 
         Raises:
             FileExistsError: the folder exists and holds something else.
@@ -48,8 +31,12 @@ class BagWriter:
                 raise FileExistsError(f"bag: {folder} exists and is not just a bag; it holds {sorted(others)}")
             shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        self._types = bag_types()
-        self._writer = Writer(folder, version=_BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+        # The messages of ROS 2 Kilted and of this package.
+        self._types = get_typestore(Stores.ROS2_KILTED)
+        for path in (share_directory() / "msg").glob("*.msg"):
+            self._types.register(get_types_from_msg(path.read_text(), f"{PACKAGE}/msg/{path.stem}"))
+        # The newest layout of metadata.yaml that rosbags writes.
+        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._connections: dict[str, Connection] = {}
 
@@ -65,10 +52,5 @@ class BagWriter:
         """Finish the bag."""
         self._writer.close()
 
-    def __enter__(self) -> BagWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -1,62 +1,29 @@
-"""Receiving what a camera publishes, as numpy arrays."""
+"""Receiving what the simulated camera publishes, as frames."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from geometry_msgs.msg import PoseStamped
-from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
-from mirage_ros.geometry import Camera
-from mirage_ros.ros.conversions import (
-    camera_from_info,
-    depth_to_metres,
-    image_to_numpy,
-    pose_from_stamped,
-)
+from mirage_ros.ros.conversions import camera_from_info, depth_to_metres, image_to_numpy, pose_from_stamped
 from mirage_ros.ros.qos import image_qos
 from mirage_ros.ros.synchroniser import StampSynchroniser
+from mirage_ros.sim.renderer import LabelledFrame
 
 CAMERA_TOPICS = {"image": Image, "depth": Image, "labels": Image, "camera_info": CameraInfo, "true_pose": PoseStamped}
-
-
-@dataclass(frozen=True)
-class CameraFrame:
-    """One synchronised set of the simulated camera's topics.
-
-    Attributes:
-        stamp: nanoseconds.
-        rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres, +inf where too far to measure, 0 where there is none.
-        labels: (H, W) uint8 classes of the simulator.
-        camera: intrinsics and true pose in the world frame.
-    """
-
-    stamp: int
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    labels: NDArray[np.uint8]
-    camera: Camera
 
 
 class SimCameraReceiver:
     """Subscribes to a simulated camera on a node of the caller's."""
 
     def __init__(self, node: Node, namespace: str = "", on_message: Callable[[str, Any], None] | None = None) -> None:
-        """Subscribe.
-
-        Args:
-            node: that owns the subscriptions.
-            namespace: of the camera.
-            on_message: called with topic and message for everything received, for recording.
-        """
+        """Subscribe to the camera in a namespace; `on_message` gets topic and message of all that is received."""
         self._node = node
         self._on_message = on_message
         self._synchroniser = StampSynchroniser(CAMERA_TOPICS)
@@ -82,12 +49,8 @@ class SimCameraReceiver:
         if complete is not None:
             self._ready.append(complete)
 
-    def next(self, executor: SingleThreadedExecutor, timeout: float) -> CameraFrame:
-        """Wait for the next complete set.
-
-        Args:
-            executor: spins the node.
-            timeout: seconds.
+    def next(self, executor: SingleThreadedExecutor, timeout: float) -> LabelledFrame:
+        """Wait at most `timeout` seconds for the next complete set, spinning the node; its pose is the true one.
 
         Raises:
             TimeoutError: nothing complete came; names the topics without a publisher.
@@ -101,10 +64,10 @@ class SimCameraReceiver:
             executor.spin_once(timeout_sec=remaining)
         messages = self._ready.pop(0)
         pose, _, stamp = pose_from_stamped(messages["true_pose"])
-        return CameraFrame(
-            stamp=stamp,
-            rgb=image_to_numpy(messages["image"], "rgb8"),
-            depth=depth_to_metres(messages["depth"]),
+        return LabelledFrame(
+            image_to_numpy(messages["image"], "rgb8"),
+            depth_to_metres(messages["depth"]),
+            camera_from_info(messages["camera_info"], pose),
+            stamp,
             labels=image_to_numpy(messages["labels"], "mono8"),
-            camera=camera_from_info(messages["camera_info"], pose),
         )

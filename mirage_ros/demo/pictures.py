@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import cv2
@@ -11,32 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, pinhole
-from mirage_ros.media import Pixels
+from mirage_ros.images import fit_colour
+from mirage_ros.media import BACKGROUND, CAPTION_HEIGHT, Pixels
 from mirage_ros.trajectory import look_at
-
-BACKGROUND = 24
-CAPTION = 18
 
 
 def fitted(rgb: Pixels, height: int, width: int) -> Pixels:
     """The middle of a picture, cut to a shape and scaled."""
-    scale = max(height / rgb.shape[0], width / rgb.shape[1])
-    rows, columns = round(height / scale), round(width / scale)
-    top, left = (rgb.shape[0] - rows) // 2, (rgb.shape[1] - columns) // 2
-    cut = np.ascontiguousarray(rgb[top : top + rows, left : left + columns])
-    return np.asarray(cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    colour = fit_colour(torch.tensor(rgb), height, width) * 255
+    return colour.round().byte().permute(1, 2, 0).contiguous().numpy()
 
 
-def grey(share: NDArray[np.float32]) -> Pixels:
-    """(H, W) 0 to 1 as (H, W, 3) black to white."""
-    return np.repeat((np.clip(np.nan_to_num(share), 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=-1)
-
-
-def captioned(panels: list[tuple[str, Pixels]]) -> Pixels:
+def captioned(panels: Iterable[tuple[str, Pixels]]) -> Pixels:
     """Panels of one height beside each other, a caption above each."""
     columns = []
     for caption, panel in panels:
-        head = np.full((CAPTION, panel.shape[1], 3), BACKGROUND, np.uint8)
+        head = np.full((CAPTION_HEIGHT, panel.shape[1], 3), BACKGROUND, np.uint8)
         cv2.putText(head, caption, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (230, 230, 230), 1, cv2.LINE_AA)
         columns.append(np.concatenate([head, panel]))
     return np.concatenate(columns, axis=1)
@@ -53,15 +44,7 @@ def cloud_view(points: NDArray[np.float32], poses: Tensor) -> Camera:
 
 
 def draw_cloud(points: NDArray[np.float32], colours: Pixels, camera: Camera, poses: Tensor, radius: float) -> Pixels:
-    """A picture of a cloud: every point a disc, near ones over far ones, with the poses as an orange line.
-
-    Args:
-        points: (N, 3) metres.
-        colours: (N, 3).
-        camera: to look from.
-        poses: (T, 4, 4) of the walk.
-        radius: of a point, metres.
-    """
+    """Points (N, 3) in metres, each a disc, near ones over far ones; poses (T, 4, 4) are an orange line."""
     picture = np.full((camera.height, camera.width, 3), BACKGROUND, np.uint8)
     pixels, depth = camera.project(torch.from_numpy(points).double())
     focal = float(camera.intrinsics[0, 0])

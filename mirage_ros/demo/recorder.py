@@ -2,55 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path
-from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
 from torch import Tensor
 
 from mirage_ros.demo.bag_writer import BagWriter
-from mirage_ros.ros.conversions import image_to_numpy, ns_from_stamp, pose_to_stamped, poses_to_path, stamp_from_ns
-from mirage_ros.ros.topics import INPUTS, OUTPUTS
+from mirage_ros.rgbd import ImaginedFrame
+from mirage_ros.ros.conversions import (
+    camera_from_info,
+    image_to_numpy,
+    ns_from_stamp,
+    pose_from_stamped,
+    pose_to_stamped,
+    poses_to_path,
+    stamp_from_ns,
+)
+from mirage_ros.ros.topics import OUTPUTS, topic
 
-PARTS = ("imagined/image", "imagined/depth", "imagined/visibility")
+PARTS = ("imagined/image", "imagined/depth", "imagined/visibility", "imagined/camera_info", "imagined/pose")
 
 
-@dataclass(frozen=True, eq=False)
-class ReceivedFrame:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReceivedFrame(ImaginedFrame):
     """An imagined frame as a subscriber gets it.
 
     Attributes:
-        stamp: nanoseconds.
         received: time.monotonic of its last part.
-        rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres, +inf where too far to tell, NaN where unknown.
-        visible: (H, W) float32, 0 invented to 1 remembered.
     """
 
-    stamp: int
     received: float
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    visible: NDArray[np.float32]
 
 
 class Recorder:
     """A node that hears every topic. It spins in the caller's thread."""
 
     def __init__(self, bag: BagWriter) -> None:
-        """Subscribe to the topics of the node `mirage` in the root namespace.
-
-        Args:
-            bag: gets every message.
-        """
+        """Subscribe to the topics of the node `mirage` in the root namespace; every message goes to the bag."""
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self.node = rclpy.create_node("demo", context=self._context)
@@ -61,13 +57,10 @@ class Recorder:
         self.frames: list[ReceivedFrame] = []
         self.last: dict[str, Any] = {}
         for row in OUTPUTS:
-            self._subscribe(row.name, row.kind, row.qos(output="reliable"))
-        path = next(row for row in INPUTS if row.name == "path")
-        self._path = self.node.create_publisher(Path, "path", path.qos())
+            record = functools.partial(self.record, row.name)
+            self.node.create_subscription(row.kind, row.name, record, row.qos(output="reliable"))
+        self._path = self.node.create_publisher(Path, "path", topic("path").qos())
         self._poses = self.node.create_publisher(PoseStamped, "cmd_pose", 10)
-
-    def _subscribe(self, name: str, kind: Any, qos: Any) -> None:
-        self.node.create_subscription(kind, name, lambda message: self.record(name, message), qos)
 
     def record(self, name: str, message: Any) -> None:
         """Write a message to the bag; keep parts of imagined frames."""
@@ -79,9 +72,18 @@ class Recorder:
             parts[name] = message
             if len(parts) == len(PARTS):
                 del self._parts[stamp]
-                image, depth, visible = (parts[part] for part in PARTS)
-                pixels = image_to_numpy(image, "rgb8"), image_to_numpy(depth), image_to_numpy(visible)
-                self.frames.append(ReceivedFrame(stamp, time.monotonic(), *pixels))
+                image, depth, visibility, info, pose = (parts[part] for part in PARTS)
+                visible = image_to_numpy(visibility)
+                frame = ReceivedFrame(
+                    image_to_numpy(image, "rgb8"),
+                    image_to_numpy(depth),
+                    camera_from_info(info, pose_from_stamped(pose)[0]),
+                    stamp,
+                    visible=visible,
+                    coverage=visible.mean(),
+                    received=time.monotonic(),
+                )
+                self.frames.append(frame)
 
     def spin_until(self, done: Callable[[], Any], timeout: float, what: str) -> None:
         """Receive until something holds.
@@ -92,17 +94,13 @@ class Recorder:
         limit = time.monotonic() + timeout
         while not done():
             if time.monotonic() > limit:
-                raise TimeoutError(f"{what} did not happen within {timeout:g} s{self._advice()}")
+                faults = getattr(self.last.get("/diagnostics"), "status", ())
+                says = "; ".join(status.message for status in faults if status.level != b"\0")
+                raise TimeoutError(f"{what} did not happen within {timeout:g} s; the node says: {says or 'nothing'}")
             self.executor.spin_once(timeout_sec=0.05)
 
-    def _advice(self) -> str:
-        message = self.last.get("/diagnostics")
-        if message is None:
-            return ""
-        return "; the node says: " + "; ".join(status.message for status in message.status if status.level != b"\0")
-
-    def send_path(self, poses: Tensor, rate: float) -> list[int]:
-        """Publish a path of optical poses (T, 4, 4); the stamps that its frames will carry, nanoseconds."""
+    def send_path(self, poses: Tensor, rate: float) -> None:
+        """Publish a path of optical poses (T, 4, 4), `rate` of them a second."""
         self.spin_until(self._path.get_subscription_count, 30.0, "a subscriber of path")
         now = self.node.get_clock().now().nanoseconds
         stamps = [now + round(index * 1e9 / rate) for index in range(len(poses))]
@@ -110,7 +108,6 @@ class Recorder:
         message = poses_to_path(poses.double(), header, stamps)
         self._path.publish(message)
         self._bag.write("/path", message, time.time_ns())
-        return stamps
 
     def send_camera_to(self, pose: Tensor) -> None:
         """Publish an optical pose (4, 4) for the simulated camera."""

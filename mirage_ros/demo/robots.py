@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.client import Mirage
-from mirage_ros.demo.camera_receiver import CameraFrame, SimCameraReceiver
+from mirage_ros.demo.camera_receiver import SimCameraReceiver
 from mirage_ros.demo.recorder import Recorder
 from mirage_ros.recordings.rgbd_folder import RgbdFolder
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.trajectory import pan
 
 # Drawing a frame takes a fraction of this, also on a slow machine.
@@ -24,38 +22,23 @@ TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """One camera frame.
-
-    Attributes:
-        rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres, +inf where too far to measure, 0 where unknown.
-    """
-
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
+class DemoPlan:
     """Where the robot looks and what is imagined.
 
     Attributes:
         walk: (N, 4, 4) poses whose camera frames go into the memory.
         path: (T, 4, 4) poses to imagine.
-        truth: whether the real views along the path can be had.
         candidates: label and (T, 4, 4) poses of what a planner chooses from.
     """
 
     walk: Tensor
     path: Tensor
-    truth: bool
     candidates: tuple[tuple[str, Tensor], ...]
 
 
-def turns(pose: Tensor, ahead: Tensor, frames: int) -> tuple[tuple[str, Tensor], ...]:
-    """Three candidates from a pose: on along the path, a turn to the left, a turn to the right."""
-    angle = 0.8
+def three_ways(pose: Tensor, ahead: Tensor, frames: int) -> tuple[tuple[str, Tensor], ...]:
+    """Candidates from a pose, of 9 frames at most: on along the path, a turn to the left, a turn to the right."""
+    frames, angle = min(frames, 9), 0.8
     return (
         ("ahead", ahead[:frames]),
         ("left", pan(pose.double(), angle, frames, axis=(0, -1, 0))),
@@ -66,14 +49,14 @@ def turns(pose: Tensor, ahead: Tensor, frames: int) -> tuple[tuple[str, Tensor],
 class Robot(ABC):
     """A source of camera frames."""
 
-    plan: Plan
+    plan: DemoPlan
 
     @abstractmethod
-    def show(self, mirage: Mirage, index: int) -> View:
+    def show(self, mirage: Mirage, index: int) -> RgbdFrame:
         """Go to a pose of the walk, have the node write what the camera sees there, and return it."""
 
     @abstractmethod
-    def look(self, index: int) -> View:
+    def look(self, index: int) -> RgbdFrame:
         """What is really seen from a pose of the path; the node does not learn of it."""
 
 
@@ -93,49 +76,37 @@ class SimRobot(Robot):
         self._receiver = SimCameraReceiver(recorder.node, on_message=recorder.record)
         # Half of what is imagined lies where the robot was, in between its steps; half where it was not.
         before = frames // 2
-        middle = (path[walk - before : walk - 1, :3, 3] + path[walk - before + 1 : walk, :3, 3]) / 2
         known = path[walk - before : walk - 1].clone()
-        known[:, :3, 3] = middle
+        known[:, :3, 3] = (known[:, :3, 3] + path[walk - before + 1 : walk, :3, 3]) / 2
         imagined = torch.cat([known, path[walk - 1 : walk - 1 + frames - len(known)]])
         ahead = path[walk - 1 : walk - 1 + frames]
-        self.plan = Plan(path[:walk], imagined, True, turns(path[walk - 1], ahead, min(frames, 9)))
+        self.plan = DemoPlan(path[:walk], imagined, three_ways(path[walk - 1], ahead, frames))
 
-    def show(self, mirage: Mirage, index: int) -> View:
+    def show(self, mirage: Mirage, index: int) -> RgbdFrame:
         """See `Robot`."""
-        view = self._go(self.plan.walk[index])
+        frame = self._go(self.plan.walk[index])
         mirage.observe_next()
-        return view
+        return frame
 
-    def look(self, index: int) -> View:
+    def look(self, index: int) -> RgbdFrame:
         """See `Robot`."""
         return self._go(self.plan.path[index])
 
-    def _go(self, pose: Tensor) -> View:
+    def _go(self, pose: Tensor) -> RgbdFrame:
         self._recorder.send_camera_to(pose)
         limit = time.monotonic() + TIMEOUT
         while time.monotonic() < limit:
-            frame: CameraFrame = self._receiver.next(self._recorder.executor, TIMEOUT)
+            frame = self._receiver.next(self._recorder.executor, TIMEOUT)
             if float((frame.camera.cam2world - pose).abs().max()) < 1e-4:
-                return View(frame.rgb, frame.depth)
+                return frame
         raise TimeoutError(f"the simulated camera did not get to {pose[:3, 3].tolist()}; is the place occupied?")
 
 
 class RecordedRobot(Robot):
     """A recorded walk: every second frame of its first part is shown, what is left out is imagined."""
 
-    def __init__(
-        self, recorder: Recorder, folder: Path, walk: int, frames: int, progress: Callable[[str], None]
-    ) -> None:
-        """Read the folder.
-
-        Args:
-            recorder: records.
-            folder: see `recordings.rgbd`.
-            walk: camera frames to show at most.
-            frames: to imagine at most.
-            progress: told what was chosen.
-        """
-        self._recorder = recorder
+    def __init__(self, folder: Path, walk: int, frames: int) -> None:
+        """Read a folder, see `recordings.rgbd_folder`; at most `walk` frames are shown and `frames` imagined."""
         self._folder = RgbdFolder(folder)
         count = len(self._folder)
         if count < 6:
@@ -143,18 +114,17 @@ class RecordedRobot(Robot):
         poses = self._folder.cam2world
         self._shown = list(range(0, count, 2))[:walk]
         self._left_out = list(range(1, min(count, self._shown[-1] + 2), 2))[:frames]
-        here = poses[self._shown[-1]]
-        progress(f"{count} frames: {len(self._shown)} shown, {len(self._left_out)} between them imagined")
+        print(f"{count} frames: {len(self._shown)} shown, {len(self._left_out)} between them imagined")
         back = poses[self._shown].flip(0)
-        self.plan = Plan(poses[self._shown], poses[self._left_out], True, turns(here, back, min(frames, 9)))
+        self.plan = DemoPlan(poses[self._shown], poses[self._left_out], three_ways(back[0], back, frames))
 
-    def show(self, mirage: Mirage, index: int) -> View:
+    def show(self, mirage: Mirage, index: int) -> RgbdFrame:
         """See `Robot`."""
         frame = self._folder[self._shown[index]]
         mirage.observe(frame.rgb, frame.depth, frame.camera)
-        return View(frame.rgb, frame.depth)
+        return RgbdFrame(frame.rgb, frame.depth, frame.camera)
 
-    def look(self, index: int) -> View:
+    def look(self, index: int) -> RgbdFrame:
         """See `Robot`."""
         frame = self._folder[self._left_out[index]]
-        return View(frame.rgb, frame.depth)
+        return RgbdFrame(frame.rgb, frame.depth, frame.camera)

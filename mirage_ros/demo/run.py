@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,23 @@ from tqdm import tqdm  # noqa: E402
 from mirage_ros.client import Imagination, Mirage, PreviewFrame  # noqa: E402
 from mirage_ros.demo.bag_writer import BagWriter  # noqa: E402
 from mirage_ros.demo.page import figure, table, write_page  # noqa: E402
-from mirage_ros.demo.pictures import captioned, cloud_view, draw_cloud, fitted, grey  # noqa: E402
+from mirage_ros.demo.pictures import captioned, cloud_view, draw_cloud, fitted  # noqa: E402
 from mirage_ros.demo.recorder import ReceivedFrame, Recorder  # noqa: E402
-from mirage_ros.demo.robots import RecordedRobot, Robot, SimRobot, View  # noqa: E402
-from mirage_ros.media import Pixels, VideoWriter, colour_depth, contact_sheet, save_png  # noqa: E402
+from mirage_ros.demo.robots import RecordedRobot, Robot, SimRobot  # noqa: E402
+from mirage_ros.media import Pixels, colour_depth, contact_sheet, grey, save_png, spread  # noqa: E402
 from mirage_ros.recordings.rgbd_folder import RgbdFolder  # noqa: E402
 from mirage_ros.resources import weights_directory  # noqa: E402
+from mirage_ros.rgbd import RgbdFrame  # noqa: E402
 from mirage_ros.ros.conversions import cloud_to_points  # noqa: E402
 from mirage_ros.ros.node_parameters import PRESETS  # noqa: E402
 from mirage_ros.ros.processes import parameter_arguments, running  # noqa: E402
+from mirage_ros.sim.paths import plan_path  # noqa: E402
+from mirage_ros.sim.scene import build_scene  # noqa: E402
+from mirage_ros.video import write_video  # noqa: E402
 
-# Drawing shares the cores with the model: no faster than the story needs.
 # A scene that the shipped weights were not trained on (`mirage_ros.sim.splits`).
 SEED = 1_000_036
+# Drawing shares the cores with the model: no faster than the story needs.
 CAMERA_RATE = 5.0
 COLUMNS = 6
 # Loading the model on a slow and busy machine; a chunk there.
@@ -47,8 +51,8 @@ PATIENCE = 20.0
 UNTRAINED = "Untrained weights: this shows that everything runs and how fast, not what it can draw."
 
 
-@dataclass(eq=False)
-class Shown:
+@dataclass(frozen=True, eq=False)
+class DemoResult:
     """What came of it.
 
     Attributes:
@@ -58,27 +62,25 @@ class Shown:
         timings: figures by name.
     """
 
-    walk: list[View] = field(default_factory=list)
-    truth: list[View] = field(default_factory=list)
-    previews: list[PreviewFrame] = field(default_factory=list)
-    imagined: list[ReceivedFrame] = field(default_factory=list)
-    candidates: Imagination | None = None
-    timings: dict[str, float] = field(default_factory=dict)
+    walk: list[RgbdFrame]
+    truth: list[RgbdFrame]
+    previews: list[PreviewFrame]
+    imagined: list[ReceivedFrame]
+    candidates: Imagination
+    timings: dict[str, float]
 
 
-def play(robot: Robot, recorder: Recorder, mirage: Mirage, rate: float) -> Shown:
-    """Act out the story over ROS topics, services and the action."""
-    shown, plan = Shown(), robot.plan
-    for index in tqdm(range(len(plan.walk)), desc="the robot looks around", unit="frame"):
-        shown.walk.append(robot.show(mirage, index))
-    delays = []
+def play(robot: Robot, recorder: Recorder, mirage: Mirage, rate: float, timings: dict[str, float]) -> DemoResult:
+    """Act out the story over ROS topics, services and the action; adds to the timings."""
+    plan = robot.plan
+    indices = tqdm(range(len(plan.walk)), desc="the robot looks around", unit="frame")
+    walk = [robot.show(mirage, index) for index in indices]
+    previews, delays = [], []
     for pose in tqdm(plan.path, desc="what the memory knows", unit="view"):
-        start = time.perf_counter()
-        shown.previews.append(mirage.preview(pose))
-        delays.append(1000 * (time.perf_counter() - start))
+        begin = time.perf_counter()
+        previews.append(mirage.preview(pose))
+        delays.append(1000 * (time.perf_counter() - begin))
         recorder.executor.spin_once(timeout_sec=0)
-    shown.timings["pose to preview, median, ms"] = statistics.median(delays)
-    shown.timings["pose to preview, 95th percentile, ms"] = float(np.percentile(delays, 95))
 
     start = time.monotonic()
     recorder.frames.clear()
@@ -90,10 +92,8 @@ def play(robot: Robot, recorder: Recorder, mirage: Mirage, rate: float) -> Shown
             return len(recorder.frames) >= len(plan.path)
 
         recorder.spin_until(complete, WORK_TIMEOUT, "the whole imagined path")
-    shown.imagined = sorted(recorder.frames, key=lambda frame: frame.stamp)
-    shown.timings["path: seconds to the first frame"] = min(frame.received for frame in shown.imagined) - start
-    seconds = max(frame.received for frame in shown.imagined) - start
-    shown.timings["path: frames a second as received"] = len(shown.imagined) / seconds
+    imagined = sorted(recorder.frames, key=lambda frame: frame.stamp)
+    received = [frame.received - start for frame in imagined]
 
     labels, candidates = zip(*plan.candidates, strict=True)
     total = sum(map(len, candidates))
@@ -102,58 +102,50 @@ def play(robot: Robot, recorder: Recorder, mirage: Mirage, rate: float) -> Shown
             candidates, labels=labels, on_feedback=lambda feedback: bar.update(feedback.frames_done - bar.n)
         )
         recorder.spin_until(goal.done, WORK_TIMEOUT, "the action's result")
-    shown.candidates = goal.result(0)
-    shown.timings["action: frames a second, all candidates"] = 1 / shown.candidates.seconds_per_frame
+    result = goal.result(0)
     recorder.spin_until(lambda: "memory/points" in recorder.last, 30.0, "a cloud")
-
-    for index in tqdm(range(len(plan.path)), desc="what is really there", unit="view"):
-        shown.truth.append(robot.look(index))
-    return shown
-
-
-def rows_of(shown: Shown) -> list[list[tuple[str, Pixels]]]:
-    """Truth, preview, imagined frame, visibility and depth of every frame of the path, with captions."""
-    far = max(float(frame.depth[np.isfinite(frame.depth)].max(initial=0.0)) for frame in shown.imagined) or 1.0
-    rows = []
-    for truth, preview, frame in zip(shown.truth, shown.previews, shown.imagined, strict=True):
-        size = frame.rgb.shape[:2]
-        rows.append(
-            [
-                ("really there", fitted(truth.rgb, *size)),
-                ("preview: the memory alone", preview.rgb),
-                ("imagined", frame.rgb),
-                ("white: remembered", grey(frame.visible)),
-                ("imagined depth", colour_depth(frame.depth, far)),
-            ]
-        )
-    return rows
+    indices = tqdm(range(len(plan.path)), desc="what is really there", unit="view")
+    truth = [robot.look(index) for index in indices]
+    timings |= {
+        "pose to preview, median, ms": statistics.median(delays),
+        "pose to preview, 95th percentile, ms": float(np.percentile(delays, 95)),
+        "path: seconds to the first frame": min(received),
+        "path: frames a second as received": len(received) / max(received),
+        "action: frames a second, all candidates": 1 / result.seconds_per_frame,
+    }
+    return DemoResult(walk, truth, previews, imagined, result, timings)
 
 
-def draw(shown: Shown, robot: Robot, mirage: Mirage, recorder: Recorder, out: Path, rate: float, notes: str) -> None:
+def draw(
+    shown: DemoResult, robot: Robot, mirage: Mirage, recorder: Recorder, out: Path, rate: float, note: str
+) -> None:
     """Write films, sheets, cloud, timings and page."""
-    rows = rows_of(shown)
-    with VideoWriter(out / "side_by_side.mp4", rate) as video:
-        for row in rows:
-            video.append(captioned(row))
-    picked = np.linspace(0, len(rows) - 1, min(COLUMNS, len(rows))).round().astype(int)
-    sheet = [(rows[0][line][0], [rows[index][line][1] for index in picked]) for line in range(len(rows[0]))]
-    save_png(out / "contact_sheet.png", contact_sheet(sheet))
     size = shown.imagined[0].rgb.shape[:2]
-    seen = np.linspace(0, len(shown.walk) - 1, min(COLUMNS, len(shown.walk))).round().astype(int)
-    save_png(
-        out / "walk.png", contact_sheet([("what the camera saw", [fitted(shown.walk[i].rgb, *size) for i in seen])])
+    far = max(float(frame.depth[np.isfinite(frame.depth)].max(initial=0.0)) for frame in shown.imagined) or 1.0
+    lines: dict[str, list[Pixels]] = {
+        "really there": [fitted(frame.rgb, *size) for frame in shown.truth],
+        "preview: the memory alone": [preview.rgb for preview in shown.previews],
+        "imagined": [frame.rgb for frame in shown.imagined],
+        "white: remembered": [grey(frame.visible) for frame in shown.imagined],
+        "imagined depth": [colour_depth(frame.depth, far) for frame in shown.imagined],
+    }
+    write_video(
+        out / "side_by_side.mp4",
+        (captioned(zip(lines, panels, strict=True)) for panels in zip(*lines.values(), strict=True)),
+        rate,
     )
-    assert shown.candidates is not None
-    candidates = []
-    for trajectory in shown.candidates.trajectories:
-        chosen = np.linspace(0, len(trajectory) - 1, min(COLUMNS, len(trajectory))).round().astype(int)
-        caption = f"{trajectory.label}: knows {trajectory.coverage.mean():.0%} of it"
-        candidates.append((caption, [trajectory.rgb[index] for index in chosen]))
-    save_png(out / "candidates.png", contact_sheet(candidates))
+    walk = [fitted(frame.rgb, *size) for frame in spread(shown.walk, COLUMNS)]
+    candidates = [
+        (f"{each.label}: knows {each.coverage.mean():.0%} of it", spread(each.rgb, COLUMNS))
+        for each in shown.candidates.trajectories
+    ]
+    sheet = [(caption, spread(panels, COLUMNS)) for caption, panels in lines.items()]
+    sheets = {"contact_sheet": sheet, "walk": [("what the camera saw", walk)], "candidates": candidates}
+    for name, rows in sheets.items():
+        save_png(out / f"{name}.png", contact_sheet(rows))
 
-    saved = Path(mirage.export_cloud("cloud"))
-    if saved.resolve() != (out / "cloud.ply").resolve():
-        (out / "cloud.ply").write_bytes(saved.read_bytes())
+    # memory.folder, below which the node writes, is the demo's.
+    mirage.export_cloud("cloud.ply")
     points, colours, _ = cloud_to_points(recorder.last["memory/points"])
     camera = cloud_view(points, robot.plan.walk)
     save_png(out / "cloud.png", draw_cloud(points, colours, camera, robot.plan.walk, 0.035))
@@ -170,7 +162,7 @@ def draw(shown: Shown, robot: Robot, mirage: Mirage, recorder: Recorder, out: Pa
         "mirage_ros: a robot imagines",
         "A camera process, the node mirage and a planner talked over ROS 2 topics, services and an action. The camera "
         f"looked at {len(shown.walk)} places. Everything else on this page came out of the node.",
-        notes,
+        note,
         [
             ("What the camera saw", figure(out / "walk.png", "Frames that were written to the memory.")),
             (
@@ -211,21 +203,15 @@ def connected(process: subprocess.Popen[bytes]) -> Mirage:
 
 
 @contextlib.contextmanager
-def simulated(options: argparse.Namespace, recorder: Recorder) -> Iterator[Robot]:
-    """A robot in a simulated room."""
-    from mirage_ros.sim.paths import plan_path
-    from mirage_ros.sim.scene import build_scene
-
+def started_robot(options: argparse.Namespace, recorder: Recorder) -> Iterator[Robot]:
+    """A robot in a simulated room, or one that walked in the past."""
+    if options.rgbd:
+        yield RecordedRobot(options.rgbd, options.walk, options.frames)
+        return
     arguments = {"family": options.family, "seed": options.seed, "rate": CAMERA_RATE, "motion": "hold", "moving": 0}
     path = plan_path(build_scene(options.seed, options.family, 0), options.walk + options.frames, options.seed)
     with running("sim_camera", parameter_arguments(arguments), log=options.out / "sim_camera.log"):
         yield SimRobot(recorder, options.walk, options.frames, path)
-
-
-@contextlib.contextmanager
-def recorded(options: argparse.Namespace, recorder: Recorder) -> Iterator[Robot]:
-    """A robot that walked in the past."""
-    yield RecordedRobot(recorder, options.rgbd, options.walk, options.frames, print)
 
 
 def main() -> None:
@@ -234,9 +220,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     # A domain of its own, so that the demo neither hears nor disturbs other ROS programs on this machine.
     os.environ.setdefault("ROS_DOMAIN_ID", str(10 + os.getpid() % 90))
-    trained = options.preset != "test" and (
-        options.preset != "default" or (weights_directory() / options.preset).is_dir()
-    )
+    trained = {"test": False, "default": (weights_directory() / "default").is_dir()}.get(options.preset, True)
     if not trained:
         print(f"demo: no weights of preset {options.preset}. {UNTRAINED}")
     log = options.out / "mirage.log"
@@ -253,23 +237,21 @@ def main() -> None:
     if not options.rgbd:
         # The simulated camera calls its pose the true one.
         arguments += ["-r", "camera_pose:=true_pose"]
+    print("starting the camera and the node, loading the model ...", flush=True)
     start = time.monotonic()
-    recorder = None
     try:
-        with BagWriter(options.out / "bag") as bag, running("mirage", arguments, log=log) as node:
-            recorder = Recorder(bag)
-            print("starting the camera and the node, loading the model ...", flush=True)
-            source = recorded if options.rgbd else simulated
-            with source(options, recorder) as robot, connected(node) as mirage:
-                loaded = time.monotonic() - start
-                shown = play(robot, recorder, mirage, options.rate)
-                shown.timings = {"seconds until the node was active": loaded, **shown.timings}
-                draw(shown, robot, mirage, recorder, options.out, options.rate, "" if trained else UNTRAINED)
+        with (
+            BagWriter(options.out / "bag") as bag,
+            running("mirage", arguments, log=log) as node,
+            contextlib.closing(Recorder(bag)) as recorder,
+            started_robot(options, recorder) as robot,
+            connected(node) as mirage,
+        ):
+            timings = {"seconds until the node was active": time.monotonic() - start}
+            shown = play(robot, recorder, mirage, options.rate, timings)
+            draw(shown, robot, mirage, recorder, options.out, options.rate, "" if trained else UNTRAINED)
     except (RuntimeError, TimeoutError, OSError, ValueError) as error:
         sys.exit(f"demo: {error}\n{log.read_text(errors='replace')[-3000:]}")
-    finally:
-        if recorder is not None:
-            recorder.close()
     print(f"done in {time.monotonic() - start:.0f} s:")
     for name in ("index.html", "side_by_side.mp4", "contact_sheet.png", "candidates.png", "cloud.ply", "cloud.png"):
         print(f"  {options.out / name}")
@@ -297,7 +279,3 @@ def _options() -> argparse.Namespace:
         except (OSError, ValueError) as error:
             parser.error(str(error))
     return options
-
-
-if __name__ == "__main__":
-    main()

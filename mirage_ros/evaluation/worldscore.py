@@ -28,10 +28,11 @@ from tqdm import tqdm
 
 from mirage_ros.evaluation.model_options import ModelOptions
 from mirage_ros.geometry import Camera, check_pose, invert
-from mirage_ros.media import read_picture, save_png, write_video
+from mirage_ros.media import read_picture, save_png
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.registry import make_perception
 from mirage_ros.rgbd import RgbdFrame
+from mirage_ros.video import write_video
 from mirage_ros.world.model import WorldModel
 
 Split = Literal["static", "dynamic"]

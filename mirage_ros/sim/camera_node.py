@@ -1,12 +1,11 @@
 """ROS node `sim_camera`: a simulated robot's camera, publishing what a depth camera would, and its true pose.
 
-Topics, parameters and commands are listed in the README. Rendering happens in the executor's thread, because an OpenGL
-context belongs to the thread that made it.
+Topics, parameters and commands are listed in docs/simulator.md. Rendering happens in the executor's thread, because an
+OpenGL context belongs to the thread that made it.
 """
 
 from __future__ import annotations
 
-import math
 import time
 
 from mirage_ros.ros.executable import run  # isort: skip  (chooses the DDS profile, which must come before rclpy)
@@ -25,7 +24,7 @@ from mirage_ros.ros.conversions import (
     depth_from_metres,
     numpy_to_image,
     pose_from_stamped,
-    pose_to_msg,
+    pose_to_stamped,
     stamp_from_ns,
 )
 from mirage_ros.ros.parameters import declare
@@ -61,7 +60,7 @@ class SimCamera(Node):
         self._seconds = 0.0
         self._last: float | None = None
         self._twist: Twist | None = None
-        self._twist_left = 0.0
+        self._twist_left = 0.0  # seconds that the command still holds
 
         qos, reliable = image_qos(get("reliability")), image_qos()
         self._image = self.create_publisher(Image, "image", qos)
@@ -87,18 +86,13 @@ class SimCamera(Node):
 
     def _on_twist(self, twist: Twist) -> None:
         numbers = [getattr(part, axis) for part in (twist.linear, twist.angular) for axis in "xyz"]
-        if not all(map(math.isfinite, numbers)):
+        if all(abs(number) <= MAX_COMMAND for number in numbers):
+            self._twist, self._twist_left = twist, self._settings["command_timeout"]
+        else:
+            expected = f"finite numbers, at most {MAX_COMMAND:g} m/s or rad/s"
             self.get_logger().warning(
-                f"cmd_vel: expected finite numbers, got {numbers}; ignored", throttle_duration_sec=2.0
+                f"cmd_vel: expected {expected}, got {numbers}; ignored", throttle_duration_sec=2.0
             )
-            return
-        if max(map(abs, numbers)) > MAX_COMMAND:
-            self.get_logger().warning(
-                f"cmd_vel: expected at most {MAX_COMMAND:g} m/s or rad/s, got {numbers}; ignored",
-                throttle_duration_sec=2.0,
-            )
-            return
-        self._twist, self._twist_left = twist, self._settings["command_timeout"]
 
     def _on_pose(self, message: PoseStamped) -> None:
         try:
@@ -118,12 +112,11 @@ class SimCamera(Node):
         duration = self._elapsed()
         self._move(duration)
         self._seconds += duration
+        stamp = self.get_clock().now().to_msg()
         if self._clock_publisher is not None:
             stamp = stamp_from_ns(round(self._seconds * 1e9))
             self._clock_publisher.publish(Clock(clock=stamp))
-        else:
-            stamp = self.get_clock().now().to_msg()
-        self._publish(stamp, self._seconds)
+        self._publish(stamp)
 
     def _elapsed(self) -> float:
         """Seconds since the last frame: real ones, or the period where this node makes the time."""
@@ -151,16 +144,15 @@ class SimCamera(Node):
             if self._robot.collided:
                 self.get_logger().warning("cmd_vel: something is in the way", throttle_duration_sec=2.0)
 
-    def _publish(self, stamp: Time, seconds: float) -> None:
+    def _publish(self, stamp: Time) -> None:
         assert self._renderer is not None
-        frame = self._renderer.render(self._robot.pose, seconds)
+        frame = self._renderer.render(self._robot.pose, self._seconds)
         header = Header(stamp=stamp, frame_id=self._settings["camera_frame"])
-        pose = PoseStamped(header=Header(stamp=stamp, frame_id=self._settings["world_frame"]))
-        pose.pose = pose_to_msg(self._robot.pose)
-        self._pose.publish(pose)
-        self._info.publish(camera_to_info(self._renderer.camera(self._robot.pose), header))
+        world = Header(stamp=stamp, frame_id=self._settings["world_frame"])
+        self._pose.publish(pose_to_stamped(frame.camera.cam2world, world))
+        self._info.publish(camera_to_info(frame.camera, header))
         self._image.publish(numpy_to_image(frame.rgb, "rgb8", header))
-        self._depth.publish(depth_from_metres(frame.sensed, self._settings["depth_encoding"], header))
+        self._depth.publish(depth_from_metres(frame.depth, self._settings["depth_encoding"], header))
         if self._labels.get_subscription_count():
             self._labels.publish(numpy_to_image(frame.labels, "mono8", header))
 
@@ -168,7 +160,3 @@ class SimCamera(Node):
 def main() -> None:
     """Run the node until it is interrupted."""
     run("sim_camera", SimCamera)
-
-
-if __name__ == "__main__":
-    main()

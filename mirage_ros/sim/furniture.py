@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -11,9 +11,11 @@ from numpy.random import Generator
 
 from mirage_ros.sim import textures
 from mirage_ros.sim.mjcf import Mjcf
-from mirage_ros.sim.placement import Footprint
-from mirage_ros.sim.textures import Colour
-from mirage_ros.sim.walls_and_windows import jitter
+from mirage_ros.sim.placement import Floor, Footprint
+from mirage_ros.sim.textures import Colour, jitter, pick
+
+# What builds it into its place; length, width and height in metres; whether it leans on a wall.
+Piece = tuple[Callable[[Mjcf, Generator, Footprint], None], Sequence[float], bool]
 
 WOODS: tuple[Colour, ...] = (
     (0.55, 0.38, 0.22),
@@ -44,11 +46,6 @@ OBJECTS: tuple[Colour, ...] = (
 METAL: Colour = (0.55, 0.56, 0.58)
 
 
-def pick(rng: Generator, colours: tuple[Colour, ...]) -> Colour:
-    """One of the colours, varied a little."""
-    return jitter(rng, colours[rng.integers(len(colours))])
-
-
 def some_wood(mjcf: Mjcf, rng: Generator) -> str:
     """Material of a piece of wood."""
     return mjcf.skin(textures.wood(rng, pick(rng, WOODS)), shine=0.25)
@@ -57,6 +54,14 @@ def some_wood(mjcf: Mjcf, rng: Generator) -> str:
 def some_cloth(mjcf: Mjcf, rng: Generator) -> str:
     """Material of upholstery."""
     return mjcf.skin(textures.fabric(rng, pick(rng, CLOTHS)))
+
+
+def furnish(mjcf: Mjcf, rng: Generator, floor: Floor, pieces: Iterable[Piece]) -> None:
+    """Put pieces where there is room for them; the rest is left out."""
+    for maker, size, leans in pieces:
+        place = floor.lean(rng, *size) if leans else floor.stand(rng, *size)
+        if place is not None:
+            maker(mjcf, rng, place)
 
 
 class Builder:
@@ -269,6 +274,3 @@ def bench(mjcf: Mjcf, rng: Generator, place: Footprint) -> None:
         part.box(x, 0, 0, (0.1, place.width * 0.9, place.top - 0.05), foot)
     for y in np.linspace(-0.36, 0.36, 4):
         part.box(0, float(y) * place.width, place.top - 0.05, (place.length, place.width * 0.2, 0.05), seat)
-
-
-Maker = Callable[[Mjcf, Generator, Footprint], None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
 
 import cv2
@@ -29,7 +28,6 @@ def _numbers(values: Vector) -> str:
     return " ".join(f"{value:.4f}".rstrip("0").rstrip(".") or "0" for value in values)
 
 
-@dataclass
 class Mjcf:
     """A model under construction.
 
@@ -40,13 +38,14 @@ class Mjcf:
         assets: texture files by name, PNG.
     """
 
-    assets: dict[str, bytes] = field(default_factory=dict)
-    _materials: list[str] = field(default_factory=list)
-    _textures: list[str] = field(default_factory=list)
-    _lights: list[str] = field(default_factory=list)
-    _geoms: list[str] = field(default_factory=list)
-    _bodies: list[str] = field(default_factory=list)
-    _names: int = 0
+    def __init__(self) -> None:
+        self.assets: dict[str, bytes] = {}
+        self._textures: list[str] = []
+        self._materials: list[str] = []
+        self._lights: list[str] = []
+        self._geoms: list[str] = []
+        self._bodies: list[str] = []
+        self._names = 0
 
     def paint(self, colour: Colour, *, shine: float = 0.1, glow: float = 0.0, alpha: float = 1.0) -> str:
         """A plain material; returns its name."""
@@ -79,35 +78,26 @@ class Mjcf:
 
     def box(self, centre: Vector, size: Vector, material: str, *, yaw: float = 0.0) -> str:
         """A cuboid of full lengths `size`; returns its MJCF, which is part of the static scene."""
-        return self._geom("box", centre, [value / 2 for value in size], material, _turn(yaw))
+        turn = "" if yaw == 0 else f' euler="0 0 {math.degrees(yaw):.4f}"'
+        return self._geom("box", centre, [value / 2 for value in size], material, turn)
 
     def cylinder(self, centre: Vector, radius: float, height: float, material: str) -> str:
         """An upright cylinder."""
-        return self._geom("cylinder", centre, [radius, height / 2], material, "")
+        return self._geom("cylinder", centre, [radius, height / 2], material)
 
     def capsule(self, centre: Vector, radius: float, height: float, material: str) -> str:
         """An upright capsule of total `height`."""
-        return self._geom("capsule", centre, [radius, max(height / 2 - radius, 1e-3)], material, "")
+        return self._geom("capsule", centre, [radius, max(height / 2 - radius, 1e-3)], material)
 
     def ball(self, centre: Vector, radius: float | Vector, material: str) -> str:
         """A sphere, or an ellipsoid of three radii."""
         if isinstance(radius, float | int):
-            return self._geom("sphere", centre, [radius], material, "")
-        return self._geom("ellipsoid", centre, radius, material, "")
+            return self._geom("sphere", centre, [radius], material)
+        return self._geom("ellipsoid", centre, radius, material)
 
     def panel(self, centre: Vector, width: float, height: float, facing: float, material: str, depth: float) -> str:
-        """An upright flat thing.
-
-        Args:
-            centre: of its body.
-            width, height: metres.
-            facing: yaw of its normal, radians.
-            material: a `sheet` appears upright and unmirrored on the side that it faces.
-            depth: thickness.
-        """
-        normal = np.array([math.cos(facing), math.sin(facing), 0.0])
-        right = np.array([-normal[1], normal[0], 0.0])
-        axes = f' xyaxes="{_numbers(right.tolist())} 0 0 1"'
+        """An upright flat thing whose normal has the yaw `facing`; a `sheet` appears unmirrored on that side."""
+        axes = f' xyaxes="{_numbers([-math.sin(facing), math.cos(facing), 0])} 0 0 1"'
         return self._geom("box", centre, [width / 2, height / 2, depth / 2], material, axes)
 
     def moving(self, name: str, geoms: Sequence[str]) -> None:
@@ -117,11 +107,7 @@ class Mjcf:
         self._bodies.append(f'<body name="{name}" mocap="true">{"".join(geoms)}</body>')
 
     def xml(self, ambient: float) -> str:
-        """The finished model.
-
-        Args:
-            ambient: light that comes from everywhere, 0 to 1.
-        """
+        """The finished model, with `ambient` light that comes from everywhere, 0 to 1."""
         return (
             '<mujoco model="scene"><compiler texturedir=""/><statistic center="0 0 1" extent="10"/>'
             f'<visual><headlight ambient="{_numbers([ambient] * 3)}" diffuse="0.08 0.08 0.08" specular="0 0 0"/>'
@@ -130,10 +116,6 @@ class Mjcf:
             f"<asset>{''.join(self._textures)}{''.join(self._materials)}</asset>"
             f"<worldbody>{''.join(self._lights)}{''.join(self._geoms)}{''.join(self._bodies)}</worldbody></mujoco>"
         )
-
-    def _name(self, prefix: str) -> str:
-        self._names += 1
-        return f"{prefix}{self._names}"
 
     def _file(self, pixels: Pixels) -> str:
         done, png = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 1])
@@ -144,16 +126,18 @@ class Mjcf:
         return name
 
     def _textured(self, pixels: Pixels, kind: str, mapping: str, shine: float) -> str:
-        texture = self._name("texture")
-        self._textures.append(f'<texture name="{texture}" type="{kind}" file="{self._file(pixels)}"/>')
-        return self._material(f'texture="{texture}"{mapping} specular="{shine:g}" shininess="{shine:g}"')
+        self._names += 1
+        name = f"texture{self._names}"
+        self._textures.append(f'<texture name="{name}" type="{kind}" file="{self._file(pixels)}"/>')
+        return self._material(f'texture="{name}"{mapping} specular="{shine:g}" shininess="{shine:g}"')
 
     def _material(self, attributes: str) -> str:
-        name = self._name("material")
+        self._names += 1
+        name = f"material{self._names}"
         self._materials.append(f'<material name="{name}" {attributes}/>')
         return name
 
-    def _geom(self, kind: str, centre: Vector, size: Vector, material: str, turn: str) -> str:
+    def _geom(self, kind: str, centre: Vector, size: Vector, material: str, turn: str = "") -> str:
         # Contacts are never computed: this model is drawn, not simulated.
         geom = (
             f'<geom type="{kind}" pos="{_numbers(centre)}" size="{_numbers(size)}" material="{material}"{turn} '
@@ -161,7 +145,3 @@ class Mjcf:
         )
         self._geoms.append(geom)
         return geom
-
-
-def _turn(yaw: float) -> str:
-    return "" if yaw == 0 else f' euler="0 0 {math.degrees(yaw):.4f}"'

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from numpy.random import Generator
 
 from mirage_ros.sim import textures
-from mirage_ros.sim.furniture import CLOTHS, OBJECTS, pick
+from mirage_ros.sim.furniture import CLOTHS, OBJECTS
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.placement import Floor
+from mirage_ros.sim.textures import pick
 
-KINDS = ("ball", "vacuum", "person", "drone")
+# Metres that each reaches around its course and above the floor; a drone, up to the ceiling.
+KINDS = {"ball": (0.16, 0.3), "vacuum": (0.2, 0.1), "person": (0.3, 1.75), "drone": (0.25, math.inf)}
 
 
 @dataclass(frozen=True)
@@ -50,29 +51,21 @@ class Mover:
             z += 0.1 * math.sin(2 * angle)
         position = (x + cos * a - sin * b, y + sin * a + cos * b, z)
         heading = self.yaw + math.atan2(self.radii[1] * math.cos(angle), -self.radii[0] * math.sin(angle))
-        turn = np.array([math.cos(heading / 2), 0.0, 0.0, math.sin(heading / 2)])
-        if self.rolling:
-            # The mean radius gives the way it rolled; it turns about the axis to its left.
-            roll = angle * (self.radii[0] + self.radii[1]) / 2 / self.rolling
-            turn = _multiply(turn, np.array([math.cos(roll / 2), 0.0, math.sin(roll / 2), 0.0]))
-        w, i, j, k = (float(value) for value in turn)
-        return position, (w, i, j, k)
-
-
-def _multiply(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    w, v, w2, v2 = p[0], p[1:], q[0], q[1:]
-    return np.concatenate([[w * w2 - v @ v2], w * v2 + w2 * v + np.cross(v, v2)])
+        # The mean radius gives the way that a ball rolled; it turns about the axis to its left.
+        roll = angle * (self.radii[0] + self.radii[1]) / 2 / self.rolling if self.rolling else 0.0
+        w, k = math.cos(heading / 2), math.sin(heading / 2)
+        cos, sin = math.cos(roll / 2), math.sin(roll / 2)
+        return position, (w * cos, -k * sin, w * sin, k * cos)
 
 
 def add_mover(mjcf: Mjcf, rng: Generator, floor: Floor, index: int, headroom: float) -> Mover | None:
     """Add one moving thing whose whole course is free; None if the floor is too full for it."""
-    kind = KINDS[rng.integers(len(KINDS))]
-    reach = {"ball": 0.16, "vacuum": 0.2, "person": 0.3, "drone": 0.25}[kind]
-    top = {"ball": 0.3, "vacuum": 0.1, "person": 1.75, "drone": headroom}[kind]
+    kind = list(KINDS)[rng.integers(len(KINDS))]
+    reach, top = KINDS[kind]
     for _ in range(30):
         radii = (float(rng.uniform(0.3, 1.4)), float(rng.uniform(0.15, 0.7)))
         length, width = 2 * (radii[0] + reach), 2 * (radii[1] + reach)
-        place = floor.stand(rng, length, width, top, margin=0.05)
+        place = floor.stand(rng, length, width, min(top, headroom), margin=0.05)
         if place is None:
             continue
         # What flies above the furniture would be fine anywhere, but a course of its own keeps cameras out of its way.
@@ -113,8 +106,8 @@ def _shape(mjcf: Mjcf, rng: Generator, kind: str, name: str, headroom: float) ->
         ]
         mjcf.moving(name, parts)
         return 0.0, 0.0
-    parts = [mjcf.box((0, 0, 0), (0.16, 0.16, 0.06), paint)]
     rotor = mjcf.paint((0.3, 0.3, 0.32))
+    parts = [mjcf.box((0, 0, 0), (0.16, 0.16, 0.06), paint)]
     parts += [mjcf.cylinder((x, y, 0.05), 0.08, 0.015, rotor) for x in (-0.13, 0.13) for y in (-0.13, 0.13)]
     mjcf.moving(name, parts)
     return float(rng.uniform(1.2, min(1.8, headroom - 0.5))), 0.0

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from mirage_ros.sim.renderer import Frame
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.sim.scene import Scene
 from mirage_ros.trajectory import look_at
 
-STYLES = ("explore", "orbit", "dolly")
 # Metres that the camera keeps from walls and furniture: half of a small robot and a little air.
 CLEARANCE = 0.3
 # At most this much turning from frame to frame, radians.
@@ -33,7 +32,6 @@ def collides(scene: Scene, position: Tensor | Points, radius: float = CLEARANCE)
     The robot is a column from the floor up to the camera, so a camera above a table collides with it.
 
     Args:
-        scene: the place.
         position: (3,) or (N, 3) of the camera, metres; any of them counts.
         radius: of the column, metres.
     """
@@ -48,20 +46,12 @@ def collides(scene: Scene, position: Tensor | Points, radius: float = CLEARANCE)
 
 
 def plan_path(
-    scene: Scene,
-    count: int,
-    seed: int = 0,
-    *,
-    style: str = "explore",
-    step: float = 0.05,
-    height: float | None = None,
+    scene: Scene, count: int, seed: int = 0, *, style: str = "explore", step: float = 0.05, height: float | None = None
 ) -> Tensor:
-    """A path for the camera.
+    """A path for the camera; the same arguments give the same one.
 
     Args:
-        scene: where.
         count: poses.
-        seed: of the path; the same gives the same path.
         style: "explore" wanders and looks at one thing after another, "orbit" circles something, "dolly" goes straight.
         step: metres between poses: 0.05 is half a metre a second at 10 frames a second.
         height: of the camera above the floor, metres; drawn between 0.7 and 1.5 by default.
@@ -81,21 +71,21 @@ def plan_path(
     if height is not None and not 0.1 <= height <= scene.height - 0.2:
         raise ValueError(f"height: expected 0.1 to {scene.height - 0.2:.2f} metres, got {height}")
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([scene.seed, seed, STYLES.index(style)])))
-    walk = {"explore": _explore, "orbit": _orbit, "dolly": _dolly}[style]
     for _ in range(ATTEMPTS):
         level = float(rng.uniform(0.7, 1.5)) if height is None else height
-        path = walk(scene, rng, count, step, level)
+        path = _WALKS[style](scene, rng, count, step, level)
         if path is not None and not collides(scene, path[0], CLEARANCE * 0.9) and _sees_enough(scene, *path):
             eyes, targets = (torch.from_numpy(points) for points in path)
             return look_at(eyes, targets).float()
     raise ValueError(f"scene: {scene.family} {scene.seed} has no room for {count} poses of style {style!r}")
 
 
-def is_blank(frame: Frame) -> bool:
+def is_blank(frame: RgbdFrame) -> bool:
     """Whether a view shows next to nothing: one flat surface, or no edges and no texture."""
+    assert frame.depth is not None
     grey = frame.rgb.mean(axis=-1)
     edges = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
-    known = frame.depth[frame.depth > 0]
+    known = frame.depth[np.isfinite(frame.depth) & (frame.depth > 0)]
     flat = known.size == 0 or known.max() < MIN_VIEW or np.ptp(np.quantile(known, [0.02, 0.98])) < 0.25
     return bool(flat or (edges > 12).mean() < 0.01)
 
@@ -117,11 +107,6 @@ def _sights(scene: Scene) -> Points:
     return np.array(furniture + walls, dtype=np.float64)
 
 
-def _free_line(scene: Scene, start: Points, end: Points) -> bool:
-    steps = max(2, int(np.linalg.norm(end - start) / 0.08))
-    return not collides(scene, np.linspace(start, end, steps))
-
-
 def _explore(scene: Scene, rng: Generator, count: int, step: float, height: float) -> tuple[Points, Points] | None:
     """Walk between free points that see each other; look at sights ahead, turning steadily."""
     here = _free_point(scene, rng, height)
@@ -132,11 +117,13 @@ def _explore(scene: Scene, rng: Generator, count: int, step: float, height: floa
     while length < needed:
         for _ in range(40):
             there = _free_point(scene, rng, height)
-            if there is not None and np.linalg.norm(there - here) > 0.6 and _free_line(scene, here, there):
+            if there is None or (distance := float(np.linalg.norm(there - here))) <= 0.6:
+                continue
+            if not collides(scene, np.linspace(here, there, max(2, int(distance / 0.08)))):
                 break
         else:
             return None
-        length += float(np.linalg.norm(there - here))
+        length += distance
         corners.append(there)
         here = there
     eyes = _walk(np.array(corners), count, step)
@@ -145,8 +132,6 @@ def _explore(scene: Scene, rng: Generator, count: int, step: float, height: floa
 
 def _walk(corners: Points, count: int, step: float) -> Points:
     """(count, 3) points every `step` metres along a polyline, its corners rounded."""
-    if len(corners) == 1:
-        return np.repeat(corners, count, axis=0)
     lengths = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
     wanted = np.arange(count) * step
     points = np.stack([np.interp(wanted, lengths, corners[:, axis]) for axis in range(3)], axis=1)
@@ -159,17 +144,15 @@ def _gaze(scene: Scene, rng: Generator, eyes: Points) -> Points:
     headings, pitches = np.empty(len(eyes)), np.empty(len(eyes))
     target, hold = sights[0], 0
     for i, eye in enumerate(eyes):
-        offset = sights - eye
-        distance = np.hypot(offset[:, 0], offset[:, 1])
-        reach = math.hypot(target[0] - eye[0], target[1] - eye[1])
-        if hold == 0 or reach < 0.9:
+        if hold == 0 or math.hypot(*(target - eye)[:2]) < 0.9:
+            distance = np.hypot(*(sights - eye)[:, :2].T)
             score = rng.random(len(sights)) + np.where((distance > 1.3) & (distance < 6), 1, 0)
             target = sights[int(score.argmax())]
-            reach = math.hypot(target[0] - eye[0], target[1] - eye[1])
             hold = int(rng.integers(20, 45))
         hold -= 1
-        headings[i] = math.atan2(target[1] - eye[1], target[0] - eye[0])
-        pitches[i] = np.clip(math.atan2(target[2] - eye[2], reach), -0.4, 0.2)
+        x, y, z = target - eye
+        headings[i] = math.atan2(y, x)
+        pitches[i] = np.clip(math.atan2(z, math.hypot(x, y)), -0.4, 0.2)
     heading = _limited(headings, MAX_TURN, wrap=True)
     pitch = _limited(pitches, MAX_TURN / 3, wrap=False)
     direction = np.stack([np.cos(heading) * np.cos(pitch), np.sin(heading) * np.cos(pitch), np.sin(pitch)], axis=1)
@@ -214,24 +197,23 @@ def _dolly(scene: Scene, rng: Generator, count: int, step: float, height: float)
     return eyes, eyes + np.array([math.cos(gaze), math.sin(gaze), float(rng.uniform(-0.25, 0.05))])
 
 
+# Their order is part of a path's seed: append, never insert.
+_WALKS = {"explore": _explore, "orbit": _orbit, "dolly": _dolly}
+STYLES = tuple(_WALKS)
+
+
 def _sees_enough(scene: Scene, eyes: Points, targets: Points) -> bool:
     """Whether the wall in the middle of each view is far enough off, or something stands before it."""
     direction = targets - eyes
     direction = direction / np.linalg.norm(direction, axis=1, keepdims=True)
-    room = _distance_to_walls(scene, eyes, direction)
+    # (T,) metres from each eye to the shell along its view.
+    limits = np.array([scene.length / 2, scene.width / 2])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reach = (np.sign(direction[:, :2]) * limits - eyes[:, :2]) / direction[:, :2]
+    room = np.where(np.abs(direction[:, :2]) < 1e-9, np.inf, reach).min(axis=1)
     sights = np.array([(o.x, o.y) for o in scene.obstacles if o.top > 0.2]).reshape(-1, 2)
     offset = sights[None] - eyes[:, None, :2]
     distance = np.linalg.norm(offset, axis=-1)
     along = np.einsum("tnk,tk->tn", offset, direction[:, :2]) / np.maximum(distance, 1e-6)
     seen = ((along > math.cos(math.radians(35))) & (distance > 0.7)).sum(axis=1)
     return bool((room > 1.3).all() and ((seen >= 1) | (room > 2.5)).mean() > 0.9)
-
-
-def _distance_to_walls(scene: Scene, eyes: Points, direction: Points) -> Points:
-    """(T,) metres from each eye to the shell along its view."""
-    limits = np.array([scene.length / 2, scene.width / 2])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        reach = (np.sign(direction[:, :2]) * limits - eyes[:, :2]) / direction[:, :2]
-    reach = np.where(np.abs(direction[:, :2]) < 1e-9, np.inf, reach)
-    result: Points = reach.min(axis=1)
-    return result

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+# Places that are tried before a piece is left out.
+TRIES = 40
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -31,7 +34,8 @@ class Footprint:
 
     def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """(...) horizontal metres from (..., 2) points to the box, 0 inside."""
-        local = self._local(points)
+        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
+        local = (points - np.array([self.x, self.y])) @ np.array([[cos, -sin], [sin, cos]])
         outside = np.maximum(np.abs(local) - np.array([self.length, self.width]) / 2, 0)
         return np.hypot(outside[..., 0], outside[..., 1])
 
@@ -57,11 +61,6 @@ class Footprint:
                 return False
         return True
 
-    def _local(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
-        offset = points - np.array([self.x, self.y])
-        return offset @ np.array([[cos, -sin], [sin, cos]])
-
 
 @dataclass
 class Floor:
@@ -76,21 +75,15 @@ class Floor:
     width: float
     occupied: list[Footprint]
 
-    def fits(self, footprint: Footprint, margin: float) -> bool:
-        """Whether a footprint lies inside and keeps `margin` from everything."""
-        inside = (np.abs(footprint.corners()) <= [self.length / 2, self.width / 2]).all()
-        return bool(inside) and not any(footprint.overlaps(other, margin) for other in self.occupied)
-
     def stand(
         self, rng: Generator, length: float, width: float, height: float, margin: float = 0.35
     ) -> Footprint | None:
         """Find a free place anywhere and take it; None if there is none after some tries."""
-        for _ in range(40):
+        for _ in range(TRIES):
             x = rng.uniform(-0.5, 0.5) * (self.length - length)
             y = rng.uniform(-0.5, 0.5) * (self.width - width)
             footprint = Footprint(x, y, length, width, rng.uniform(-math.pi, math.pi), 0.0, height)
-            if self.fits(footprint, margin):
-                self.occupied.append(footprint)
+            if self._take(footprint, margin):
                 return footprint
         return None
 
@@ -98,16 +91,22 @@ class Floor:
         self, rng: Generator, length: float, width: float, height: float, margin: float = 0.25
     ) -> Footprint | None:
         """Find a free place with its back to a wall and take it; its own y axis points into the room."""
-        for _ in range(40):
+        for _ in range(TRIES):
             side = int(rng.integers(4))
             yaw = (0.0, math.pi / 2, math.pi, -math.pi / 2)[side]
             reach, depth = (self.length, self.width) if side % 2 == 0 else (self.width, self.length)
-            along = rng.uniform(-0.5, 0.5) * (reach - length)
             # The back keeps 2 cm from the wall, clear of the skirting board.
-            x, y = along, -depth / 2 + width / 2 + 0.02
+            x, y = rng.uniform(-0.5, 0.5) * (reach - length), -depth / 2 + width / 2 + 0.02
             cos, sin = math.cos(yaw), math.sin(yaw)
             footprint = Footprint(cos * x - sin * y, sin * x + cos * y, length, width, yaw, 0.0, height)
-            if self.fits(footprint, margin):
-                self.occupied.append(footprint)
+            if self._take(footprint, margin):
                 return footprint
         return None
+
+    def _take(self, footprint: Footprint, margin: float) -> bool:
+        """Occupy a place that lies inside and keeps `margin` from everything, and say whether that was so."""
+        inside = (np.abs(footprint.corners()) <= [self.length / 2, self.width / 2]).all()
+        if not inside or any(footprint.overlaps(other, margin) for other in self.occupied):
+            return False
+        self.occupied.append(footprint)
+        return True

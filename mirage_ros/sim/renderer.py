@@ -4,43 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from types import TracebackType
+from ctypes.util import find_library
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirage_ros.geometry import Camera, check_pose, pinhole
+from mirage_ros.geometry import Camera, pinhole
+from mirage_ros.rgbd import RgbdFrame, check_pixels
 from mirage_ros.sim.mjcf import Label
 from mirage_ros.sim.scene import Scene
 
 # Metres. The depth buffer is reversed (far is 0), so its resolution hardly depends on these: 1 mm at 20 m.
 NEAR, FAR = 0.03, 100.0
-DEFAULT_VERTICAL_FOV = 1.0
-BACKENDS = ("egl", "osmesa")
+_ADVICE = "Install it with: apt-get install libegl1 libgl1-mesa-dri (or libosmesa6 and MUJOCO_GL=osmesa)"
 
 
-@dataclass(frozen=True)
-class Frame:
-    """What the camera sees.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LabelledFrame(RgbdFrame):
+    """What the simulated camera sees: depth is exact, +inf in the sky, and never missing.
 
     Attributes:
-        rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres along the optical axis, 0 where there is nothing but sky.
-        labels: (H, W) uint8, values of Label.
+        labels: (..., H, W) uint8, values of Label.
     """
 
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
+    depth: NDArray[np.float32] = field(kw_only=False)
     labels: NDArray[np.uint8]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_pixels("labels", self.labels, self.rgb.shape[:-1], np.uint8)
+
     @property
-    def sensed(self) -> NDArray[np.float32]:
-        """(H, W) depth as a camera tells it: metres, +inf where there is nothing but sky (REP-118)."""
-        return np.where(self.depth > 0, self.depth, np.float32(np.inf))
+    def finite_depth(self) -> NDArray[np.float32]:
+        """(..., H, W) depth in metres with 0 in the sky, as clips hold it."""
+        return np.where(np.isinf(self.depth), np.float32(0), self.depth)
 
 
 def import_mujoco() -> Any:
@@ -51,10 +51,15 @@ def import_mujoco() -> Any:
     Raises:
         RuntimeError: no OpenGL can be loaded; names the Debian packages.
     """
-    _load_triton_first()
-    chosen = os.environ.get("MUJOCO_GL")
-    if chosen is None:
-        os.environ["MUJOCO_GL"] = _loadable_backend()
+    # Mesa's software renderer and Triton bring a copy of LLVM each. Triton's loads before Mesa's without harm; after
+    # it, importing Triton, as transformers and torch.compile do at some point, kills the process.
+    with contextlib.suppress(ImportError):
+        import triton  # noqa: F401
+    if "MUJOCO_GL" not in os.environ:
+        found = [name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if find_library(library)]
+        if not found:
+            raise RuntimeError(f"MUJOCO_GL: neither EGL nor OSMesa is installed. {_ADVICE}")
+        os.environ["MUJOCO_GL"] = found[0]
     try:
         import mujoco
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
@@ -62,29 +67,7 @@ def import_mujoco() -> Any:
     return mujoco
 
 
-def _load_triton_first() -> None:
-    """Import Triton where it is installed, before OpenGL is.
-
-    Mesa's software renderer and Triton bring a copy of LLVM each. Triton's loads before Mesa's without harm; after it,
-    importing Triton, as transformers and torch.compile do at some point, kills the process.
-    """
-    with contextlib.suppress(ImportError):
-        import triton  # noqa: F401
-
-
-_ADVICE = "Install it with: apt-get install libegl1 libgl1-mesa-dri (or libosmesa6 and MUJOCO_GL=osmesa)"
-
-
-def _loadable_backend() -> str:
-    from ctypes.util import find_library
-
-    for backend, library in zip(BACKENDS, ("EGL", "OSMesa"), strict=True):
-        if find_library(library):
-            return backend
-    raise RuntimeError(f"MUJOCO_GL: neither EGL nor OSMesa is installed. {_ADVICE}")
-
-
-class Renderer:
+class Renderer(contextlib.AbstractContextManager["Renderer"]):
     """Draws one scene at one size. It belongs to the thread that made it, as OpenGL contexts do.
 
     With software rendering, LP_NUM_THREADS=1 in the environment is fastest where several processes draw at once.
@@ -96,14 +79,13 @@ class Renderer:
         height: int = 128,
         width: int = 192,
         *,
-        vertical_fov: float = DEFAULT_VERTICAL_FOV,
+        vertical_fov: float = 1.0,
         shadows: bool = True,
         samples: int = 4,
     ) -> None:
         """Compile the scene and open an OpenGL context.
 
         Args:
-            scene: what to draw.
             height, width: pixels.
             vertical_fov: radians.
             shadows: whether lamps throw them; they take about half of the time.
@@ -145,20 +127,16 @@ class Renderer:
         """The camera at a pose or poses (..., 4, 4)."""
         return self._optics.to(cam2world.device, cam2world.dtype).at(cam2world)
 
-    def render(self, cam2world: Tensor, time: float = 0.0) -> Frame:
-        """Draw.
-
-        Args:
-            cam2world: (4, 4) optical pose.
-            time: seconds, for what moves.
+    def render(self, cam2world: Tensor, time: float = 0.0) -> LabelledFrame:
+        """Draw what is seen from an optical pose (4, 4), with what moves where it is at `time` seconds.
 
         Raises:
-            ValueError: not one rigid pose.
+            ValueError: not one rigid pose, or the renderer was closed.
         """
         if self._context is None:
             raise ValueError("renderer: expected an open one, got one after close()")
-        check_pose(cam2world, name="cam2world")
-        if cam2world.ndim != 2:
+        camera = self.camera(cam2world)
+        if camera.batch_shape:
             raise ValueError(f"cam2world: expected (4, 4), got {tuple(cam2world.shape)}")
         self._context.make_current()
         self._move(time)
@@ -167,8 +145,8 @@ class Renderer:
         geoms, depth = self._measure()
         labels = np.full(depth.shape, Label.STATIC, np.uint8)
         labels[np.isin(geoms, self._moving_geoms)] = Label.MOVING
-        labels[depth == 0] = Label.SKY
-        return Frame(rgb, depth, labels)
+        labels[np.isinf(depth)] = Label.SKY
+        return LabelledFrame(rgb, depth, camera, labels=labels)
 
     def close(self) -> None:
         """Release the OpenGL context."""
@@ -179,73 +157,54 @@ class Renderer:
             self._context.free()
             self._context = None
 
-    def __enter__(self) -> Renderer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _move(self, time: float) -> None:
+        mujoco = self._mujoco
         for mover in self._scene.movers:
-            body = self._mujoco.mj_name2id(self._model, self._mujoco.mjtObj.mjOBJ_BODY, mover.name)
+            body = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_BODY, mover.name)
             index = self._model.body_mocapid[body]
             self._data.mocap_pos[index], self._data.mocap_quat[index] = mover.pose(time)
-        self._mujoco.mj_kinematics(self._model, self._data)
-        self._mujoco.mj_comPos(self._model, self._data)
-        self._mujoco.mj_camlight(self._model, self._data)
-        every = int(self._mujoco.mjtCatBit.mjCAT_ALL)
-        self._mujoco.mjv_updateScene(
-            self._model, self._data, self._options, self._perturb, self._free, every, self._view
-        )
+        for update in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
+            update(self._model, self._data)
+        every = int(mujoco.mjtCatBit.mjCAT_ALL)
+        mujoco.mjv_updateScene(self._model, self._data, self._options, self._perturb, self._free, every, self._view)
 
     def _aim(self, pose: NDArray[np.float64]) -> None:
         top = NEAR * self._optics.height / 2 / float(self._optics.intrinsics[1, 1])
         for eye in self._view.camera:
-            eye.pos = pose[:3, 3]
-            eye.forward = pose[:3, 2]
-            eye.up = -pose[:3, 1]
+            eye.pos, eye.forward, eye.up = pose[:3, 3], pose[:3, 2], -pose[:3, 1]
             eye.frustum_center = 0
             eye.frustum_bottom, eye.frustum_top = -top, top
             eye.frustum_near, eye.frustum_far = NEAR, FAR
 
-    def _draw(self) -> NDArray[np.uint8]:
+    def _draw(self, buffer: NDArray[np.float32] | None = None) -> NDArray[np.uint8]:
+        """(H, W, 3) colours, upper row first; a buffer (H, W) gets the reversed depth, lower row first."""
         rgb = np.empty((self._viewport.height, self._viewport.width, 3), np.uint8)
         self._mujoco.mjr_render(self._viewport, self._view, self._gl)
-        self._mujoco.mjr_readPixels(rgb, None, self._viewport, self._gl)
+        self._mujoco.mjr_readPixels(rgb, buffer, self._viewport, self._gl)
         return np.ascontiguousarray(rgb[::-1])
 
     def _measure(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """(H, W) index of the geom in each pixel, -1 for none, and (H, W) depth in metres, 0 for none.
+        """(H, W) index of the geom in each pixel, -1 for none, and (H, W) depth in metres, +inf for none.
 
         Depth comes from this pass because it is drawn at pixel centres. The colour pass would give the depth of one
         antialiasing sample, up to half a pixel beside the centre, and that of MuJoCo's sky, a box half way to FAR.
         """
-        flags = self._view.flags
+        flags, flag = self._view.flags, self._mujoco.mjtRndFlag
         saved = flags.copy()
-        flags[self._mujoco.mjtRndFlag.mjRND_SEGMENT] = True
-        flags[self._mujoco.mjtRndFlag.mjRND_IDCOLOR] = True
-        flags[self._mujoco.mjtRndFlag.mjRND_SHADOW] = False
-        flags[self._mujoco.mjtRndFlag.mjRND_SKYBOX] = False
-        coded = np.empty((self._viewport.height, self._viewport.width, 3), np.uint8)
-        buffer = np.empty(coded.shape[:2], np.float32)
-        self._mujoco.mjr_render(self._viewport, self._view, self._gl)
-        self._mujoco.mjr_readPixels(coded, buffer, self._viewport, self._gl)
+        flags[flag.mjRND_SEGMENT] = flags[flag.mjRND_IDCOLOR] = True
+        flags[flag.mjRND_SHADOW] = flags[flag.mjRND_SKYBOX] = False
+        buffer = np.empty((self._viewport.height, self._viewport.width), np.float32)
+        coded = self._draw(buffer)
         flags[:] = saved
         # The reversed buffer holds (1 / depth - 1 / FAR) / (1 / NEAR - 1 / FAR).
         inverse = buffer[::-1] * (1 / NEAR - 1 / FAR) + 1 / FAR
-        depth = np.where(buffer[::-1] > 0, 1 / inverse, 0).astype(np.float32)
-        bits = coded[::-1].astype(np.int32)
-        segment = bits[..., 0] + (bits[..., 1] << 8) + (bits[..., 2] << 16) - 1
+        depth = np.where(buffer[::-1] > 0, 1 / inverse, np.inf).astype(np.float32)
+        segment = coded.astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], np.int32) - 1
         geoms = np.full(self._view.ngeom + 1, -1, np.int32)
         for geom in self._view.geoms[: self._view.ngeom]:
             if geom.objtype == self._mujoco.mjtObj.mjOBJ_GEOM and 0 <= geom.segid < self._view.ngeom:
                 geoms[geom.segid] = geom.objid
         return geoms[np.where((segment >= 0) & (segment < self._view.ngeom), segment, -1)], depth
-
-
-def as_tensors(frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
-    """rgb (3, H, W) float32 in 0..1, depth (H, W) float32 and labels (H, W) uint8 of a frame, as torch tensors."""
-    rgb = torch.from_numpy(frame.rgb).permute(2, 0, 1).float() / 255
-    return rgb, torch.from_numpy(frame.depth), torch.from_numpy(frame.labels)

@@ -20,6 +20,8 @@ MAX_STEPS = 1334
 # The camera may look this far up or down, radians; beyond it a yaw about the vertical would no longer steer the view.
 MAX_PITCH = math.radians(80)
 
+Vector = tuple[float, float, float]
+
 
 class CameraRobot:
     """Pose of the simulated camera and the ways to move it.
@@ -37,7 +39,7 @@ class CameraRobot:
         self._path: Tensor | None = None
         self._index = 0
 
-    def drive(self, linear: tuple[float, float, float], angular: tuple[float, float, float], duration: float) -> bool:
+    def drive(self, linear: Vector, angular: Vector, duration: float) -> bool:
         """Move with a body twist, as geometry_msgs/Twist means it.
 
         Args:
@@ -48,6 +50,9 @@ class CameraRobot:
 
         Returns:
             Whether the camera moved; it still turns when something blocks its way.
+
+        Raises:
+            ValueError: a number is not finite, or the way is too long for one motion.
         """
         if not all(map(math.isfinite, (*linear, *angular, duration))):
             raise ValueError(f"twist: expected finite numbers, got linear={linear}, angular={angular}, {duration} s")
@@ -55,29 +60,25 @@ class CameraRobot:
         body = optical_to_body(self.pose)
         yaw, pitch, _ = Rotation.from_matrix(body[:3, :3].numpy()).as_euler("ZYX")
         heading = Rotation.from_euler("z", yaw).as_matrix()
-        position = body[:3, 3] + torch.from_numpy(heading) @ torch.tensor(linear, dtype=torch.float64) * duration
+        way = torch.from_numpy(heading) @ torch.tensor(linear, dtype=torch.float64) * duration
         pitch = min(max(pitch + angular[1] * duration, -MAX_PITCH), MAX_PITCH)
-        turned = torch.eye(4, dtype=torch.float64)
-        turned[:3, :3] = torch.from_numpy(
-            Rotation.from_euler("ZYX", [yaw + angular[2] * duration, pitch, 0]).as_matrix()
-        )
-        steps = 1 + int(torch.linalg.norm(position - body[:3, 3]).item() / (RADIUS / 2))
+        turned = Rotation.from_euler("ZYX", [yaw + angular[2] * duration, pitch, 0]).as_matrix()
+        steps = 1 + int(way.norm().item() / (RADIUS / 2))
         if steps > MAX_STEPS:
             raise ValueError(
                 f"twist: expected at most {MAX_STEPS * RADIUS / 2:g} m at once, got {linear} for {duration} s"
             )
         # All of the way, or a fast robot would pass through thin things.
-        way = body[:3, 3] + torch.linspace(0, 1, steps + 1).double()[1:, None] * (position - body[:3, 3])
-        self.collided = bool(any(linear)) and collides(self._scene, way, RADIUS)
-        turned[:3, 3] = body[:3, 3] if self.collided else position
-        self.pose = body_to_optical(turned)
+        places = body[:3, 3] + torch.linspace(0, 1, steps + 1).double()[1:, None] * way
+        self.collided = any(linear) and collides(self._scene, places, RADIUS)
+        if not self.collided:
+            body[:3, 3] += way
+        body[:3, :3] = torch.from_numpy(turned)
+        self.pose = body_to_optical(body)
         return not self.collided
 
     def jump(self, pose: Tensor) -> bool:
-        """Go to a pose (4, 4) at once, unless that place is occupied.
-
-        Returns:
-            Whether the camera is there now.
+        """Go to a pose (4, 4) at once and say so, unless that place is occupied.
 
         Raises:
             ValueError: the pose is not a rigid transform.
@@ -95,9 +96,7 @@ class CameraRobot:
 
     def step(self) -> None:
         """Go to the next pose of the path, if one is being followed."""
-        if self._path is None:
-            return
-        count = len(self._path)
-        turn = self._index % max(2 * count - 2, 1)
-        self.pose = self._path[turn if turn < count else 2 * count - 2 - turn]
-        self._index += 1
+        if self._path is not None:
+            turn = self._index % max(2 * len(self._path) - 2, 1)
+            self.pose = self._path[min(turn, 2 * len(self._path) - 2 - turn)]
+            self._index += 1

@@ -8,20 +8,11 @@ import numpy as np
 from numpy.random import Generator
 
 from mirage_ros.sim import furniture, textures
-from mirage_ros.sim.furniture import WOODS, pick
+from mirage_ros.sim import walls_and_windows as shell
+from mirage_ros.sim.furniture import WOODS
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.placement import Floor, Footprint
-from mirage_ros.sim.textures import Colour
-from mirage_ros.sim.walls_and_windows import (
-    close_ceiling,
-    four_walls,
-    hang_door,
-    hang_pictures,
-    jitter,
-    lay_floor,
-    raise_wall,
-    skirting,
-)
+from mirage_ros.sim.textures import Colour, jitter, pick
 
 WALLS: tuple[Colour, ...] = (
     (0.82, 0.79, 0.72),
@@ -52,17 +43,16 @@ def build_room(mjcf: Mjcf, rng: Generator) -> tuple[Floor, float]:
     _enclose(mjcf, rng, length, width, height)
     floor = Floor(length, width, [])
     # The doorway stays free.
-    door = four_walls(length, width, height)[1]
+    door = shell.four_walls(length, width, height)[1]
     x, y, _ = door.point(_door_along(door.length), 0, 0.5)
     floor.occupied.append(Footprint(x, y, 1.0, 1.0, 0.0, 0.0, 0.01))
     _lay_rug(mjcf, rng, floor)
     _dining_corner(mjcf, rng, floor)
-    for index in rng.permutation(len(PIECES)).tolist() + rng.integers(0, len(PIECES), 3).tolist():
-        maker, low, high, leans = PIECES[index]
-        size = [float(v) for v in rng.uniform(low, high)]
-        place = floor.lean(rng, *size) if leans else floor.stand(rng, *size)
-        if place is not None:
-            maker(mjcf, rng, place)
+    chosen = rng.permutation(len(PIECES)).tolist() + rng.integers(0, len(PIECES), 3).tolist()
+    sized = (
+        (maker, rng.uniform(low, high).tolist(), leans) for maker, low, high, leans in map(PIECES.__getitem__, chosen)
+    )
+    furniture.furnish(mjcf, rng, floor, sized)
     del floor.occupied[0]
     mjcf.cylinder((0, 0, height - 0.05), 0.22, 0.1, mjcf.paint((0.97, 0.95, 0.88), glow=0.7))
     mjcf.lamp((0.3, 0.2, height - 0.15), 0.7, shadow=True)
@@ -88,16 +78,18 @@ def _enclose(mjcf: Mjcf, rng: Generator, length: float, width: float, height: fl
             textures.plaster(rng, jitter(rng, (base[0] * 0.65, base[1] * 0.65, base[2] * 0.65))), metres=1.6
         )
     board = mjcf.paint(jitter(rng, (0.9, 0.89, 0.86), 0.02))
-    walls = four_walls(length, width, height)
+    walls = shell.four_walls(length, width, height)
     for index, wall in enumerate(walls):
-        raise_wall(mjcf, wall, feature if index == 0 else plain)
-        skirting(mjcf, wall, board)
+        shell.raise_wall(mjcf, wall, feature if index == 0 else plain)
+        shell.skirting(mjcf, wall, board)
         blocked = []
         if index == 1:
             along = _door_along(wall.length)
-            hang_door(mjcf, wall, along, furniture.some_wood(mjcf, rng), board, mjcf.paint(furniture.METAL, shine=0.8))
+            shell.hang_door(
+                mjcf, wall, along, furniture.some_wood(mjcf, rng), board, mjcf.paint(furniture.METAL, shine=0.8)
+            )
             blocked.append((along - 0.6, along + 0.6))
-        hang_pictures(mjcf, rng, wall, int(rng.integers(1, 4)), blocked)
+        shell.hang_pictures(mjcf, rng, wall, int(rng.integers(1, 4)), blocked)
     floors = (
         lambda: (textures.planks(rng, pick(rng, WOODS)), 1.2),
         lambda: (textures.planks(rng, pick(rng, WOODS), rows=8), 1.1),
@@ -105,9 +97,9 @@ def _enclose(mjcf: Mjcf, rng: Generator, length: float, width: float, height: fl
         lambda: (textures.carpet(rng, pick(rng, furniture.CLOTHS)), 1.5),
     )
     pixels, metres = floors[rng.integers(len(floors))]()
-    lay_floor(mjcf, length, width, mjcf.sheet(pixels, metres=metres, shine=0.15))
+    shell.lay_floor(mjcf, length, width, mjcf.sheet(pixels, metres=metres, shine=0.15))
     white = jitter(rng, (0.9, 0.9, 0.88), 0.015)
-    close_ceiling(mjcf, length, width, height, mjcf.sheet(textures.plaster(rng, white), metres=2.0))
+    shell.close_ceiling(mjcf, length, width, height, mjcf.sheet(textures.plaster(rng, white), metres=2.0))
 
 
 def _lay_rug(mjcf: Mjcf, rng: Generator, floor: Floor) -> None:

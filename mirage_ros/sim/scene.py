@@ -11,12 +11,10 @@ import numpy as np
 from numpy.random import Generator
 
 from mirage_ros.sim.halls import build_hall
-from mirage_ros.sim.mjcf import Label, Mjcf
+from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.movers import Mover, add_mover
 from mirage_ros.sim.placement import Floor, Footprint
 from mirage_ros.sim.rooms import build_room
-
-__all__ = ["FAMILIES", "MAX_MOVING", "MAX_SEED", "Label", "Scene", "build_scene"]
 
 _BUILDERS: dict[str, tuple[Callable[[Mjcf, Generator], tuple[Floor, float]], float]] = {
     # Builder and ambient light. Their order is part of the seed: append, never insert.
@@ -83,9 +81,10 @@ def build_scene(seed: int, family: str = "rooms", moving: int | None = None) -> 
     )
     mjcf = Mjcf()
     floor, height = builder(mjcf, still)
+    # Drawn in any case: a number that is given leaves what moves as it would be.
     count = int(lively.integers(0, MAX_MOVING + 1))
-    wanted = count if moving is None else moving
-    movers = [add_mover(mjcf, lively, floor, index, height) for index in range(wanted)]
+    tried = (add_mover(mjcf, lively, floor, index, height) for index in range(count if moving is None else moving))
+    movers = tuple(mover for mover in tried if mover is not None)
     return Scene(
         family=family,
         seed=int(seed),
@@ -93,7 +92,7 @@ def build_scene(seed: int, family: str = "rooms", moving: int | None = None) -> 
         width=floor.width,
         height=height,
         obstacles=tuple(floor.occupied),
-        movers=tuple(mover for mover in movers if mover is not None),
+        movers=movers,
         mjcf=mjcf.xml(ambient),
         assets=mjcf.assets,
     )

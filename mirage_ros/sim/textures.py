@@ -18,16 +18,9 @@ Colour = tuple[float, float, float]
 
 
 def fractal_noise(rng: Generator, height: int, width: int, beta: float = 1.0, stretch: float = 1.0) -> Field:
-    """Tileable noise whose amplitude falls with spatial frequency as 1/f^beta.
+    """Tileable noise (H, W) of mean 0 and deviation 1, whose amplitude falls with spatial frequency as 1/f^beta.
 
-    Args:
-        rng: source of the phases.
-        height, width: pixels.
-        beta: 0 is white, 1 is like natural images, 2 is clouds.
-        stretch: above one, structures are that many times longer along the rows.
-
-    Returns:
-        (H, W) of mean 0 and deviation 1.
+    Beta 0 is white, 1 is like natural images, 2 is clouds. Structures are `stretch` times longer along the rows.
     """
     fy = np.fft.fftfreq(height)[:, None]
     fx = np.fft.rfftfreq(width)[None] * stretch
@@ -37,6 +30,17 @@ def fractal_noise(rng: Generator, height: int, width: int, beta: float = 1.0, st
     spectrum[0, 0] = 0.0
     noise = np.fft.irfft2(spectrum, s=(height, width))
     return noise / noise.std()
+
+
+def jitter(rng: Generator, colour: Colour, amount: float = 0.04) -> Colour:
+    """A colour near another one."""
+    r, g, b = (float(min(max(value + rng.normal(0, amount), 0.02), 0.98)) for value in colour)
+    return r, g, b
+
+
+def pick(rng: Generator, colours: tuple[Colour, ...]) -> Colour:
+    """One of the colours, varied a little."""
+    return jitter(rng, colours[rng.integers(len(colours))])
 
 
 def to_pixels(colours: Field) -> Pixels:

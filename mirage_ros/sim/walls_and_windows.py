@@ -10,7 +10,6 @@ from numpy.random import Generator
 
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.pictures import poster
-from mirage_ros.sim.textures import Colour
 
 # Walls and floor reach into each other this far: where they only touch, rays slip through.
 OVERLAP = 0.03
@@ -21,7 +20,7 @@ STANDOFF = 0.012
 
 @dataclass(frozen=True)
 class Opening:
-    """A window: from `left` along the wall, seen from inside, and above the floor, metres."""
+    """The hole of a window: from `left` to `right` along the wall, seen from inside, and above the floor, metres."""
 
     left: float
     right: float
@@ -110,15 +109,7 @@ def hang_door(mjcf: Mjcf, wall: Wall, along: float, leaf: str, frame: str, metal
 
 
 def hang_pictures(mjcf: Mjcf, rng: Generator, wall: Wall, count: int, blocked: Sequence[tuple[float, float]]) -> None:
-    """Posters side by side where nothing else is on the wall.
-
-    Args:
-        mjcf: model to add to.
-        rng: chooses places, sizes and motifs.
-        wall: to hang them on.
-        count: at most this many.
-        blocked: spans along the wall that are taken, metres from its middle.
-    """
+    """At most `count` posters beside each other and what is on the wall: spans in metres from its middle."""
     taken = list(blocked)
     for _ in range(count * 6):
         if count == 0:
@@ -149,9 +140,3 @@ def frame_window(mjcf: Mjcf, wall: Wall, opening: Opening, material: str, panes:
         along = opening.left + bar / 2 + (width - bar) * i / panes
         mjcf.panel(wall.point(along, middle, -0.05), bar, height, wall.facing, material, 0.07)
     mjcf.panel(wall.point(centre, opening.bottom - 0.02, 0.05), width + 0.2, 0.04, wall.facing, material, 0.26)
-
-
-def jitter(rng: Generator, colour: Colour, amount: float = 0.04) -> Colour:
-    """A colour near another one."""
-    r, g, b = (float(min(max(value + rng.normal(0, amount), 0.02), 0.98)) for value in colour)
-    return r, g, b

@@ -82,7 +82,7 @@ def render_clip(seed: int, family: str, settings: ClipSettings) -> Clip | None:
             return Clip(
                 name=f"{family}-{seed:07d}",
                 rgb=np.stack([frame.rgb for frame in frames]),
-                depth=np.stack([frame.depth for frame in frames]),
+                depth=np.stack([frame.finite_depth for frame in frames]),
                 labels=np.stack([frame.labels for frame in frames]),
                 camera=camera,
                 fps=1 / interval,

@@ -22,7 +22,8 @@ from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
 
 SMALL = {"width": 96, "height": 64, "rate": 10.0}
-TIMEOUT = 30.0
+# Starting a process on a busy machine.
+TIMEOUT = 120.0
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from mirage_ros.geometry import pinhole
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.sim.paths import MAX_TURN, STYLES, collides, is_blank, plan_path
-from mirage_ros.sim.renderer import Frame, Renderer, import_mujoco
+from mirage_ros.sim.renderer import Renderer, import_mujoco
 from mirage_ros.sim.scene import FAMILIES, build_scene
 
 
@@ -79,8 +81,8 @@ def test_blank_views_are_told():
         up[2, 3] = scene.height - 0.4
         assert is_blank(renderer.render(up))
     grey = np.full((32, 48, 3), 90, np.uint8)
-    assert is_blank(Frame(grey, np.full((32, 48), 2.0, np.float32), np.zeros((32, 48), np.uint8)))
-    assert is_blank(Frame(grey, np.zeros((32, 48), np.float32), np.zeros((32, 48), np.uint8)))
+    for depth in (2.0, 0.0, np.inf):
+        assert is_blank(RgbdFrame(grey, np.full((32, 48), depth, np.float32), pinhole(32, 48, vertical_fov=1.0)))
 
 
 def test_collisions():

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,10 +103,10 @@ def test_what_is_before_the_sky_is_not_sky():
     assert (frame.labels[:, :46] == Label.STATIC).all()
     np.testing.assert_allclose(frame.depth[:, :46], 19.5, rtol=1e-3)
     assert (frame.labels[:, 50:] == Label.SKY).all()
-    assert (frame.depth[:, 50:] == 0).all()
-    # What a camera tells of it.
-    assert np.isposinf(frame.sensed[:, 50:]).all()
-    np.testing.assert_array_equal(frame.sensed[:, :46], frame.depth[:, :46])
+    assert np.isposinf(frame.depth[:, 50:]).all()
+    # What clips hold of it.
+    assert (frame.finite_depth[:, 50:] == 0).all()
+    np.testing.assert_array_equal(frame.finite_depth[:, :46], frame.depth[:, :46])
 
 
 def test_an_opengl_that_needs_a_screen_is_refused_with_advice():
@@ -164,7 +165,7 @@ def test_sky_has_no_depth_and_its_own_label():
         with Renderer(scene, 64, 96) as renderer:
             for pose in path[::8]:
                 frame = renderer.render(pose)
-                np.testing.assert_array_equal(frame.labels == Label.SKY, frame.depth == 0)
+                np.testing.assert_array_equal(frame.labels == Label.SKY, np.isposinf(frame.depth))
                 found = found or (frame.labels == Label.SKY).mean() > 0.02
     assert found
 
@@ -175,7 +176,6 @@ def test_rooms_are_closed():
         with Renderer(scene, 64, 96) as renderer:
             for pose in plan_path(scene, 40, seed)[::8]:
                 frame = renderer.render(pose)
-                assert (frame.depth > 0).all()
                 assert frame.depth.max() < math.hypot(scene.length, scene.width) + 0.1
 
 
@@ -204,6 +204,9 @@ def test_closing_one_renderer_leaves_another_alone():
 def test_refusals_name_the_argument():
     scene = build_scene(0)
     renderer = Renderer(scene, 32, 48)
+    frame = renderer.render(torch.eye(4))
+    with pytest.raises(ValueError, match="labels: expected"):
+        replace(frame, labels=frame.labels[1:])
     with pytest.raises(ValueError, match="cam2world: expected"):
         renderer.render(torch.zeros(4, 4))
     with pytest.raises(ValueError, match=r"cam2world: expected \(4, 4\)"):

@@ -75,5 +75,6 @@ class SimProtocol:
 def draw_walk(name: str, renderer: Renderer, poses: Tensor) -> Clip:
     """What a simulated camera sees along poses (T, 4, 4), the first at time 0."""
     drawn = [renderer.render(pose, time=index / FPS) for index, pose in enumerate(poses)]
-    rgb, depth, labels = (np.stack([getattr(frame, part) for frame in drawn]) for part in ("rgb", "depth", "labels"))
+    parts = ("rgb", "finite_depth", "labels")
+    rgb, depth, labels = (np.stack([getattr(frame, part) for frame in drawn]) for part in parts)
     return Clip(name, rgb, depth, labels, renderer.camera(poses), FPS)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.geometry import pinhole
 from mirage_ros.sim.paths import plan_path
-from mirage_ros.sim.renderer import Renderer, as_tensors
+from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
 from mirage_ros.trajectory import dolly, pan
 
@@ -24,10 +24,10 @@ def room():
     scene = build_scene(1, moving=0)
     path = plan_path(scene, 12, 0).double()
     with Renderer(scene, 64, 96) as renderer:
-        frames = [as_tensors(renderer.render(pose)) for pose in path]
+        frames = [renderer.render(pose) for pose in path]
         camera = renderer.camera(path)
-    colour = torch.stack([(rgb * 255).round().to(torch.uint8).permute(1, 2, 0) for rgb, _, _ in frames])
-    return colour, torch.stack([depth for _, depth, _ in frames]), camera
+    colour = torch.stack([torch.from_numpy(frame.rgb) for frame in frames])
+    return colour, torch.stack([torch.from_numpy(frame.finite_depth) for frame in frames]), camera
 
 
 def test_the_written_view_comes_back(room):

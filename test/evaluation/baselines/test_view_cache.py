@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.sim.paths import plan_path
-from mirage_ros.sim.renderer import Renderer, as_tensors
+from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
 
 
@@ -16,9 +16,10 @@ def room():
     scene = build_scene(1, moving=0)
     path = plan_path(scene, 40, 0).double()[::2]
     with Renderer(scene, 64, 96) as renderer:
-        frames = [as_tensors(renderer.render(pose)) for pose in path]
+        frames = [renderer.render(pose) for pose in path]
         camera = renderer.camera(path)
-    return torch.stack([F.avg_pool2d(rgb, 8) for rgb, _, _ in frames]), torch.stack([f[1] for f in frames]), camera
+    rgb = torch.stack([torch.from_numpy(frame.rgb) for frame in frames]).permute(0, 3, 1, 2).float() / 255
+    return F.avg_pool2d(rgb, 8), torch.stack([torch.from_numpy(frame.finite_depth) for frame in frames]), camera
 
 
 def written(room, count=20):
