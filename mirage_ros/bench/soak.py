@@ -20,8 +20,8 @@ use_default_profile()
 
 from mirage_ros.bench.node import TIMEOUT, Subscriber, resident_mebibytes  # noqa: E402  (the DDS profile comes first)
 from mirage_ros.client import Mirage  # noqa: E402
-from mirage_ros.ros.node_parameters import PRESETS  # noqa: E402
-from mirage_ros.ros.processes import parameter_arguments, running  # noqa: E402
+from mirage_ros.ros.executable import parameter_arguments, running  # noqa: E402
+from mirage_ros.ros.parameters import PRESETS  # noqa: E402
 from mirage_ros.sim.paths import plan_path  # noqa: E402
 from mirage_ros.sim.renderer import Renderer  # noqa: E402
 from mirage_ros.sim.scene import build_scene  # noqa: E402

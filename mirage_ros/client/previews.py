@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 from torch import Tensor
 
 from mirage_ros.client.link import Link, wait_for
-from mirage_ros.client.results import PreviewFrame
+from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.ros.conversions import camera_from_info, image_to_numpy, ns_from_stamp, pose_to_stamped, stamp_from_ns
 from mirage_ros.ros.topics import topic
 
@@ -27,7 +27,7 @@ class Previews:
         self._answers: dict[int, dict[str, Any]] = {}
         self._turn, self._changed = threading.Lock(), threading.Condition()
 
-    def ask(self, pose: Tensor, world_frame: str, limit: float) -> PreviewFrame:
+    def ask(self, pose: Tensor, world_frame: str, limit: float) -> ImaginedFrame:
         """What the memory knows of a view.
 
         Args:
@@ -49,7 +49,11 @@ class Previews:
                     if not self._changed.wait(max(limit - time.monotonic(), 0)):
                         raise TimeoutError("preview: the node did not answer; has it seen a camera frame?")
                 image, visibility, info = (self._answers[stamp][name] for name in ANSWERS)
-        return PreviewFrame(image_to_numpy(image, "rgb8"), image_to_numpy(visibility), camera_from_info(info, pose))
+        visible = image_to_numpy(visibility)
+        camera = camera_from_info(info, pose)
+        return ImaginedFrame(
+            image_to_numpy(image, "rgb8"), None, camera, stamp, visible=visible, coverage=visible.mean()
+        )
 
     def _listen(self, limit: float) -> None:
         node, prefix = self._link.node, self._link.prefix

@@ -15,14 +15,14 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from mirage_ros.geometry import Camera
+from mirage_ros.ros.camera_input import StampSynchroniser
 from mirage_ros.ros.conversions import (
     camera_from_info,
     depth_to_metres,
     image_to_numpy,
     pose_from_stamped,
 )
-from mirage_ros.ros.qos import image_qos
-from mirage_ros.ros.synchroniser import StampSynchroniser
+from mirage_ros.ros.topics import image_qos
 
 CAMERA_TOPICS = {"image": Image, "depth": Image, "labels": Image, "camera_info": CameraInfo, "true_pose": PoseStamped}
 

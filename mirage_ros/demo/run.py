@@ -22,7 +22,7 @@ use_default_profile()
 import numpy as np  # noqa: E402  (the DDS profile must be chosen before rclpy loads)
 from tqdm import tqdm  # noqa: E402
 
-from mirage_ros.client import Imagination, Mirage, PreviewFrame  # noqa: E402
+from mirage_ros.client import Imagination, Mirage  # noqa: E402
 from mirage_ros.demo.bag_writer import BagWriter  # noqa: E402
 from mirage_ros.demo.page import figure, table, write_page  # noqa: E402
 from mirage_ros.demo.pictures import captioned, cloud_view, draw_cloud, fitted, grey  # noqa: E402
@@ -31,9 +31,10 @@ from mirage_ros.demo.robots import RecordedRobot, Robot, SimRobot, View  # noqa:
 from mirage_ros.media import Pixels, VideoWriter, colour_depth, contact_sheet, save_png  # noqa: E402
 from mirage_ros.recordings.rgbd_folder import RgbdFolder  # noqa: E402
 from mirage_ros.resources import weights_directory  # noqa: E402
+from mirage_ros.rgbd import ImaginedFrame  # noqa: E402
 from mirage_ros.ros.conversions import cloud_to_points  # noqa: E402
-from mirage_ros.ros.node_parameters import PRESETS  # noqa: E402
-from mirage_ros.ros.processes import parameter_arguments, running  # noqa: E402
+from mirage_ros.ros.executable import parameter_arguments, running  # noqa: E402
+from mirage_ros.ros.parameters import PRESETS  # noqa: E402
 
 # Drawing shares the cores with the model: no faster than the story needs.
 # A scene that the shipped weights were not trained on (`mirage_ros.sim.splits`).
@@ -60,7 +61,7 @@ class Shown:
 
     walk: list[View] = field(default_factory=list)
     truth: list[View] = field(default_factory=list)
-    previews: list[PreviewFrame] = field(default_factory=list)
+    previews: list[ImaginedFrame] = field(default_factory=list)
     imagined: list[ReceivedFrame] = field(default_factory=list)
     candidates: Imagination | None = None
     timings: dict[str, float] = field(default_factory=dict)

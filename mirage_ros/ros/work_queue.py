@@ -16,7 +16,7 @@ from mirage_ros.world.results import Cancelled
 logger = logging.getLogger(__name__)
 
 # Work in parts: each `next` does one of them, and the value that the generator returns is the result.
-Parts: TypeAlias = Generator[None, None, Any]
+Steps: TypeAlias = Generator[None, None, Any]
 
 
 class BusyError(RuntimeError):
@@ -44,7 +44,7 @@ class Job:
     name: str
     exclusive: bool
     future: Future[Any] = field(default_factory=Future)
-    _parts: Parts | None = None
+    _parts: Steps | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
@@ -129,7 +129,7 @@ class Worker:
             replaced.future.cancel()
         return call.future
 
-    def start(self, parts: Callable[[Job], Parts], *, name: str, exclusive: bool = False) -> Job:
+    def start(self, parts: Callable[[Job], Steps], *, name: str, exclusive: bool = False) -> Job:
         """Queue work in parts.
 
         Args:
