@@ -22,7 +22,7 @@ from mirage_ros.client.previews import Previews
 from mirage_ros.client.results import Imagination, MirageError
 from mirage_ros.geometry import Camera
 from mirage_ros.msg import Candidate, MemoryStatus
-from mirage_ros.rgbd import ImaginedFrame
+from mirage_ros.rgbd import ImaginedFrame, check_pixels
 from mirage_ros.ros.conversions import (
     camera_to_info,
     depth_from_metres,
@@ -79,6 +79,9 @@ class Mirage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _limit(self, timeout: float | None) -> float:
+        return time.monotonic() + (timeout or self._timeout)
 
     # Imagining
 
@@ -172,8 +175,7 @@ class Mirage:
         Raises:
             TimeoutError: the node did not answer.
         """
-        limit = time.monotonic() + (timeout or self._timeout)
-        return self._previews.ask(torch.as_tensor(pose).double(), self._world_frame, limit)
+        return self._previews.ask(torch.as_tensor(pose).double(), self._world_frame, self._limit(timeout))
 
     # The memory
 
@@ -200,9 +202,8 @@ class Mirage:
             ValueError: image and camera are not of one size.
             TimeoutError, MirageError: it did not take the frame.
         """
-        if np.shape(rgb)[:2] != (camera.height, camera.width):
-            raise ValueError(f"rgb: expected {camera.height}x{camera.width} like the camera, got {np.shape(rgb)}")
-        limit = time.monotonic() + (timeout or self._timeout)
+        check_pixels("rgb", np.asarray(rgb), (camera.height, camera.width, 3), np.uint8)
+        limit = self._limit(timeout)
         stamp = stamp_from_ns(self._link.now())
         optics, world = Header(stamp=stamp, frame_id="camera"), Header(stamp=stamp, frame_id=self._world_frame)
         messages = {
@@ -232,12 +233,8 @@ class Mirage:
         return str(self._link.ask("observe", self._timeout).message)
 
     def status(self, timeout: float | None = None) -> MemoryStatus:
-        """The newest mirage_ros/MemoryStatus.
-
-        Raises:
-            TimeoutError: none came.
-        """
-        return self._link.status(timeout or self._timeout)
+        """The newest mirage_ros/MemoryStatus; a TimeoutError if none came."""
+        return self._link.status(self._limit(timeout))
 
     def reset(self, keep_observations: bool = False) -> int:
         """Forget everything, or only what was imagined; the number of elements removed."""

@@ -220,14 +220,15 @@ class Commands:
                 camera = chunk.camera[last].at(wanted[-1])
                 self._last = RgbdFrame(chunk.rgb[last], chunk.depth[last], camera, every[chunk.first + last])
 
-        def done(job: Job) -> None:
-            error = job.future.exception()
+        def done(future: Any) -> None:
+            error = future.exception()
             if error is not None and not isinstance(error, Cancelled):
                 self._failed(topic, str(error))
 
         try:
             parts = rolling(self._session, self._worker, request, publish)
-            self._job = self._worker.start(parts, name=f"rollout of {topic}", exclusive=True).then(done)
+            self._job = self._worker.start(parts, name=f"rollout of {topic}", exclusive=True)
+            self._job.future.add_done_callback(done)
         except BusyError as error:
             self._failed(topic, str(error))
             return

@@ -171,7 +171,7 @@ class ImagineAction:
         )
 
     def _start(self, handle: Handle, request: ImagineRequest, candidates: list[_Candidate], active: ActiveState) -> Job:
-        feedback = Imagine.Feedback(frames_total=sum(len(candidate.poses) for candidate in candidates))
+        feedback: Any = Imagine.Feedback(frames_total=sum(len(candidate.poses) for candidate in candidates))
 
         def on_chunk(chunk: ImaginedChunk) -> None:
             candidate = candidates[chunk.candidate]
