@@ -84,11 +84,7 @@ class Link:
         return self._publishers[name]
 
     def status(self, limit: float) -> MemoryStatus:
-        """The newest mirage_ros/MemoryStatus, waited for until time.monotonic() reaches the limit.
-
-        Raises:
-            TimeoutError: none came.
-        """
+        """The newest mirage_ros/MemoryStatus; a TimeoutError if none came until time.monotonic() was at the limit."""
         wait_for(lambda: self._status, limit, f"status: nothing on {self.prefix}memory/status")
         assert self._status is not None
         return self._status
@@ -102,12 +98,7 @@ class Link:
         return answer
 
     def ask(self, service: str, timeout: float, **fields: Any) -> Any:
-        """The response of a service.
-
-        Raises:
-            TimeoutError: none came within so many seconds.
-            MirageError: the node refused; says why.
-        """
+        """The response of a service; a TimeoutError if none comes in time, a MirageError if the node refused."""
         try:
             return checked(service, self.call(service, **fields).result(timeout))
         except FutureTimeout:
@@ -145,11 +136,7 @@ class Link:
 def wait_for(
     condition: Callable[[], Any], limit: float, otherwise: str = "mirage: the node did not answer in time"
 ) -> None:
-    """Wait until something holds, at the latest until time.monotonic() reaches the limit.
-
-    Raises:
-        TimeoutError: it did not; says `otherwise`.
-    """
+    """Wait until something holds; a TimeoutError that says `otherwise` once time.monotonic() reaches the limit."""
     while not condition():
         if time.monotonic() > limit:
             raise TimeoutError(otherwise)
@@ -157,11 +144,7 @@ def wait_for(
 
 
 def checked(service: str, response: Any) -> Any:
-    """The response, if it says that all went well.
-
-    Raises:
-        MirageError: it does not; with its reason.
-    """
+    """The response, if it says that all went well; a MirageError with its reason otherwise."""
     if not response.success:
         raise MirageError(f"{service}: {response.message}")
     return response

@@ -78,11 +78,7 @@ class Imagination:
 
 
 def imagination_of(result: Any, status: int) -> Imagination:
-    """The result of a goal that succeeded.
-
-    Raises:
-        ImaginationCancelled, MirageError: it did not.
-    """
+    """The result of a goal that succeeded; an ImaginationCancelled or MirageError of one that did not."""
     imagination = Imagination(
         tuple(imagined_of(message) for message in result.trajectories),
         int(result.seed),

@@ -66,11 +66,7 @@ class Stage:
     active: ActiveState | None = None
 
     def require(self) -> ActiveState:
-        """What is active.
-
-        Raises:
-            ValueError: nothing is.
-        """
+        """What is active; a ValueError if nothing is."""
         if self.active is None:
             raise ValueError("the node is not active; activate it first (ros2 lifecycle set ... activate)")
         return self.active

@@ -88,11 +88,7 @@ class Autosave:
         return path
 
     def pump(self) -> None:
-        """Save, if the memory changed and memory.autosave seconds have passed since the last try.
-
-        Raises:
-            BusyError: the work queue is full.
-        """
+        """Save, if the memory changed and memory.autosave seconds have passed since the last try."""
         period = self._context.parameters.memory.autosave
         if period and self._changed() and time.monotonic() - self._time >= period:
             self._save()

@@ -42,18 +42,8 @@ class StampSynchroniser:
     """
 
     def __init__(self, topics: Iterable[str], size: int = 10) -> None:
-        """Set up the queue.
-
-        Args:
-            topics: names that make a complete set.
-            size: stamps waiting at most; the oldest is dropped beyond.
-        """
-        self._topics = frozenset(topics)
-        if not self._topics:
-            raise ValueError("topics: expected at least one, got none")
-        if size < 1:
-            raise ValueError(f"size: expected at least one waiting stamp, got {size}")
-        self._size = size
+        """Topics that make a complete set, and how many stamps wait at most; the oldest is dropped beyond."""
+        self._topics, self._size = frozenset(topics), size
         self._waiting: dict[int, dict[str, Any]] = {}
         self.dropped = 0
 
@@ -104,8 +94,7 @@ class PoseBuffer:
     def at(self, stamp: int) -> Tensor | None:
         """The (4, 4) pose at a moment in nanoseconds; None while a pose from after it is still to come.
 
-        Raises:
-            ValueError: the moment is before all poses that are known.
+        A ValueError if the moment is before all poses that are known.
         """
         after = next((index for index, entry in enumerate(self._poses) if entry[0] >= stamp), None)
         if after is None:
@@ -152,11 +141,7 @@ class CameraInput:
         return self._synchroniser.dropped + self._lost
 
     def add(self, topic: str, message: Any) -> None:
-        """Take a message of one of the camera's topics.
-
-        Raises:
-            ValueError: its stamp is no time.
-        """
+        """Take a message of one of the camera's topics; a ValueError if its stamp is no time."""
         complete = self._synchroniser.add(topic, message)
         if complete is not None:
             self._waiting.append(complete)

@@ -68,11 +68,7 @@ def run(name: str, make: Callable[[], AnyNode], start: Callable[[AnyNode], bool]
 
 
 def executable(name: str) -> Path:
-    """Path of an executable that `ros2 run mirage_ros NAME` would start.
-
-    Raises:
-        FileNotFoundError: this installation has none of that name.
-    """
+    """Path of an executable that `ros2 run mirage_ros NAME` would start; a FileNotFoundError if there is none."""
     path = share_directory().parents[1] / "lib" / PACKAGE / name
     if not path.is_file():
         raise FileNotFoundError(f"executable: {path} does not exist")

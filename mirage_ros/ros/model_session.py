@@ -93,11 +93,7 @@ class ModelSession:
         return Camera(optics.intrinsics, poses.double().cpu(), optics.height, optics.width)
 
     def observe(self, frame: RgbdFrame) -> int:
-        """Write a camera frame; what it shows wins over what was imagined.
-
-        Returns:
-            elements that were added.
-        """
+        """Write a camera frame; what it shows wins over what was imagined. Returns the number of elements added."""
         report = self.world.observe(
             self.memory,
             frame.rgb,
@@ -186,11 +182,7 @@ class ModelSession:
         return chunk
 
     def check(self, poses: Sequence[Tensor]) -> None:
-        """Refuse trajectories that the model cannot take; cheap, and for any thread.
-
-        Raises:
-            ValueError: names the field, what came and what was expected.
-        """
+        """Refuse trajectories that the model cannot take, with a ValueError; cheap, and for any thread."""
         for trajectory in poses:
             self.world.check_trajectory(self.cameras(trajectory))
 
@@ -202,20 +194,12 @@ class ModelSession:
         return length
 
     def set_prompt(self, prompt: str) -> None:
-        """Text for what is imagined from now on.
-
-        Raises:
-            ValueError: the preset takes no text.
-        """
+        """Text for what is imagined from now on; a ValueError if the preset takes none."""
         self.check_prompt(prompt)
         self.prompt = prompt
 
     def check_prompt(self, prompt: str) -> None:
-        """Refuse a text for a preset that takes none.
-
-        Raises:
-            ValueError: see above.
-        """
+        """Refuse a text for a preset that takes none, with a ValueError."""
         if prompt and not self.world.preset.text:
             raise ValueError(f"prompt: the preset {self.world.preset.name} takes no text")
 
@@ -297,13 +281,7 @@ class ModelSession:
 
 
 def make_perception(depth_estimator: str, dynamic_filter: str, *, joint: bool) -> Perception:
-    """Perception of imagined frames.
-
-    Args:
-        depth_estimator: 'joint' (the model's own), 'memory' (what the memory shows, filled), or 'auto': joint where the
-            model has depth channels, memory elsewhere.
-        dynamic_filter: 'none' or 'geometric'.
-        joint: the model has depth channels.
+    """Perception of imagined frames by perception.depth and perception.filter; `joint`: the model has depth channels.
 
     Raises:
         ValueError: joint depth of a model without.

@@ -37,22 +37,14 @@ class Observing:
         self._last_stamp, self._last_time = -1, 0.0
 
     def add(self, topic: str, message: Any) -> None:
-        """Take a message of image, camera_info or depth.
-
-        Raises:
-            ValueError: it, or the frame that it completes, is not usable.
-        """
+        """Take a message of image, camera_info or depth; a ValueError if it, or the frame it completes, is unusable."""
         self._camera.add(topic, message)
         if topic == "image":
             self._frames.camera_frame = message.header.frame_id
         self.pump()
 
     def pose(self, message: Any) -> None:
-        """Take a message of camera_pose.
-
-        Raises:
-            ValueError: it is not usable.
-        """
+        """Take a message of camera_pose; a ValueError if it is not usable."""
         pose, frame, stamp = pose_from_stamped(message, "camera_pose")
         self._check_future(stamp, "camera_pose")
         pose = self._frames.optical(pose, frame, "optical", stamp, "camera_pose")

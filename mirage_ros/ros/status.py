@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, qos_check_compatible
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from std_msgs.msg import Header
 
 from mirage_ros.msg import MemoryStatus
@@ -24,14 +23,6 @@ STUCK = 5
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
-@dataclass
-class _Stamp:
-    """The last stamp of a topic, and for how many messages it has stood."""
-
-    value: int
-    count: int = 1
-
-
 class Health:
     """Collects what goes wrong; any thread may report.
 
@@ -42,17 +33,13 @@ class Health:
     """
 
     def __init__(self, node: Node, live: LiveParameters) -> None:
-        """Set up.
-
-        Args:
-            node: logs, and names what is reported.
-            live: its parameters.
-        """
+        """Set up; the node logs, and names what is reported."""
         self._node, self._live = node, live
         self._events: dict[str, tuple[str, float]] = {}
         self._expected: dict[str, float] = {}
         self._heard: dict[str, float] = {}
-        self._stamps: dict[str, _Stamp] = {}
+        # The last stamp of a topic, and how many messages have had it.
+        self._stamps: dict[str, tuple[int, int]] = {}
         self.refused: dict[str, int] = {}
         self.standing: dict[str, str] = {}
         self.failure = ""
@@ -69,11 +56,8 @@ class Health:
 
     def stamped(self, topic: str, stamp: int) -> None:
         """A message came whose stamp, nanoseconds, should be its own alone."""
-        last = self._stamps.get(topic)
-        if last is not None and last.value == stamp:
-            last.count += 1
-        else:
-            self._stamps[topic] = _Stamp(stamp)
+        last, count = self._stamps.get(topic, (stamp, 0))
+        self._stamps[topic] = (stamp, count + 1 if last == stamp else 1)
 
     def refuse(self, topic: str, reason: str) -> None:
         """A message was not used."""
@@ -133,29 +117,37 @@ class Health:
                 yield f"no {topic} for {seconds:.0f} s on {full} ({hint})"
 
     def _stuck(self) -> Iterator[str]:
-        for topic, stamp in list(self._stamps.items()):
-            if stamp.count >= STUCK:
-                what = f"{stamp.value * 1e-9:.3f} s" if stamp.value else "zero"
-                yield f"{topic}: stamps do not advance, the last {stamp.count} are {what}; one stamp is one frame"
+        for topic, (stamp, count) in list(self._stamps.items()):
+            if count >= STUCK:
+                what = f"{stamp * 1e-9:.3f} s" if stamp else "zero"
+                yield f"{topic}: stamps do not advance, the last {count} are {what}; one stamp is one frame"
 
     def _mismatches(self) -> Iterator[str]:
         """Publishers and subscribers whose quality of service does not fit the node's, as long as they are there."""
         node = self._node
-        for mine in node.subscriptions:
-            for other in node.get_publishers_info_by_topic(mine.topic_name):
-                fits, why = qos_check_compatible(other.qos_profile, mine.qos_profile)
-                if fits == QoSCompatibility.ERROR:
-                    yield self._mismatch(mine.topic_name, "a publisher offers less than", other.node_name, why)
-        for own in node.publishers:
-            for other in node.get_subscriptions_info_by_topic(own.topic_name):
-                fits, why = qos_check_compatible(own.qos_profile, other.qos_profile)
-                if fits == QoSCompatibility.ERROR:
-                    yield self._mismatch(own.topic_name, "a subscriber asks for more than", other.node_name, why)
-
-    def _mismatch(self, topic: str, what: str, other: str, why: str) -> str:
-        name = topic.removeprefix(self._node.get_namespace()).lstrip("/")
-        why = why.strip("; ").removeprefix("ERROR: ")
-        return f"{name}: QoS mismatch: {what} this node's ({other}: {why}); nothing is delivered between them"
+        pairs = [
+            (mine.topic_name, "a publisher offers less than", other.node_name, other.qos_profile, mine.qos_profile)
+            for mine in node.subscriptions
+            for other in node.get_publishers_info_by_topic(mine.topic_name)
+        ]
+        pairs += [
+            (mine.topic_name, "a subscriber asks for more than", other.node_name, mine.qos_profile, other.qos_profile)
+            for mine in node.publishers
+            for other in node.get_subscriptions_info_by_topic(mine.topic_name)
+        ]
+        for topic, what, whose, offered, wanted in pairs:
+            # `qos_check_compatible` takes the endless times of discovered endpoints for limits.
+            policies = [
+                name
+                for name, less, more in (
+                    ("reliability", ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE),
+                    ("durability", DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL),
+                )
+                if getattr(offered, name) == less and getattr(wanted, name) == more
+            ]
+            if policies:
+                name, why = topic.removeprefix(node.get_namespace()).lstrip("/"), " and ".join(policies)
+                yield f"{name}: QoS mismatch: {what} this node's ({why} of {whose}); nothing is delivered between them"
 
     def _told(self) -> Iterator[str]:
         fresh = time.monotonic() - FRESH

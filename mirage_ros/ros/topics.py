@@ -25,29 +25,23 @@ CAMERA, OUTPUT, RELIABLE, LATCHED = "camera", "output", "reliable", "latched"
 MAX_PROMPT = 4000
 
 
-def image_qos(reliability: str = "reliable", depth: int = 10) -> QoSProfile:
+def image_qos(reliability: str = "reliable") -> QoSProfile:
     """Quality of service for images and what travels with them.
 
     Reliable by default although sensors often are not: RViz and most subscribers ask for reliable, and a reliable
     publisher serves both kinds while a best-effort one is silently ignored by reliable subscribers.
 
     Raises:
-        ValueError: an unknown reliability or a depth below one.
+        ValueError: an unknown reliability.
     """
     if reliability not in RELIABILITIES:
         raise ValueError(f"reliability: expected one of {', '.join(RELIABILITIES)}, got {reliability!r}")
-    if depth < 1:
-        raise ValueError(f"depth: expected at least one message, got {depth}")
     policy = ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=policy)
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=policy)
 
 
 def check_prompt_length(prompt: str) -> None:
-    """Refuse texts that no encoder takes.
-
-    Raises:
-        ValueError: it is too long.
-    """
+    """Refuse texts that no encoder takes, with a ValueError."""
     if len(prompt) > MAX_PROMPT:
         raise ValueError(f"prompt: expected at most {MAX_PROMPT} characters, got {len(prompt)}")
 
@@ -137,9 +131,5 @@ ACTIONS: tuple[tuple[str, Any, str], ...] = (
 
 
 def topic(name: str) -> Topic:
-    """The row of this name.
-
-    Raises:
-        KeyError: the node has no such topic.
-    """
+    """The row of this name; a KeyError if the node has no such topic."""
     return {row.name: row for row in (*INPUTS, *OUTPUTS)}[name]

@@ -28,11 +28,7 @@ def extrinsics(at: ExtrinsicsParameters) -> Tensor:
 
 
 def check_poses(poses: Tensor, max_distance: float, name: str) -> None:
-    """Refuse poses too far from the origin to be meant.
-
-    Raises:
-        ValueError: names the field and the distance.
-    """
+    """Refuse poses too far from the origin to be meant, with a ValueError that names the field and the distance."""
     farthest = float(poses[..., :3, 3].abs().max())
     if farthest > max_distance:
         raise ValueError(

@@ -50,11 +50,7 @@ def _numbers(message: Pose, name: str) -> list[float]:
 
 
 def pose_to_msg(pose: Tensor) -> Pose:
-    """Pose message of a (4, 4) rigid transform, with w >= 0.
-
-    Raises:
-        ValueError: not one rigid transform.
-    """
+    """Pose message of a (4, 4) rigid transform, with w >= 0; a ValueError for anything else."""
     check_pose(pose)
     if pose.ndim != 2:
         raise ValueError(f"pose: expected (4, 4), got {tuple(pose.shape)}")
@@ -71,23 +67,14 @@ def _messages(poses: Tensor) -> list[Pose]:
 
 
 def pose_from_stamped(message: PoseStamped, name: str = "pose") -> tuple[Tensor, str, int]:
-    """Transform (4, 4) float64, frame_id and stamp in nanoseconds of a stamped pose.
-
-    Raises:
-        ValueError: as `pose_from_msg`.
-    """
+    """Transform (4, 4) float64, frame_id and stamp in nanoseconds; a ValueError as by `pose_from_msg`."""
     check_message(message, PoseStamped, name)
     pose = pose_from_msg(message.pose, f"{name}.pose")
     return pose, message.header.frame_id, ns_from_stamp(message.header.stamp, f"{name}.header.stamp")
 
 
 def pose_to_stamped(pose: Tensor, header: Header) -> PoseStamped:
-    """Stamped pose of a (4, 4) transform.
-
-    Raises:
-        TypeError: the header is no Header.
-        ValueError: as `pose_to_msg`.
-    """
+    """Stamped pose of a (4, 4) transform; a TypeError or ValueError if it is none, or the header no Header."""
     check_message(header, Header, "header")
     return PoseStamped(header=header, pose=pose_to_msg(pose))
 
@@ -141,11 +128,7 @@ def poses_to_path(poses: Tensor, header: Header, stamps: Sequence[int] | None = 
 
 
 def ns_from_stamp(stamp: Time, name: str = "stamp") -> int:
-    """Nanoseconds of a stamp.
-
-    Raises:
-        ValueError: a negative time or nanoseconds of a second or more.
-    """
+    """Nanoseconds of a stamp; a ValueError for a negative time, or nanoseconds of a second or more."""
     check_message(stamp, Time, name)
     if stamp.sec < 0 or stamp.nanosec >= NANOSECONDS:
         raise ValueError(f"{name}: expected sec >= 0 and nanosec < 1e9, got {stamp.sec} and {stamp.nanosec}")
