@@ -180,11 +180,7 @@ class Mirage:
     # The memory
 
     def observe(
-        self,
-        rgb: NDArray[np.uint8],
-        depth: NDArray[np.floating] | None,
-        camera: Camera,
-        timeout: float | None = None,
+        self, rgb: NDArray[np.uint8], depth: NDArray[np.floating] | None, camera: Camera, timeout: float | None = None
     ) -> str:
         """Show the node a camera frame, whatever its observation.rate says, and wait until it is in the memory.
 

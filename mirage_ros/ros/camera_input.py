@@ -208,7 +208,7 @@ def undistorted(
         raise ValueError(f"camera_info.d: expected finite numbers, got {coefficients.tolist()}")
     straight = type(info)(
         header=info.header, height=info.height, width=info.width, k=info.k, r=info.r, roi=info.roi,
-        binning_x=info.binning_x, binning_y=info.binning_y,
+        binning_x=info.binning_x, binning_y=info.binning_y
     )  # fmt: skip
     camera = camera_from_info(straight, pose, rectified=False)
     if (camera.height, camera.width) != (info.height, info.width):

@@ -107,10 +107,7 @@ def running_command(
     """
     with open(log, "ab") if log else nullcontext() as sink:
         process = subprocess.Popen(
-            command,
-            env={**os.environ, **(environment or {})},
-            stdout=sink,
-            stderr=subprocess.STDOUT if sink else None,
+            command, env={**os.environ, **(environment or {})}, stdout=sink, stderr=subprocess.STDOUT if sink else None
         )
         try:
             yield process

@@ -11,13 +11,7 @@ from std_msgs.msg import Header
 
 from mirage_ros.geometry import pinhole
 from mirage_ros.ros.camera_input import CameraInput, PoseBuffer, StampSynchroniser
-from mirage_ros.ros.conversions import (
-    camera_to_info,
-    depth_from_metres,
-    numpy_to_image,
-    pose_from_msg,
-    stamp_from_ns,
-)
+from mirage_ros.ros.conversions import camera_to_info, depth_from_metres, numpy_to_image, pose_from_msg, stamp_from_ns
 from mirage_ros.ros.parameters import ObservationParameters
 
 SECOND = 10**9
