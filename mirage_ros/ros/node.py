@@ -51,22 +51,21 @@ class ConfiguredState:
         """
         start, parameters = time.monotonic(), live.current
         worker = Worker(f"{node.get_name()} worker", parameters.queue.calls, parameters.queue.jobs)
+        self.stage = Stage()
         try:
             session = _result(node, worker.call(lambda: ModelSession(parameters)))
             try:
                 session.set_prompt(parameters.imagine.prompt)
             except ValueError as error:
                 raise ValueError(f"imagine.{error}") from None
+            self.context = NodeContext(node, live, health, session, worker)
+            self.autosave = Autosave(self.context)
+            outcome = self.autosave.restore() if parameters.memory.restore else ""
         except BaseException:
             _end(node, worker)
             raise
-        self.stage = Stage()
-        self.context = NodeContext(node, live, health, session, worker)
-        self.autosave = Autosave(self.context)
-        if parameters.memory.restore:
-            outcome = self.autosave.restore()
-            if outcome:
-                node.get_logger().info(outcome)
+        if outcome:
+            node.get_logger().info(outcome)
         # Looked for here, because trying it out takes a second.
         cv_bridge_converter()
         self._services, self._action = Services(self.context, self.stage), ImagineAction(self.context, self.stage)
