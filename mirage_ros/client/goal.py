@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from typing import Any
 
 from mirage_ros.client.results import Imagination, MirageError, imagination_of
@@ -25,7 +26,7 @@ class Goal:
         self.future.set_running_or_notify_cancel()
         self._handle: Any = None
         self._cancelled = False
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self.frames_total = frames_total
 
     def cancel(self) -> None:
@@ -79,9 +80,8 @@ class Goal:
 
     def fail(self, error: BaseException) -> None:
         """End it with an error, unless it has ended."""
-        with self._lock:
-            if not self.future.done():
-                self.future.set_exception(error)
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
 
     def _finished(self, got: Any) -> None:
         try:
@@ -89,7 +89,6 @@ class Goal:
             imagination = imagination_of(answer.result, answer.status)
         except BaseException as error:
             self.fail(error)
-            return
-        with self._lock:
-            if not self.future.done():
+        else:
+            with suppress(InvalidStateError):
                 self.future.set_result(imagination)

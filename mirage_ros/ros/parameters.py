@@ -204,7 +204,7 @@ class ImagineParameters(ParameterGroup):
     max_frames: int = row(512, "Frames of one path or goal, all candidates together.", 1, 100000, live=True)
     max_candidates: int = row(64, "Candidate trajectories of one goal.", 1, 1000, live=True)
     max_distance: float = row(
-        1000.0, "Metres from the world frame's origin; poses farther off are refused.", 1.0, 1e6, live=True
+        1000.0, "Metres from the world frame's origin; poses farther off are refused.", 1.0, 1e7, live=True
     )
     batch: int = row(0, "Candidates that are denoised together; 0 lets the model decide.", 0, 1000, live=True)
     vertical_fov: float = row(0.9, "Vertical field of view before the first camera frame, radians.", 0.1, 2.5)
