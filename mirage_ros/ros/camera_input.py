@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -206,10 +207,8 @@ def undistorted(
     coefficients, matrix = np.array(info.d, dtype=np.float64), np.array(info.k, dtype=np.float64).reshape(3, 3)
     if not np.isfinite(coefficients).all():
         raise ValueError(f"camera_info.d: expected finite numbers, got {coefficients.tolist()}")
-    straight = type(info)(
-        header=info.header, height=info.height, width=info.width, k=info.k, r=info.r, roi=info.roi,
-        binning_x=info.binning_x, binning_y=info.binning_y
-    )  # fmt: skip
+    straight = copy.copy(info)
+    straight.d = []
     camera = camera_from_info(straight, pose, rectified=False)
     if (camera.height, camera.width) != (info.height, info.width):
         raise ValueError("camera_info.roi: expected the whole image without binning to undistort it")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.publications import Outputs
 from mirage_ros.ros.requests import ImagineRequest
 from mirage_ros.ros.work_queue import BusyError, Job, Steps, Worker
-from mirage_ros.world.results import Cancelled, ImaginedChunk, Progress
+from mirage_ros.world.results import ImaginedChunk, Progress
 
 # A stream whose next pose is farther away than this (metres, radians) starts anew rather than going on from its last
 # frame.
@@ -105,7 +104,7 @@ class Commands:
     def __init__(self, context: NodeContext, outputs: Outputs) -> None:
         """Set up; what was imagined goes to the outputs."""
         self._context, self._outputs = context, outputs
-        self._session, self._worker, self._failed = context.session, context.worker, context.health.refuse
+        self._session, self._worker, self._health = context.session, context.worker, context.health
         self._pending: list[tuple[Tensor, int]] = []
         self._last_pose = 0.0
         # The last frame of the stream, from which it goes on.
@@ -133,14 +132,12 @@ class Commands:
         def work() -> None:
             self._outputs.preview(self._session.preview(pose), stamp)
 
-        def done(future: Any) -> None:
-            if not future.cancelled() and future.exception() is not None:
-                self._failed(topic, f"preview: {future.exception()}")
-
         try:
-            self._worker.call(work, slot=f"preview of {topic}", quick=True).add_done_callback(done)
+            called = self._worker.call(work, slot=f"preview of {topic}", quick=True)
         except BusyError as error:
-            self._failed(topic, str(error))
+            self._health.refuse(topic, str(error))
+        else:
+            self._health.watch(called, topic, "preview: ")
 
     def path(self, poses: Tensor, stamps: Sequence[int]) -> None:
         """Imagine optical poses (T, 4, 4); what was commanded before is given up."""
@@ -220,17 +217,12 @@ class Commands:
                 camera = chunk.camera[last].at(wanted[-1])
                 self._last = RgbdFrame(chunk.rgb[last], chunk.depth[last], camera, every[chunk.first + last])
 
-        def done(future: Any) -> None:
-            error = future.exception()
-            if error is not None and not isinstance(error, Cancelled):
-                self._failed(topic, str(error))
-
         try:
             parts = rolling(self._session, self._worker, request, publish)
             self._job = self._worker.start(parts, name=f"rollout of {topic}", exclusive=True)
-            self._job.future.add_done_callback(done)
         except BusyError as error:
-            self._failed(topic, str(error))
+            self._health.refuse(topic, str(error))
             return
+        self._health.watch(self._job.future, topic)
         self._topic = topic
         self._outputs.path(wanted[known:], stamps)

@@ -141,14 +141,12 @@ class Observing:
 
     def _observe(self, frame: RgbdFrame) -> None:
         asked, self._asked = self._asked, []
-        session, health = self._context.session, self._context.health
+        session = self._context.session
         self._last_stamp, self._last_time = int(frame.stamp), time.monotonic()
         self._observing = self._context.worker.call(lambda: session.observe(frame), slot="observation")
 
         def done(future: Added) -> None:
             error = None if future.cancelled() else future.exception()
-            if error is not None:
-                health.refuse("image", str(error))
             for request, _ in asked:
                 if future.cancelled():
                     request.cancel()
@@ -157,4 +155,5 @@ class Observing:
                 else:
                     request.set_result(future.result())
 
+        self._context.health.watch(self._observing, "image")
         self._observing.add_done_callback(done)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
 
 from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -15,6 +17,7 @@ from std_msgs.msg import Header
 from mirage_ros.msg import MemoryStatus
 from mirage_ros.ros.parameter_declaration import LiveParameters
 from mirage_ros.ros.requests import Snapshot
+from mirage_ros.world.results import Cancelled
 
 # A refusal or another event is reported for this many seconds after it happened.
 FRESH = 10.0
@@ -64,6 +67,16 @@ class Health:
         self.refused[topic] = self.refused.get(topic, 0) + 1
         self.event(topic, f"refused: {reason}")
         self._node.get_logger().warning(f"{topic}: {reason}; ignored", throttle_duration_sec=2.0)
+
+    def watch(self, work: Future[Any], topic: str, part: str = "") -> None:
+        """Refuse under a topic, the reason after a part's name, when work fails and was not cancelled."""
+
+        def done(finished: Future[Any]) -> None:
+            error = None if finished.cancelled() else finished.exception()
+            if error is not None and not isinstance(error, Cancelled):
+                self.refuse(topic, f"{part}{error}")
+
+        work.add_done_callback(done)
 
     def event(self, topic: str, message: str) -> None:
         """Something happened that is worth a warning for a while."""

@@ -107,10 +107,6 @@ class Inputs:
 
     def _prompt(self, message: Any) -> None:
         check_prompt_length(message.data)
-        session, health = self._context.session, self._context.health
-
-        def done(future: Any) -> None:
-            if not future.cancelled() and future.exception() is not None:
-                health.refuse("prompt", str(future.exception()))
-
-        self._context.worker.call(lambda: session.set_prompt(message.data), slot="prompt").add_done_callback(done)
+        session = self._context.session
+        called = self._context.worker.call(lambda: session.set_prompt(message.data), slot="prompt")
+        self._context.health.watch(called, "prompt")

@@ -15,6 +15,7 @@ from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.commanding import Commands, draw_seed, frame_stamps, padded, thinned
 from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.parameters import ExtrinsicsParameters, ImagineParameters, MemoryParameters, MirageParameters
+from mirage_ros.ros.status import Health
 from mirage_ros.ros.transforms import FrameIds, check_poses, extrinsics
 from mirage_ros.ros.work_queue import Worker
 
@@ -69,12 +70,13 @@ def test_a_stream_goes_on_from_its_last_frame_and_that_ones_depth(monkeypatch):
     session = ModelSession(parameters)
     camera = pinhole(64, 96, vertical_fov=0.9, cam2world=torch.eye(4, dtype=torch.float64))
     session.observe(RgbdFrame(np.full((64, 96, 3), 90, np.uint8), np.full((64, 96), 2.0, np.float32), camera, 5))
-    asked, shown, failures, imagine = [], [], [], session.imagine
+    asked, shown, imagine = [], [], session.imagine
     monkeypatch.setattr(session, "imagine", lambda request, *rest: (asked.append(request), imagine(request, *rest))[1])
     outputs = SimpleNamespace(
         preview=lambda *_: None, path=lambda *_: None, frames=lambda chunk, *_: shown.append(chunk)
     )
-    health = SimpleNamespace(refuse=lambda *why: failures.append(why))
+    logger = SimpleNamespace(warning=lambda *_, **__: None)
+    health = Health(SimpleNamespace(get_logger=lambda: logger), None)
     worker = Worker()
     try:
         context = SimpleNamespace(session=session, worker=worker, parameters=parameters, health=health)
@@ -86,11 +88,11 @@ def test_a_stream_goes_on_from_its_last_frame_and_that_ones_depth(monkeypatch):
             deadline = time.monotonic() + 60
             while len(shown) <= index or commands.running:
                 commands.pump()
-                assert time.monotonic() < deadline, failures
+                assert time.monotonic() < deadline, health.refused
                 time.sleep(0.01)
     finally:
         worker.close()
-    assert not failures
+    assert not health.refused
     assert asked[0].first is None
     np.testing.assert_array_equal(asked[1].first.rgb, shown[0].rgb[0])
     np.testing.assert_array_equal(asked[1].first.depth, shown[0].depth[0])

@@ -33,7 +33,7 @@ def robot():
         parameters=MirageParameters(observation=observation),
         session=SimpleNamespace(observe=lambda frame: written.append(frame) or 1),
         worker=worker,
-        health=SimpleNamespace(refuse=lambda *why: None, event=lambda *why: None),
+        health=SimpleNamespace(watch=lambda *work: None, event=lambda *why: None),
         now=lambda: robot.now,
     )
     robot.observing = Observing(context, frames)
