@@ -11,7 +11,7 @@ from launch_ros.actions import LifecycleNode
 from launch import LaunchDescription
 from mirage_ros.resources import share_directory
 from mirage_ros.ros.dds_profile import default_environment
-from mirage_ros.ros.node_parameters import PARAMETERS
+from mirage_ros.ros.parameters import PARAMETERS
 
 # Topics that robots name differently, with the names that the node gives them.
 REMAPPED = ("image", "camera_info", "depth", "camera_pose", "pose", "path")

@@ -147,7 +147,7 @@ class Ros:
 
     def start(self, executable: str, parameters: Mapping[str, object] | None = None, *arguments: str) -> Popen[bytes]:
         """An executable of the package as a process, ended with the test."""
-        from mirage_ros.ros.processes import parameter_arguments, running
+        from mirage_ros.ros.executable import parameter_arguments, running
 
         command = parameter_arguments(parameters or {}) + list(arguments)
         log = self.logs / f"{executable}.log"
@@ -155,7 +155,7 @@ class Ros:
 
     def start_script(self, path: Path, *arguments: str) -> Popen[bytes]:
         """A Python script as a process, ended with the test."""
-        from mirage_ros.ros.processes import running_command
+        from mirage_ros.ros.executable import running_command
 
         command = [sys.executable, str(path), *arguments]
         log = self.logs / f"{path.stem}.log"

@@ -30,8 +30,8 @@ from torch import Tensor  # noqa: E402
 
 from mirage_ros.client import ImaginationCancelled, Mirage  # noqa: E402
 from mirage_ros.ros.conversions import ns_from_stamp, pose_to_stamped, poses_to_path, stamp_from_ns  # noqa: E402
-from mirage_ros.ros.node_parameters import PRESETS  # noqa: E402
-from mirage_ros.ros.processes import parameter_arguments, running  # noqa: E402
+from mirage_ros.ros.executable import parameter_arguments, running  # noqa: E402
+from mirage_ros.ros.parameters import PRESETS  # noqa: E402
 from mirage_ros.ros.topics import topic  # noqa: E402
 from mirage_ros.sim.paths import plan_path  # noqa: E402
 from mirage_ros.sim.renderer import Renderer  # noqa: E402

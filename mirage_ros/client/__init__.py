@@ -16,12 +16,6 @@ use_default_profile()
 
 from mirage_ros.client.connection import Mirage  # noqa: E402  (the DDS profile must be chosen before rclpy loads)
 from mirage_ros.client.goal import Goal  # noqa: E402
-from mirage_ros.client.results import (  # noqa: E402
-    Imagination,
-    ImaginationCancelled,
-    Imagined,
-    MirageError,
-    PreviewFrame,
-)
+from mirage_ros.client.results import Imagination, ImaginationCancelled, Imagined, MirageError  # noqa: E402
 
-__all__ = ["Goal", "Imagination", "ImaginationCancelled", "Imagined", "Mirage", "MirageError", "PreviewFrame"]
+__all__ = ["Goal", "Imagination", "ImaginationCancelled", "Imagined", "Mirage", "MirageError"]

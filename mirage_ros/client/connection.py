@@ -19,9 +19,10 @@ from mirage_ros.action import Imagine
 from mirage_ros.client.goal import Goal
 from mirage_ros.client.link import Link, checked, wait_for
 from mirage_ros.client.previews import Previews
-from mirage_ros.client.results import Imagination, MirageError, PreviewFrame, imagination_of
+from mirage_ros.client.results import Imagination, MirageError
 from mirage_ros.geometry import Camera
 from mirage_ros.msg import Candidate, MemoryStatus
+from mirage_ros.rgbd import ImaginedFrame, check_pixels
 from mirage_ros.ros.conversions import (
     camera_to_info,
     depth_from_metres,
@@ -30,7 +31,7 @@ from mirage_ros.ros.conversions import (
     poses_to_path,
     stamp_from_ns,
 )
-from mirage_ros.ros.node_parameters import POSES_OF
+from mirage_ros.ros.parameters import POSES_OF
 
 Poses = NDArray[np.floating] | Tensor
 # Seconds between repetitions of a camera frame that the node has not taken yet.
@@ -65,9 +66,11 @@ class Mirage:
         self._previews = Previews(self._link)
 
     def close(self) -> None:
-        """Cancel what is under way and disconnect."""
+        """Cancel what is under way and disconnect; whoever still waits for a result gets a `MirageError`."""
         self.cancel()
         self._link.close()
+        for goal in list(self._goals):
+            goal.fail(MirageError("imagine: the client was closed before the result came"))
 
     def __enter__(self) -> Mirage:
         return self
@@ -76,6 +79,9 @@ class Mirage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _limit(self, timeout: float | None) -> float:
+        return time.monotonic() + (timeout or self._timeout)
 
     # Imagining
 
@@ -116,26 +122,11 @@ class Mirage:
         self._goals.add(running)
         running.future.add_done_callback(lambda _: self._goals.discard(running))
 
-        def finished(future: Any) -> None:
-            try:
-                answer = future.result()
-                running.future.set_result(imagination_of(answer.result, answer.status))
-            except BaseException as error:
-                running.future.set_exception(error)
-
-        def accepted(future: Any) -> None:
-            handle = future.result()
-            if not handle.accepted:
-                running.future.set_exception(MirageError("imagine: the node did not accept the goal"))
-                return
-            running.accepted(handle)
-            handle.get_result_async().add_done_callback(finished)
-
         def feedback(message: Any) -> None:
             if on_feedback is not None:
                 on_feedback(message.feedback)
 
-        self._link.action.send_goal_async(goal, feedback_callback=feedback).add_done_callback(accepted)
+        self._link.action.send_goal_async(goal, feedback_callback=feedback).add_done_callback(running.answered)
         return running
 
     def imagine(self, candidates: Sequence[Poses], *, timeout: float | None = None, **options: Any) -> Imagination:
@@ -175,23 +166,21 @@ class Mirage:
         for goal in list(self._goals):
             goal.cancel()
 
-    def preview(self, pose: Poses, timeout: float | None = None) -> PreviewFrame:
+    def preview(self, pose: Poses, timeout: float | None = None) -> ImaginedFrame:
         """What the memory knows of the view from one (4, 4) optical pose, without inventing anything.
+
+        Returns:
+            A single frame without depth, its rgb dark grey where nothing is known.
 
         Raises:
             TimeoutError: the node did not answer.
         """
-        limit = time.monotonic() + (timeout or self._timeout)
-        return self._previews.ask(torch.as_tensor(pose).double(), self._world_frame, limit)
+        return self._previews.ask(torch.as_tensor(pose).double(), self._world_frame, self._limit(timeout))
 
     # The memory
 
     def observe(
-        self,
-        rgb: NDArray[np.uint8],
-        depth: NDArray[np.floating] | None,
-        camera: Camera,
-        timeout: float | None = None,
+        self, rgb: NDArray[np.uint8], depth: NDArray[np.floating] | None, camera: Camera, timeout: float | None = None
     ) -> str:
         """Show the node a camera frame, whatever its observation.rate says, and wait until it is in the memory.
 
@@ -209,9 +198,8 @@ class Mirage:
             ValueError: image and camera are not of one size.
             TimeoutError, MirageError: it did not take the frame.
         """
-        if np.shape(rgb)[:2] != (camera.height, camera.width):
-            raise ValueError(f"rgb: expected {camera.height}x{camera.width} like the camera, got {np.shape(rgb)}")
-        limit = time.monotonic() + (timeout or self._timeout)
+        check_pixels("rgb", np.asarray(rgb), (camera.height, camera.width, 3), np.uint8)
+        limit = self._limit(timeout)
         stamp = stamp_from_ns(self._link.now())
         optics, world = Header(stamp=stamp, frame_id="camera"), Header(stamp=stamp, frame_id=self._world_frame)
         messages = {
@@ -241,12 +229,8 @@ class Mirage:
         return str(self._link.ask("observe", self._timeout).message)
 
     def status(self, timeout: float | None = None) -> MemoryStatus:
-        """The newest mirage_ros/MemoryStatus.
-
-        Raises:
-            TimeoutError: none came.
-        """
-        return self._link.status(timeout or self._timeout)
+        """The newest mirage_ros/MemoryStatus; a TimeoutError if none came."""
+        return self._link.status(self._limit(timeout))
 
     def reset(self, keep_observations: bool = False) -> int:
         """Forget everything, or only what was imagined; the number of elements removed."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from typing import Any
 
-from mirage_ros.client.results import Imagination
+from mirage_ros.client.results import Imagination, MirageError, imagination_of
 
 
 class Goal:
@@ -48,7 +49,7 @@ class Goal:
         Raises:
             TimeoutError: it is not there yet; the goal goes on.
             ImaginationCancelled: it was cancelled.
-            MirageError: it was refused or failed.
+            MirageError: it was refused or failed, or the client was closed.
         """
         try:
             return self.future.result(timeout)
@@ -60,9 +61,34 @@ class Goal:
     def __await__(self) -> Any:
         return asyncio.wrap_future(self.future).__await__()
 
-    def accepted(self, handle: Any) -> None:
-        """The node took it on; for the connection to call."""
+    # For the connection to call.
+
+    def answered(self, sent: Any) -> None:
+        """The node took the goal on, or did not."""
+        try:
+            handle = sent.result()
+            if not handle.accepted:
+                raise MirageError("imagine: the node did not accept the goal")
+        except BaseException as error:
+            self.fail(error)
+            return
         with self._lock:
             self._handle = handle
             if self._cancelled:
                 handle.cancel_goal_async()
+        handle.get_result_async().add_done_callback(self._finished)
+
+    def fail(self, error: BaseException) -> None:
+        """End it with an error, unless it has ended."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+    def _finished(self, got: Any) -> None:
+        try:
+            answer = got.result()
+            imagination = imagination_of(answer.result, answer.status)
+        except BaseException as error:
+            self.fail(error)
+        else:
+            with suppress(InvalidStateError):
+                self.future.set_result(imagination)

@@ -29,11 +29,7 @@ class Link:
     """
 
     def __init__(self, namespace: str, timeout: float) -> None:
-        """Connect and wait until the node is active.
-
-        Args:
-            namespace: of the node.
-            timeout: seconds to wait for it.
+        """Connect to the node of a namespace and wait, so many seconds, until it is active.
 
         Raises:
             TimeoutError: no active node was found; says what was.
@@ -46,11 +42,9 @@ class Link:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._status: MemoryStatus | None = None
-        self._status_changed = threading.Condition()
         self._closing = False
         self._publishers: dict[str, Any] = {}
-        status = topic("memory/status")
-        self.node.create_subscription(status.kind, self.prefix + status.name, self._on_status, status.qos())
+        self.listen("memory/status", self._on_status)
         self.action: Any = ActionClient(self.node, Imagine, self.prefix + ACTIONS[0][0])
         self._services: dict[str, Any] = {
             name: self.node.create_client(kind, self.prefix + name) for name, kind, _ in SERVICES
@@ -76,17 +70,10 @@ class Link:
         """Nanoseconds of the client's clock."""
         return int(self.node.get_clock().now().nanoseconds)
 
-    def status(self, timeout: float) -> MemoryStatus:
-        """The newest mirage_ros/MemoryStatus.
-
-        Raises:
-            TimeoutError: none came within so many seconds.
-        """
-        with self._status_changed:
-            if not self._status_changed.wait_for(lambda: self._status is not None, timeout):
-                raise TimeoutError(f"status: nothing on {self.prefix}memory/status")
-        assert self._status is not None
-        return self._status
+    def listen(self, name: str, callback: Callable[[Any], None]) -> None:
+        """Subscribe to a topic of the node."""
+        row = topic(name)
+        self.node.create_subscription(row.kind, self.prefix + name, callback, row.qos(output="best_effort"))
 
     def publisher(self, name: str) -> Any:
         """A publisher on a topic that the node listens to."""
@@ -95,6 +82,12 @@ class Link:
             # Reliable, whatever the node asks for: it hears both.
             self._publishers[name] = self.node.create_publisher(row.kind, self.prefix + name, row.qos("reliable"))
         return self._publishers[name]
+
+    def status(self, limit: float) -> MemoryStatus:
+        """The newest mirage_ros/MemoryStatus; a TimeoutError if none came until time.monotonic() was at the limit."""
+        wait_for(lambda: self._status, limit, f"status: nothing on {self.prefix}memory/status")
+        assert self._status is not None
+        return self._status
 
     def call(self, service: str, **fields: Any) -> Future[Any]:
         """The response of a service, when it comes."""
@@ -105,19 +98,14 @@ class Link:
         return answer
 
     def ask(self, service: str, timeout: float, **fields: Any) -> Any:
-        """The response of a service.
-
-        Raises:
-            TimeoutError: none came within so many seconds.
-            MirageError: the node refused; says why.
-        """
+        """The response of a service; a TimeoutError if none comes in time, a MirageError if the node refused."""
         try:
             return checked(service, self.call(service, **fields).result(timeout))
         except FutureTimeout:
             raise TimeoutError(f"{service}: no answer within {timeout:g} s") from None
 
     def _spin(self) -> None:
-        while self._context.ok():
+        while self._context.ok() and not self._closing:
             try:
                 self._executor.spin()
             except (ExternalShutdownException, ShutdownException):
@@ -126,50 +114,37 @@ class Link:
                 # A fault in somebody's callback must not leave every later request without an answer.
                 if self._context.ok():
                     self.node.get_logger().error(f"mirage client: {type(error).__name__}: {error}")
-            if self._closing:
-                return
 
     def _on_status(self, message: MemoryStatus) -> None:
-        with self._status_changed:
-            self._status = message
-            self._status_changed.notify_all()
+        self._status = message
 
     def _wait_until_active(self, timeout: float) -> None:
-        limit = time.monotonic() + timeout
-        services = self._services.values()
-        try:
-            wait_for(lambda: self.action.server_is_ready() and all(c.service_is_ready() for c in services), limit)
-        except TimeoutError:
-            raise TimeoutError(
-                f"mirage: no node offers {self.prefix}imagine within {timeout:g} s; is it started and "
-                "configured, and are ROS_DOMAIN_ID, namespace and MIRAGE_ROS_NETWORK the same?"
-            ) from None
-        try:
-            self.status(max(limit - time.monotonic(), 0.1))
-        except TimeoutError:
-            raise TimeoutError(
-                f"mirage: the node at {self.prefix} is there but not active; activate it, or set autostart"
-            ) from None
+        limit, services = time.monotonic() + timeout, self._services.values()
+        wait_for(
+            lambda: self.action.server_is_ready() and all(client.service_is_ready() for client in services),
+            limit,
+            f"mirage: no node offers {self.prefix}imagine within {timeout:g} s; is it started and "
+            "configured, and are ROS_DOMAIN_ID, namespace and MIRAGE_ROS_NETWORK the same?",
+        )
+        wait_for(
+            lambda: self._status,
+            max(limit, time.monotonic() + 0.1),
+            f"mirage: the node at {self.prefix} is there but not active; activate it, or set autostart",
+        )
 
 
-def wait_for(condition: Callable[[], Any], limit: float) -> None:
-    """Wait until something holds, at the latest until time.monotonic() reaches the limit.
-
-    Raises:
-        TimeoutError: it did not.
-    """
+def wait_for(
+    condition: Callable[[], Any], limit: float, otherwise: str = "mirage: the node did not answer in time"
+) -> None:
+    """Wait until something holds; a TimeoutError that says `otherwise` once time.monotonic() reaches the limit."""
     while not condition():
         if time.monotonic() > limit:
-            raise TimeoutError("mirage: the node did not answer in time")
+            raise TimeoutError(otherwise)
         time.sleep(0.01)
 
 
 def checked(service: str, response: Any) -> Any:
-    """The response, if it says that all went well.
-
-    Raises:
-        MirageError: it does not; with its reason.
-    """
+    """The response, if it says that all went well; a MirageError with its reason otherwise."""
     if not response.success:
         raise MirageError(f"{service}: {response.message}")
     return response

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
+from functools import partial
 from typing import Any
 
 from std_msgs.msg import Header
 from torch import Tensor
 
 from mirage_ros.client.link import Link, wait_for
-from mirage_ros.client.results import PreviewFrame
+from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.ros.conversions import camera_from_info, image_to_numpy, ns_from_stamp, pose_to_stamped, stamp_from_ns
-from mirage_ros.ros.topics import topic
 
 ANSWERS = ("preview/image", "preview/visibility", "preview/camera_info")
 
@@ -22,12 +21,11 @@ class Previews:
 
     def __init__(self, link: Link) -> None:
         """Set up; the topics are listened to from the first question on."""
-        self._link = link
-        self._listening = False
+        self._link, self._listening = link, False
         self._answers: dict[int, dict[str, Any]] = {}
-        self._turn, self._changed = threading.Lock(), threading.Condition()
+        self._turn = threading.Lock()
 
-    def ask(self, pose: Tensor, world_frame: str, limit: float) -> PreviewFrame:
+    def ask(self, pose: Tensor, world_frame: str, limit: float) -> ImaginedFrame:
         """What the memory knows of a view.
 
         Args:
@@ -38,40 +36,27 @@ class Previews:
         Raises:
             TimeoutError: the node did not answer.
         """
+        link = self._link
         with self._turn:
-            self._listen(limit)
-            stamp = self._link.now()
-            message = pose_to_stamped(pose, Header(stamp=stamp_from_ns(stamp), frame_id=world_frame))
-            with self._changed:
-                self._answers.clear()
-                self._link.publisher("preview/pose").publish(message)
-                while len(self._answers.get(stamp, ())) < len(ANSWERS):
-                    if not self._changed.wait(max(limit - time.monotonic(), 0)):
-                        raise TimeoutError("preview: the node did not answer; has it seen a camera frame?")
-                image, visibility, info = (self._answers[stamp][name] for name in ANSWERS)
-        return PreviewFrame(image_to_numpy(image, "rgb8"), image_to_numpy(visibility), camera_from_info(info, pose))
-
-    def _listen(self, limit: float) -> None:
-        node, prefix = self._link.node, self._link.prefix
-        if not self._listening:
-            self._listening = True
-            for name in ANSWERS:
-                row = topic(name)
-                node.create_subscription(
-                    row.kind,
-                    prefix + name,
-                    lambda message, name=name: self._note(name, message),
-                    row.qos(output="best_effort"),
-                )
-        publisher = self._link.publisher("preview/pose")
-        wait_for(
-            lambda: (
-                publisher.get_subscription_count() and all(node.count_publishers(prefix + name) for name in ANSWERS)
-            ),
-            limit,
-        )
+            if not self._listening:
+                self._listening = True
+                for name in ANSWERS:
+                    link.listen(name, partial(self._note, name))
+            publisher = link.publisher("preview/pose")
+            answering = lambda: all(link.node.count_publishers(link.prefix + name) for name in ANSWERS)  # noqa: E731
+            wait_for(lambda: publisher.get_subscription_count() and answering(), limit)
+            stamp = link.now()
+            answer: dict[str, Any] = {}
+            self._answers = {stamp: answer}
+            publisher.publish(pose_to_stamped(pose, Header(stamp=stamp_from_ns(stamp), frame_id=world_frame)))
+            late = "preview: the node did not answer; has it seen a camera frame?"
+            wait_for(lambda: len(answer) == len(ANSWERS), limit, late)
+        image, visibility, info = (answer[name] for name in ANSWERS)
+        visible, camera = image_to_numpy(visibility), camera_from_info(info, pose)
+        rgb = image_to_numpy(image, "rgb8")
+        return ImaginedFrame(rgb, None, camera, stamp, visible=visible, coverage=visible.mean())
 
     def _note(self, name: str, message: Any) -> None:
-        with self._changed:
-            self._answers.setdefault(ns_from_stamp(message.header.stamp), {})[name] = message
-            self._changed.notify_all()
+        answer = self._answers.get(ns_from_stamp(message.header.stamp))
+        if answer is not None:
+            answer[name] = message

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from action_msgs.msg import GoalStatus
 from numpy.typing import NDArray
 
 from mirage_ros.action import Imagine
 from mirage_ros.geometry import Camera
 from mirage_ros.msg import ImaginedTrajectory
+from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.ros.conversions import camera_from_info, image_to_numpy, path_to_poses
 
 
@@ -31,32 +33,31 @@ class ImaginationCancelled(MirageError):  # noqa: N818  (not an error: somebody 
         self.partial = partial
 
 
-@dataclass(frozen=True, eq=False)
-class Imagined:
-    """What was imagined along one candidate.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Imagined(ImaginedFrame):
+    """What was imagined along one candidate: T frames, none where nothing was imagined.
+
+    `rgb`, `depth` and `visible` are without rows if frames were not asked for; `stamp` is an array.
 
     Attributes:
         label: of the candidate.
-        poses: (T, 4, 4) float64 optical cam2world in the world frame.
-        stamps: (T,) int64 nanoseconds.
-        coverage: (T,) float32 share of the view that the memory knew before.
-        rgb: (T, H, W, 3) uint8; without rows if frames were not asked for, as are the next two.
-        depth: (T, H, W) float32 metres along the optical axis, +inf where too far to tell (sky), 0 where unknown.
-        visible: (T, H, W) float32, 0 where invented, 1 where remembered.
-        camera: optics of the frames and their poses, (T,); None while nothing was imagined.
     """
 
     label: str
-    poses: NDArray[np.float64]
-    stamps: NDArray[np.int64]
-    coverage: NDArray[np.float32]
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    visible: NDArray[np.float32]
-    camera: Camera | None
 
-    def __len__(self) -> int:
-        return len(self.poses)
+    def __post_init__(self) -> None:
+        if len(self.rgb):
+            super().__post_init__()
+
+    @property
+    def poses(self) -> NDArray[np.float64]:
+        """(T, 4, 4) optical cam2world in the world frame."""
+        return self.camera.cam2world.numpy()
+
+    @property
+    def stamps(self) -> NDArray[np.int64]:
+        """(T,) nanoseconds."""
+        return np.asarray(self.stamp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,32 +77,8 @@ class Imagination:
     seconds_per_frame: float
 
 
-@dataclass(frozen=True, eq=False)
-class PreviewFrame:
-    """What the memory knows of one view.
-
-    Attributes:
-        rgb: (H, W, 3) uint8, dark grey where nothing is known.
-        visible: (H, W) float32, 0 or 1.
-        camera: its optics and pose.
-    """
-
-    rgb: NDArray[np.uint8]
-    visible: NDArray[np.float32]
-    camera: Camera
-
-    @property
-    def coverage(self) -> float:
-        """Share of the view that is known."""
-        return float(self.visible.mean())
-
-
 def imagination_of(result: Any, status: int) -> Imagination:
-    """The result of a goal that succeeded.
-
-    Raises:
-        ImaginationCancelled, MirageError: it did not.
-    """
+    """The result of a goal that succeeded; an ImaginationCancelled or MirageError of one that did not."""
     imagination = Imagination(
         tuple(imagined_of(message) for message in result.trajectories),
         int(result.seed),
@@ -118,32 +95,23 @@ def imagination_of(result: Any, status: int) -> Imagination:
 
 def imagined_of(message: ImaginedTrajectory) -> Imagined:
     """One trajectory of a result as arrays."""
-    if not message.path.poses:
-        empty = np.zeros((0, 0, 0))
-        return Imagined(
-            message.label,
-            np.zeros((0, 4, 4)),
-            np.zeros(0, np.int64),
-            np.zeros(0, np.float32),
-            np.zeros((0, 0, 0, 3), np.uint8),
-            empty.astype(np.float32),
-            empty.astype(np.float32),
-            None,
-        )
-    poses, _, stamps = path_to_poses(message.path)
-    optics = camera_from_info(message.camera_info, poses[0])
-    height, width = (optics.height, optics.width) if message.images else (0, 0)
+    if message.path.poses:
+        poses, _, stamps = path_to_poses(message.path)
+        camera = camera_from_info(message.camera_info, poses[0]).at(poses)
+    else:
+        none, stamps = torch.zeros(0, 4, 4, dtype=torch.float64), []
+        camera = Camera(torch.eye(3, dtype=torch.float64), none, 1, 1)
 
-    def stacked(images: Any, shape: tuple[int, ...], kind: Any) -> Any:
-        return np.stack([image_to_numpy(image) for image in images]) if images else np.zeros((0, *shape), kind)
+    def stacked(images: Any, kind: Any, *channels: int) -> Any:
+        empty = np.zeros((0, camera.height, camera.width, *channels), kind)
+        return np.stack([image_to_numpy(image) for image in images]) if images else empty
 
     return Imagined(
         label=message.label,
-        poses=poses.numpy(),
-        stamps=np.array(stamps, np.int64),
+        stamp=np.array(stamps, np.int64),
         coverage=np.array(message.coverage, np.float32),
-        rgb=stacked(message.images, (height, width, 3), np.uint8),
-        depth=stacked(message.depths, (height, width), np.float32),
-        visible=stacked(message.visibilities, (height, width), np.float32),
-        camera=optics.at(poses),
+        rgb=stacked(message.images, np.uint8, 3),
+        depth=stacked(message.depths, np.float32),
+        visible=stacked(message.visibilities, np.float32),
+        camera=camera,
     )

@@ -11,9 +11,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
+from mirage_ros.ros.camera_input import StampSynchroniser
 from mirage_ros.ros.conversions import camera_from_info, depth_to_metres, image_to_numpy, pose_from_stamped
-from mirage_ros.ros.qos import image_qos
-from mirage_ros.ros.synchroniser import StampSynchroniser
+from mirage_ros.ros.topics import image_qos
 from mirage_ros.sim.renderer import LabelledFrame
 
 CAMERA_TOPICS = {"image": Image, "depth": Image, "labels": Image, "camera_info": CameraInfo, "true_pose": PoseStamped}

@@ -22,7 +22,7 @@ use_default_profile()
 import numpy as np  # noqa: E402  (the DDS profile must be chosen before rclpy loads)
 from tqdm import tqdm  # noqa: E402
 
-from mirage_ros.client import Imagination, Mirage, PreviewFrame  # noqa: E402
+from mirage_ros.client import Imagination, Mirage  # noqa: E402
 from mirage_ros.demo.bag_writer import BagWriter  # noqa: E402
 from mirage_ros.demo.page import figure, table, write_page  # noqa: E402
 from mirage_ros.demo.pictures import captioned, cloud_view, draw_cloud, fitted  # noqa: E402
@@ -31,10 +31,10 @@ from mirage_ros.demo.robots import RecordedRobot, Robot, SimRobot  # noqa: E402
 from mirage_ros.media import Pixels, colour_depth, contact_sheet, grey, save_png, spread  # noqa: E402
 from mirage_ros.recordings.rgbd_folder import RgbdFolder  # noqa: E402
 from mirage_ros.resources import weights_directory  # noqa: E402
-from mirage_ros.rgbd import RgbdFrame  # noqa: E402
+from mirage_ros.rgbd import ImaginedFrame, RgbdFrame  # noqa: E402
 from mirage_ros.ros.conversions import cloud_to_points  # noqa: E402
-from mirage_ros.ros.node_parameters import PRESETS  # noqa: E402
-from mirage_ros.ros.processes import parameter_arguments, running  # noqa: E402
+from mirage_ros.ros.executable import parameter_arguments, running  # noqa: E402
+from mirage_ros.ros.parameters import PRESETS  # noqa: E402
 from mirage_ros.sim.paths import plan_path  # noqa: E402
 from mirage_ros.sim.scene import build_scene  # noqa: E402
 from mirage_ros.video import write_video  # noqa: E402
@@ -64,7 +64,7 @@ class DemoResult:
 
     walk: list[RgbdFrame]
     truth: list[RgbdFrame]
-    previews: list[PreviewFrame]
+    previews: list[ImaginedFrame]
     imagined: list[ReceivedFrame]
     candidates: Imagination
     timings: dict[str, float]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.conversions import (
     camera_from_info,
     compressed_to_numpy,
@@ -20,8 +22,7 @@ from mirage_ros.ros.conversions import (
     image_to_numpy,
     ns_from_stamp,
 )
-from mirage_ros.ros.requests import Observation
-from mirage_ros.ros.synchroniser import StampSynchroniser
+from mirage_ros.ros.parameters import ObservationParameters
 from mirage_ros.trajectory import interpolate
 
 # Poses that are remembered: ten seconds at 100 Hz.
@@ -30,6 +31,49 @@ POSES = 1000
 MAX_EXTRAPOLATION = 500_000_000
 # Images out of order by up to this much are late; by more, the clock was set back.
 CLOCK_RESET = 2_000_000_000
+# Share by which the shape of a depth image may differ from its image's; a pixel more or less is rounding.
+SHAPE_TOLERANCE = 0.02
+
+
+class StampSynchroniser:
+    """Collects messages until every topic has one with the same stamp.
+
+    Attributes:
+        dropped: incomplete sets given up because newer ones filled the queue.
+    """
+
+    def __init__(self, topics: Iterable[str], size: int = 10) -> None:
+        """Topics that make a complete set, and how many stamps wait at most; the oldest is dropped beyond."""
+        self._topics, self._size = frozenset(topics), size
+        self._waiting: dict[int, dict[str, Any]] = {}
+        self.dropped = 0
+
+    def add(self, topic: str, message: Any) -> dict[str, Any] | None:
+        """Take a message with a header.
+
+        Returns:
+            The complete set by topic, in case this message completes one. Older incomplete sets are dropped then: what
+            is newer has overtaken them.
+
+        Raises:
+            ValueError: a topic that was not announced, or a stamp that is no time.
+        """
+        if topic not in self._topics:
+            raise ValueError(f"topic: expected one of {sorted(self._topics)}, got {topic!r}")
+        stamp = ns_from_stamp(message.header.stamp)
+        entry = self._waiting.setdefault(stamp, {})
+        entry[topic] = message
+        if len(entry) == len(self._topics):
+            stale = [other for other in self._waiting if other < stamp]
+            for other in stale:
+                del self._waiting[other]
+            self.dropped += len(stale)
+            return self._waiting.pop(stamp)
+        if len(self._waiting) > self._size:
+            # The one that came first, not the earliest stamp: after a clock jumps back, new stamps are the earliest.
+            del self._waiting[next(iter(self._waiting))]
+            self.dropped += 1
+        return None
 
 
 class PoseBuffer:
@@ -51,8 +95,7 @@ class PoseBuffer:
     def at(self, stamp: int) -> Tensor | None:
         """The (4, 4) pose at a moment in nanoseconds; None while a pose from after it is still to come.
 
-        Raises:
-            ValueError: the moment is before all poses that are known.
+        A ValueError if the moment is before all poses that are known.
         """
         after = next((index for index, entry in enumerate(self._poses) if entry[0] >= stamp), None)
         if after is None:
@@ -77,10 +120,6 @@ class PoseBuffer:
             return None
         return self._poses[-1][1]
 
-    def clear(self) -> None:
-        """Forget all."""
-        self._poses.clear()
-
 
 class CameraInput:
     """Brings the messages of a camera frame together and converts them.
@@ -89,30 +128,12 @@ class CameraInput:
         topics: that make a frame.
     """
 
-    def __init__(
-        self,
-        pose_at: Callable[[int], Tensor | None],
-        *,
-        depth: bool,
-        rectified: bool = False,
-        undistort: bool = False,
-        queue: int = 10,
-    ) -> None:
-        """Set up.
-
-        Args:
-            pose_at: optical pose (4, 4) at a moment in nanoseconds; None if it is to be asked again later.
-            depth: a depth image belongs to a frame.
-            rectified: the images are rectified; see `camera_from_info`.
-            undistort: rectify them here.
-            queue: stamps that wait for the other messages, and complete frames that wait for a pose.
-        """
-        self._pose_at = pose_at
-        self._rectified, self._undistort = rectified, undistort
-        self.topics = ("image", "camera_info", "depth") if depth else ("image", "camera_info")
-        self._synchroniser = StampSynchroniser(self.topics, queue)
+    def __init__(self, wanted: ObservationParameters) -> None:
+        """Set up: whether a depth image belongs to a frame, rectification, and how much waits."""
+        self._wanted = wanted
+        self.topics = ("image", "camera_info", "depth") if wanted.depth == "topic" else ("image", "camera_info")
+        self._synchroniser = StampSynchroniser(self.topics, wanted.queue)
         self._waiting: deque[dict[str, Any]] = deque()
-        self._queue = queue
         self._lost = 0
 
     @property
@@ -121,65 +142,50 @@ class CameraInput:
         return self._synchroniser.dropped + self._lost
 
     def add(self, topic: str, message: Any) -> None:
-        """Take a message of one of the camera's topics.
-
-        Raises:
-            ValueError: its stamp is no time.
-        """
+        """Take a message of one of the camera's topics; a ValueError if its stamp is no time."""
         complete = self._synchroniser.add(topic, message)
         if complete is not None:
             self._waiting.append(complete)
-            if len(self._waiting) > self._queue:
-                self._waiting.popleft()
-                self._lost += 1
+            if len(self._waiting) > self._wanted.queue:
+                self.skip(lost=True)
 
     def waiting_stamp(self) -> int | None:
         """Stamp of the oldest complete frame."""
         return ns_from_stamp(self._waiting[0]["image"].header.stamp) if self._waiting else None
 
-    def skip(self) -> None:
-        """Let go of the oldest complete frame."""
+    def skip(self, lost: bool = False) -> None:
+        """Let go of the oldest complete frame; `lost` counts it as dropped."""
         self._waiting.popleft()
+        self._lost += lost
 
-    def take(self) -> Observation | None:
-        """The oldest complete frame as arrays; None while it waits for its pose.
+    def take(self, pose: Tensor) -> RgbdFrame:
+        """The oldest complete frame, seen from an optical pose (4, 4).
 
         Raises:
-            ValueError: it is not usable; it is gone then.
+            ValueError: a message is not usable, or they contradict each other; names the field. The frame is gone.
         """
-        if not self._waiting:
-            return None
-        messages = self._waiting[0]
-        stamp = ns_from_stamp(messages["image"].header.stamp)
-        try:
-            pose = self._pose_at(stamp)
-        except ValueError:
-            self._waiting.popleft()
-            self._lost += 1
-            raise
-        if pose is None:
-            return None
-        self._waiting.popleft()
-        return self.convert(messages, pose, stamp)
-
-    def convert(self, messages: dict[str, Any], pose: Tensor, stamp: int) -> Observation:
-        """Arrays of one frame's messages.
-
-        Raises:
-            ValueError: a message is not usable, or they contradict each other; names the field.
-        """
+        messages = self._waiting.popleft()
         image, info = messages["image"], messages["camera_info"]
         # A copy: it goes to another thread, and the message's own buffer must not be written to.
         rgb = np.array(image_to_numpy(image, "rgb8")) if hasattr(image, "encoding") else compressed_to_numpy(image)
         depth = depth_to_metres(messages["depth"]) if "depth" in messages else None
-        if self._undistort and np.any(info.d):
+        height, width = rgb.shape[:2]
+        if depth is not None and depth.shape != (height, width):
+            rows, columns = depth.shape
+            if abs(columns / rows * height / width - 1) > max(SHAPE_TOLERANCE, 1 / min(rows, columns)):
+                raise ValueError(
+                    f"depth: expected the shape of the image, {width}x{height}, at any resolution, got {columns}x{rows}"
+                )
+            depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.float32)
+        if self._wanted.undistort and np.any(info.d):
             rgb, depth, camera = undistorted(rgb, depth, info, pose)
         else:
-            camera = camera_from_info(info, pose, self._rectified)
-        if rgb.shape[:2] != (camera.height, camera.width):
-            size, told = f"{rgb.shape[1]}x{rgb.shape[0]}", f"{camera.width}x{camera.height}"
-            raise ValueError(f"camera_info: expected {size} like the image, got {told}")
-        return Observation(rgb, depth, camera, stamp)
+            camera = camera_from_info(info, pose, self._wanted.rectified)
+        if (height, width) != (camera.height, camera.width):
+            raise ValueError(
+                f"camera_info: expected {width}x{height} like the image, got {camera.width}x{camera.height}"
+            )
+        return RgbdFrame(rgb, depth, camera, ns_from_stamp(image.header.stamp))
 
 
 def undistorted(
@@ -201,10 +207,8 @@ def undistorted(
     coefficients, matrix = np.array(info.d, dtype=np.float64), np.array(info.k, dtype=np.float64).reshape(3, 3)
     if not np.isfinite(coefficients).all():
         raise ValueError(f"camera_info.d: expected finite numbers, got {coefficients.tolist()}")
-    straight = type(info)(
-        header=info.header, height=info.height, width=info.width, k=info.k, r=info.r, roi=info.roi,
-        binning_x=info.binning_x, binning_y=info.binning_y,
-    )  # fmt: skip
+    straight = copy.copy(info)
+    straight.d = []
     camera = camera_from_info(straight, pose, rectified=False)
     if (camera.height, camera.width) != (info.height, info.width):
         raise ValueError("camera_info.roi: expected the whole image without binning to undistort it")

@@ -2,83 +2,56 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import invert
-from mirage_ros.ros.model_session import Engine
+from mirage_ros.rgbd import RgbdFrame
+from mirage_ros.ros.context import NodeContext
+from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.publications import Outputs
-from mirage_ros.ros.requests import Rollout
-from mirage_ros.ros.work_queue import BusyError, Job, Parts, Worker
-from mirage_ros.world.results import Cancelled, ImaginedChunk, Progress
+from mirage_ros.ros.requests import ImagineRequest
+from mirage_ros.ros.work_queue import BusyError, Job, Steps, Worker
+from mirage_ros.world.results import ImaginedChunk, Progress
 
-logger = logging.getLogger(__name__)
-
-# A stream whose next pose is farther away than this starts anew rather than going on from its last frame.
+# A stream whose next pose is farther away than this (metres, radians) starts anew rather than going on from its last
+# frame.
 MAX_JUMP = 0.5
 MAX_TURN = 0.8
 # Poses that wait while a chunk is imagined; of more than a chunk takes, some in between are left out in the end.
 MAX_PENDING = 1000
 
 
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """The last frame of a stream, from which it goes on.
-
-    Attributes:
-        pose: (4, 4) optical.
-        rgb: (H, W, 3).
-        depth: (H, W) metres, +inf where too far to tell.
-    """
-
-    pose: Tensor
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How commands are imagined; the parameters imagine.* at this moment."""
-
-    seed: int = 0
-    steps: int = 0
-    remember: bool = True
-    pause: float = 0.3
-
-
 def rolling(
-    engine: Engine,
+    session: ModelSession,
     worker: Worker,
-    rollout: Rollout,
+    request: ImagineRequest,
     on_chunk: Callable[[ImaginedChunk], None],
     on_progress: Callable[[Progress], None] | None = None,
-) -> Callable[[Job], Parts]:
+) -> Callable[[Job], Steps]:
     """A rollout as work in parts: a chunk each, with time for quick calls between the layers of the networks.
 
     Args:
-        engine, worker: that do it.
-        rollout: what.
+        session, worker: that do it.
+        request: what.
         on_chunk, on_progress: called in the worker's thread.
     """
 
-    def parts(job: Job) -> Parts:
+    def parts(job: Job) -> Steps:
         def cancelled() -> bool:
             worker.breathe()
             return job.cancelled
 
-        chunks = engine.imagine(rollout, on_progress, cancelled)
+        chunks = session.imagine(request, on_progress, cancelled)
         try:
             while True:
                 # Not across the yield: other jobs have their turn there.
-                with engine.pauses.between(worker.breathe):
+                with session.pauses.between(worker.breathe):
                     chunk = next(chunks, None)
                 if chunk is None:
                     return
@@ -86,7 +59,7 @@ def rolling(
                 yield
         finally:
             chunks.close()
-            engine.idle()
+            session.idle()
 
     return parts
 
@@ -108,6 +81,19 @@ def draw_seed(seed: int) -> int:
     return int(np.random.default_rng().integers(2**31)) if seed < 0 else seed
 
 
+def frame_stamps(given: list[int], now: int, fps: float, name: str) -> list[int]:
+    """Stamps of frames in nanoseconds: the given ones, or from now on at the model's rate where none is given.
+
+    Raises:
+        ValueError: some are given and do not increase.
+    """
+    if not any(given):
+        return [now + round(index * 1e9 / fps) for index in range(len(given))]
+    if any(later <= earlier for earlier, later in pairwise(given)):
+        raise ValueError(f"{name}.poses: expected stamps that increase, or none at all")
+    return given
+
+
 class Commands:
     """Turns pose and path commands into previews and rollouts.
 
@@ -115,26 +101,14 @@ class Commands:
         dropped: pose commands that newer ones replaced.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        worker: Worker,
-        outputs: Outputs,
-        options: Callable[[], Options],
-        failed: Callable[[str, str], None],
-    ) -> None:
-        """Set up.
-
-        Args:
-            engine, worker, outputs: do the work.
-            options: asked at the start of each rollout.
-            failed: told the topic and the reason when a command fails.
-        """
-        self._engine, self._worker, self._outputs = engine, worker, outputs
-        self._options, self._failed = options, failed
+    def __init__(self, context: NodeContext, outputs: Outputs) -> None:
+        """Set up; what was imagined goes to the outputs."""
+        self._context, self._outputs = context, outputs
+        self._session, self._worker, self._health = context.session, context.worker, context.health
         self._pending: list[tuple[Tensor, int]] = []
         self._last_pose = 0.0
-        self._last: Shown | None = None
+        # The last frame of the stream, from which it goes on.
+        self._last: RgbdFrame | None = None
         self._job: Job | None = None
         self._topic = ""
         self._round = 0
@@ -143,7 +117,7 @@ class Commands:
     def pose(self, pose: Tensor, stamp: int) -> None:
         """A pose of a stream: an optical (4, 4) pose, nanoseconds."""
         self.preview(pose, stamp, "pose")
-        if self._running() and self._topic == "path":
+        if self.running and self._topic == "path":
             self._stop()
         self._pending.append((pose, stamp))
         if len(self._pending) > MAX_PENDING:
@@ -156,16 +130,14 @@ class Commands:
         """Publish what is known of the view, between two layers of what is being imagined, or at once."""
 
         def work() -> None:
-            self._outputs.preview(self._engine.preview(pose), stamp)
-
-        def done(future: Any) -> None:
-            if not future.cancelled() and future.exception() is not None:
-                self._failed(topic, f"preview: {future.exception()}")
+            self._outputs.preview(self._session.preview(pose), stamp)
 
         try:
-            self._worker.call(work, slot=f"preview of {topic}", quick=True).add_done_callback(done)
+            called = self._worker.call(work, slot=f"preview of {topic}", quick=True)
         except BusyError as error:
-            self._failed(topic, str(error))
+            self._health.refuse(topic, str(error))
+        else:
+            self._health.watch(called, topic, "preview: ")
 
     def path(self, poses: Tensor, stamps: Sequence[int]) -> None:
         """Imagine optical poses (T, 4, 4); what was commanded before is given up."""
@@ -176,12 +148,12 @@ class Commands:
 
     def pump(self) -> None:
         """Start the next rollout of the stream, if there is enough for it and nothing else is being done."""
-        if not self._pending or self._running():
+        if not self._pending or self.running:
             return
         first = self._continuation(self._pending[0][0])
         known = 0 if first is None else 1
-        chunk = self._engine.world.preset.chunk_frames
-        paused = time.monotonic() - self._last_pose >= self._options().pause
+        chunk = self._session.world.preset.chunk_frames
+        paused = time.monotonic() - self._last_pose >= self._context.parameters.imagine.pause
         if not paused and known + len(self._pending) < chunk:
             return
         chosen = thinned(len(self._pending), chunk - known)
@@ -198,41 +170,39 @@ class Commands:
         self._pending.clear()
         self._last = None
 
-    def _running(self) -> bool:
+    @property
+    def running(self) -> bool:
+        """Whether a command is being imagined."""
         return self._job is not None and not self._job.future.done()
 
     def _stop(self) -> None:
-        if self._job is not None and not self._job.future.done():
+        if self._job is not None and self.running:
             self._job.cancel()
             self.dropped += 1
         self._job = None
 
-    def _continuation(self, pose: Tensor) -> Shown | None:
+    def _continuation(self, pose: Tensor) -> RgbdFrame | None:
         """The stream's last frame, if the next pose is close to it."""
         if self._last is None:
             return None
-        step = invert(self._last.pose) @ pose
+        step = invert(self._last.camera.cam2world) @ pose
         cosine = (float(step[0, 0] + step[1, 1] + step[2, 2]) - 1) / 2
         near = float(step[:3, 3].norm()) <= MAX_JUMP and cosine >= np.cos(MAX_TURN)
         return self._last if near else None
 
-    def _start(self, topic: str, poses: Tensor, stamps: Sequence[int], first: Shown | None) -> None:
+    def _start(self, topic: str, poses: Tensor, stamps: Sequence[int], first: RgbdFrame | None) -> None:
         known = 0 if first is None else 1
-        wanted = poses if first is None else torch.cat([first.pose[None], poses])
+        wanted = poses if first is None else torch.cat([first.camera.cam2world[None], poses])
         real = len(wanted)
-        length = real
-        while self._engine.world.frames_for(length) < real:
-            length += 1
-        length = max(self._engine.world.frames_for(length), 1)
+        length = self._session.padded_length(real)
         every = [stamps[0]] * known + list(stamps) + [stamps[-1]] * (length - real)
-        options, turn = self._options(), self._round
-        rollout = Rollout(
+        options, turn = self._context.parameters.imagine, self._round
+        request = ImagineRequest(
             (padded(wanted, length),),
             remember=options.remember,
             seed=draw_seed(options.seed),
             steps=options.steps,
-            first=None if first is None else first.rgb,
-            first_depth=None if first is None else first.depth,
+            first=first,
             stamps=every,
         )
 
@@ -242,19 +212,17 @@ class Commands:
                 self._outputs.frames(chunk, every[chunk.first : chunk.first + len(chunk)], start, stop)
             # A chunk that ends after `clear` was called must not be gone on from.
             if 0 < stop <= len(chunk) and topic == "pose" and turn == self._round:
-                self._last = Shown(wanted[-1], chunk.rgb[stop - 1], chunk.depth[stop - 1])
-
-        def done(job: Job) -> None:
-            error = job.future.exception()
-            if error is not None and not isinstance(error, Cancelled):
-                self._failed(topic, str(error))
+                last = stop - 1
+                # Where it was asked for, which perception may have refined.
+                camera = chunk.camera[last].at(wanted[-1])
+                self._last = RgbdFrame(chunk.rgb[last], chunk.depth[last], camera, every[chunk.first + last])
 
         try:
-            self._job = self._worker.start(
-                rolling(self._engine, self._worker, rollout, publish), name=f"rollout of {topic}", exclusive=True
-            ).then(done)
+            parts = rolling(self._session, self._worker, request, publish)
+            self._job = self._worker.start(parts, name=f"rollout of {topic}", exclusive=True)
         except BusyError as error:
-            self._failed(topic, str(error))
+            self._health.refuse(topic, str(error))
             return
+        self._health.watch(self._job.future, topic)
         self._topic = topic
         self._outputs.path(wanted[known:], stamps)

@@ -3,54 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.node import Node
 from torch import Tensor
 
 from mirage_ros.action import Imagine
 from mirage_ros.msg import ImaginedTrajectory
-from mirage_ros.ros.commanding import draw_seed, padded, rolling
+from mirage_ros.ros.active_state import ActiveState, Stage
+from mirage_ros.ros.commanding import draw_seed, frame_stamps, padded, rolling
+from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import camera_to_info, numpy_to_image, path_to_poses
-from mirage_ros.ros.futures import awaitable
-from mirage_ros.ros.model_session import Engine
+from mirage_ros.ros.open_requests import OpenRequests
+from mirage_ros.ros.parameters import MAX_STEPS
 from mirage_ros.ros.publications import Outputs
-from mirage_ros.ros.requests import Rollout
-from mirage_ros.ros.transforms import FrameIds
-from mirage_ros.ros.work_queue import BusyError, Job, Worker
+from mirage_ros.ros.requests import ImagineRequest
+from mirage_ros.ros.topics import check_prompt_length
+from mirage_ros.ros.transforms import check_poses
+from mirage_ros.ros.work_queue import BusyError, Job
 from mirage_ros.world.results import Cancelled, ImaginedChunk, Progress
 
 MAX_LABEL = 1000
-MAX_PROMPT = 4000
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What goals may ask for; the parameters imagine.* at this moment."""
-
-    max_frames: int
-    max_candidates: int
-    max_distance: float
-    steps: int
-    batch: int
-    fps: float
-
-
-@dataclass(frozen=True)
-class Active:
-    """What an active node works with."""
-
-    engine: Engine
-    worker: Worker
-    outputs: Outputs
-    frames: FrameIds
+Handle: TypeAlias = ServerGoalHandle[Any, Any, Any]
 
 
 @dataclass(eq=False)
@@ -68,49 +46,15 @@ class _Candidate:
         return min(sum(map(len, self.chunks)), len(self.poses))
 
 
-def check_poses(poses: Tensor, max_distance: float, name: str) -> None:
-    """Refuse poses too far from the origin to be meant.
-
-    Raises:
-        ValueError: names the field and the distance.
-    """
-    farthest = float(poses[:, :3, 3].abs().max())
-    if farthest > max_distance:
-        raise ValueError(
-            f"{name}: expected within {max_distance:g} m of the world frame's origin (imagine.max_distance), "
-            f"got {farthest:g} m"
-        )
-
-
-def frame_stamps(given: list[int], now: int, fps: float, name: str) -> list[int]:
-    """Stamps of frames in nanoseconds: the given ones, or from now on at the model's rate where none is given.
-
-    Raises:
-        ValueError: some are given and do not increase.
-    """
-    if not any(given):
-        return [now + round(index * 1e9 / fps) for index in range(len(given))]
-    if any(later <= earlier for earlier, later in pairwise(given)):
-        raise ValueError(f"{name}.poses: expected stamps that increase, or none at all")
-    return given
-
-
 class ImagineAction:
     """The action server. Goals wait for the worker in coroutines, so that no thread of the executor does."""
 
-    def __init__(self, node: Node, active: Callable[[], Active | None], limits: Callable[[], Limits]) -> None:
-        """Open the action.
-
-        Args:
-            node: owns the server.
-            active: what to work with; None while the node is not active.
-            limits: asked for each goal.
-        """
-        self._node, self._active, self._limits = node, active, limits
+    def __init__(self, context: NodeContext, stage: Stage) -> None:
+        """Open the action; goals are imagined while something is active on the stage."""
+        self._context, self._stage, self._session = context, stage, context.session
         self._jobs: dict[bytes, Job] = {}
-        self._open, self._closed = 0, False
         self._server = ActionServer(
-            node,
+            context.node,
             Imagine,
             "imagine",
             execute_callback=self._execute,
@@ -119,12 +63,11 @@ class ImagineAction:
             # Goals that wait must not hold up other callbacks.
             callback_group=ReentrantCallbackGroup(),
         )
+        self._requests = OpenRequests(context.node, self._server.destroy)
 
     def close(self) -> None:
         """Take the action away, once the goals that were cancelled with the work queue have been answered."""
-        self._closed = True
-        if not self._open:
-            self._server.destroy()
+        self._requests.close()
 
     def _cancel(self, handle: Any) -> CancelResponse:
         job = self._jobs.get(bytes(handle.goal_id.uuid))
@@ -132,67 +75,57 @@ class ImagineAction:
             job.cancel()
         return CancelResponse.ACCEPT
 
-    async def _execute(self, handle: ServerGoalHandle[Any, Any, Any]) -> Imagine.Result:
-        self._open += 1
-        try:
-            return await self._answer(handle)
-        finally:
-            self._open -= 1
-            executor = self._node.executor
-            if self._closed and not self._open and executor is not None:
-                # After this goal's own bookkeeping.
-                executor.create_task(self._server.destroy)
+    async def _execute(self, handle: Handle) -> Imagine.Result:
+        with self._requests.one():
+            result, start = Imagine.Result(), time.monotonic()
+            candidates: list[_Candidate] = []
+            try:
+                await self._imagine(handle, result, candidates)
+            except (ValueError, BusyError) as error:
+                result.status, result.message = Imagine.Result.REJECTED, str(error)
+                self._context.node.get_logger().warning(f"imagine: goal refused: {error}", throttle_duration_sec=2.0)
+            except Cancelled as reason:
+                result.status, result.message = Imagine.Result.CANCELLED, str(reason)
+            except Exception as error:
+                result.status, result.message = Imagine.Result.FAILED, f"{type(error).__name__}: {error}"
+                self._context.node.get_logger().error(f"imagine: {result.message}")
+            seconds, frames = time.monotonic() - start, sum(candidate.done for candidate in candidates)
+            result.duration.sec, result.duration.nanosec = int(seconds), int(seconds % 1 * 1e9)
+            result.seconds_per_frame = seconds / frames if frames else float("nan")
+            active = self._stage.active
+            if frames and active is not None:
+                wanted = handle.request.return_frames
+                result.trajectories = [_trajectory(each, active.outputs, wanted) for each in candidates]
+            if handle.is_cancel_requested:
+                handle.canceled()
+            elif result.status == Imagine.Result.OK:
+                handle.succeed()
+            else:
+                handle.abort()
+            return result
 
-    async def _answer(self, handle: ServerGoalHandle[Any, Any, Any]) -> Imagine.Result:
-        result = Imagine.Result()
-        start = time.monotonic()
-        candidates: list[_Candidate] = []
-        key = bytes(handle.goal_id.uuid)
+    async def _imagine(self, handle: Handle, result: Imagine.Result, candidates: list[_Candidate]) -> None:
+        """Do the work of a goal; `candidates` is filled with its trajectories and what was imagined along them.
+
+        Raises:
+            ValueError, BusyError: it is refused.
+            Cancelled: it was cancelled.
+        """
+        active, goal = self._stage.require(), handle.request
+        candidates += self._candidates(goal, active)
+        request = self._request(goal, candidates)
+        result.seed = request.seed
+        job, key = self._start(handle, request, candidates, active), bytes(handle.goal_id.uuid)
+        self._jobs[key] = job
         try:
-            active = self._active()
-            if active is None:
-                raise ValueError("the node is not active; activate it first (ros2 lifecycle set ... activate)")
-            goal, limits = handle.request, self._limits()
-            candidates = self._candidates(goal, active, limits)
-            rollout = self._rollout(goal, candidates, active, limits)
-            result.seed = rollout.seed
-            job = self._start(handle, goal, rollout, candidates, active)
-            self._jobs[key] = job
             if handle.is_cancel_requested:
                 job.cancel()
-            await awaitable(self._node, job.future)
-        except (ValueError, BusyError) as error:
-            result.status, result.message = Imagine.Result.REJECTED, str(error)
-            self._node.get_logger().warning(f"imagine: goal refused: {error}", throttle_duration_sec=2.0)
-        except Cancelled as reason:
-            result.status, result.message = Imagine.Result.CANCELLED, str(reason)
-        except Exception as error:
-            result.status, result.message = Imagine.Result.FAILED, f"{type(error).__name__}: {error}"
-            self._node.get_logger().error(f"imagine: {result.message}")
-        self._jobs.pop(key, None)
-        seconds = time.monotonic() - start
-        frames = sum(candidate.done for candidate in candidates)
-        result.duration.sec, result.duration.nanosec = int(seconds), int(seconds % 1 * 1e9)
-        result.seconds_per_frame = seconds / frames if frames else float("nan")
-        if frames:
-            active = self._active()
-            if active is not None:
-                result.trajectories = [
-                    self._trajectory(candidate, active.outputs, handle.request.return_frames)
-                    for candidate in candidates
-                ]
-        self._finish(handle, result.status)
-        return result
+            await self._requests.awaitable(job.future)
+        finally:
+            del self._jobs[key]
 
-    def _finish(self, handle: ServerGoalHandle[Any, Any, Any], status: int) -> None:
-        if handle.is_cancel_requested:
-            handle.canceled()
-        elif status == Imagine.Result.OK:
-            handle.succeed()
-        else:
-            handle.abort()
-
-    def _candidates(self, goal: Imagine.Goal, active: Active, limits: Limits) -> list[_Candidate]:
+    def _candidates(self, goal: Imagine.Goal, active: ActiveState) -> list[_Candidate]:
+        limits = self._context.parameters.imagine
         count, frames = len(goal.candidates), sum(len(candidate.path.poses) for candidate in goal.candidates)
         if not 1 <= count <= limits.max_candidates:
             raise ValueError(f"candidates: expected 1 to {limits.max_candidates} (imagine.max_candidates), got {count}")
@@ -200,8 +133,7 @@ class ImagineAction:
             raise ValueError(
                 f"candidates: expected at most {limits.max_frames} poses in all (imagine.max_frames), got {frames}"
             )
-        now = self._node.get_clock().now().nanoseconds
-        candidates = []
+        now, fps, candidates = self._context.now(), self._session.world.preset.fps, []
         for index, candidate in enumerate(goal.candidates):
             name = f"candidates[{index}].path"
             if len(candidate.label) > MAX_LABEL:
@@ -212,55 +144,41 @@ class ImagineAction:
                 raise ValueError(f"candidates[{index}].{error}") from None
             poses = active.frames.optical(poses, frame_id, goal.pose_of, max(stamps[0], 0), name)
             check_poses(poses, limits.max_distance, name)
-            candidates.append(_Candidate(candidate.label, poses, frame_stamps(stamps, now, limits.fps, name)))
+            candidates.append(_Candidate(candidate.label, poses, frame_stamps(stamps, now, fps, name)))
         return candidates
 
-    def _rollout(self, goal: Imagine.Goal, candidates: list[_Candidate], active: Active, limits: Limits) -> Rollout:
+    def _request(self, goal: Imagine.Goal, candidates: list[_Candidate]) -> ImagineRequest:
         if goal.remember and len(candidates) > 1:
             raise ValueError(f"remember: expected a single candidate to remember, got {len(candidates)}")
         if goal.seed < -1:
             raise ValueError(f"seed: expected -1 or more, got {goal.seed}")
-        if len(goal.prompt) > MAX_PROMPT:
-            raise ValueError(f"prompt: expected at most {MAX_PROMPT} characters, got {len(goal.prompt)}")
-        if goal.prompt and not active.engine.world.preset.text:
-            raise ValueError(f"prompt: the preset {active.engine.world.preset.name} takes no text")
-        if goal.steps > 1000:
-            raise ValueError(f"steps: expected at most 1000, got {goal.steps}")
-        world, poses = active.engine.world, []
-        for candidate in candidates:
-            length = len(candidate.poses)
-            while world.frames_for(length) < len(candidate.poses):
-                length += 1
-            poses.append(padded(candidate.poses, length))
-        active.engine.check(poses)
+        check_prompt_length(goal.prompt)
+        self._session.check_prompt(goal.prompt)
+        if goal.steps > MAX_STEPS:
+            raise ValueError(f"steps: expected at most {MAX_STEPS}, got {goal.steps}")
+        poses = [padded(each.poses, self._session.padded_length(len(each.poses))) for each in candidates]
+        self._session.check(poses)
         only = candidates[0].stamps if len(candidates) == 1 else None
-        return Rollout(
+        defaults = self._context.parameters.imagine
+        return ImagineRequest(
             tuple(poses),
             remember=goal.remember,
             seed=draw_seed(goal.seed),
-            steps=goal.steps or limits.steps,
+            steps=goal.steps or defaults.steps,
             prompt=goal.prompt or None,
-            batch=limits.batch,
+            batch=defaults.batch,
             stamps=None if only is None else only + [only[-1]] * (len(poses[0]) - len(only)),
         )
 
-    def _start(
-        self,
-        handle: ServerGoalHandle[Any, Any, Any],
-        goal: Imagine.Goal,
-        rollout: Rollout,
-        candidates: list[_Candidate],
-        active: Active,
-    ) -> Job:
-        feedback = Imagine.Feedback(frames_total=sum(len(candidate.poses) for candidate in candidates))
+    def _start(self, handle: Handle, request: ImagineRequest, candidates: list[_Candidate], active: ActiveState) -> Job:
+        feedback: Any = Imagine.Feedback(frames_total=sum(len(candidate.poses) for candidate in candidates))
 
         def on_chunk(chunk: ImaginedChunk) -> None:
             candidate = candidates[chunk.candidate]
             stop = len(candidate.poses) - chunk.first
-            if len(candidates) == 1:
-                stamps = [*candidate.stamps, *[candidate.stamps[-1]] * len(chunk)]
-                active.outputs.frames(chunk, stamps[chunk.first : chunk.first + len(chunk)], 0, stop)
-            candidate.chunks.append(chunk if goal.return_frames else _without_frames(chunk))
+            if request.stamps is not None:
+                active.outputs.frames(chunk, request.stamps[chunk.first : chunk.first + len(chunk)], 0, stop)
+            candidate.chunks.append(chunk if handle.request.return_frames else _without_frames(chunk))
             feedback.frames_done = sum(other.done for other in candidates)
             feedback.candidate = chunk.candidate
             feedback.coverage = float(chunk.coverage[:stop].mean())
@@ -274,31 +192,33 @@ class ImagineAction:
 
         if len(candidates) == 1:
             active.outputs.path(candidates[0].poses, candidates[0].stamps)
-        return active.worker.start(
-            rolling(active.engine, active.worker, rollout, on_chunk, on_progress),
+        worker = self._context.worker
+        return worker.start(
+            rolling(self._session, worker, request, on_chunk, on_progress),
             name=f"goal of {len(candidates)} candidates",
-            exclusive=rollout.remember,
+            exclusive=request.remember,
         )
 
-    def _trajectory(self, candidate: _Candidate, outputs: Outputs, frames: bool) -> ImaginedTrajectory:
-        message = ImaginedTrajectory(label=candidate.label)
-        done = candidate.done
-        if not done:
-            return message
-        stamps = candidate.stamps[:done]
-        poses = torch.cat([chunk.camera.cam2world for chunk in candidate.chunks])[:done]
-        message.path = outputs.path_message(poses, stamps)
-        message.coverage = [float(value) for chunk in candidate.chunks for value in chunk.coverage][:done]
-        camera = candidate.chunks[0].camera[0]
-        message.camera_info = camera_to_info(camera, outputs.header(stamps[0]))
-        if frames:
-            for index in range(done):
-                chunk = next(chunk for chunk in candidate.chunks if index < chunk.first + len(chunk))
-                place, header = index - chunk.first, outputs.header(stamps[index])
+
+def _trajectory(candidate: _Candidate, outputs: Outputs, frames: bool) -> ImaginedTrajectory:
+    """What a goal's result says of a candidate, with its pixels if `frames`."""
+    message = ImaginedTrajectory(label=candidate.label)
+    done = candidate.done
+    if not done:
+        return message
+    stamps = candidate.stamps[:done]
+    poses = torch.cat([chunk.camera.cam2world for chunk in candidate.chunks])[:done]
+    message.path = outputs.path_message(poses, stamps)
+    message.coverage = [float(value) for chunk in candidate.chunks for value in chunk.coverage][:done]
+    message.camera_info = camera_to_info(candidate.chunks[0].camera[0], outputs.header(stamps[0]))
+    if frames:
+        for chunk in candidate.chunks:
+            for place, stamp in enumerate(stamps[chunk.first : chunk.first + len(chunk)]):
+                header = outputs.header(stamp)
                 message.images.append(numpy_to_image(chunk.rgb[place], "rgb8", header))
                 message.depths.append(numpy_to_image(chunk.depth[place], "32FC1", header))
                 message.visibilities.append(numpy_to_image(chunk.visible[place], "32FC1", header))
-        return message
+    return message
 
 
 def _without_frames(chunk: ImaginedChunk) -> ImaginedChunk:

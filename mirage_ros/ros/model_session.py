@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, pinhole
-from mirage_ros.images import depth_like, fit_camera
+from mirage_ros.images import fit_camera
 from mirage_ros.memory.cloud import Cloud
 from mirage_ros.memory.latent_memory import LatentMemory
 from mirage_ros.perception import registry
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.ros.pauses import Pauses
-from mirage_ros.ros.requests import Observation, Rollout, Settings, Snapshot
+from mirage_ros.ros.layer_pauses import LayerPauses
+from mirage_ros.ros.parameters import MirageParameters
+from mirage_ros.ros.requests import ImagineRequest, Snapshot
 from mirage_ros.world.results import STAGES, Cancel, ImaginedChunk, OnProgress, Preview
 
 if TYPE_CHECKING:
@@ -32,25 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def make_perception(depth_estimator: str, dynamic_filter: str, *, joint: bool) -> Perception:
-    """Perception of imagined frames.
-
-    Args:
-        depth_estimator: 'joint' (the model's own), 'memory' (what the memory shows, filled), or 'auto': joint where the
-            model has depth channels, memory elsewhere.
-        dynamic_filter: 'none' or 'geometric'.
-        joint: the model has depth channels.
-
-    Raises:
-        ValueError: joint depth of a model without.
-    """
-    if depth_estimator == "joint" and not joint:
-        raise ValueError("perception.depth: expected 'memory' for a preset without depth channels, got 'joint'")
-    own = joint and depth_estimator != "memory"
-    return registry.make_perception("joint" if own else "memory", dynamic_filter)
-
-
-class Engine:
+class ModelSession:
     """One memory and the model that reads and writes it.
 
     Attributes:
@@ -59,82 +42,70 @@ class Engine:
         pauses: moments within `imagine` at which previews can be made.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, parameters: MirageParameters) -> None:
         """Load the model.
 
         Raises:
             MissingWeightsError: the weights are not there; the message says what to do.
             PerceptionUnavailableError: nor is what the depth estimator of camera frames needs.
-            ValueError: a setting is not usable.
+            ValueError: a parameter is not usable.
         """
         from mirage_ros.world.model import WorldModel
 
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        device = settings.device
+        if parameters.threads:
+            torch.set_num_threads(parameters.threads)
+        device = parameters.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
         self.world: WorldModel = WorldModel.from_pretrained(
-            settings.weights or None,
-            preset=settings.preset,
+            parameters.weights or None,
+            preset=parameters.preset,
             device=device,
-            dtype=dtype,
-            random_weights=settings.random_weights,
+            dtype=None if parameters.dtype == "auto" else getattr(torch, parameters.dtype),
+            random_weights=parameters.random_weights,
         )
-        if settings.depth_estimator != "auto" or settings.dynamic_filter != "none" or self.world.perception is None:
-            self.world.perception = make_perception(
-                settings.depth_estimator, settings.dynamic_filter, joint=bool(self.world.preset.depth_channels)
-            )
+        how, joint = parameters.perception, bool(self.world.preset.depth_channels)
+        if how.depth != "auto" or how.filter != "none" or self.world.perception is None:
+            self.world.perception = make_perception(how.depth, how.filter, joint=joint)
         self._observed: Perception | None = None
-        if settings.observed_depth:
-            source = settings.observed_depth_weights or None
+        if parameters.observation.depth == "estimated":
+            source = parameters.observation.estimator_weights or None
             self._observed = registry.make_perception(
-                settings.observed_depth, "none", device=device, depth_source=source
+                parameters.observation.estimator, "none", device=device, depth_source=source
             )
-        self.pauses = Pauses(self.world.networks)
-        self._settings = settings
-        self.memory: LatentMemory = self.world.new_memory(max_bytes=settings.max_bytes)
+        parts = self.world.networks
+        self.pauses = LayerPauses(() if parts.offload else (parts.transformer, parts.reader, parts.autoencoder))
+        self._max_bytes = parameters.memory.max_bytes
+        self.memory: LatentMemory = self.world.new_memory(max_bytes=self._max_bytes)
         self.history: History = self.world.new_history()
         self.prompt = ""
         self.notes: tuple[str, ...] = ()
-        self._optics = pinhole(self.world.height, self.world.width, vertical_fov=settings.vertical_fov)
-        self.snapshot = Snapshot(max_bytes=settings.max_bytes)
+        self._optics = pinhole(self.world.height, self.world.width, vertical_fov=parameters.imagine.vertical_fov).to(
+            dtype=torch.float64
+        )
+        self.snapshot = Snapshot(max_bytes=self._max_bytes)
         self._refresh()
 
     def cameras(self, poses: Tensor) -> Camera:
-        """Cameras at the model's size with the optics of the last camera frame, at (..., 4, 4) poses."""
-        return self._at(poses).to(self.world.device)
-
-    def _at(self, poses: Tensor) -> Camera:
+        """Cameras in float64 at the model's size with the optics of the last camera frame, at (..., 4, 4) poses."""
         optics = self._optics
-        return Camera(optics.intrinsics.float(), poses.float().cpu(), optics.height, optics.width)
+        # Single precision would round places of a large map to centimetres.
+        return Camera(optics.intrinsics, poses.double().cpu(), optics.height, optics.width)
 
-    def observe(self, observation: Observation) -> int:
-        """Write a camera frame; what it shows wins over what was imagined.
-
-        Returns:
-            elements that were added.
-        """
-        camera = observation.camera
-        depth = None if observation.depth is None else depth_like(camera, observation.depth)
-        report = self.world.observe(
-            self.memory,
-            RgbdFrame(observation.rgb, depth, camera.to(dtype=torch.float32), observation.stamp),
-            history=self.history,
-            perception=self._observed,
-        )
-        optics = fit_camera(camera.to(dtype=torch.float64), self.world.height, self.world.width)
+    def observe(self, frame: RgbdFrame) -> int:
+        """Write a camera frame; what it shows wins over what was imagined. Returns the number of elements added."""
+        report = self.world.observe(self.memory, frame, history=self.history, perception=self._observed)
+        optics = fit_camera(frame.camera.to(dtype=torch.float64), self.world.height, self.world.width)
         self._optics = optics.at(torch.eye(4, dtype=torch.float64))
-        self._refresh(evicted=report.evicted, wrote=True)
+        self._wrote(evicted=report.evicted)
         return report.added
 
     def preview(self, pose: Tensor) -> Preview:
         """What the memory knows of the view from one (4, 4) pose."""
-        return self.world.preview(self.memory, self.cameras(pose[None]))
+        return self.world.preview(self.memory, self.cameras(pose[None]).to(self.world.device))
 
     def imagine(
-        self, rollout: Rollout, on_progress: OnProgress | None = None, cancel: Cancel | None = None
+        self, request: ImagineRequest, on_progress: OnProgress | None = None, cancel: Cancel | None = None
     ) -> Generator[ImaginedChunk, None, None]:
         """Imagine chunk by chunk. When memory of the device runs out, it is freed and the rest is tried once more in
         smaller batches.
@@ -145,89 +116,83 @@ class Engine:
         """
         done: set[tuple[int, int]] = set()
         try:
-            for chunk in self._chunks(rollout, on_progress, cancel):
+            for chunk in self._chunks(request, on_progress, cancel):
                 done.add((chunk.candidate, chunk.chunk))
-                yield self._noted(chunk)
+                yield self._noted(chunk, request.remember)
             return
         except torch.OutOfMemoryError as error:
-            if rollout.remember:
+            if request.remember:
                 # What was imagined is in the memory by now: doing it again would not give the same.
                 self.free()
                 raise MemoryError(f"the device ran out of memory after {len(done)} chunks: {error}") from None
             logger.warning("the device ran out of memory; trying once more, one candidate at a time")
         self.free()
         try:
-            for chunk in self._chunks(replace(rollout, batch=1), on_progress, cancel):
+            for chunk in self._chunks(replace(request, batch=1), on_progress, cancel):
                 if (chunk.candidate, chunk.chunk) not in done:
-                    yield self._noted(chunk)
+                    yield self._noted(chunk, request.remember)
         except torch.OutOfMemoryError as error:
             self.free()
             raise MemoryError(f"the device ran out of memory, also with one candidate at a time: {error}") from None
 
     def _chunks(
-        self, rollout: Rollout, on_progress: OnProgress | None, cancel: Cancel | None
+        self, request: ImagineRequest, on_progress: OnProgress | None, cancel: Cancel | None
     ) -> Iterator[ImaginedChunk]:
-        options: dict[str, Any] = {
-            "prompt": (self.prompt if rollout.prompt is None else rollout.prompt) or None,
-            "seed": rollout.seed,
-            "steps": rollout.steps or None,
-            "on_progress": self._staged(on_progress),
-            "cancel": cancel,
-            "history": self.history,
-        }
-        if len(rollout.poses) == 1:
-            camera, first = self.cameras(rollout.poses[0]), None
-            if rollout.first is not None:
-                first = RgbdFrame(rollout.first, rollout.first_depth, camera[0])
-            yield from self.world.imagine(
-                self.memory if rollout.remember else self.memory.fork(),
-                camera,
-                remember=True,
-                first=first,
-                stamps=rollout.stamps,
-                **{**options, "history": self.history if rollout.remember else self.history.fork()},
-            )
-        else:
-            trajectories = [self.cameras(poses) for poses in rollout.poses]
-            yield from self.world.imagine_candidates(self.memory, trajectories, batch=rollout.batch or None, **options)
-
-    def _staged(self, on_progress: OnProgress | None) -> OnProgress:
         def progress(state: Any) -> None:
             self.snapshot = replace(self.snapshot, stage=state.stage)
             if on_progress is not None:
                 on_progress(state)
 
-        return progress
-
-    def _noted(self, chunk: ImaginedChunk) -> ImaginedChunk:
-        self.notes = chunk.notes
-        per_frame = {stage: chunk.seconds.get(stage, math.nan) / len(chunk) for stage in STAGES}
-        self._refresh(
-            evicted=chunk.report.evicted,
-            wrote=chunk.report.cells > 0,
-            seconds=per_frame,
-            visibility=float(chunk.coverage[-1]),
+        options: dict[str, Any] = {
+            "prompt": (self.prompt if request.prompt is None else request.prompt) or None,
+            "seed": request.seed,
+            "steps": request.steps or None,
+            "on_progress": progress,
+            "cancel": cancel,
+            "history": self.history,
+        }
+        trajectories = [self.cameras(poses).to(self.world.device) for poses in request.poses]
+        if len(trajectories) > 1:
+            return self.world.imagine_candidates(self.memory, trajectories, batch=request.batch or None, **options)
+        return self.world.imagine(
+            self.memory,
+            trajectories[0],
+            remember=request.remember,
+            first=request.first,
+            stamps=request.stamps,
+            **options,
         )
+
+    def _noted(self, chunk: ImaginedChunk, remember: bool) -> ImaginedChunk:
+        self.notes = chunk.notes
+        seconds = {stage: chunk.seconds.get(stage, math.nan) / len(chunk) for stage in STAGES}
+        self.snapshot = replace(self.snapshot, seconds=seconds, visibility=float(chunk.coverage[-1]))
+        # What a fork was written is gone with it.
+        if remember and chunk.report.cells > 0:
+            self._wrote(evicted=chunk.report.evicted)
         return chunk
 
     def check(self, poses: Sequence[Tensor]) -> None:
-        """Refuse trajectories that the model cannot take; cheap, and for any thread.
-
-        Raises:
-            ValueError: names the field, what came and what was expected.
-        """
+        """Refuse trajectories that the model cannot take, with a ValueError; cheap, and for any thread."""
         for trajectory in poses:
-            self.world.check_trajectory(self._at(trajectory))
+            self.world.check_trajectory(self.cameras(trajectory))
+
+    def padded_length(self, count: int) -> int:
+        """The shortest length of a trajectory that the model takes and that holds so many poses."""
+        length = count
+        while self.world.frames_for(length) < count:
+            length += 1
+        return length
 
     def set_prompt(self, prompt: str) -> None:
-        """Text for what is imagined from now on.
+        """Text for what is imagined from now on; a ValueError if the preset takes none."""
+        self.check_prompt(prompt)
+        self.prompt = prompt
 
-        Raises:
-            ValueError: the preset takes no text.
-        """
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse a text for a preset that takes none, with a ValueError."""
         if prompt and not self.world.preset.text:
             raise ValueError(f"prompt: the preset {self.world.preset.name} takes no text")
-        self.prompt = prompt
 
     def reset(self, keep_observations: bool) -> int:
         """Forget; the number of elements removed."""
@@ -237,7 +202,7 @@ class Engine:
         else:
             self.memory.clear()
         self.history = self.world.new_history()
-        self._refresh(wrote=True)
+        self._wrote()
         return before - len(self.memory)
 
     def save(self, path: Path) -> int:
@@ -250,15 +215,15 @@ class Engine:
         """Take over a file's memory; the number of elements. The live memory is as it was if anything fails."""
         live = self.memory
         # Weights of before may have wanted coarser patches.
-        loaded = LatentMemory.load(path, self.world.device, self._settings.max_bytes, live.rules, live.patch)
+        loaded = LatentMemory.load(path, self.world.device, self._max_bytes, live.rules, live.patch)
         self.memory.restore(loaded)
         self.history = self.world.new_history()
         frames = self.memory.frames()
         if frames:
             # So that a restored memory can be looked at before a camera has spoken.
-            optics = frames[-1].camera.resized(self.world.height, self.world.width).to("cpu")
+            optics = frames[-1].camera.resized(self.world.height, self.world.width).to("cpu", torch.float64)
             self._optics = optics.at(torch.eye(4, dtype=torch.float64))
-        self._refresh(wrote=True)
+        self._wrote()
         return len(self.memory)
 
     def cloud(self, limit: int | None = None, min_confidence: float = 0.0) -> Cloud:
@@ -289,17 +254,30 @@ class Engine:
         """Note that nothing is being done."""
         self.snapshot = replace(self.snapshot, stage="idle")
 
-    def _refresh(self, evicted: int = 0, wrote: bool = False, **changes: Any) -> None:
-        frames = self.memory.frames()
+    def _wrote(self, evicted: int = 0) -> None:
+        """Note that the memory changed."""
+        self._refresh()
         old = self.snapshot
+        self.snapshot = replace(old, evicted=old.evicted + evicted, written=time.monotonic(), changes=old.changes + 1)
+
+    def _refresh(self) -> None:
+        frames = self.memory.frames()
         self.snapshot = replace(
-            old,
+            self.snapshot,
             elements=len(self.memory),
             bytes=self.memory.nbytes,
             frames=len(frames),
             observed_frames=sum(frame.kind == "observation" for frame in frames),
-            evicted=old.evicted + evicted,
-            written=time.monotonic() if wrote else old.written,
-            changes=old.changes + int(wrote),
-            **changes,
         )
+
+
+def make_perception(depth_estimator: str, dynamic_filter: str, *, joint: bool) -> Perception:
+    """Perception of imagined frames by perception.depth and perception.filter; `joint`: the model has depth channels.
+
+    Raises:
+        ValueError: joint depth of a model without.
+    """
+    if depth_estimator == "joint" and not joint:
+        raise ValueError("perception.depth: expected 'memory' for a preset without depth channels, got 'joint'")
+    own = joint and depth_estimator != "memory"
+    return registry.make_perception("joint" if own else "memory", dynamic_filter)

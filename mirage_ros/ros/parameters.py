@@ -1,22 +1,31 @@
-"""Parameters declared from a table, so that types, ranges, units and descriptions stand in one place."""
+"""The list of parameters of the node `mirage`; launch file, configuration files and documentation are made from it.
+
+Free of ROS, so that launch files read it at once; `parameter_declaration` declares such lists on a node.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
-
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import ParameterException
-from rclpy.node import Node
-from rclpy.parameter import Parameter as RosParameter
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, TypeVar
 
 Value = bool | int | float | str
+Group = TypeVar("Group", bound="ParameterGroup")
+
+# Names of models.presets, models.schedule and perception.registry; importing those would cost a launch file seconds.
+PRESETS = ("default", "wan2.2-ti2v-5b", "test")
+MAX_STEPS = 50
+ESTIMATORS = ("depth-anything", "map-anything", "unidepth")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+POSES_OF = ("optical", "body", "base")
+RELIABILITIES = ("reliable", "best_effort")
+MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One row of a node's parameter table.
+    """One row of a node's list of parameters.
 
     Attributes:
         name: of the parameter; dots make groups.
@@ -35,89 +44,246 @@ class Parameter:
     choices: tuple[str, ...] = ()
     runtime: bool = False
 
-    def descriptor(self) -> ParameterDescriptor:
-        """What ROS tools show and rclpy enforces."""
-        descriptor = ParameterDescriptor(
-            name=self.name, description=self.description, read_only=not self.runtime, dynamic_typing=False
-        )
-        if self.choices:
-            descriptor.additional_constraints = "one of " + ", ".join(self.choices)
-        if self.minimum is not None and self.maximum is not None:
-            if isinstance(self.default, float):
-                descriptor.floating_point_range = [
-                    FloatingPointRange(from_value=float(self.minimum), to_value=float(self.maximum))
-                ]
-            else:
-                descriptor.integer_range = [IntegerRange(from_value=int(self.minimum), to_value=int(self.maximum))]
-        return descriptor
-
     def expectation(self) -> str:
         """What a value must be, in words."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         kind = type(self.default).__name__
-        if self.minimum is not None and self.maximum is not None:
-            return f"{kind} from {self.minimum} to {self.maximum}"
-        return kind
+        return kind if self.minimum is None else f"{kind} from {self.minimum} to {self.maximum}"
+
+    def checked(self, value: Any) -> Any:
+        """The value as the parameter's type; a whole number is taken for a real one.
+
+        Raises:
+            ValueError: it is none of the expected ones; names the parameter and the expectation.
+        """
+        if isinstance(self.default, float) and type(value) is int:
+            value = float(value)
+        fits = type(value) is type(self.default) and (not self.choices or value in self.choices)
+        if fits and self.minimum is not None and self.maximum is not None:
+            fits = self.minimum <= value <= self.maximum
+        if not fits:
+            raise ValueError(f"parameter {self.name}: expected {self.expectation()}, got {value!r}")
+        return value
 
 
-def declare(node: Node, table: Iterable[Parameter]) -> dict[str, Any]:
-    """Declare every parameter of a table and read its value.
+def row(
+    default: Value,
+    description: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    *,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+) -> Any:
+    """A field of a group that is a parameter; see `Parameter`, `live` is its `runtime`."""
+    rest = {"description": description, "minimum": minimum, "maximum": maximum, "choices": choices, "runtime": live}
+    return field(default=default, metadata=rest)
 
-    A whole number is taken for a float. Overrides of parameters that the node does not have are refused: they are
-    misspelt, and would silently do nothing.
+
+class ParameterGroup:
+    """Base of frozen dataclasses whose fields are parameters, or groups of them.
 
     Raises:
-        ValueError: an override has an unknown name or the wrong type, or is out of range; names the parameter and the
-            expectation.
+        ValueError: a value is none of those that its row expects.
     """
-    rows = tuple(table)
-    _check_names(node, {row.name for row in rows})
-    values: dict[str, Any] = {}
-    for row in rows:
-        _accept_whole_number(node, row)
-        try:
-            value: Any = node.declare_parameter(row.name, row.default, row.descriptor()).value
-        except ParameterException as error:
-            given = node._parameter_overrides.get(row.name)
-            got = repr(given.value) if given is not None else str(error)
-            raise ValueError(f"parameter {row.name}: expected {row.expectation()}, got {got}") from error
-        check_choice(row, value)
-        values[row.name] = value
-    node.add_on_set_parameters_callback(lambda changes: _judge_choices(rows, changes))
-    return values
+
+    prefix: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for name, entry in self.own_rows().items():
+            object.__setattr__(self, name, entry.checked(getattr(self, name)))
+
+    @classmethod
+    def own_rows(cls) -> dict[str, Parameter]:
+        """Rows of the fields that are no groups."""
+        return {
+            entry.name: Parameter(cls.prefix + entry.name, entry.default, **entry.metadata)
+            for entry in fields(cls)  # type: ignore[arg-type]
+            if entry.default is not MISSING
+        }
+
+    @classmethod
+    def rows(cls) -> tuple[Parameter, ...]:
+        """All rows, in the order of the fields."""
+        rows: list[Parameter] = []
+        for entry in fields(cls):  # type: ignore[arg-type]
+            group: Any = entry.default_factory
+            rows += [cls.own_rows()[entry.name]] if group is MISSING else group.rows()
+        return tuple(rows)
+
+    @classmethod
+    def of(cls: type[Group], values: Mapping[str, Any]) -> Group:
+        """From values by the full names of all parameters."""
+        chosen = {}
+        for entry in fields(cls):  # type: ignore[arg-type]
+            group: Any = entry.default_factory
+            chosen[entry.name] = values[cls.prefix + entry.name] if group is MISSING else group.of(values)
+        return cls(**chosen)
 
 
-def check_choice(row: Parameter, value: Value) -> None:
-    """Refuse a string outside the row's choices."""
-    if row.choices and value not in row.choices:
-        raise ValueError(f"parameter {row.name}: expected {row.expectation()}, got {value!r}")
+@dataclass(frozen=True)
+class ExtrinsicsParameters(ParameterGroup):
+    """The camera body in the robot's base, axes as in URDF."""
+
+    prefix = "extrinsics."
+    x: float = row(0.0, "Camera body in the base, metres forward.", -100.0, 100.0)
+    y: float = row(0.0, "Camera body in the base, metres to the left.", -100.0, 100.0)
+    z: float = row(0.0, "Camera body in the base, metres up.", -100.0, 100.0)
+    roll: float = row(0.0, "Camera body in the base, radians about x.", -math.pi, math.pi)
+    pitch: float = row(0.0, "Camera body in the base, radians about y; positive looks down.", -math.pi, math.pi)
+    yaw: float = row(0.0, "Camera body in the base, radians about z.", -math.pi, math.pi)
 
 
-# What rclpy and its tools set on any node.
-_RCLPY_NAMES = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+@dataclass(frozen=True)
+class ObservationParameters(ParameterGroup):
+    """Camera frames that are written to the memory."""
+
+    prefix = "observation."
+    enabled: bool = row(True, "Write camera frames to the memory as they come.", live=True)
+    rate: float = row(2.0, "At most this many camera frames a second; 0 takes all.", 0.0, 1000.0, live=True)
+    pose: str = row(
+        "topic",
+        "Where the pose of a camera frame comes from: camera_pose, TF, or the world "
+        "frame's origin for single pictures.",
+        choices=("topic", "tf", "origin"),
+    )
+    depth: str = row(
+        "topic",
+        "Depth of camera frames: measured, or estimated by observation.estimator.",
+        choices=("topic", "estimated"),
+    )
+    estimator: str = row(
+        "depth-anything",
+        "Estimates the depth of camera frames; needs its package and weights, without which configure fails.",
+        choices=ESTIMATORS,
+    )
+    estimator_weights: str = row(
+        "", "Folder or hub repository of the estimator's weights; empty for the published ones."
+    )
+    transport: str = row("raw", "Subscribe to image, or to image/compressed.", choices=("raw", "compressed"))
+    rectified: bool = row(False, "Camera frames are rectified: camera_info.p holds, whatever d says.")
+    undistort: bool = row(False, "Rectify camera frames here, after k and d; else distorted ones are refused.")
+    queue: int = row(10, "Stamps that wait for the other messages of their camera frame.", 1, 1000)
+    reliability: str = row(
+        "best_effort",
+        "Quality of service asked of the camera; best_effort hears both kinds of publisher.",
+        choices=RELIABILITIES,
+    )
+    max_future: float = row(5.0, "Camera frames stamped later than now by more seconds are refused.", 0.0, 1e9)
 
 
-def _check_names(node: Node, names: set[str]) -> None:
-    known = (*names, *node.get_parameters_by_prefix(""))
-    for name in node._parameter_overrides:
-        if name not in known and not name.startswith(_RCLPY_NAMES):
-            raise ValueError(f"parameter {name}: expected one of {', '.join(sorted(names))}")
+@dataclass(frozen=True)
+class PerceptionParameters(ParameterGroup):
+    """What is found out about imagined frames."""
+
+    prefix = "perception."
+    depth: str = row(
+        "auto",
+        "Depth of imagined frames: the model's own, or what the memory shows; auto takes the first it can.",
+        choices=("auto", "joint", "memory"),
+    )
+    filter: str = row("none", "What keeps moving things out of the memory.", choices=("none", "geometric"))
 
 
-def _accept_whole_number(node: Node, row: Parameter) -> None:
-    given = node._parameter_overrides.get(row.name)
-    if isinstance(row.default, float) and given is not None and type(given.value) is int:
-        node._parameter_overrides[row.name] = RosParameter(row.name, value=float(given.value))
+@dataclass(frozen=True)
+class ImagineParameters(ParameterGroup):
+    """How commands and goals are imagined, and what they may ask for."""
+
+    prefix = "imagine."
+    steps: int = row(0, "Denoising steps of a chunk; 0 takes the preset's.", 0, MAX_STEPS, live=True)
+    seed: int = row(0, "Seed of the noise for pose and path; -1 draws one each time.", -1, 2**31 - 1, live=True)
+    remember: bool = row(True, "Write what pose and path commands showed to the memory.", live=True)
+    pause: float = row(
+        0.3,
+        "A pose stream pauses after this many seconds without a pose; what is there is then imagined.",
+        0.01,
+        60.0,
+        live=True,
+    )
+    max_frames: int = row(512, "Frames of one path or goal, all candidates together.", 1, 100000, live=True)
+    max_candidates: int = row(64, "Candidate trajectories of one goal.", 1, 1000, live=True)
+    max_distance: float = row(
+        1000.0, "Metres from the world frame's origin; poses farther off are refused.", 1.0, 1e7, live=True
+    )
+    batch: int = row(0, "Candidates that are denoised together; 0 lets the model decide.", 0, 1000, live=True)
+    vertical_fov: float = row(0.9, "Vertical field of view before the first camera frame, radians.", 0.1, 2.5)
+    prompt: str = row("", "Text that conditions what is imagined, where the preset takes text.")
 
 
-def _judge_choices(rows: tuple[Parameter, ...], changes: list[RosParameter]) -> SetParametersResult:
-    """Refuse later changes outside a row's choices; rclpy itself knows types and ranges only."""
-    values = {change.name: change.value for change in changes}
-    for row in rows:
-        if row.name in values:
-            try:
-                check_choice(row, values[row.name])
-            except ValueError as error:
-                return SetParametersResult(successful=False, reason=str(error))
-    return SetParametersResult(successful=True)
+@dataclass(frozen=True)
+class OutputParameters(ParameterGroup):
+    """How images are published."""
+
+    prefix = "output."
+    reliability: str = row(
+        "reliable", "Quality of service of images; reliable serves all subscribers.", choices=RELIABILITIES
+    )
+    depth_encoding: str = row("32FC1", "Encoding of depth: metres or millimetres.", choices=("32FC1", "16UC1"))
+    jpeg_quality: int = row(90, "Of imagined/image/compressed.", 1, 100, live=True)
+
+
+@dataclass(frozen=True)
+class MemoryParameters(ParameterGroup):
+    """The memory, its files and its cloud."""
+
+    prefix = "memory."
+    max_bytes: int = row(512 * MEBIBYTE, "Hard cap of the memory, bytes.", MEBIBYTE, 2**40)
+    folder: str = row("", "Folder of saved memories and clouds; empty for ~/.ros/mirage and the node's name.")
+    autosave: float = row(
+        30.0, "Seconds between automatic saves while the memory changes; 0 for none.", 0.0, 86400.0, live=True
+    )
+    restore: bool = row(True, "Load the automatic save on configure, if there is one.")
+    cloud_rate: float = row(1.0, "At most this many clouds a second, while somebody listens.", 0.01, 100.0, live=True)
+    cloud_points: int = row(200000, "Points of a published cloud; of more, every n-th is shown.", 100, 10**8, live=True)
+
+
+@dataclass(frozen=True)
+class QueueParameters(ParameterGroup):
+    """Bounds of the work queue."""
+
+    prefix = "queue."
+    calls: int = row(64, "Short requests that may wait.", 1, 10000)
+    jobs: int = row(8, "Paths and goals that may wait or run.", 1, 1000)
+
+
+@dataclass(frozen=True)
+class StatusParameters(ParameterGroup):
+    """What the node tells about itself."""
+
+    prefix = "status."
+    rate: float = row(2.0, "Messages a second on memory/status.", 0.1, 100.0)
+    silence: float = row(
+        5.0, "Seconds without a message after which a topic is reported as silent.", 0.1, 3600.0, live=True
+    )
+
+
+@dataclass(frozen=True)
+class MirageParameters(ParameterGroup):
+    """All parameters of the node, checked."""
+
+    preset: str = row("default", "Which world model.", choices=PRESETS)
+    weights: str = row("", "Folder or hub repository of the weights; empty for those that come with the preset.")
+    random_weights: bool = row(False, "Run the preset untrained, to try out everything but the pictures.")
+    device: str = row("auto", "Where the model runs: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
+    dtype: str = row("auto", "Number type of the model; auto: float32 on a CPU, else bfloat16.", choices=DTYPES)
+    threads: int = row(0, "CPU threads of the model; 0 leaves the choice to torch.", 0, 256)
+    autostart: bool = row(True, "Configure and activate without being told to.")
+    world_frame: str = row("map", "Frame that the memory lives in; poses without a frame_id are in it.")
+    imagined_frame: str = row("imagined_camera_optical_frame", "frame_id of imagined frames and previews.")
+    base_frame: str = row(
+        "base_link", "The robot's base in TF; used for poses of the base when all extrinsics are zero."
+    )
+    pose_of: str = row("optical", "What poses on pose, preview/pose and path describe.", choices=POSES_OF)
+    use_tf: bool = row(True, "Use TF where tf2_ros is installed, for poses in other frames and of the base.")
+    extrinsics: ExtrinsicsParameters = field(default_factory=ExtrinsicsParameters)
+    observation: ObservationParameters = field(default_factory=ObservationParameters)
+    perception: PerceptionParameters = field(default_factory=PerceptionParameters)
+    imagine: ImagineParameters = field(default_factory=ImagineParameters)
+    output: OutputParameters = field(default_factory=OutputParameters)
+    memory: MemoryParameters = field(default_factory=MemoryParameters)
+    queue: QueueParameters = field(default_factory=QueueParameters)
+    status: StatusParameters = field(default_factory=StatusParameters)
+
+
+PARAMETERS = MirageParameters.rows()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from nav_msgs.msg import Path
 from numpy.typing import NDArray
-from rclpy.node import Node
 from rclpy.publisher import Publisher
 from std_msgs.msg import Header
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.cloud import Cloud
+from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import (
     camera_to_info,
     depth_from_metres,
@@ -32,34 +32,12 @@ from mirage_ros.world.results import ImaginedChunk, Preview
 class Outputs:
     """The publishers of an active node. Publishing is safe from any thread."""
 
-    def __init__(
-        self,
-        node: Node,
-        *,
-        world_frame: str,
-        imagined_frame: str,
-        reliability: str,
-        depth_encoding: str,
-        jpeg_quality: Callable[[], int],
-        events: Callable[[str], Any],
-    ) -> None:
-        """Open the topics.
-
-        Args:
-            node: owns the publishers.
-            world_frame, imagined_frame: of poses, and of what is seen from them.
-            reliability: of images.
-            depth_encoding: 32FC1 or 16UC1.
-            jpeg_quality: asked at each frame.
-            events: gives the event callbacks of a topic's publisher.
-        """
-        self._node = node
-        self._world_frame, self._imagined_frame = world_frame, imagined_frame
-        self._depth_encoding, self._jpeg_quality = depth_encoding, jpeg_quality
+    def __init__(self, context: NodeContext) -> None:
+        """Open the topics."""
+        self._node, self._context = context.node, context
+        reliability = context.parameters.output.reliability
         self._publishers: dict[str, Publisher[Any]] = {
-            topic.name: node.create_publisher(
-                topic.kind, topic.name, topic.qos(output=reliability), event_callbacks=events(topic.name)
-            )
+            topic.name: context.node.create_publisher(topic.kind, topic.name, topic.qos(output=reliability))
             for topic in OUTPUTS
             if not topic.name.startswith("/")
         }
@@ -98,46 +76,43 @@ class Outputs:
             stamps: nanoseconds of the chunk's frames.
             start, stop: those to publish.
         """
+        output = self._context.parameters.output
         for index in range(len(chunk))[start:stop]:
-            camera = chunk.camera[index]
-            header = self.header(stamps[index])
+            camera, header = chunk.camera[index], self.header(stamps[index])
             self._image("imagined", header, chunk.rgb[index], chunk.visible[index], camera)
             if self.wanted("imagined/depth"):
-                self.publish("imagined/depth", self.depth(chunk.depth[index], header))
+                depth = depth_from_metres(chunk.depth[index], output.depth_encoding, header)
+                self.publish("imagined/depth", depth)
             if self.wanted("imagined/image/compressed"):
-                message = numpy_to_compressed(chunk.rgb[index], header=header, quality=self._jpeg_quality())
-                self.publish("imagined/image/compressed", message)
-            world = Header(stamp=header.stamp, frame_id=self._world_frame)
-            self.publish("imagined/pose", pose_to_stamped(camera.cam2world.double().cpu(), world))
+                jpeg = numpy_to_compressed(chunk.rgb[index], header, output.jpeg_quality)
+                self.publish("imagined/image/compressed", jpeg)
+            pose = pose_to_stamped(camera.cam2world.double().cpu(), self.world_header(stamps[index]))
+            self.publish("imagined/pose", pose)
 
     def preview(self, preview: Preview, stamp: int) -> None:
         """Publish the first view of a preview."""
         self._image("preview", self.header(stamp), preview.rgb[0], preview.visible[0], preview.camera[0])
 
-    def path(self, poses: Tensor, stamps: Sequence[int]) -> Path:
+    def path(self, poses: Tensor, stamps: Sequence[int]) -> None:
         """Publish a path of (T, 4, 4) optical poses in the world frame."""
-        message = self.path_message(poses, stamps)
-        self.publish("imagined/path", message)
-        return message
+        self.publish("imagined/path", self.path_message(poses, stamps))
 
     def path_message(self, poses: Tensor, stamps: Sequence[int]) -> Path:
         """A path of (T, 4, 4) optical poses in the world frame."""
-        header = Header(stamp=stamp_from_ns(stamps[0]), frame_id=self._world_frame)
-        return poses_to_path(poses.double().cpu(), header, stamps)
+        return poses_to_path(poses.double().cpu(), self.world_header(stamps[0]), stamps)
 
     def cloud(self, cloud: Cloud, stamp: int) -> None:
         """Publish the memory."""
-        header = Header(stamp=stamp_from_ns(stamp), frame_id=self._world_frame)
         points, colours, confidence = (value.numpy() for value in (cloud.points, cloud.colours, cloud.confidence))
-        self.publish("memory/points", points_to_cloud(points, colours, confidence, header))
-
-    def depth(self, metres: NDArray[np.float32], header: Header) -> Any:
-        """Depth message in the node's encoding."""
-        return depth_from_metres(metres, self._depth_encoding, header)
+        self.publish("memory/points", points_to_cloud(points, colours, confidence, self.world_header(stamp)))
 
     def header(self, stamp: int) -> Header:
         """Header of what is seen at a moment in nanoseconds."""
-        return Header(stamp=stamp_from_ns(stamp), frame_id=self._imagined_frame)
+        return Header(stamp=stamp_from_ns(stamp), frame_id=self._context.parameters.imagined_frame)
+
+    def world_header(self, stamp: int) -> Header:
+        """Header of poses and places at a moment in nanoseconds."""
+        return Header(stamp=stamp_from_ns(stamp), frame_id=self._context.parameters.world_frame)
 
     def _image(
         self, group: str, header: Header, rgb: NDArray[np.uint8], visible: NDArray[np.float32], camera: Camera

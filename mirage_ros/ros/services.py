@@ -2,106 +2,86 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.node import Node
 
-from mirage_ros.ros.files_below import path_below
-from mirage_ros.ros.futures import awaitable
-from mirage_ros.ros.model_session import Engine
-from mirage_ros.ros.topics import SERVICES
-from mirage_ros.ros.work_queue import Worker
-
-MAX_PROMPT = 4000
+from mirage_ros.ros.active_state import Stage
+from mirage_ros.ros.autosave import memory_folder
+from mirage_ros.ros.context import NodeContext
+from mirage_ros.ros.open_requests import OpenRequests
+from mirage_ros.ros.topics import SERVICES, check_prompt_length
 
 
 class Services:
     """Answers requests about the memory, from configure to cleanup."""
 
-    def __init__(
-        self,
-        node: Node,
-        engine: Engine,
-        worker: Worker,
-        folder: Path,
-        world_frame: str,
-        give_up: Callable[[], None],
-        observe_next: Callable[[], Any],
-    ) -> None:
-        """Open the services.
-
-        Args:
-            node: owns them.
-            engine, worker: do the work.
-            folder: that files must stay in.
-            world_frame: of positions.
-            give_up: called before the memory is replaced, to stop what builds on it.
-            observe_next: asks for the next camera frame; gives a concurrent future of its number of new elements.
-        """
-        self._node, self._engine, self._worker = node, engine, worker
-        self._folder, self._world_frame = folder, world_frame
-        self._give_up, self._observe_next = give_up, observe_next
-        self._open, self._closed = 0, False
+    def __init__(self, context: NodeContext, stage: Stage) -> None:
+        """Open the services; what is active meanwhile is on the stage."""
+        self._context, self._stage, self._session = context, stage, context.session
+        self._folder = memory_folder(context)
+        self._requests = OpenRequests(context.node, self._destroy)
         # In a group that lets others run: one that waits would hold up every callback of the default group.
         group = ReentrantCallbackGroup()
         self._services = [
-            node.create_service(kind, name, self._guarded(name, getattr(self, f"_{name}")), callback_group=group)
+            context.node.create_service(
+                kind, name, self._guarded(name, getattr(self, f"_{name}")), callback_group=group
+            )
             for name, kind, _ in SERVICES
         ]
 
     def close(self) -> None:
         """Take the services away, once the requests that wait have been answered."""
-        self._closed = True
-        if not self._open:
-            self._destroy()
+        self._requests.close()
 
     def _destroy(self) -> None:
         for service in self._services:
-            self._node.destroy_service(service)
+            self._context.node.destroy_service(service)
         self._services.clear()
 
     def _guarded(self, name: str, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """An answer whose error becomes the response's message."""
 
         async def respond(request: Any, response: Any) -> Any:
-            self._open += 1
-            try:
-                await answer(request, response)
-                response.success = True
-            except Exception as error:
-                response.success = False
-                response.message = str(error) or type(error).__name__
-                self._node.get_logger().warning(f"{name}: {response.message}", throttle_duration_sec=1.0)
-            self._open -= 1
-            executor = self._node.executor
-            if self._closed and not self._open and executor is not None:
-                # After this response has gone out.
-                executor.create_task(self._destroy)
-            return response
+            with self._requests.one():
+                try:
+                    await answer(request, response)
+                    response.success = True
+                except Exception as error:
+                    response.success, response.message = False, str(error) or type(error).__name__
+                    logger = self._context.node.get_logger()
+                    logger.warning(f"{name}: {response.message}", throttle_duration_sec=1.0)
+                return response
 
         return respond
 
-    async def _do(self, work: Callable[[], Any], *, quick: bool = False) -> Any:
-        return await awaitable(self._node, self._worker.call(work, quick=quick))
+    async def _do(self, work: Callable[[], Any]) -> Any:
+        return await self._requests.awaitable(self._context.worker.call(work))
+
+    def _give_up(self) -> None:
+        """Before the memory is replaced: what builds on it ends."""
+        if self._stage.active is not None:
+            self._stage.active.commands.clear()
+        self._context.worker.cancel_jobs()
 
     async def _reset(self, request: Any, response: Any) -> None:
         self._give_up()
-        response.removed = await self._do(lambda: self._engine.reset(request.keep_observations))
+        response.removed = await self._do(lambda: self._session.reset(request.keep_observations))
         response.message = f"{response.removed} elements removed"
 
     async def _save_memory(self, request: Any, response: Any) -> None:
         path = path_below(self._folder, request.path, ".safetensors")
-        response.elements = await self._do(lambda: self._engine.save(path))
+        response.elements = await self._do(lambda: self._session.save(path))
         response.path, response.bytes = str(path), path.stat().st_size
 
     async def _load_memory(self, request: Any, response: Any) -> None:
         path = path_below(self._folder, request.path, ".safetensors")
         self._give_up()
-        response.elements = await self._do(lambda: self._engine.load(path))
-        response.world_frame = self._world_frame
+        response.elements = await self._do(lambda: self._session.load(path))
+        response.world_frame = self._context.parameters.world_frame
 
     async def _export_cloud(self, request: Any, response: Any) -> None:
         path = path_below(self._folder, request.path, ".ply")
@@ -109,7 +89,7 @@ class Services:
             raise ValueError(f"min_confidence: expected 0 to 1, got {request.min_confidence}")
 
         def work() -> int:
-            cloud = self._engine.cloud(min_confidence=request.min_confidence)
+            cloud = self._session.cloud(min_confidence=request.min_confidence)
             path.parent.mkdir(parents=True, exist_ok=True)
             cloud.save_ply(path)
             return len(cloud.points)
@@ -118,10 +98,39 @@ class Services:
         response.path = str(path)
 
     async def _set_prompt(self, request: Any, response: Any) -> None:
-        if len(request.prompt) > MAX_PROMPT:
-            raise ValueError(f"prompt: expected at most {MAX_PROMPT} characters, got {len(request.prompt)}")
-        await self._do(lambda: self._engine.set_prompt(request.prompt))
+        check_prompt_length(request.prompt)
+        await self._do(lambda: self._session.set_prompt(request.prompt))
 
     async def _observe(self, request: Any, response: Any) -> None:
-        added = await awaitable(self._node, self._observe_next())
+        added = await self._requests.awaitable(self._stage.require().observing.observe_next())
         response.message = f"{added} elements added"
+
+
+def path_below(folder: Path, text: str, suffix: str) -> Path:
+    """The path that a request names, inside a folder.
+
+    Args:
+        folder: that it must not leave, also not by links.
+        text: relative path; the suffix is added where it has none.
+        suffix: that the file must have, with its dot.
+
+    Raises:
+        ValueError: empty, absolute, too long, hidden, with '..' or control characters, of another suffix, or out of the
+            folder.
+    """
+    if not text or len(text) > 255 or any(ord(letter) < 32 for letter in text):
+        raise ValueError(f"path: expected a name of 1 to 255 printable characters, got {text[:64]!r}")
+    wanted = Path(text)
+    if not wanted.parts or wanted.is_absolute() or ".." in wanted.parts or "\\" in text or text.startswith("~"):
+        raise ValueError(f"path: expected a path relative to {folder} without '..', got {text!r}")
+    if any(part.startswith(".") for part in wanted.parts):
+        raise ValueError(f"path: expected names that do not start with a dot, got {text!r}")
+    if not wanted.suffix:
+        wanted = wanted.with_name(wanted.name + suffix)
+    if wanted.suffix != suffix:
+        raise ValueError(f"path: expected a name that ends in {suffix}, got {text!r}")
+    path = folder / wanted
+    # Links are followed before the comparison; parts that do not exist yet cannot be links.
+    if not os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep):
+        raise ValueError(f"path: expected inside {folder}, got {text!r}, which leads out of it")
+    return path

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from std_msgs.msg import Header
 
 from mirage_ros.msg import MemoryStatus
+from mirage_ros.ros.parameter_declaration import LiveParameters
 from mirage_ros.ros.requests import Snapshot
+from mirage_ros.world.results import Cancelled
 
 # A refusal or another event is reported for this many seconds after it happened.
 FRESH = 10.0
-OK, WARN, ERROR, STALE = (
-    DiagnosticStatus.OK,
-    DiagnosticStatus.WARN,
-    DiagnosticStatus.ERROR,
-    DiagnosticStatus.STALE,
-)
-
-
-@dataclass
-class _Event:
-    message: str
-    time: float
-    count: int = 1
+# Messages in a row with one stamp after which that is reported.
+STUCK = 5
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
 class Health:
@@ -39,31 +31,36 @@ class Health:
 
     Attributes:
         refused: number of refused messages of each topic since the start.
+        standing: by topic, what is wrong until it is taken out again.
         failure: why the last transition failed; empty if it did not.
     """
 
-    def __init__(self, node: Node, silence: Callable[[], float]) -> None:
-        """Set up.
-
-        Args:
-            node: logs, and names what is reported.
-            silence: seconds after which a topic counts as silent.
-        """
-        self._node, self._silence = node, silence
-        self._events: dict[str, _Event] = {}
+    def __init__(self, node: Node, live: LiveParameters) -> None:
+        """Set up; the node logs, and names what is reported."""
+        self._node, self._live = node, live
+        self._events: dict[str, tuple[str, float]] = {}
         self._expected: dict[str, float] = {}
         self._heard: dict[str, float] = {}
+        # The last stamp of a topic, and how many messages have had it.
+        self._stamps: dict[str, tuple[int, int]] = {}
         self.refused: dict[str, int] = {}
+        self.standing: dict[str, str] = {}
         self.failure = ""
 
     def expect(self, *topics: str) -> None:
         """Topics that must not be silent from now on, and no others."""
         self._expected = dict.fromkeys(topics, time.monotonic())
         self._heard.clear()
+        self._stamps.clear()
 
     def heard(self, topic: str) -> None:
         """A message came."""
         self._heard[topic] = time.monotonic()
+
+    def stamped(self, topic: str, stamp: int) -> None:
+        """A message came whose stamp, nanoseconds, should be its own alone."""
+        last, count = self._stamps.get(topic, (stamp, 0))
+        self._stamps[topic] = (stamp, count + 1 if last == stamp else 1)
 
     def refuse(self, topic: str, reason: str) -> None:
         """A message was not used."""
@@ -71,49 +68,37 @@ class Health:
         self.event(topic, f"refused: {reason}")
         self._node.get_logger().warning(f"{topic}: {reason}; ignored", throttle_duration_sec=2.0)
 
+    def watch(self, work: Future[Any], topic: str, part: str = "") -> None:
+        """Refuse under a topic, the reason after a part's name, when work fails and was not cancelled."""
+
+        def done(finished: Future[Any]) -> None:
+            error = None if finished.cancelled() else finished.exception()
+            if error is not None and not isinstance(error, Cancelled):
+                self.refuse(topic, f"{part}{error}")
+
+        work.add_done_callback(done)
+
     def event(self, topic: str, message: str) -> None:
         """Something happened that is worth a warning for a while."""
-        message = message[:500]
-        old = self._events.get(topic)
-        self._events[topic] = _Event(message, time.monotonic(), old.count + 1 if old else 1)
+        self._events[topic] = (message[:500], time.monotonic())
 
-    def subscription_events(self, topic: str) -> SubscriptionEventCallbacks:
-        """Reports publishers whose quality of service this subscription cannot hear."""
-        return SubscriptionEventCallbacks(
-            incompatible_qos=lambda info: self._mismatch(topic, "a publisher offers less than", info),
-            use_default_callbacks=False,
-        )
-
-    def publisher_events(self, topic: str) -> PublisherEventCallbacks:
-        """Reports subscribers whose quality of service this publisher does not serve."""
-        return PublisherEventCallbacks(
-            incompatible_qos=lambda info: self._mismatch(topic, "a subscriber asks for more than", info),
-            use_default_callbacks=False,
-        )
-
-    def _mismatch(self, topic: str, what: str, info: Any) -> None:
-        text = f"QoS mismatch: {what} this node's (policy {info.last_policy_kind}); nothing is delivered between them"
-        self.event(topic, text)
-        self._node.get_logger().warning(f"{topic}: {text}", throttle_duration_sec=2.0)
-
-    def silent(self) -> list[tuple[str, float]]:
-        """Expected topics that are silent, and for how many seconds."""
-        now = time.monotonic()
-        quiet = [(topic, now - self._heard.get(topic, since)) for topic, since in self._expected.items()]
-        return [(topic, seconds) for topic, seconds in quiet if seconds > self._silence()]
-
-    def diagnostics(self, state: str, snapshot: Snapshot | None, backlog: int, notes: tuple[str, ...]) -> Any:
+    def diagnostics(
+        self, state: str, snapshot: Snapshot | None = None, backlog: int = 0, notes: tuple[str, ...] = ()
+    ) -> DiagnosticArray:
         """The message for /diagnostics.
 
         Args:
             state: of the lifecycle.
-            snapshot: of the engine, if there is one.
+            snapshot: of the session, if there is one.
             backlog: jobs that wait.
             notes: fallbacks of perception.
         """
         statuses = [self._lifecycle(state)]
         if state == "active":
-            statuses.append(self._inputs())
+            problems = [*self._silent(), *self._stuck(), *self._mismatches(), *self._told()]
+            level, message = (WARN, "; ".join(problems)) if problems else (OK, "all topics are heard")
+            counts = {f"refused {topic}": count for topic, count in self.refused.items()}
+            statuses.append(self._status("inputs", level, message, **counts))
         if snapshot is not None:
             statuses += [self._memory(snapshot), self._work(snapshot, backlog, notes)]
         stamp = self._node.get_clock().now().to_msg()
@@ -134,20 +119,53 @@ class Health:
             return self._status("lifecycle", ERROR, f"{self.failure}; {advice}", state=state)
         return self._status("lifecycle", WARN, advice, state=state)
 
-    def _inputs(self) -> DiagnosticStatus:
-        problems = []
-        for topic, seconds in self.silent():
-            full = self._node.resolve_topic_name(topic)
-            publishers = self._node.count_publishers(full)
-            hint = "nobody publishes it" if not publishers else f"{publishers} publisher(s), but nothing arrives"
-            problems.append(f"no {topic} for {seconds:.0f} s on {full} ({hint})")
-        now = time.monotonic()
-        for topic, event in list(self._events.items()):
-            if now - event.time < FRESH:
-                problems.append(f"{topic}: {event.message}")
-        level, message = (WARN, "; ".join(problems)) if problems else (OK, "all topics are heard")
-        counts = {f"refused {topic}": count for topic, count in self.refused.items()}
-        return self._status("inputs", level, message, **counts)
+    def _silent(self) -> Iterator[str]:
+        now, limit = time.monotonic(), self._live.current.status.silence
+        for topic, since in self._expected.items():
+            seconds = now - self._heard.get(topic, since)
+            if seconds > limit:
+                full = self._node.resolve_topic_name(topic)
+                publishers = self._node.count_publishers(full)
+                hint = "nobody publishes it" if not publishers else f"{publishers} publisher(s), but nothing arrives"
+                yield f"no {topic} for {seconds:.0f} s on {full} ({hint})"
+
+    def _stuck(self) -> Iterator[str]:
+        for topic, (stamp, count) in list(self._stamps.items()):
+            if count >= STUCK:
+                what = f"{stamp * 1e-9:.3f} s" if stamp else "zero"
+                yield f"{topic}: stamps do not advance, the last {count} are {what}; one stamp is one frame"
+
+    def _mismatches(self) -> Iterator[str]:
+        """Publishers and subscribers whose quality of service does not fit the node's, as long as they are there."""
+        node = self._node
+        pairs = [
+            (mine.topic_name, "a publisher offers less than", other.node_name, other.qos_profile, mine.qos_profile)
+            for mine in node.subscriptions
+            for other in node.get_publishers_info_by_topic(mine.topic_name)
+        ]
+        pairs += [
+            (mine.topic_name, "a subscriber asks for more than", other.node_name, mine.qos_profile, other.qos_profile)
+            for mine in node.publishers
+            for other in node.get_subscriptions_info_by_topic(mine.topic_name)
+        ]
+        for topic, what, whose, offered, wanted in pairs:
+            # `qos_check_compatible` takes the endless times of discovered endpoints for limits.
+            policies = [
+                name
+                for name, less, more in (
+                    ("reliability", ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE),
+                    ("durability", DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL),
+                )
+                if getattr(offered, name) == less and getattr(wanted, name) == more
+            ]
+            if policies:
+                name, why = topic.removeprefix(node.get_namespace()).lstrip("/"), " and ".join(policies)
+                yield f"{name}: QoS mismatch: {what} this node's ({why} of {whose}); nothing is delivered between them"
+
+    def _told(self) -> Iterator[str]:
+        fresh = time.monotonic() - FRESH
+        yield from (f"{topic}: {message}" for topic, (message, at) in list(self._events.items()) if at > fresh)
+        yield from (f"{topic}: {message}" for topic, message in list(self.standing.items()))
 
     def _memory(self, snapshot: Snapshot) -> DiagnosticStatus:
         level, message = OK, f"{snapshot.elements} elements of {snapshot.frames} frames"
@@ -167,18 +185,13 @@ class Health:
 
 def memory_status(snapshot: Snapshot, header: Header, backlog: int, dropped: int) -> MemoryStatus:
     """The message for memory/status."""
+    same = ("elements", "bytes", "max_bytes", "evicted", "frames", "observed_frames", "visibility")
     message = MemoryStatus(
         header=header,
-        elements=snapshot.elements,
-        bytes=snapshot.bytes,
-        max_bytes=snapshot.max_bytes,
-        evicted=snapshot.evicted,
-        frames=snapshot.frames,
-        observed_frames=snapshot.observed_frames,
-        visibility=snapshot.visibility,
         backlog=backlog,
         dropped=dropped,
         state=snapshot.stage,
+        **{name: getattr(snapshot, name) for name in same},
         **{f"{stage}_time": seconds for stage, seconds in snapshot.seconds.items()},
     )
     if math.isfinite(snapshot.written):

@@ -8,19 +8,42 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from mirage_ros.action import Imagine
 from mirage_ros.msg import MemoryStatus
-from mirage_ros.ros.qos import image_qos, latched_qos
+from mirage_ros.ros.parameters import RELIABILITIES
 from mirage_ros.srv import ExportCloud, LoadMemory, Reset, SaveMemory, SetPrompt
 
 # How messages of a topic are delivered: as observation.reliability or output.reliability says, reliably, or reliably
 # with the last one kept for those who come late.
 CAMERA, OUTPUT, RELIABLE, LATCHED = "camera", "output", "reliable", "latched"
+# Characters of a prompt.
+MAX_PROMPT = 4000
+
+
+def image_qos(reliability: str = "reliable") -> QoSProfile:
+    """Quality of service for images and what travels with them.
+
+    Reliable by default although sensors often are not: RViz and most subscribers ask for reliable, and a reliable
+    publisher serves both kinds while a best-effort one is silently ignored by reliable subscribers.
+
+    Raises:
+        ValueError: an unknown reliability.
+    """
+    if reliability not in RELIABILITIES:
+        raise ValueError(f"reliability: expected one of {', '.join(RELIABILITIES)}, got {reliability!r}")
+    policy = ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=policy)
+
+
+def check_prompt_length(prompt: str) -> None:
+    """Refuse texts that no encoder takes, with a ValueError."""
+    if len(prompt) > MAX_PROMPT:
+        raise ValueError(f"prompt: expected at most {MAX_PROMPT} characters, got {len(prompt)}")
 
 
 @dataclass(frozen=True)
@@ -41,9 +64,10 @@ class Topic:
 
     def qos(self, camera: str = "best_effort", output: str = "reliable") -> QoSProfile:
         """Its quality of service under the reliabilities of the node's parameters."""
+        profile = image_qos({CAMERA: camera, OUTPUT: output}.get(self.delivery, "reliable"))
         if self.delivery == LATCHED:
-            return latched_qos()
-        return image_qos({CAMERA: camera, OUTPUT: output}.get(self.delivery, "reliable"))
+            profile.depth, profile.durability = 1, DurabilityPolicy.TRANSIENT_LOCAL
+        return profile
 
 
 INPUTS = (
@@ -107,9 +131,5 @@ ACTIONS: tuple[tuple[str, Any, str], ...] = (
 
 
 def topic(name: str) -> Topic:
-    """The row of this name.
-
-    Raises:
-        KeyError: the node has no such topic.
-    """
+    """The row of this name; a KeyError if the node has no such topic."""
     return {row.name: row for row in (*INPUTS, *OUTPUTS)}[name]

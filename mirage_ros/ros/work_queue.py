@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from mirage_ros.world.results import Cancelled
 logger = logging.getLogger(__name__)
 
 # Work in parts: each `next` does one of them, and the value that the generator returns is the result.
-Parts: TypeAlias = Generator[None, None, Any]
+Steps: TypeAlias = Generator[None, None, Any]
 
 
 class BusyError(RuntimeError):
@@ -26,9 +25,18 @@ class BusyError(RuntimeError):
 @dataclass(eq=False)
 class _Call:
     work: Callable[[], Any]
-    future: Future[Any]
-    slot: str | None
-    quick: bool
+    slot: str | None = None
+    quick: bool = False
+    future: Future[Any] = field(default_factory=Future)
+
+    def run(self) -> None:
+        if self.future.set_running_or_notify_cancel():
+            try:
+                result = self.work()
+            except BaseException as error:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(result)
 
 
 @dataclass(eq=False)
@@ -37,24 +45,18 @@ class Job:
 
     Attributes:
         name: for messages.
-        future: resolves to what the work returned; raises `Cancelled` when it was stopped, or its error.
         exclusive: changes the memory; such jobs come one after the other, in the order of their arrival.
+        future: resolves to what the work returned; raises `Cancelled` when it was stopped, or its error.
     """
 
     name: str
     exclusive: bool
     future: Future[Any] = field(default_factory=Future)
-    _parts: Parts | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
         """Ask the job to stop; it does within one denoising step."""
         self._stop.set()
-
-    def then(self, done: Callable[[Job], None]) -> Job:
-        """Call something in the worker's thread when the job has ended, however it did."""
-        self.future.add_done_callback(lambda _: done(self))
-        return self
 
     @property
     def cancelled(self) -> bool:
@@ -75,23 +77,15 @@ class Worker:
     """
 
     def __init__(self, name: str = "mirage worker", max_calls: int = 64, max_jobs: int = 8) -> None:
-        """Start the thread.
-
-        Args:
-            name: of the thread.
-            max_calls, max_jobs: that wait or run at once; more are refused.
-        """
-        for label, value in (("max_calls", max_calls), ("max_jobs", max_jobs)):
-            if value < 1:
-                raise ValueError(f"{label}: expected at least 1, got {value}")
+        """Start the thread of this name; more calls and jobs than these, waiting or at work, are refused."""
         self._max_calls, self._max_jobs = max_calls, max_jobs
-        self._calls: deque[_Call] = deque()
-        self._jobs: deque[Job] = deque()
+        self._calls: list[_Call] = []
+        self._jobs: list[Job] = []
+        self._steps: dict[Job, Steps] = {}
         self._lock = threading.Condition()
-        self._closing = False
+        self._closing = self._running = self._breathing = False
+        self._next_breath = 0.0
         self.dropped = 0
-        self._running = False
-        self._breathing, self._next_breath = False, 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -112,28 +106,26 @@ class Worker:
         Raises:
             BusyError: too many calls wait already.
         """
-        call = _Call(work, Future(), slot, quick)
-        replaced = None
+        call = _Call(work, slot, quick)
         with self._lock:
             self._check_open()
-            if slot is not None:
-                replaced = next((other for other in self._calls if other.slot == slot), None)
-                if replaced is not None:
-                    self._calls.remove(replaced)
-                    self.dropped += 1
+            replaced = [other for other in self._calls if slot is not None and other.slot == slot]
+            for other in replaced:
+                self._calls.remove(other)
+                self.dropped += 1
             if len(self._calls) >= self._max_calls:
                 raise BusyError(f"calls: {self._max_calls} wait already")
             self._calls.append(call)
             self._lock.notify_all()
-        if replaced is not None:
-            replaced.future.cancel()
+        for other in replaced:
+            other.future.cancel()
         return call.future
 
-    def start(self, parts: Callable[[Job], Parts], *, name: str, exclusive: bool = False) -> Job:
+    def start(self, steps: Callable[[Job], Steps], *, name: str, exclusive: bool = False) -> Job:
         """Queue work in parts.
 
         Args:
-            parts: makes the generator, given the job whose `cancelled` it should ask between its steps.
+            steps: makes the generator, given the job whose `cancelled` it should ask between its steps.
             name: for messages.
             exclusive: it changes the memory.
 
@@ -141,11 +133,11 @@ class Worker:
             BusyError: too many jobs wait or run already.
         """
         job = Job(name, exclusive)
-        job._parts = parts(job)
         with self._lock:
             self._check_open()
             if len(self._jobs) >= self._max_jobs:
                 raise BusyError(f"jobs: {self._max_jobs} wait or run already")
+            self._steps[job] = steps(job)
             self._jobs.append(job)
             self._lock.notify_all()
         return job
@@ -160,14 +152,13 @@ class Worker:
             return
         with self._lock:
             quick = [call for call in self._calls if call.quick]
-            for call in quick:
-                self._calls.remove(call)
+            self._calls = [call for call in self._calls if not call.quick]
         if not quick:
             return
         # What a quick call does may itself come by here.
         self._breathing = True
         for call in quick:
-            self._do(call)
+            call.run()
         self._breathing = False
         end = time.monotonic()
         self._next_breath = end + (end - start)
@@ -175,17 +166,15 @@ class Worker:
     def cancel_jobs(self) -> list[Job]:
         """Ask every job to stop; they are returned so that their ends can be waited for."""
         with self._lock:
-            jobs = list(self._jobs)
-            for job in jobs:
+            for job in self._jobs:
                 job.cancel()
             self._lock.notify_all()
-        return jobs
+            return list(self._jobs)
 
     def settle(self) -> None:
         """Cancel every job and wait until they have ended and all calls that were queued before this are done."""
-        for job in self.cancel_jobs():
-            wait([job.future])
-        last = _Call(lambda: None, Future(), None, False)
+        wait([job.future for job in self.cancel_jobs()])
+        last = _Call(lambda: None)
         with self._lock:
             if self._closing:
                 return
@@ -195,17 +184,9 @@ class Worker:
         wait([last.future])
 
     def close(self, timeout: float = 30.0) -> bool:
-        """Stop all work and end the thread.
-
-        Args:
-            timeout: seconds to wait for the current step.
-
-        Returns:
-            Whether the thread has ended.
-        """
+        """Stop all work and end the thread; whether it has ended within so many seconds."""
         with self._lock:
             self._closing = True
-            self._lock.notify_all()
         self.cancel_jobs()
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -220,24 +201,19 @@ class Worker:
                 self._running = False
                 while not (self._calls or self._jobs or self._closing):
                     self._lock.wait()
-                if self._closing and not self._jobs:
-                    calls = list(self._calls)
-                    self._calls.clear()
-                    break
-                self._running = True
                 # Those that wait now; what comes meanwhile waits for the next turn, so that jobs get theirs.
-                calls = list(self._calls)
-                self._calls.clear()
-                job = self._next_job()
+                calls, self._calls = self._calls, []
+                job, ended = self._next_job(), self._closing and not self._jobs
+                self._running = not ended
             for call in calls:
                 if self._closing:
                     call.future.cancel()
                 else:
-                    self._do(call)
+                    call.run()
+            if ended:
+                return
             if job is not None:
                 self._advance(job)
-        for call in calls:
-            call.future.cancel()
 
     def _next_job(self) -> Job | None:
         """The first job that may run now; the first exclusive one is the only exclusive one that may."""
@@ -247,12 +223,12 @@ class Worker:
 
     def _advance(self, job: Job) -> None:
         """One part of a job."""
-        assert job._parts is not None
+        steps = self._steps[job]
         try:
             if job.cancelled:
-                job._parts.close()
+                steps.close()
                 raise Cancelled(f"{job.name} was cancelled")
-            next(job._parts)
+            next(steps)
         except StopIteration as end:
             self._end(job)
             job.future.set_result(end.value)
@@ -264,28 +240,12 @@ class Worker:
             job.future.set_exception(error)
         else:
             with self._lock:
-                # An exclusive job keeps its place before other exclusive ones, and still lets all others have a turn.
+                # To the end, but before other exclusive jobs if it is one: all others still have a turn.
                 self._jobs.remove(job)
-                waiting = [index for index, other in enumerate(self._jobs) if other.exclusive and job.exclusive]
-                if waiting:
-                    behind = [other for other in self._jobs if not other.exclusive]
-                    others = [other for other in self._jobs if other.exclusive]
-                    self._jobs = deque([*behind, job, *others])
-                else:
-                    self._jobs.append(job)
+                behind = [other for other in self._jobs if other.exclusive and job.exclusive]
+                self._jobs = [other for other in self._jobs if other not in behind] + [job, *behind]
 
     def _end(self, job: Job) -> None:
-        job._parts = None
         with self._lock:
             self._jobs.remove(job)
-
-    @staticmethod
-    def _do(call: _Call) -> None:
-        if not call.future.set_running_or_notify_cancel():
-            return
-        try:
-            result = call.work()
-        except BaseException as error:
-            call.future.set_exception(error)
-        else:
-            call.future.set_result(result)
+            del self._steps[job]

@@ -27,8 +27,8 @@ from mirage_ros.ros.conversions import (
     pose_to_stamped,
     stamp_from_ns,
 )
-from mirage_ros.ros.parameters import declare
-from mirage_ros.ros.qos import image_qos
+from mirage_ros.ros.parameter_declaration import declare
+from mirage_ros.ros.topics import image_qos
 from mirage_ros.sim.camera_parameters import PARAMETERS
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer

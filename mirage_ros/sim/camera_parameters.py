@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mirage_ros.ros.parameters import Parameter
-from mirage_ros.ros.qos import RELIABILITIES
+from mirage_ros.ros.parameters import RELIABILITIES, Parameter
 from mirage_ros.sim.scene import FAMILIES, MAX_MOVING, MAX_SEED
 
 PARAMETERS = (

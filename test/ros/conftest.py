@@ -144,10 +144,10 @@ class RunningNode:
 
     def observe(self, **frame: object) -> None:
         """Show a camera frame and wait until the memory has it."""
-        before = self.node._engine.snapshot.changes
+        before = self.node.configured.context.session.snapshot.changes
         for name, message in self.camera_frame(**frame).items():
             self.publish(name, message)
-        self.spin_until(lambda: self.node._engine.snapshot.changes > before)
+        self.spin_until(lambda: self.node.configured.context.session.snapshot.changes > before)
 
     def call(self, name: str, **fields: object):
         """Call a service of the node."""

@@ -21,7 +21,7 @@ def main():
     from std_msgs.msg import Header
 
     from mirage_ros.ros.conversions import numpy_to_image
-    from mirage_ros.ros.qos import image_qos
+    from mirage_ros.ros.topics import image_qos
 
     rclpy.init()
     node = rclpy.create_node("image_source")

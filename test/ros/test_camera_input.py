@@ -1,22 +1,18 @@
 """Camera frames: poses between poses, distortion, contradictions."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 
 from mirage_ros.geometry import pinhole
-from mirage_ros.ros.camera_input import CameraInput, PoseBuffer
-from mirage_ros.ros.conversions import (
-    camera_to_info,
-    depth_from_metres,
-    numpy_to_compressed,
-    numpy_to_image,
-    pose_from_msg,
-    stamp_from_ns,
-)
+from mirage_ros.ros.camera_input import CameraInput, PoseBuffer, StampSynchroniser
+from mirage_ros.ros.conversions import camera_to_info, depth_from_metres, numpy_to_image, pose_from_msg, stamp_from_ns
+from mirage_ros.ros.parameters import ObservationParameters
 
 SECOND = 10**9
 NOW = 1_700_000_000 * SECOND
@@ -66,10 +62,16 @@ class TestPoseBuffer:
         torch.testing.assert_close(buffer.at(NOW - 60 * SECOND), at(5.0))
 
 
+def as_png(rgb, header):
+    message = CompressedImage(header=header, format="rgb8; png compressed bgr8")
+    message.data.frombytes(cv2.imencode(".png", rgb[..., ::-1])[1].tobytes())
+    return message
+
+
 def messages(stamp=NOW, rgb=None, depth=2.0, camera=None, compressed=False):
     header = Header(stamp=stamp_from_ns(stamp), frame_id="camera")
     rgb = np.zeros((40, 60, 3), np.uint8) if rgb is None else rgb
-    image = numpy_to_compressed(rgb, codec="png", header=header) if compressed else numpy_to_image(rgb, "rgb8", header)
+    image = as_png(rgb, header) if compressed else numpy_to_image(rgb, "rgb8", header)
     return {
         "image": image,
         "camera_info": camera_to_info(pinhole(40, 60, focal=50.0) if camera is None else camera, header),
@@ -77,16 +79,17 @@ def messages(stamp=NOW, rgb=None, depth=2.0, camera=None, compressed=False):
     }
 
 
-def feed(camera_input, parts):
+def feed(camera_input, parts, pose=None):
+    pose = at(0.0) if pose is None else pose
     for name, message in parts.items():
         camera_input.add(name, message)
-    return camera_input.take()
+    return camera_input.take(pose)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_frame_keeps_its_pixels_pose_and_optics(compressed):
     rgb = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
-    observation = feed(CameraInput(lambda stamp: at(3.0), depth=True), messages(rgb=rgb, compressed=compressed))
+    observation = feed(CameraInput(ObservationParameters()), messages(rgb=rgb, compressed=compressed), at(3.0))
     np.testing.assert_array_equal(observation.rgb, rgb)
     assert observation.rgb.flags.writeable
     assert observation.stamp == NOW
@@ -95,22 +98,31 @@ def test_a_frame_keeps_its_pixels_pose_and_optics(compressed):
     torch.testing.assert_close(observation.camera.intrinsics, pinhole(40, 60, focal=50.0).intrinsics.double())
 
 
-def test_frames_wait_for_their_pose_and_the_oldest_goes_when_there_are_too_many():
-    known = {}
-    camera_input = CameraInput(known.get, depth=False, queue=2)
+def test_the_oldest_frame_goes_when_too_many_wait():
+    camera_input = CameraInput(ObservationParameters(depth="estimated", queue=2))
     for index in range(3):
         parts = messages(NOW + index)
         camera_input.add("image", parts["image"])
         camera_input.add("camera_info", parts["camera_info"])
-        assert camera_input.take() is None
     assert camera_input.dropped == 1
-    known[NOW + 1] = at(1.0)
-    assert camera_input.take().stamp == NOW + 1
+    assert camera_input.take(at(1.0)).stamp == NOW + 1
     assert camera_input.waiting_stamp() == NOW + 2
 
 
+def test_depth_of_another_resolution_is_brought_to_the_image_without_mixing_surfaces():
+    parts = messages()
+    depth = np.ones((20, 30), np.float32)
+    depth[:, 15:] = 3.0
+    parts["depth"] = depth_from_metres(depth, header=parts["image"].header)
+    frame = feed(CameraInput(ObservationParameters()), parts)
+    np.testing.assert_array_equal(frame.depth, np.where(np.arange(60) < 30, 1.0, 3.0)[None].repeat(40, 0))
+    parts["depth"] = depth_from_metres(np.ones((30, 30), np.float32), header=parts["image"].header)
+    with pytest.raises(ValueError, match="depth: expected the shape of the image, 60x40, at any resolution, got 30x30"):
+        feed(CameraInput(ObservationParameters()), parts)
+
+
 def test_other_sizes_are_refused_and_gone():
-    camera_input = CameraInput(lambda stamp: at(0.0), depth=True)
+    camera_input = CameraInput(ObservationParameters())
     with pytest.raises(ValueError, match="camera_info: expected 60x40 like the image, got 30x20"):
         feed(camera_input, messages(camera=pinhole(20, 30, focal=50.0)))
     assert camera_input.waiting_stamp() is None
@@ -126,17 +138,15 @@ class TestDistortion:
 
     def test_it_is_refused_unless_something_is_said_about_it(self):
         with pytest.raises(ValueError, match="camera_info.d: expected zeros"):
-            feed(CameraInput(lambda stamp: at(0.0), depth=True), self.distorted())
+            feed(CameraInput(ObservationParameters()), self.distorted())
 
     def test_rectified_images_use_p(self):
         parts = self.distorted()
         parts["camera_info"].p[0] = parts["camera_info"].p[5] = 40.0
-        observation = feed(CameraInput(lambda stamp: at(0.0), depth=True, rectified=True), parts)
+        observation = feed(CameraInput(ObservationParameters(rectified=True)), parts)
         assert observation.camera.intrinsics[0, 0] == 40.0
 
     def test_undistorting_makes_straight_what_is_straight(self):
-        import cv2
-
         # Where a straight line of the world falls in the distorted image, and where it should be.
         matrix = np.array([[50.0, 0, 29.5], [0, 50.0, 19.5], [0, 0, 1]])
         line = np.stack([np.linspace(-0.5, 0.5, 400), np.full(400, 0.25), np.ones(400)], axis=-1)
@@ -145,7 +155,7 @@ class TestDistortion:
         columns, rows = np.rint(pixels[:, 0]).astype(int).T
         inside = (columns >= 0) & (columns < 60) & (rows >= 0) & (rows < 40)
         rgb[rows[inside], columns[inside]] = 255
-        observation = feed(CameraInput(lambda stamp: at(0.0), depth=True, undistort=True), self.distorted(rgb))
+        observation = feed(CameraInput(ObservationParameters(undistort=True)), self.distorted(rgb))
         found = np.argwhere(observation.rgb[:, 6:54, 0] > 100)[:, 0]
         assert len(found) > 30
         # The line is at row 19.5 + 50 x 0.25 = 32.
@@ -156,11 +166,56 @@ class TestDistortion:
         parts = self.distorted()
         parts["camera_info"].distortion_model = "equidistant"
         with pytest.raises(ValueError, match="expected plumb_bob or rational_polynomial"):
-            feed(CameraInput(lambda stamp: at(0.0), depth=True, undistort=True), parts)
+            feed(CameraInput(ObservationParameters(undistort=True)), parts)
 
 
 def test_an_uncalibrated_camera_is_refused():
     parts = messages()
     parts["camera_info"] = CameraInfo(header=parts["image"].header, height=40, width=60)
     with pytest.raises(ValueError, match="calibrated"):
-        feed(CameraInput(lambda stamp: at(0.0), depth=True), parts)
+        feed(CameraInput(ObservationParameters()), parts)
+
+
+class Message:
+    def __init__(self, second):
+        self.header = Header(stamp=Time(sec=second))
+
+
+def test_a_set_is_complete_when_every_topic_has_the_stamp():
+    synchroniser = StampSynchroniser(["image", "depth"])
+    image, depth = Message(1), Message(1)
+    assert synchroniser.add("image", image) is None
+    assert synchroniser.add("depth", Message(2)) is None
+    assert synchroniser.add("depth", depth) == {"image": image, "depth": depth}
+    assert synchroniser.dropped == 0
+
+
+def test_overtaken_sets_are_dropped_and_counted():
+    synchroniser = StampSynchroniser(["image", "depth"])
+    synchroniser.add("image", Message(1))
+    synchroniser.add("image", Message(2))
+    assert synchroniser.add("depth", Message(2)) is not None
+    assert synchroniser.dropped == 1
+    assert synchroniser.add("depth", Message(1)) is None
+
+
+def test_the_queue_is_bounded():
+    synchroniser = StampSynchroniser(["image", "depth"], size=3)
+    for second in range(10):
+        synchroniser.add("image", Message(second))
+    assert synchroniser.dropped == 7
+    assert synchroniser.add("depth", Message(6)) is None
+    assert synchroniser.add("depth", Message(9)) is not None
+
+
+def test_a_clock_that_jumps_back_does_not_block_it():
+    synchroniser = StampSynchroniser(["image", "depth"], size=3)
+    for second in range(100, 110):
+        synchroniser.add("image", Message(second))
+    synchroniser.add("image", Message(1))
+    assert synchroniser.add("depth", Message(1)) is not None
+
+
+def test_topics_that_were_not_announced_are_refused():
+    with pytest.raises(ValueError, match="topic: expected"):
+        StampSynchroniser(["image"]).add("depth", Message(1))

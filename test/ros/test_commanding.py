@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirage_ros.geometry import body_to_optical, compose, optical_to_body, pinhole
-from mirage_ros.ros.commanding import Commands, Options, draw_seed, padded, thinned
-from mirage_ros.ros.imagine_action import check_poses, frame_stamps
-from mirage_ros.ros.model_session import Engine
-from mirage_ros.ros.requests import Observation, Settings
-from mirage_ros.ros.transforms import FrameIds, extrinsics
+from mirage_ros.rgbd import RgbdFrame
+from mirage_ros.ros.commanding import Commands, draw_seed, frame_stamps, padded, thinned
+from mirage_ros.ros.model_session import ModelSession
+from mirage_ros.ros.parameters import ExtrinsicsParameters, ImagineParameters, MemoryParameters, MirageParameters
+from mirage_ros.ros.status import Health
+from mirage_ros.ros.transforms import FrameIds, check_poses, extrinsics
 from mirage_ros.ros.work_queue import Worker
 
 
@@ -59,45 +60,58 @@ def test_poses_too_far_away_are_refused():
 
 
 def test_a_stream_goes_on_from_its_last_frame_and_that_ones_depth(monkeypatch):
-    engine = Engine(Settings(preset="test", random_weights=True, device="cpu", max_bytes=4 << 20))
+    parameters = MirageParameters(
+        preset="test",
+        random_weights=True,
+        device="cpu",
+        memory=MemoryParameters(max_bytes=4 << 20),
+        imagine=ImagineParameters(pause=0.01),
+    )
+    session = ModelSession(parameters)
     camera = pinhole(64, 96, vertical_fov=0.9, cam2world=torch.eye(4, dtype=torch.float64))
-    engine.observe(Observation(np.full((64, 96, 3), 90, np.uint8), np.full((64, 96), 2.0, np.float32), camera, 5))
-    asked, shown, failures, imagine = [], [], [], engine.imagine
-    monkeypatch.setattr(engine, "imagine", lambda rollout, *rest: (asked.append(rollout), imagine(rollout, *rest))[1])
+    session.observe(RgbdFrame(np.full((64, 96, 3), 90, np.uint8), np.full((64, 96), 2.0, np.float32), camera, 5))
+    asked, shown, imagine = [], [], session.imagine
+    monkeypatch.setattr(session, "imagine", lambda request, *rest: (asked.append(request), imagine(request, *rest))[1])
     outputs = SimpleNamespace(
         preview=lambda *_: None, path=lambda *_: None, frames=lambda chunk, *_: shown.append(chunk)
     )
+    logger = SimpleNamespace(warning=lambda *_, **__: None)
+    health = Health(SimpleNamespace(get_logger=lambda: logger), None)
     worker = Worker()
     try:
-        commands = Commands(engine, worker, outputs, lambda: Options(pause=0.0), lambda *why: failures.append(why))
+        context = SimpleNamespace(session=session, worker=worker, parameters=parameters, health=health)
+        commands = Commands(context, outputs)
         for index in range(2):
             pose = torch.eye(4, dtype=torch.float64)
             pose[0, 3] = 0.05 * index
             commands.pose(pose, 10 + index)
             deadline = time.monotonic() + 60
-            while len(shown) <= index or commands._running():
-                assert time.monotonic() < deadline, failures
+            while len(shown) <= index or commands.running:
+                commands.pump()
+                assert time.monotonic() < deadline, health.refused
                 time.sleep(0.01)
     finally:
         worker.close()
-    assert not failures
+    assert not health.refused
     assert asked[0].first is None
-    assert asked[0].first_depth is None
-    np.testing.assert_array_equal(asked[1].first, shown[0].rgb[0])
-    np.testing.assert_array_equal(asked[1].first_depth, shown[0].depth[0])
+    np.testing.assert_array_equal(asked[1].first.rgb, shown[0].rgb[0])
+    np.testing.assert_array_equal(asked[1].first.depth, shown[0].depth[0])
+    assert asked[1].first.stamp == 10
+
+
+IN_BASE = ExtrinsicsParameters(x=0.2, z=0.6, pitch=0.3)
 
 
 @pytest.fixture
 def frames():
     # Without TF nothing is asked of the node.
-    base_from_body = extrinsics(0.2, 0.0, 0.6, 0.0, 0.3, 0.0)
-    return FrameIds(SimpleNamespace(), "map", base_from_body, use_tf=False), base_from_body
+    return FrameIds(SimpleNamespace(), MirageParameters(extrinsics=IN_BASE, use_tf=False))
 
 
 def test_optical_body_and_base_are_three_ways_to_say_the_same(frames):
-    ids, base_from_body = frames
-    base = extrinsics(1.0, 2.0, 0.0, 0.0, 0.0, math.pi / 3)
-    body = compose(base, base_from_body)
+    ids = frames
+    base = extrinsics(ExtrinsicsParameters(x=1.0, y=2.0, yaw=math.pi / 3))
+    body = compose(base, extrinsics(IN_BASE))
     expected = body_to_optical(body)
     torch.testing.assert_close(ids.optical(base, "map", "base", 0), expected)
     torch.testing.assert_close(ids.optical(body, "", "body", 0), expected)
@@ -109,12 +123,12 @@ def test_optical_body_and_base_are_three_ways_to_say_the_same(frames):
 
 def test_extrinsics_are_those_of_urdf():
     # Yaw is about the fixed z axis and applied last: x forward points left after a quarter turn.
-    pose = extrinsics(1.0, 2.0, 3.0, 0.0, 0.0, math.pi / 2)
+    pose = extrinsics(ExtrinsicsParameters(x=1.0, y=2.0, z=3.0, yaw=math.pi / 2))
     torch.testing.assert_close(pose[:3, 0], torch.tensor([0.0, 1.0, 0.0]).double(), atol=1e-12, rtol=0)
-    down = extrinsics(0, 0, 0, 0.0, 0.5, 0.0)
+    down = extrinsics(ExtrinsicsParameters(pitch=0.5))
     assert down[2, 0] < 0, "positive pitch looks down"
 
 
 def test_without_tf_other_frames_are_refused_with_the_reason(frames):
     with pytest.raises(ValueError, match=r"pose.header.frame_id: expected 'map' or empty, got 'odom'; tf2_ros"):
-        frames[0].optical(torch.eye(4), "odom", "optical", 0)
+        frames.optical(torch.eye(4), "odom", "optical", 0)

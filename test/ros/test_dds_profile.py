@@ -17,7 +17,7 @@ PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 def test_720p_at_30_hz_for_10_seconds_loses_nothing(ros, reliability):
     from sensor_msgs.msg import Image
 
-    from mirage_ros.ros.qos import image_qos
+    from mirage_ros.ros.topics import image_qos
 
     node = ros.node("listener")
     received = []
@@ -38,7 +38,7 @@ from mirage_ros.ros.dds_profile import use_default_profile
 use_default_profile()
 import rclpy
 from sensor_msgs.msg import Image
-from mirage_ros.ros.qos import image_qos
+from mirage_ros.ros.topics import image_qos
 rclpy.init()
 node = rclpy.create_node("listener")
 heard = []

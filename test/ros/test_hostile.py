@@ -94,8 +94,8 @@ def test_nothing_crashes_the_node_and_good_messages_still_work(mirage):
     rng = np.random.default_rng(0)
     mirage.listen("preview/image", "/diagnostics")
     mirage.observe()
-    changes = mirage.node._engine.snapshot.changes
-    refused = mirage.node._health.refused
+    changes = mirage.node.configured.context.session.snapshot.changes
+    refused = mirage.node.health.refused
     sent = {"pose": 0, "path": 0, "prompt": 0, "frame": 0}
     previews = 0
     for number in range(COUNT):
@@ -114,16 +114,16 @@ def test_nothing_crashes_the_node_and_good_messages_still_work(mirage):
             previews += 1
             mirage.publish("preview/pose", pose(stamp=mirage.stamp()))
             mirage.spin_until(lambda: len(mirage.received["preview/image"]) >= previews)  # noqa: B023
-    mirage.spin_until(lambda: mirage.node._worker.backlog == 0)
+    mirage.spin_until(lambda: mirage.node.configured.context.worker.backlog == 0)
     # Everything that was wrong was refused and nothing of it reached the memory.
     for name, least in (("path", sent["path"]), ("prompt", 1), ("image", 1), ("camera_info", 0)):
         assert refused.get(name, 0) >= least, (name, refused, sent)
     assert sum(refused.get(name, 0) for name in ("pose", "preview/pose", "camera_pose")) >= 0.9 * sent["pose"]
-    assert mirage.node._engine.snapshot.changes == changes
+    assert mirage.node.configured.context.session.snapshot.changes == changes
     # The reason of the last one is told.
     mirage.spin_until(lambda: "refused:" in mirage.diagnosis("inputs"))
     mirage.observe(seed=77, x=0.1)
-    assert mirage.node._engine.snapshot.changes > changes
+    assert mirage.node.configured.context.session.snapshot.changes > changes
 
 
 def test_services_refuse_what_leads_out_of_the_folder_or_makes_no_sense(mirage):

@@ -31,7 +31,7 @@ def test_two_rounds_leave_nothing_behind(new_node):
         configured = interface(node)
         assert node.trigger_activate() == SUCCESS
         active = interface(node)
-        engine, worker = weakref.ref(node._engine), node._worker
+        engine, worker = weakref.ref(node.configured.context.session), node.configured.context.worker
         assert node.trigger_deactivate() == SUCCESS
         assert interface(node) == configured
         assert node.trigger_activate() == SUCCESS
@@ -61,7 +61,7 @@ def test_deactivating_stops_goals_and_the_node_works_again_afterwards(new_node):
     ros.observe()
     with Mirage("again", timeout=240.0) as client:
         goal = client.start([dolly(torch.eye(4), 0.5, 65)])
-        ros.spin_until(lambda: ros.node._worker.backlog)
+        ros.spin_until(lambda: ros.node.configured.context.worker.backlog)
         transition(ros, "deactivate")
         with pytest.raises(ImaginationCancelled):
             goal.result(240)
@@ -107,21 +107,21 @@ def test_configure_without_weights_says_what_to_do(new_node, tmp_path, part):
     ros.spin_until(future.done)
     assert not future.result().success
     ros.spin_until(lambda: str(tmp_path) in ros.diagnosis("inputs") + ros.diagnosis("lifecycle"))
-    assert ros.node._worker is None
+    assert ros.node.configured is None
 
 
 def test_what_was_remembered_is_there_after_cleanup_and_configure(new_node):
     ros = new_node("keeps", **{"memory.restore": True}).start()
     ros.observe()
-    elements = len(ros.node._engine.memory)
+    elements = len(ros.node.configured.context.session.memory)
     assert ros.node.trigger_deactivate() == SUCCESS
     assert ros.node.trigger_cleanup() == SUCCESS
     assert ros.node.trigger_configure() == SUCCESS
-    assert len(ros.node._engine.memory) == elements
+    assert len(ros.node.configured.context.session.memory) == elements
     assert ros.node.trigger_cleanup() == SUCCESS
     # A file that nobody can read is put aside, not lost and not fatal.
     (ros.folder / "autosave.safetensors").write_bytes(b"damaged")
     assert ros.node.trigger_configure() == SUCCESS
-    assert len(ros.node._engine.memory) == 0
-    assert (ros.folder / "autosave.unreadable").read_bytes() == b"damaged"
-    assert os.listdir(ros.folder) == ["autosave.unreadable"]
+    assert len(ros.node.configured.context.session.memory) == 0
+    assert (ros.folder / "autosave-1.safetensors").read_bytes() == b"damaged"
+    assert sorted(os.listdir(ros.folder)) == ["autosave-1.safetensors", "autosave.lock"]

@@ -7,7 +7,7 @@ import torch
 from std_msgs.msg import Header
 
 from mirage_ros.ros.conversions import pose_from_stamped, poses_to_path
-from mirage_ros.ros.processes import executable, parameter_arguments
+from mirage_ros.ros.executable import executable, parameter_arguments
 from mirage_ros.ros.topics import topic
 
 SMALL = {"preset": "test", "random_weights": True, "threads": 1, "observation.rate": 0.0, "memory.autosave": 0.2}

@@ -1,10 +1,13 @@
 """The node over DDS: what it does with camera frames and commands, and what its messages look like."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import Header, String
+from std_srvs.srv import Trigger
 
 from mirage_ros.ros.conversions import (
     camera_from_info,
@@ -48,7 +51,7 @@ def test_a_path_becomes_frames_that_look_like_a_camera(seen):
         assert [ns_from_stamp(message.header.stamp) for message in seen.received[name]] == stamps, name
     frames = {message.header.frame_id for name in FRAMES[:4] for message in seen.received[name]}
     assert frames == {"imagined_camera_optical_frame"}
-    world = seen.node._engine.world
+    world = seen.node.configured.context.session.world
     for index in range(11):
         image = image_to_numpy(seen.received["imagined/image"][index], "rgb8")
         assert image.shape == (world.height, world.width, 3)
@@ -129,7 +132,7 @@ def test_status_tells_what_the_memory_holds(seen):
     old = len(seen.received["memory/status"])
     seen.spin_until(lambda: any(status.backlog == 0 for status in seen.received["memory/status"][old:]))
     status = seen.received["memory/status"][-1]
-    memory = seen.node._engine.memory
+    memory = seen.node.configured.context.session.memory
     assert (status.elements, status.bytes) == (len(memory), memory.nbytes)
     assert status.observed_frames == 1
     assert status.max_bytes == memory.max_bytes
@@ -141,10 +144,10 @@ def test_status_tells_what_the_memory_holds(seen):
 def test_real_frames_win_over_imagined_ones(seen):
     seen.publish("path", poses_to_path(poses(9, step=0.1), Header(frame_id="map")))
     seen.spin_until(lambda: len(seen.received["imagined/image"]) == 9)
-    imagined = sum(f.elements for f in seen.node._engine.memory.frames() if f.kind == "imagination")
+    imagined = sum(f.elements for f in seen.node.configured.context.session.memory.frames() if f.kind == "imagination")
     assert imagined > 0
     seen.observe(seed=2, x=0.8)
-    left = sum(f.elements for f in seen.node._engine.memory.frames() if f.kind == "imagination")
+    left = sum(f.elements for f in seen.node.configured.context.session.memory.frames() if f.kind == "imagination")
     assert left <= imagined / 2
 
 
@@ -154,7 +157,7 @@ def test_the_cloud_is_the_memory_and_waits_for_listeners(seen):
     message = seen.received["memory/points"][-1]
     points, colours, confidence = cloud_to_points(message)
     assert message.header.frame_id == "map"
-    assert len(points) == len(seen.node._engine.memory)
+    assert len(points) == len(seen.node.configured.context.session.memory)
     np.testing.assert_allclose(points[:, 2], 2.0, atol=0.01)
     # The stored colours are those of noise around mid grey.
     assert 100 < colours.mean() < 155
@@ -197,19 +200,29 @@ def test_parameters_change_while_running_and_wrong_ones_are_refused(seen):
         return future.result().results[0]
 
     assert set_parameter("observation.enabled", False).successful
-    changes = seen.node._engine.snapshot.changes
+    changes = seen.node.configured.context.session.snapshot.changes
     for name, message in seen.camera_frame(seed=5).items():
         seen.publish(name, message)
     seen.spin(0.5)
-    assert seen.node._engine.snapshot.changes == changes
-    answer = None
-
-    def ask():
-        return seen.call("observe")
-
+    assert seen.node.configured.context.session.snapshot.changes == changes
+    # A frame that is asked for is taken all the same.
+    observe = seen.tester.create_client(Trigger, "observe")
+    seen.spin_until(observe.service_is_ready)
+    asked = observe.call_async(Trigger.Request())
+    while not asked.done():
+        for name, message in seen.camera_frame(seed=6, x=0.1).items():
+            seen.publish(name, message)
+        seen.spin(0.3)
+    assert "elements added" in asked.result().message
+    assert seen.node.configured.context.session.snapshot.changes > changes
     assert set_parameter("observation.enabled", True).successful
+    # What the command line sends for a whole number.
+    assert set_parameter("imagine.pause", 5).successful
+    assert seen.node.configured.context.parameters.imagine.pause == 5.0
+    assert set_parameter("imagine.pause", 0.3).successful
     for name, value, reason in (
         ("imagine.steps", -1, "range"),
+        ("imagine.steps", 51, "range"),
         ("preset", "default", "read-only"),
         ("imagine.pause", "soon", "type"),
     ):
@@ -235,14 +248,38 @@ def test_silent_topics_are_named(new_node):
     assert "empty: nothing can be imagined before the first camera frame" in other.diagnosis("memory")
 
 
-def test_a_publisher_that_cannot_be_heard_is_named(new_node):
+def test_a_publisher_that_cannot_be_heard_is_named_until_it_is_gone(new_node, monkeypatch):
     from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+    from mirage_ros.ros import status
 
     other = new_node("strict").start()
     other.listen("/diagnostics")
     unreliable = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    other.tester.create_publisher(PoseStamped, "pose", unreliable)
+    # Other reports end after this time.
+    monkeypatch.setattr(status, "FRESH", 0.1)
+    publisher = other.tester.create_publisher(PoseStamped, "pose", unreliable)
     other.spin_until(lambda: "pose: QoS mismatch: a publisher offers less" in other.diagnosis("inputs"))
+    other.spin(2.5)
+    assert "pose: QoS mismatch: a publisher offers less" in other.diagnosis("inputs")
+    assert "(reliability of tester)" in other.diagnosis("inputs")
+    other.tester.destroy_publisher(publisher)
+    other.spin_until(lambda: "QoS mismatch" not in other.diagnosis("inputs"))
+
+
+def test_stamps_that_do_not_advance_are_named_until_they_do(new_node):
+    other = new_node("stuck").start()
+    other.listen("/diagnostics")
+    frame = other.camera_frame()
+    frame["camera_info"].header = Header(frame_id="camera")
+    for _ in range(6):
+        for name in ("image", "camera_info"):
+            other.publish(name, frame[name])
+    other.spin_until(lambda: "camera_info: stamps do not advance, the last 6 are zero" in other.diagnosis("inputs"))
+    assert re.search(r"image: stamps do not advance, the last 6 are \d+\.\d+ s", other.diagnosis("inputs"))
+    for name, message in other.camera_frame().items():
+        other.publish(name, message)
+    other.spin_until(lambda: "stamps do not advance" not in other.diagnosis("inputs"))
 
 
 def test_two_nodes_in_two_namespaces_do_not_mix(new_node, seen):
@@ -257,9 +294,9 @@ def test_two_nodes_in_two_namespaces_do_not_mix(new_node, seen):
     other.spin_until(lambda: len(other.received["imagined/image"]) == 9)
     for graph, stamps in ((seen, mine), (other, theirs)):
         assert [ns_from_stamp(message.header.stamp) for message in graph.received["imagined/image"]] == stamps
-    depth = seen.node._engine.memory.elements().positions[:, 2]
+    depth = seen.node.configured.context.session.memory.elements().positions[:, 2]
     assert depth.min() > 1.9
-    other_depth = other.node._engine.memory.elements().positions[:, 2]
+    other_depth = other.node.configured.context.session.memory.elements().positions[:, 2]
     assert other_depth.min() < 1.1
 
 

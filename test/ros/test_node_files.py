@@ -1,13 +1,14 @@
 """Configuration, RViz, launch and documentation files say what the node really offers."""
 
 import ast
+import runpy
 from pathlib import Path
 
 import pytest
 import yaml
 
 from mirage_ros.resources import share_directory
-from mirage_ros.ros.node_parameters import DTYPES, PARAMETERS, PRESETS
+from mirage_ros.ros.parameters import DTYPES, MAX_STEPS, PARAMETERS, PRESETS
 from mirage_ros.ros.topics import INPUTS, OUTPUTS, topic
 
 SHARE = share_directory()
@@ -23,10 +24,12 @@ def flat(tree, prefix=""):
 
 
 def test_the_presets_are_those_of_the_models():
+    from mirage_ros.models import schedule
     from mirage_ros.models.presets import PRESETS as MODELS
 
     assert set(PRESETS) == set(MODELS)
     assert DTYPES[0] == "auto"
+    assert MAX_STEPS == schedule.MAX_STEPS
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -104,12 +107,17 @@ def test_launch_files_name_declared_parameters_topics_and_installed_executables(
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "REMAPPED":
                 assert set(ast.literal_eval(node.value)) <= offered
     # Arguments are made from the table itself, so that they cannot differ.
-    assert "from mirage_ros.ros.node_parameters import PARAMETERS" in (SHARE / "launch/mirage.launch.py").read_text()
+    assert "from mirage_ros.ros.parameters import PARAMETERS" in (SHARE / "launch/mirage.launch.py").read_text()
 
 
 def test_the_documentation_has_the_node_s_own_tables():
-    from mirage_ros.ros.reference import parameter_table, service_table, topic_table
-
+    tables = runpy.run_path(str(DOCS.parent / "tools" / "node_tables.py"))
     text = (DOCS / "node.md").read_text()
-    for table in (topic_table(), service_table(), parameter_table()):
-        assert table in text, "docs/node.md: paste the output of python -m mirage_ros.ros.reference"
+    for make in ("topic_table", "service_table", "parameter_table"):
+        assert tables[make]() in text, "docs/node.md: paste the output of python tools/node_tables.py"
+
+
+def test_type_checkers_are_told_that_the_package_has_types():
+    import mirage_ros.resources
+
+    assert Path(mirage_ros.resources.__file__).with_name("py.typed").is_file()

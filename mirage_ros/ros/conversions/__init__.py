@@ -3,9 +3,13 @@
 from mirage_ros.ros.conversions.cameras import camera_from_info, camera_to_info
 from mirage_ros.ros.conversions.clouds import cloud_to_points, points_to_cloud
 from mirage_ros.ros.conversions.compressed import compressed_to_numpy, numpy_to_compressed
-from mirage_ros.ros.conversions.compressed_depth import compressed_depth_from_metres, compressed_depth_to_metres
-from mirage_ros.ros.conversions.depth import depth_from_metres, depth_to_metres
-from mirage_ros.ros.conversions.images import ENCODINGS, image_to_numpy, numpy_to_image
+from mirage_ros.ros.conversions.images import (
+    ENCODINGS,
+    depth_from_metres,
+    depth_to_metres,
+    image_to_numpy,
+    numpy_to_image,
+)
 from mirage_ros.ros.conversions.poses import (
     ns_from_stamp,
     path_to_poses,
@@ -22,8 +26,6 @@ __all__ = [
     "camera_from_info",
     "camera_to_info",
     "cloud_to_points",
-    "compressed_depth_from_metres",
-    "compressed_depth_to_metres",
     "compressed_to_numpy",
     "depth_from_metres",
     "depth_to_metres",

@@ -9,8 +9,7 @@ from std_msgs.msg import Header
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, check_intrinsics, check_pose, intrinsics_from_ros, intrinsics_to_ros
-from mirage_ros.ros.conversions.checks import check_finite, check_message, header_or_empty
-from mirage_ros.ros.conversions.images import MAX_SIDE
+from mirage_ros.ros.conversions.checks import check_finite, check_message, check_size, header_or_empty
 
 
 def camera_from_info(message: CameraInfo, cam2world: Tensor, rectified: bool = True) -> Camera:
@@ -36,14 +35,10 @@ def camera_from_info(message: CameraInfo, cam2world: Tensor, rectified: bool = T
     """
     check_message(message, CameraInfo, "camera_info")
     check_pose(cam2world, name="cam2world")
-    for field in ("height", "width"):
-        value = getattr(message, field)
-        if not 0 < value <= MAX_SIDE:
-            raise ValueError(f"camera_info.{field}: expected 1 to {MAX_SIDE} pixels, got {value}")
+    check_size(message, "camera_info")
     k, p, d = np.array(message.k), np.array(message.p), np.array(message.d, dtype=np.float64)
-    check_finite(k.tolist(), "camera_info.k")
-    check_finite(p.tolist(), "camera_info.p")
-    check_finite(d.tolist(), "camera_info.d")
+    for field, values in (("k", k), ("p", p), ("d", d)):
+        check_finite(values.tolist(), f"camera_info.{field}")
     if rectified and p[0] != 0:
         field, matrix = "camera_info.p", p.reshape(3, 4)[:, :3]
     elif k[0] == 0:
@@ -57,24 +52,16 @@ def camera_from_info(message: CameraInfo, cam2world: Tensor, rectified: bool = T
     intrinsics = torch.from_numpy(np.array(matrix)).to(cam2world.device)
     check_intrinsics(intrinsics, name=field)
     camera = Camera(intrinsics_from_ros(intrinsics), cam2world.double(), message.height, message.width)
-    return _binned(message, _cropped(message, camera))
-
-
-def _cropped(message: CameraInfo, camera: Camera) -> Camera:
     roi = message.roi
     # All zeros means the full image (CameraInfo.msg).
-    if not (roi.x_offset or roi.y_offset or roi.height or roi.width):
-        return camera
-    inside = roi.x_offset + roi.width <= camera.width and roi.y_offset + roi.height <= camera.height
-    if not (inside and roi.height and roi.width):
-        raise ValueError(
-            f"camera_info.roi: expected a window inside {camera.width}x{camera.height}, "
-            f"got {roi.width}x{roi.height} at ({roi.x_offset}, {roi.y_offset})"
-        )
-    return camera.cropped(roi.y_offset, roi.x_offset, roi.height, roi.width)
-
-
-def _binned(message: CameraInfo, camera: Camera) -> Camera:
+    if roi.x_offset or roi.y_offset or roi.height or roi.width:
+        inside = roi.x_offset + roi.width <= camera.width and roi.y_offset + roi.height <= camera.height
+        if not (inside and roi.height and roi.width):
+            raise ValueError(
+                f"camera_info.roi: expected a window inside {camera.width}x{camera.height}, "
+                f"got {roi.width}x{roi.height} at ({roi.x_offset}, {roi.y_offset})"
+            )
+        camera = camera.cropped(roi.y_offset, roi.x_offset, roi.height, roi.width)
     across, down = max(message.binning_x, 1), max(message.binning_y, 1)
     if camera.width % across or camera.height % down:
         raise ValueError(
@@ -95,10 +82,13 @@ def camera_to_info(camera: Camera, header: Header | None = None) -> CameraInfo:
     if camera.batch_shape:
         raise ValueError(f"camera: expected a single one, got a batch {tuple(camera.batch_shape)}")
     matrix = intrinsics_to_ros(camera.intrinsics.double()).cpu().numpy()
-    message = CameraInfo(header=header_or_empty(header), height=camera.height, width=camera.width)
-    message.distortion_model = "plumb_bob"
-    message.d = [0.0] * 5
-    message.k = matrix.ravel()
-    message.r = np.eye(3).ravel()
-    message.p = np.pad(matrix, ((0, 0), (0, 1))).ravel()
-    return message
+    return CameraInfo(
+        header=header_or_empty(header),
+        height=camera.height,
+        width=camera.width,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=matrix.ravel(),
+        r=np.eye(3).ravel(),
+        p=np.pad(matrix, ((0, 0), (0, 1))).ravel(),
+    )

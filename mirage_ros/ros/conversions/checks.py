@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from std_msgs.msg import Header
 
+# Larger images than any camera makes; what claims to be larger is refused before anything is allocated.
+MAX_SIDE = 1 << 16
+
 
 def check_message(message: Any, kind: type, name: str) -> None:
-    """Refuse an object of another class.
-
-    Raises:
-        TypeError: naming what came.
-    """
+    """Refuse an object of another class with a TypeError that says what came."""
     if not isinstance(message, kind):
         raise TypeError(
             f"{name}: expected {kind.__module__.split('.')[0]}/{kind.__name__}, got {type(message).__name__}"
@@ -24,21 +23,20 @@ def check_message(message: Any, kind: type, name: str) -> None:
 
 
 def check_finite(values: Sequence[float], name: str) -> None:
-    """Refuse NaN and infinity.
-
-    Raises:
-        ValueError: naming the field and its values.
-    """
+    """Refuse NaN and infinity with a ValueError that names the field and its values."""
     if not all(math.isfinite(value) for value in values):
         raise ValueError(f"{name}: expected finite numbers, got {list(values)}")
 
 
-def header_or_empty(header: Header | None) -> Header:
-    """The header, or an empty one for None.
+def check_size(message: Any, name: str) -> None:
+    """Refuse images without pixels, or with more than any camera has along a side, with a ValueError."""
+    for field in ("height", "width"):
+        if not 0 < getattr(message, field) <= MAX_SIDE:
+            raise ValueError(f"{name}.{field}: expected 1 to {MAX_SIDE} pixels, got {getattr(message, field)}")
 
-    Raises:
-        TypeError: it is something else, such as a frame's name.
-    """
+
+def header_or_empty(header: Header | None) -> Header:
+    """The header, or an empty one for None; a TypeError for anything else, such as a frame's name."""
     if header is None:
         return Header()
     check_message(header, Header, "header")

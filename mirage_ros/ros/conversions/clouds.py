@@ -14,16 +14,8 @@ from mirage_ros.ros.conversions.checks import as_float32, check_message, header_
 # PCL and RViz read `rgb` as a float32 whose bits are 0x00RRGGBB.
 POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("confidence", "<f4")])
 OPTIONAL = ("rgb", "rgba", "confidence")
-_TYPES = {
-    PointField.INT8: "i1",
-    PointField.UINT8: "u1",
-    PointField.INT16: "i2",
-    PointField.UINT16: "u2",
-    PointField.INT32: "i4",
-    PointField.UINT32: "u4",
-    PointField.FLOAT32: "f4",
-    PointField.FLOAT64: "f8",
-}
+# PointField.INT8 = 1 to PointField.FLOAT64 = 8.
+_TYPES = dict(enumerate(("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8"), start=1))
 
 
 def points_to_cloud(
@@ -60,8 +52,7 @@ def points_to_cloud(
     packed["rgb"] = red << 16 | green << 8 | blue
     packed["confidence"] = as_float32(confidence)
     message = PointCloud2(header=header_or_empty(header), height=1, width=count, is_bigendian=False)
-    message.point_step = POINT.itemsize
-    message.row_step = count * POINT.itemsize
+    message.point_step, message.row_step = POINT.itemsize, count * POINT.itemsize
     message.is_dense = all(bool(np.isfinite(packed[axis]).all()) for axis in "xyz")
     message.fields = [
         PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
@@ -92,8 +83,7 @@ def cloud_to_points(message: PointCloud2) -> tuple[NDArray[np.float32], NDArray[
     if any(names.count(name) != 1 for name in "xyz") or any(names.count(name) > 1 for name in OPTIONAL):
         raise ValueError(f"cloud.fields: expected x, y, z and none of {', '.join(OPTIONAL)} twice, got {names}")
     fields = dict(zip(names, message.fields, strict=True))
-    count = message.height * message.width
-    step, row = message.point_step, message.row_step
+    count, step, row = message.height * message.width, message.point_step, message.row_step
     # A step of 0 would let any number of points share the same bytes.
     if count and step < 1:
         raise ValueError(f"cloud.point_step: expected at least the size of x, y and z, got {step}")
@@ -102,41 +92,36 @@ def cloud_to_points(message: PointCloud2) -> tuple[NDArray[np.float32], NDArray[
             f"cloud.data: expected {message.height} rows of {row} bytes with {message.width} points of {step}, "
             f"got {len(message.data)} bytes"
         )
-    colour_name = next((name for name in ("rgb", "rgba") if name in fields), None)
     points = np.empty((count, 3), np.float32)
     for axis, name in enumerate("xyz"):
-        points[:, axis] = as_float32(_column(message, fields[name], count))
-    colours = np.full((count, 3), 255, np.uint8)
-    if colour_name is not None:
-        field = fields[colour_name]
-        if field.datatype not in (PointField.FLOAT32, PointField.UINT32):
-            raise ValueError(f"cloud.fields.{colour_name}: expected float32 or uint32, got datatype {field.datatype}")
-        bits = _column(message, field, count, "u4").astype(np.uint32)
+        points[:, axis] = as_float32(_column(message, fields[name]))
+    colours, confidence = np.full((count, 3), 255, np.uint8), np.ones(count, np.float32)
+    colour = fields.get("rgb", fields.get("rgba"))
+    if colour is not None:
+        if colour.datatype not in (PointField.FLOAT32, PointField.UINT32):
+            raise ValueError(f"cloud.fields.{colour.name}: expected float32 or uint32, got datatype {colour.datatype}")
+        bits = _column(message, colour, "u4")
         colours = np.stack([bits >> 16 & 255, bits >> 8 & 255, bits & 255], axis=-1).astype(np.uint8)
-    confidence = np.ones(count, np.float32)
     if "confidence" in fields:
-        confidence = as_float32(_column(message, fields["confidence"], count))
+        confidence = as_float32(_column(message, fields["confidence"]))
     return points, colours, confidence
 
 
-def _column(message: PointCloud2, field: PointField, count: int, kind: str | None = None) -> NDArray[Any]:
+def _column(message: PointCloud2, field: PointField, kind: str = "") -> NDArray[Any]:
     """(N,) values of one field."""
     if field.datatype not in _TYPES or field.count not in (0, 1):
         raise ValueError(
             f"cloud.fields.{field.name}: expected one number of a PointField type, "
             f"got datatype {field.datatype} x {field.count}"
         )
-    order = ">" if message.is_bigendian else "<"
-    dtype = np.dtype(order + (kind or _TYPES[field.datatype]))
+    dtype = np.dtype((">" if message.is_bigendian else "<") + (kind or _TYPES[field.datatype]))
     if field.offset + dtype.itemsize > message.point_step:
         raise ValueError(
             f"cloud.fields.{field.name}: expected inside a point of {message.point_step} bytes, "
             f"got offset {field.offset}"
         )
-    if not count:
+    shape, strides = (message.height, message.width), (message.row_step, message.point_step)
+    if 0 in shape:
         return np.empty(0, dtype)
-    buffer = np.frombuffer(message.data, np.uint8)
-    strides = (message.row_step, message.point_step)
-    shape = (message.height, message.width)
-    values: NDArray[Any] = np.ndarray(shape, dtype, buffer.data, field.offset, strides)
+    values: NDArray[Any] = np.ndarray(shape, dtype, np.frombuffer(message.data, np.uint8).data, field.offset, strides)
     return values.reshape(-1).astype(dtype.newbyteorder("="))

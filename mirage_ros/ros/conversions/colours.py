@@ -1,13 +1,17 @@
 """Colour conversion of 8-bit images: by cv_bridge where it is installed and right, by OpenCV otherwise.
 
 cv_bridge is asked only for what it gets right: rows without padding (it cuts padded ones), this machine's byte order,
-two named colour encodings (it reads 'passthrough' and bare matrix types differently). Whether it is right at all
-is tried once, at the first conversion, in a process of its own; see `cv_bridge_trial`.
+two named colour encodings (it reads 'passthrough' and bare matrix types differently). Whether it is right at all is
+tried once, in a process of its own: one that was built against NumPy 1 imports under NumPy 2 and then takes the process
+down with a segmentation fault (ros-perception/vision_opencv#535), which no `except` catches.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +21,28 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
-from mirage_ros.ros.conversions.cv_bridge_trial import cv_bridge_is_right
-
 # Encoding: channels and OpenCV's name.
 COLOURS = {"rgb8": (3, "RGB"), "bgr8": (3, "BGR"), "rgba8": (4, "RGBA"), "bgra8": (4, "BGRA"), "mono8": (1, "GRAY")}
+# Converts one random image between all pairs of encodings, through OpenCV and through cv_bridge.
+TRIAL = f"""
+import sys
+import cv2, numpy as np
+from cv_bridge import CvBridge
+from sensor_msgs.msg import Image
+colours = {COLOURS!r}
+rgb = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+def converted(pixels, a, b):
+    return pixels if a == b else cv2.cvtColor(pixels, getattr(cv2, "COLOR_%s2%s" % (colours[a][1], colours[b][1])))
+for source in colours:
+    pixels = converted(rgb, "rgb8", source)
+    message = Image(height=4, width=6, encoding=source, step=pixels.nbytes // 4, is_bigendian=sys.byteorder == "big")
+    message.data.frombytes(pixels.tobytes())
+    for target in colours:
+        result, expected = CvBridge().imgmsg_to_cv2(message, target), converted(pixels, source, target)
+        assert result.shape == expected.shape and np.abs(result.astype(int) - expected).max() <= 1, (source, target)
+"""
+# A healthy cv_bridge answers within a second; a slow disk gets its time.
+TRIAL_SECONDS = 60.0
 
 Pixels = NDArray[Any]
 
@@ -52,7 +74,16 @@ def convert_with_opencv(pixels: Pixels, source: str, target: str) -> Pixels:
 @functools.cache
 def cv_bridge_converter() -> Callable[[Image, str], Pixels] | None:
     """cv_bridge's conversion, if this Python has one that works."""
-    if not cv_bridge_is_right():
+    if importlib.util.find_spec("cv_bridge") is None:
+        return None
+    # The modules that this process would import, whoever put them on its path.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    try:
+        command, quiet = [sys.executable, "-c", TRIAL], subprocess.DEVNULL
+        subprocess.run(
+            command, env=environment, stdin=quiet, stdout=quiet, stderr=quiet, timeout=TRIAL_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
         return None
     from cv_bridge import CvBridge
 

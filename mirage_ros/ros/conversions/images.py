@@ -1,8 +1,4 @@
-"""sensor_msgs/Image <-> numpy, for the encodings that cameras and this package use.
-
-Unpacking (byte order, row padding) is done here. Colours are converted by cv_bridge where that is installed and right,
-by OpenCV otherwise; see `colours`.
-"""
+"""sensor_msgs/Image <-> numpy, for the encodings that cameras and this package use, and depth images <-> metres."""
 
 from __future__ import annotations
 
@@ -15,11 +11,14 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from mirage_ros.ros.conversions.checks import check_message, header_or_empty
+from mirage_ros.ros.conversions.checks import as_float32, check_message, check_size, header_or_empty
 from mirage_ros.ros.conversions.colours import COLOURS, convert_colours
 
-# Larger images than any camera makes; what claims to be larger is refused before anything is allocated.
-MAX_SIDE = 1 << 16
+DEPTH_ENCODINGS = ("32FC1", "16UC1", "mono16")
+MILLIMETRES = 1000.0
+# The largest distance that 16 bits of millimetres hold; the next value up is what some drivers send for "too far", and
+# some for "unknown".
+MAX_MILLIMETRES = 65534
 
 
 @dataclass(frozen=True)
@@ -42,21 +41,20 @@ class Encoding:
         return self.dtype.itemsize * self.channels
 
 
-def _encoding(dtype: type, channels: int, order: str = "") -> Encoding:
-    return Encoding(np.dtype(dtype), channels, order)
-
-
-ENCODINGS: dict[str, Encoding] = {
-    "rgb8": _encoding(np.uint8, 3, "rgb"),
-    "bgr8": _encoding(np.uint8, 3, "bgr"),
-    "rgba8": _encoding(np.uint8, 4, "rgba"),
-    "bgra8": _encoding(np.uint8, 4, "bgra"),
-    "mono8": _encoding(np.uint8, 1, "mono"),
-    "mono16": _encoding(np.uint16, 1, "mono"),
-    "8UC1": _encoding(np.uint8, 1),
-    "8UC3": _encoding(np.uint8, 3),
-    "16UC1": _encoding(np.uint16, 1),
-    "32FC1": _encoding(np.float32, 1),
+ENCODINGS = {
+    name: Encoding(np.dtype(kind), channels, order)
+    for name, kind, channels, order in (
+        ("rgb8", "u1", 3, "rgb"),
+        ("bgr8", "u1", 3, "bgr"),
+        ("rgba8", "u1", 4, "rgba"),
+        ("bgra8", "u1", 4, "bgra"),
+        ("mono8", "u1", 1, "mono"),
+        ("mono16", "u2", 1, "mono"),
+        ("8UC1", "u1", 1, ""),
+        ("8UC3", "u1", 3, ""),
+        ("16UC1", "u2", 1, ""),
+        ("32FC1", "f4", 1, ""),
+    )
 }
 
 
@@ -80,12 +78,15 @@ def image_to_numpy(message: Image, encoding: str | None = None) -> NDArray[Any]:
         ValueError: the message contradicts itself or its encoding does not convert; names the field.
     """
     check_message(message, Image, "image")
-    if encoding is not None:
-        _lookup(encoding, "encoding")
-    native = _unpack(message)
-    if encoding is None or encoding == message.encoding:
-        return native
-    return _convert(message, native, encoding)
+    target = None if encoding is None else _lookup(encoding, "encoding")
+    pixels, source, own = _unpack(message), ENCODINGS[message.encoding], message.encoding
+    if target is None or encoding is None or encoding == own:
+        return pixels
+    if source.channels == target.channels == 1 and source.dtype == target.dtype:
+        return pixels
+    if own in COLOURS and encoding in COLOURS:
+        return convert_colours(message, pixels, encoding)
+    raise ValueError(f"image.encoding: {own} does not convert to {encoding}")
 
 
 def numpy_to_image(array: NDArray[Any], encoding: str, header: Header | None = None) -> Image:
@@ -98,21 +99,17 @@ def numpy_to_image(array: NDArray[Any], encoding: str, header: Header | None = N
 
     Raises:
         TypeError: the header is no Header.
-        ValueError: the array is not of this encoding.
+        ValueError: the array does not fit the encoding.
     """
     kind = _lookup(encoding, "encoding")
     array = np.asarray(array)
     shape = array.shape[:2] + ((kind.channels,) if kind.channels > 1 else ())
-    if array.ndim == 3 and array.shape[2] == 1 and kind.channels == 1:
-        array = array[..., 0]
     if array.dtype != kind.dtype or array.ndim < 2 or array.shape != shape or not array.size > 0:
         expected = "(H, W)" if kind.channels == 1 else f"(H, W, {kind.channels})"
         raise ValueError(f"array: expected {expected} {kind.dtype} for {encoding}, got {array.shape} {array.dtype}")
-    message = Image(header=header_or_empty(header))
+    message = Image(header=header_or_empty(header), encoding=encoding, is_bigendian=int(sys.byteorder == "big"))
     message.height, message.width = array.shape[:2]
-    message.encoding = encoding
     message.step = message.width * kind.pixel_bytes
-    message.is_bigendian = int(sys.byteorder == "big")
     # Filling the fresh message's own array is one copy; assigning to `data` checks every byte in Python.
     message.data.frombytes(np.ascontiguousarray(array).data.cast("B"))
     return message
@@ -128,10 +125,8 @@ def _lookup(encoding: str, field: str) -> Encoding:
 def _unpack(message: Image) -> NDArray[Any]:
     """(H, W[, C]) in native byte order; a view where the buffer allows."""
     kind = _lookup(message.encoding, "image.encoding")
+    check_size(message, "image")
     height, width, step = message.height, message.width, message.step
-    for field, value in (("height", height), ("width", width)):
-        if not 0 < value <= MAX_SIDE:
-            raise ValueError(f"image.{field}: expected 1 to {MAX_SIDE} pixels, got {value}")
     if message.is_bigendian not in (0, 1):
         raise ValueError(f"image.is_bigendian: expected 0 or 1, got {message.is_bigendian}")
     row = width * kind.pixel_bytes
@@ -156,11 +151,51 @@ def _unpack(message: Image) -> NDArray[Any]:
     return native
 
 
-def _convert(message: Image, pixels: NDArray[Any], target: str) -> NDArray[Any]:
-    source = message.encoding
-    a, b = ENCODINGS[source], ENCODINGS[target]
-    if a.channels == b.channels == 1 and a.dtype == b.dtype:
-        return pixels
-    if source in COLOURS and target in COLOURS:
-        return convert_colours(message, pixels, target)
-    raise ValueError(f"image.encoding: {source} does not convert to {target}")
+def depth_to_metres(message: Image) -> NDArray[np.float32]:
+    """Metres along the optical axis, +inf where it is too far to measure, 0 where there is no measurement.
+
+    Args:
+        message: 32FC1 in metres, or 16UC1 (mono16 from some drivers) in millimetres, as REP-118 has it.
+
+    Returns:
+        (H, W) float32. 0, NaN and negative values, and 65535 in millimetres, which drivers send for this and for that,
+        become 0.
+
+    Raises:
+        ValueError: not a depth encoding, or the message contradicts itself.
+    """
+    check_message(message, Image, "depth")
+    if message.encoding not in DEPTH_ENCODINGS:
+        raise ValueError(f"depth.encoding: expected one of {', '.join(DEPTH_ENCODINGS)}, got {message.encoding!r}")
+    values = image_to_numpy(message)
+    if values.dtype == np.uint16:
+        return np.where(values <= MAX_MILLIMETRES, values, 0).astype(np.float32) / np.float32(MILLIMETRES)
+    with np.errstate(invalid="ignore"):
+        return np.where(values > 0, values, np.float32(0))
+
+
+def depth_from_metres(metres: NDArray[np.floating], encoding: str = "32FC1", header: Header | None = None) -> Image:
+    """Depth message of (H, W) metres.
+
+    Args:
+        metres: along the optical axis; +inf is too far to measure, 0, negative values and NaN are invalid.
+        encoding: 32FC1 (metres, as REP-118 has it: +inf stays, invalid ones are NaN: a 0 would be a point in the lens
+            to depth_image_proc) or 16UC1 (millimetres, invalid ones and those beyond 65.534 m 0).
+        header: stamp and frame.
+
+    Raises:
+        ValueError: not (H, W) floating point, or another encoding.
+    """
+    if encoding not in ("32FC1", "16UC1"):
+        raise ValueError(f"encoding: expected 32FC1 or 16UC1, got {encoding!r}")
+    metres = np.asarray(metres)
+    if metres.ndim != 2 or not np.issubdtype(metres.dtype, np.floating):
+        raise ValueError(f"metres: expected (H, W) floating point, got {metres.shape} {metres.dtype}")
+    metres = as_float32(metres)
+    with np.errstate(invalid="ignore"):
+        known = metres > 0
+    if encoding == "32FC1":
+        return numpy_to_image(np.where(known, metres, np.float32(np.nan)), encoding, header)
+    millimetres = np.rint(np.where(known, metres, 0).astype(np.float64) * MILLIMETRES)
+    values = np.where(millimetres <= MAX_MILLIMETRES, millimetres, 0).astype(np.uint16)
+    return numpy_to_image(values, encoding, header)

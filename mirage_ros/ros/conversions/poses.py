@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,50 +18,43 @@ from mirage_ros.ros.conversions.checks import check_finite, check_message
 from mirage_ros.trajectory import check_trajectory
 
 NANOSECONDS = 1_000_000_000
-Numbers: TypeAlias = tuple[float, ...]
 # Quaternions this far from unit length are rounded ones; further off, the sender made a mistake.
 LENGTH_TOLERANCE = 0.01
 
 
 def pose_from_msg(message: Pose, name: str = "pose") -> Tensor:
-    """(4, 4) float64 transform of a pose.
-
-    Args:
-        message: position in metres, orientation as a quaternion of unit length (within 1 %).
-        name: of the field, for errors.
+    """(4, 4) float64 transform of a pose: metres, and a quaternion of unit length (within 1 %).
 
     Raises:
-        ValueError: a number is not finite or the quaternion is not a rotation.
+        ValueError: a number is not finite or the quaternion is not a rotation; begins with the name.
     """
-    position, orientation = _numbers(message, name)
-    return pose_from_quaternion(
-        torch.tensor(position, dtype=torch.float64), torch.tensor(orientation, dtype=torch.float64)
-    )
+    return _matrices([_numbers(message, name)])[0]
 
 
-def _numbers(message: Pose, name: str) -> tuple[Numbers, Numbers]:
+def _matrices(numbers: list[list[float]]) -> Tensor:
+    # One conversion of all of them: a pose takes 0.1 ms on its own.
+    values = torch.tensor(numbers, dtype=torch.float64)
+    return pose_from_quaternion(values[:, :3], values[:, 3:])
+
+
+def _numbers(message: Pose, name: str) -> list[float]:
     """Checked position xyz and orientation xyzw."""
     check_message(message, Pose, name)
     p, q = message.position, message.orientation
-    position, orientation = (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)
+    position, orientation = [p.x, p.y, p.z], [q.x, q.y, q.z, q.w]
     check_finite(position, f"{name}.position")
     check_finite(orientation, f"{name}.orientation")
     if abs(math.hypot(*orientation) - 1) > LENGTH_TOLERANCE:
-        raise ValueError(f"{name}.orientation: expected a quaternion of unit length, got {list(orientation)}")
-    return position, orientation
+        raise ValueError(f"{name}.orientation: expected a quaternion of unit length, got {orientation}")
+    return position + orientation
 
 
 def pose_to_msg(pose: Tensor) -> Pose:
-    """Pose message of a (4, 4) rigid transform, with w >= 0.
-
-    Raises:
-        ValueError: not one rigid transform.
-    """
+    """Pose message of a (4, 4) rigid transform, with w >= 0; a ValueError for anything else."""
     check_pose(pose)
     if pose.ndim != 2:
         raise ValueError(f"pose: expected (4, 4), got {tuple(pose.shape)}")
-    (message,) = _messages(pose[None])
-    return message
+    return _messages(pose[None])[0]
 
 
 def _messages(poses: Tensor) -> list[Pose]:
@@ -75,23 +67,14 @@ def _messages(poses: Tensor) -> list[Pose]:
 
 
 def pose_from_stamped(message: PoseStamped, name: str = "pose") -> tuple[Tensor, str, int]:
-    """Transform (4, 4) float64, frame_id and stamp in nanoseconds of a stamped pose.
-
-    Raises:
-        ValueError: as `pose_from_msg`.
-    """
+    """Transform (4, 4) float64, frame_id and stamp in nanoseconds; a ValueError as by `pose_from_msg`."""
     check_message(message, PoseStamped, name)
     pose = pose_from_msg(message.pose, f"{name}.pose")
     return pose, message.header.frame_id, ns_from_stamp(message.header.stamp, f"{name}.header.stamp")
 
 
 def pose_to_stamped(pose: Tensor, header: Header) -> PoseStamped:
-    """Stamped pose of a (4, 4) transform.
-
-    Raises:
-        TypeError: the header is no Header.
-        ValueError: as `pose_to_msg`.
-    """
+    """Stamped pose of a (4, 4) transform; a TypeError or ValueError if it is none, or the header no Header."""
     check_message(header, Header, "header")
     return PoseStamped(header=header, pose=pose_to_msg(pose))
 
@@ -114,17 +97,11 @@ def path_to_poses(message: Path) -> tuple[Tensor, str, list[int]]:
     frames = {message.header.frame_id, *(pose.header.frame_id for pose in message.poses)} - {""}
     if len(frames) > 1:
         raise ValueError(f"path.poses: expected one frame_id, got {sorted(frames)}")
-    positions, orientations, stamps = [], [], []
+    numbers, stamps = [], []
     for index, stamped in enumerate(message.poses):
-        position, orientation = _numbers(stamped.pose, f"path.poses[{index}].pose")
-        positions.append(position)
-        orientations.append(orientation)
+        numbers.append(_numbers(stamped.pose, f"path.poses[{index}].pose"))
         stamps.append(ns_from_stamp(stamped.header.stamp, f"path.poses[{index}].header.stamp"))
-    # One conversion of all of them: a pose takes 0.1 ms on its own.
-    poses = pose_from_quaternion(
-        torch.tensor(positions, dtype=torch.float64), torch.tensor(orientations, dtype=torch.float64)
-    )
-    return poses, next(iter(frames), ""), stamps
+    return _matrices(numbers), next(iter(frames), ""), stamps
 
 
 def poses_to_path(poses: Tensor, header: Header, stamps: Sequence[int] | None = None) -> Path:
@@ -143,20 +120,15 @@ def poses_to_path(poses: Tensor, header: Header, stamps: Sequence[int] | None = 
     times = [header.stamp] * len(poses) if stamps is None else [stamp_from_ns(stamp) for stamp in stamps]
     if len(times) != len(poses):
         raise ValueError(f"stamps: expected {len(poses)}, one for each pose, got {len(times)}")
-    path = Path(header=header)
-    path.poses = [
+    stamped = [
         PoseStamped(header=Header(stamp=time, frame_id=header.frame_id), pose=pose)
         for pose, time in zip(_messages(poses), times, strict=True)
     ]
-    return path
+    return Path(header=header, poses=stamped)
 
 
 def ns_from_stamp(stamp: Time, name: str = "stamp") -> int:
-    """Nanoseconds of a stamp.
-
-    Raises:
-        ValueError: a negative time or nanoseconds of a second or more.
-    """
+    """Nanoseconds of a stamp; a ValueError for a negative time, or nanoseconds of a second or more."""
     check_message(stamp, Time, name)
     if stamp.sec < 0 or stamp.nanosec >= NANOSECONDS:
         raise ValueError(f"{name}: expected sec >= 0 and nanosec < 1e9, got {stamp.sec} and {stamp.nanosec}")

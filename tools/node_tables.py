@@ -1,11 +1,10 @@
-"""`python -m mirage_ros.ros.reference`: the tables of docs/node.md, from those that the node itself is made from."""
+"""`python tools/node_tables.py`: the tables of docs/node.md, from those that the node itself is made from."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mirage_ros.ros.node_parameters import PARAMETERS
-from mirage_ros.ros.parameters import Parameter
+from mirage_ros.ros.parameters import PARAMETERS, Parameter
 from mirage_ros.ros.topics import ACTIONS, CAMERA, INPUTS, LATCHED, OUTPUT, OUTPUTS, RELIABLE, SERVICES
 
 _DELIVERY = {

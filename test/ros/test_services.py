@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirage_ros.ros.files_below import path_below
+from mirage_ros.ros.services import path_below
 
 
 def test_names_get_the_suffix_and_may_have_folders(tmp_path):

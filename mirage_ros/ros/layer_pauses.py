@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import nn
 
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.world.networks import Networks
 
 
-class Pauses:
+class LayerPauses:
     """Calls something before each layer of the networks.
 
     On a CPU a denoising step, or reading and decoding a chunk, takes longer than a preview may wait; a layer does not.
-    Layers are only left aside where what is done in between could disturb them: in networks that keep a state between
-    their layers (video autoencoders with a cache), and where networks take turns on the device.
+    Networks that keep a state between their layers (video autoencoders with a cache) are left out, as what is done in
+    between could disturb them.
     """
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Sequence[nn.Module | None]) -> None:
         """Hook into the networks; nothing is called yet."""
         self._between: Callable[[], None] | None = None
-        for network in (networks.transformer, networks.reader, networks.autoencoder):
-            if networks.offload or network is None or _keeps_state(network):
+        for network in networks:
+            stateful = isinstance(network, Autoencoder) and not isinstance(network, FrameAutoencoder)
+            if network is None or stateful:
                 continue
             for layer in network.modules():
                 if layer is not network:
@@ -42,7 +42,3 @@ class Pauses:
     def _pause(self, layer: nn.Module, inputs: object) -> None:
         if self._between is not None:
             self._between()
-
-
-def _keeps_state(network: nn.Module) -> bool:
-    return isinstance(network, Autoencoder) and not isinstance(network, FrameAutoencoder)

@@ -1,0 +1,73 @@
+"""Poses of camera frames from TF are waited for, and checked as all others are."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from std_msgs.msg import Header
+
+from mirage_ros.geometry import pinhole
+from mirage_ros.ros.conversions import camera_to_info, numpy_to_image, stamp_from_ns
+from mirage_ros.ros.observing import PATIENCE, Observing
+from mirage_ros.ros.parameters import MirageParameters, ObservationParameters
+from mirage_ros.ros.work_queue import Worker
+
+NOW = 1_700_000_000 * 10**9
+
+
+@pytest.fixture
+def robot():
+    """An observing node whose TF says what the test says; frames that were written are kept."""
+    observation = ObservationParameters(pose="tf", depth="estimated", rate=0.0)
+    worker, written = Worker(), []
+    robot = SimpleNamespace(now=NOW, pose=torch.eye(4, dtype=torch.float64), written=written)
+
+    def camera_pose(stamp):
+        if robot.pose is None:
+            raise ValueError("image: no transform")
+        return robot.pose
+
+    frames = SimpleNamespace(camera_frame="", camera_pose=camera_pose)
+    context = SimpleNamespace(
+        parameters=MirageParameters(observation=observation),
+        session=SimpleNamespace(observe=lambda frame: written.append(frame) or 1),
+        worker=worker,
+        health=SimpleNamespace(watch=lambda *work: None, event=lambda *why: None),
+        now=lambda: robot.now,
+    )
+    robot.observing = Observing(context, frames)
+
+    def show(stamp):
+        header = Header(stamp=stamp_from_ns(stamp), frame_id="camera")
+        robot.observing.add("camera_info", camera_to_info(pinhole(40, 60, focal=50.0), header))
+        robot.observing.add("image", numpy_to_image(np.zeros((40, 60, 3), np.uint8), "rgb8", header))
+        worker.call(lambda: None).result(10)
+
+    robot.show = show
+    yield robot
+    worker.close()
+
+
+def test_a_pose_in_tf_is_used_as_it_is(robot):
+    robot.pose[0, 3] = 500.1234567891234
+    robot.show(NOW)
+    assert torch.equal(robot.written[0].camera.cam2world, robot.pose)
+
+
+def test_a_pose_in_tf_that_is_too_far_away_is_refused(robot):
+    robot.pose[0, 3] = 1001.0
+    with pytest.raises(ValueError, match=r"TF: expected within 1000 m .*imagine.max_distance.*, got 1001 m"):
+        robot.show(NOW)
+    robot.pose[0, 3] = 1.0
+    robot.show(NOW + 1)
+    assert [frame.stamp for frame in robot.written] == [NOW + 1]
+
+
+def test_a_transform_is_waited_for_a_moment(robot):
+    robot.pose = None
+    robot.show(NOW)
+    assert not robot.written
+    robot.now += PATIENCE
+    with pytest.raises(ValueError, match="no transform"):
+        robot.observing.pump()
