@@ -99,12 +99,12 @@ class Place:
         """What the camera sees along poses."""
         drawn = [self.renderer.render(pose) for pose in poses]
         clip = Clip(
-            f"{self.name}-{label}",
-            np.stack([frame.rgb for frame in drawn]),
-            np.stack([frame.depth for frame in drawn]),
-            np.stack([frame.labels for frame in drawn]),
-            self.renderer.camera(poses),
-            10.0,
+            name=f"{self.name}-{label}",
+            rgb=np.stack([frame.rgb for frame in drawn]),
+            depth=np.stack([frame.depth for frame in drawn]),
+            labels=np.stack([frame.labels for frame in drawn]),
+            camera=self.renderer.camera(poses),
+            fps=10.0,
         )
         return Case(clip)
 

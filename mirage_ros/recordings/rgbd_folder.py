@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +20,11 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros
 from mirage_ros.recordings.trajectory_files import read_trajectory
+from mirage_ros.rgbd import RgbdFrame
 
 _FRAME = re.compile(r"(.+)\.color\.(jpg|jpeg|png)")
 # The largest distance that 16 bits of millimetres hold; 65535 means that nothing was measured.
 _MAX_MILLIMETRES = 65534
-
-
-@dataclass(frozen=True, eq=False)
-class RgbdFrame:
-    """One frame of a walk.
-
-    Attributes:
-        name: of the frame.
-        rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres along the optical axis, 0 where invalid.
-        camera: intrinsics (centre convention) and pose.
-    """
-
-    name: str
-    rgb: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    camera: Camera
 
 
 def read_intrinsics(path: Path, field: str) -> Tensor:
@@ -69,15 +52,18 @@ def read_intrinsics(path: Path, field: str) -> Tensor:
 
 
 class RgbdFolder:
-    """A recorded walk; frames are read one by one as they are asked for."""
+    """A recorded walk; poses and intrinsics are read at once, frames one by one as they are asked for.
+
+    Attributes:
+        names: of the frames.
+        cam2world: (T, 4, 4) float64.
+
+    Raises:
+        FileNotFoundError: the folder, its intrinsics, or a frame's depth or pose is missing.
+        ValueError: a pose or the intrinsics are not usable.
+    """
 
     def __init__(self, folder: str | Path) -> None:
-        """Look at the folder and read poses and intrinsics.
-
-        Raises:
-            FileNotFoundError: the folder, its intrinsics, or a frame's depth or pose is missing.
-            ValueError: a pose or the intrinsics are not usable.
-        """
         self._folder = Path(folder)
         if not self._folder.is_dir():
             raise FileNotFoundError(f"rgbd: {self._folder} is not a folder")
@@ -99,7 +85,7 @@ class RgbdFolder:
         return len(self.names)
 
     def __getitem__(self, index: int) -> RgbdFrame:
-        """Read one frame.
+        """Read one frame; its depth is 0 where invalid.
 
         Raises:
             ValueError: an image is damaged, or colour and depth differ in size.
@@ -114,7 +100,7 @@ class RgbdFolder:
             )
         depth = np.where(millimetres <= _MAX_MILLIMETRES, millimetres, 0).astype(np.float32) / np.float32(1000)
         camera = Camera(self._intrinsics, self.cam2world[index], *bgr.shape[:2])
-        return RgbdFrame(name, np.ascontiguousarray(bgr[..., ::-1]), depth, camera)
+        return RgbdFrame(np.ascontiguousarray(bgr[..., ::-1], np.uint8), depth, camera)
 
     def __iter__(self) -> Iterator[RgbdFrame]:
         return (self[index] for index in range(len(self)))

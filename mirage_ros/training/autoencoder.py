@@ -85,7 +85,7 @@ class AutoencoderTask(Task):
         beside_left = left + shift[0] if left + shift[0] <= room[1] else left - shift[0]
         beside_top = top + shift[1] if top + shift[1] <= room[0] else top - shift[1]
         crop = clip.cropped(top, left, own.height, own.width)
-        beside = clip.select(np.array([0])).cropped(beside_top, beside_left, own.height, own.width)
+        beside = clip[:1].cropped(beside_top, beside_left, own.height, own.width)
         places, covisible = _correspondence(crop)
         images = as_images(crop.rgb)
         return {

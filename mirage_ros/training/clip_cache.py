@@ -66,9 +66,15 @@ class ClipCache:
         part = {name: np.array(array[row][frames]) for name, array in shard.arrays.items()}
         height, width = part["rgb"].shape[1:3]
         camera = Camera(torch.from_numpy(part["intrinsics"]), torch.from_numpy(part["cam2world"]), height, width)
-        depth = part["depth"].astype(np.float32) / np.float32(1000)
-        fps, prompt = shard.fps[row], shard.prompts[row]
-        return Clip(shard.names[row], part["rgb"], depth, part["labels"], camera, fps, prompt)
+        return Clip(
+            rgb=part["rgb"],
+            depth=part["depth"].astype(np.float32) / np.float32(1000),
+            camera=camera,
+            name=shard.names[row],
+            labels=part["labels"],
+            fps=shard.fps[row],
+            prompt=shard.prompts[row],
+        )
 
 
 class _Shard:

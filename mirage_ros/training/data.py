@@ -20,9 +20,8 @@ from typing import Any
 from tqdm import tqdm
 
 from mirage_ros.recordings.bags import ROLES, rosbag_frames
-from mirage_ros.recordings.clips import Clip
+from mirage_ros.recordings.clips import Clip, clips_of
 from mirage_ros.recordings.walk_readers import READERS, realestate10k_frames
-from mirage_ros.recordings.walks import clips_of
 from mirage_ros.sim.scene import FAMILIES
 from mirage_ros.sim.splits import SEEDS, Split, scene_seeds
 from mirage_ros.training.render import ClipSettings, render_clip

@@ -61,7 +61,7 @@ def measure_recall(
         if not len(asked):
             raise ValueError(f"every: expected less than the {data.frames(index)} frames of a clip, got {every}")
         walk = data.clips.clip(index, np.concatenate([asked, written]))
-        clip, shown = walk.select(np.arange(len(asked))), walk.select(np.arange(len(asked), len(walk)))
+        clip, shown = walk[: len(asked)], walk[len(asked) :]
         metres, keep, rgb = (torch.from_numpy(part).to(device) for part in (shown.depth, shown.keep, shown.rgb))
         memory = new_memory(preset, autoencoder.channels, device)
         depth = data.depth(index, written, keep=True, factor=preset.depth_samples).to(device)

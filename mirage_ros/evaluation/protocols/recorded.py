@@ -55,12 +55,12 @@ class RgbdProtocol:
             poses = torch.stack([frame.camera.cam2world for frame in frames])
             depth = np.stack([fit_nearest(torch.from_numpy(frame.depth), *self._size).numpy() for frame in frames])
             clip = Clip(
-                f"{self._name}-{start:04d}",
-                np.stack([_fitted(frame.rgb, self._size) for frame in frames]),
-                depth,
-                np.zeros(depth.shape, np.uint8),
-                fit_camera(Camera(first.intrinsics, poses, first.height, first.width), *self._size),
-                self._fps,
+                name=f"{self._name}-{start:04d}",
+                rgb=np.stack([_fitted(frame.rgb, self._size) for frame in frames]),
+                depth=depth,
+                labels=np.zeros(depth.shape, np.uint8),
+                camera=fit_camera(Camera(first.intrinsics, poses, first.height, first.width), *self._size),
+                fps=self._fps,
             )
             yield Case(clip)
 
@@ -107,12 +107,12 @@ class Re10kProtocol:
             shape = (len(chosen), *self._size)
             yield Case(
                 Clip(
-                    file.stem,
-                    np.stack([_fitted(frame, self._size) for frame in frames]),
-                    np.zeros(shape, np.float32),
-                    np.zeros(shape, np.uint8),
-                    fit_camera(camera, *self._size),
-                    30.0 / RE10K_EVERY,
+                    name=file.stem,
+                    rgb=np.stack([_fitted(frame, self._size) for frame in frames]),
+                    depth=np.zeros(shape, np.float32),
+                    labels=np.zeros(shape, np.uint8),
+                    camera=fit_camera(camera, *self._size),
+                    fps=30.0 / RE10K_EVERY,
                 )
             )
 

@@ -106,10 +106,10 @@ def render_walk(
         drawn = [renderer.render(pose, time=index / FPS) for index, pose in enumerate(poses)]
         camera = renderer.camera(poses)
     return Clip(
-        f"{family}-{seed}-{style}",
-        np.stack([frame.rgb for frame in drawn]),
-        np.stack([frame.depth for frame in drawn]),
-        np.stack([frame.labels for frame in drawn]),
-        camera,
-        FPS,
+        name=f"{family}-{seed}-{style}",
+        rgb=np.stack([frame.rgb for frame in drawn]),
+        depth=np.stack([frame.depth for frame in drawn]),
+        labels=np.stack([frame.labels for frame in drawn]),
+        camera=camera,
+        fps=FPS,
     )
