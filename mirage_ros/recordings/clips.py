@@ -63,9 +63,8 @@ class Clip(RgbdFrame):
         intrinsics[..., 0, 2] = self.camera.width - intrinsics[..., 0, 2]
         intrinsics[..., 0, 1] = -intrinsics[..., 0, 1]
         camera = Camera(intrinsics, mirror @ self.camera.cam2world @ mirror, self.camera.height, self.camera.width)
-        rgb, depth, labels = (
-            np.ascontiguousarray(pixels[:, :, ::-1]) for pixels in (self.rgb, self.depth, self.labels)
-        )
+        rgb, labels = np.ascontiguousarray(self.rgb[:, :, ::-1]), np.ascontiguousarray(self.labels[:, :, ::-1])
+        depth = np.ascontiguousarray(self.depth[:, :, ::-1])
         return replace(self, rgb=rgb, depth=depth, labels=labels, camera=camera)
 
     def cropped(self, top: int, left: int, height: int, width: int) -> Clip:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ from mirage_ros.rgbd import RgbdFrame
 _FRAME = re.compile(r"(.+)\.color\.(jpg|jpeg|png)")
 # The largest distance that 16 bits of millimetres hold; 65535 means that nothing was measured.
 _MAX_MILLIMETRES = 65534
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredFrame(RgbdFrame):
+    """A frame with depth: (H, W) float32 metres, 0 where invalid."""
+
+    depth: NDArray[np.float32]
 
 
 def read_intrinsics(path: Path, field: str) -> Tensor:
@@ -84,8 +92,8 @@ class RgbdFolder:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> RgbdFrame:
-        """Read one frame; its depth is 0 where invalid.
+    def __getitem__(self, index: int) -> MeasuredFrame:
+        """Read one frame.
 
         Raises:
             ValueError: an image is damaged, or colour and depth differ in size.
@@ -100,9 +108,9 @@ class RgbdFolder:
             )
         depth = np.where(millimetres <= _MAX_MILLIMETRES, millimetres, 0).astype(np.float32) / np.float32(1000)
         camera = Camera(self._intrinsics, self.cam2world[index], *bgr.shape[:2])
-        return RgbdFrame(np.ascontiguousarray(bgr[..., ::-1], np.uint8), depth, camera)
+        return MeasuredFrame(np.ascontiguousarray(bgr[..., ::-1], np.uint8), depth, camera)
 
-    def __iter__(self) -> Iterator[RgbdFrame]:
+    def __iter__(self) -> Iterator[MeasuredFrame]:
         return (self[index] for index in range(len(self)))
 
     def _image(self, name: str, flags: int) -> NDArray[Any]:

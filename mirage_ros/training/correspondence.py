@@ -9,16 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mirage_ros.evaluation.metrics import SAME_SURFACE, seen_before
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.recordings.clips import Clip
 
-# Share of depth within which two views see one surface.
-TOLERANCE = 0.05
 
-
-def correspond(
-    target: Camera, target_depth: Tensor, source: Camera, source_depth: Tensor, tolerance: float = TOLERANCE
-) -> tuple[Tensor, Tensor]:
+def correspond(target: Camera, target_depth: Tensor, source: Camera, source_depth: Tensor) -> tuple[Tensor, Tensor]:
     """For each cell of the target, its place in the source.
 
     Args:
@@ -43,7 +39,7 @@ def correspond(
         align_corners=False,
     ).squeeze(1)
     inside = ((places > 0) & (places < size)).all(dim=-1)
-    same = valid_depth(measured) & ((depth / measured.clamp(min=1e-6) - 1).abs() < tolerance)
+    same = valid_depth(measured) & ((depth / measured.clamp(min=1e-6) - 1).abs() < SAME_SURFACE)
     return places, inside & same & valid_depth(target_depth)
 
 
@@ -57,8 +53,8 @@ def shared_by(clip: Clip, targets: Sequence[int], sources: Sequence[int]) -> Ten
     Returns:
         (targets, H, W) bool.
     """
-    depth = torch.from_numpy(np.where(clip.keep, clip.depth, np.float32(0)))
-    pairs = torch.cartesian_prod(torch.tensor(list(targets)), torch.tensor(list(sources)))
-    target, source = pairs[:, 0], pairs[:, 1]
-    _, covisible = correspond(clip.camera[target], depth[target], clip.camera[source], depth[source])
-    return covisible.unflatten(0, (len(targets), len(sources))).any(dim=1)
+    metres = np.where(clip.keep, clip.depth, np.float32(np.nan))
+    frames = [*targets, *sources]
+    places = list(range(len(targets), len(frames)))
+    seen = seen_before(metres[frames], clip.camera[torch.tensor(frames)], places)
+    return torch.from_numpy(seen[: len(targets)])

@@ -42,22 +42,6 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
-def square_where_seen(error: Tensor, seen: Tensor, unit: float) -> Tensor:
-    """Squared error where something is seen; elsewhere the absolute error, about as great at `unit`.
-
-    Of all that may be in a hidden place the square wants the mean, which is fog: where an edge may be here or there, it
-    wants a ramp. The absolute error wants the median, which has edges.
-
-    Args:
-        error: of any shape.
-        seen: of a shape that expands to it, above zero where seen.
-        unit: of the error. Below a tenth of it the absolute error is rounded off.
-    """
-    rounded = 0.1 * unit
-    absolute = unit * ((error.square() + rounded**2).sqrt() - rounded)
-    return torch.where(seen > 0, error.square(), absolute)
-
-
 def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
     """Peak signal-to-noise ratio in dB of pictures in 0..1, the image clamped, over pixels where the mask is one.
 
