@@ -15,8 +15,12 @@ from subprocess import Popen
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
+
+from mirage_ros.geometry import pinhole
+from mirage_ros.recordings.clips import MOVING, SKY, STATIC, Clip
 
 # Examples follow from the tests alone, so that a run on one machine means the same as on another.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
@@ -181,3 +185,33 @@ def ros(domain_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     use_default_profile()
     with ExitStack() as stack:
         yield Ros(domain_id, tmp_path, stack)
+
+
+def wall_clip(name: str = "wall-0", frames: int = 6, seed: int = 0, step: float = 0.1, moving: bool = True) -> Clip:
+    """A clip of 32x48 pixels with exact geometry: a camera slides along a wall at 2 m, painted with smooth functions of
+    the place on it, before which a ball moves; the top rows are sky.
+    """
+    rng = np.random.default_rng(seed)
+    waves = rng.uniform(1, 5, (3, 4))
+    poses = torch.eye(4).repeat(frames, 1, 1)
+    poses[:, 0, 3] = step * torch.arange(frames)
+    camera = pinhole(32, 48, vertical_fov=1.0, cam2world=poses)
+    depth = np.full((frames, 32, 48), 2.0, np.float32)
+    points = camera.lift(torch.from_numpy(depth)).numpy()
+    x, y = points[..., 0], points[..., 1]
+    colours = np.stack([np.sin(a * x + b) * np.cos(c * y + d) for a, b, c, d in waves], axis=-1)
+    rgb = (127 + 100 * colours).astype(np.uint8)
+    labels = np.full(depth.shape, STATIC, np.uint8)
+    if moving:
+        for index in range(frames):
+            rows, columns = slice(12, 20), slice(8 + 4 * index, 16 + 4 * index)
+            rgb[index, rows, columns], depth[index, rows, columns] = (250, 20, 20), 1.0
+            labels[index, rows, columns] = MOVING
+        rgb[:, :4], depth[:, :4], labels[:, :4] = (90, 150, 250), 0.0, SKY
+    return Clip(name=name, rgb=rgb, depth=depth, labels=labels, camera=camera, fps=10.0)
+
+
+@pytest.fixture
+def new_clip() -> Callable[..., Clip]:
+    """The function that draws a clip."""
+    return wall_clip

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from mirage_ros.geometry import Camera
+from mirage_ros.visibility import sees
 
 Frames = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -126,8 +127,8 @@ def seen_by_first(depth: Depth, camera: Camera) -> Mask:
     """
     metres = torch.from_numpy(np.asarray(depth, dtype=np.float64))
     camera = camera.to(dtype=torch.float64)
-    sampled, distance = _sample(metres[0], camera[0], camera.lift(metres))
-    return ((distance / sampled - 1).abs() < SAME_SURFACE).numpy()
+    seen = sees(camera[0], metres[0], camera.lift(metres).flatten(1, 2), SAME_SURFACE)
+    return seen.reshape(metres.shape).numpy()
 
 
 def _sample(image: torch.Tensor, camera: Camera, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

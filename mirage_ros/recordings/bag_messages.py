@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirage_ros.geometry import intrinsics_from_ros, pose_from_quaternion
+from mirage_ros.geometry import check_intrinsics, intrinsics_from_ros, pose_from_quaternion
 
 # Encodings of sensor_msgs/Image: channels, and the order that gives red, green, blue.
 COLOURS: dict[str, tuple[int, list[int]]] = {
@@ -33,9 +33,9 @@ _DEPTH_HEADER = 12
 Rectify = Callable[[NDArray[Any], int], NDArray[Any]]
 
 
-def seconds(stamp: Any) -> float:
-    """A builtin_interfaces/Time."""
-    return float(stamp.sec) + float(stamp.nanosec) * 1e-9
+def stamp_of(header: Any) -> int:
+    """Nanoseconds of a std_msgs/Header."""
+    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
 
 
 def is_depth(message: Any) -> bool:
@@ -84,27 +84,36 @@ def depth_of(message: Any) -> NDArray[np.float32]:
     return np.where(metres > 0, metres, 0).astype(np.float32)
 
 
-def intrinsics_of(message: Any) -> tuple[Tensor, Rectify | None]:
-    """(3, 3) float64 intrinsics of a sensor_msgs/CameraInfo, and what makes its pictures pinhole pictures.
+def lens_of(message: Any, rectified: bool) -> tuple[Tensor, Rectify | None]:
+    """Intrinsics of a sensor_msgs/CameraInfo, and what makes its pictures pinhole pictures.
+
+    Args:
+        message: which describes two streams, the driver's (k, d) and the rectified one (p).
+        rectified: the pictures are those of the rectified one: p holds, or k where p is left empty, whatever d says.
 
     Returns:
-        intrinsics in the centre convention; a function of a picture and OpenCV's kind of interpolation, or None where
-        the lens does not distort.
+        (3, 3) float64 in the centre convention; a function of a picture and OpenCV's kind of interpolation, or None
+        where there is nothing to straighten.
 
     Raises:
         ValueError: intrinsics that are not usable, or a distortion model that is not known.
     """
-    names = "k d" if hasattr(message, "k") else "K D"
-    matrix, distortion = (np.array(getattr(message, name), np.float64) for name in names.split())
-    matrix = matrix.reshape(3, 3)
+    # In ROS 1 their names were large.
+    k, d, p = (
+        np.array(getattr(message, name if hasattr(message, name) else name.upper()), np.float64) for name in "kdp"
+    )
+    matrix = k.reshape(3, 3)
+    if rectified and p.size == 12 and p[0] != 0:
+        matrix = np.ascontiguousarray(p.reshape(3, 4)[:, :3])
+    check_intrinsics(torch.from_numpy(matrix), "camera_info")
     intrinsics = intrinsics_from_ros(torch.from_numpy(matrix))
-    if not distortion.any():
+    if rectified or not d.any():
         return intrinsics, None
     size = (int(message.width), int(message.height))
     if message.distortion_model in ("plumb_bob", "rational_polynomial"):
-        maps = cv2.initUndistortRectifyMap(matrix, distortion, np.eye(3), matrix, size, cv2.CV_32FC1)
+        maps = cv2.initUndistortRectifyMap(matrix, d, np.eye(3), matrix, size, cv2.CV_32FC1)
     elif message.distortion_model == "equidistant":
-        maps = cv2.fisheye.initUndistortRectifyMap(matrix, distortion[:4], np.eye(3), matrix, size, cv2.CV_32FC1)
+        maps = cv2.fisheye.initUndistortRectifyMap(matrix, d[:4], np.eye(3), matrix, size, cv2.CV_32FC1)
     else:
         raise ValueError(
             "camera_info: expected distortion plumb_bob, rational_polynomial or equidistant, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
@@ -17,8 +18,8 @@ from rosbags.typesys import Stores, get_typestore
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.recordings.bag_messages import colour_of, depth_of, intrinsics_of, is_depth, pose_of, seconds
-from mirage_ros.recordings.walks import RecordedFrame
+from mirage_ros.recordings.bag_messages import colour_of, depth_of, is_depth, lens_of, pose_of, stamp_of
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.trajectory import interpolate
 
 PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -32,8 +33,11 @@ POSES = (
     ODOMETRY,
 )
 ROLES = ("image", "depth", "camera_info", "pose")
-# Seconds by which depth and picture of a frame may differ.
-APART = 0.03
+# Nanoseconds by which depth and picture of a frame may differ.
+APART = 30_000_000
+# Topics of pictures that are rectified already, as image_proc and camera drivers name them: image_rect,
+# image_rect_color, image_rect_raw, left/rectified/image. CameraInfo does not say beside which stream it lies.
+RECTIFIED = re.compile(r"(?:^|[/_])rect(?:ified)?(?:[/_]|$)")
 
 
 @dataclass(eq=False)
@@ -43,34 +47,35 @@ class Edge:
     Attributes:
         parent: name of the parent frame.
         still: it does not change.
-        times, poses: seconds, and (4, 4) child to parent.
+        poses: (4, 4) child to parent by nanoseconds.
     """
 
     parent: str
     still: bool
-    times: list[float]
-    poses: list[Tensor]
+    poses: dict[int, Tensor]
 
-    def at(self, time: float) -> Tensor | None:
+    def at(self, stamp: int) -> Tensor | None:
         """The pose at a time; None outside of what was recorded."""
         if self.still:
-            return self.poses[-1]
-        after = int(np.searchsorted(self.times, time))
-        if after < len(self.times) and self.times[after] == time:
-            return self.poses[after]
-        if not 0 < after < len(self.times):
+            return self.poses[max(self.poses)]
+        if stamp in self.poses:
+            return self.poses[stamp]
+        times = sorted(self.poses)
+        after = bisect(times, stamp)
+        if not 0 < after < len(times):
             return None
-        near = slice(after - 1, after + 1)
-        knots = torch.tensor(self.times[near], dtype=torch.float64)
-        return interpolate(torch.stack(self.poses[near]), knots, torch.tensor([time], dtype=torch.float64))[0]
+        near = times[after - 1 : after + 1]
+        knots, query = torch.tensor(near).double() - near[0], torch.tensor([stamp - near[0]]).double()
+        return interpolate(torch.stack([self.poses[time] for time in near]), knots, query)[0]
 
 
-def rosbag_frames(folder: str | Path, topics: Mapping[str, str] | None = None) -> Iterator[RecordedFrame]:
+def rosbag_frames(folder: str | Path, topics: Mapping[str, str] | None = None) -> Iterator[RgbdFrame]:
     """Frames of a bag that have a pose, and depth if the bag has any.
 
     Poses come from the transforms that lead from the picture's frame to a root and change over time, else from odometry
     with the transforms below it, else from a topic of poses, which are taken for those of the camera's optical frame
-    (REP 103). Distorted pictures are rectified by their CameraInfo; depth must be registered to the picture.
+    (REP 103). Distorted pictures are rectified by their CameraInfo, those of topics that are called rectified are
+    taken as they are; depth must be registered to the picture.
 
     Args:
         folder: of the bag.
@@ -95,25 +100,25 @@ def rosbag_frames(folder: str | Path, topics: Mapping[str, str] | None = None) -
         raise ValueError(f"rosbag: {folder} is no usable bag: {error}") from error
 
 
-def _frames(reader: AnyReader, topics: dict[str, str]) -> Iterator[RecordedFrame]:
+def _frames(reader: AnyReader, topics: dict[str, str]) -> Iterator[RgbdFrame]:
     colour, depth = _picture_topics(reader, topics)
-    first = next(_messages(reader, [colour]))[1]
-    optical = str(first.header.frame_id)
-    intrinsics, rectify = intrinsics_of(next(_messages(reader, [_camera_topic(reader, topics, colour)]))[1])
+    optical = str(next(_messages(reader, [colour]))[1].header.frame_id)
+    info = next(_messages(reader, [_camera_topic(reader, topics, colour)]))[1]
+    intrinsics, rectify = lens_of(info, rectified=RECTIFIED.search(colour.topic) is not None)
     edges = _poses(reader, topics, optical)
     for message, beside in _pairs(reader, colour, depth):
-        time = seconds(message.header.stamp)
-        pose = _camera_pose(edges, optical, time)
+        stamp = stamp_of(message.header)
+        pose = _camera_pose(edges, optical, stamp)
         if pose is None:
             continue
-        rgb = colour_of(message)
-        metres = np.zeros(rgb.shape[:2], np.float32) if beside is None else depth_of(beside)
-        if metres.shape != rgb.shape[:2]:
+        rgb, metres = colour_of(message), None if beside is None else depth_of(beside)
+        if metres is not None and metres.shape != rgb.shape[:2]:
             raise ValueError(f"depth: expected {rgb.shape[:2]} pixels, registered to the picture, got {metres.shape}")
         if rectify is not None:
             rgb = rectify(rgb, cv2.INTER_LINEAR)
-            metres = rectify(metres, cv2.INTER_NEAREST)
-        yield RecordedFrame(rgb, metres, Camera(intrinsics.float(), pose.float(), *rgb.shape[:2]), time)
+            if metres is not None and depth is not None and not RECTIFIED.search(depth.topic):
+                metres = rectify(metres, cv2.INTER_NEAREST)
+        yield RgbdFrame(rgb, metres, Camera(intrinsics.float(), pose.float(), *rgb.shape[:2]), stamp)
 
 
 def _messages(reader: AnyReader, connections: list[Connection]) -> Iterator[tuple[Connection, Any]]:
@@ -127,10 +132,8 @@ def _picture_topics(reader: AnyReader, topics: Mapping[str, str]) -> tuple[Conne
     for connection in reader.connections:
         if connection.msgtype in PICTURES and connection.msgcount:
             found[is_depth(next(_messages(reader, [connection]))[1])].append(connection)
-    image = _choose("image", found[False], topics)
-    depth = _choose("depth", found[True], topics, optional=True)
-    assert image is not None
-    return image, depth
+    colour = _choose("image", found[False], topics)
+    return colour, _choose("depth", found[True], topics) if found[True] or "depth" in topics else None
 
 
 def _camera_topic(reader: AnyReader, topics: Mapping[str, str], colour: Connection) -> Connection:
@@ -141,12 +144,10 @@ def _camera_topic(reader: AnyReader, topics: Mapping[str, str], colour: Connecti
         near = [one for one in cameras if one.topic == beside]
         if "camera_info" not in topics and near:
             return near[0]
-    chosen = _choose("camera_info", cameras, topics)
-    assert chosen is not None
-    return chosen
+    return _choose("camera_info", cameras, topics)
 
 
-def _choose(role: str, found: list[Connection], topics: Mapping[str, str], optional: bool = False) -> Connection | None:
+def _choose(role: str, found: list[Connection], topics: Mapping[str, str]) -> Connection:
     names = sorted({one.topic for one in found})
     if role in topics:
         found = [one for one in found if one.topic == topics[role]]
@@ -154,9 +155,9 @@ def _choose(role: str, found: list[Connection], topics: Mapping[str, str], optio
             raise ValueError(f"{role}: expected one of {names}, got {topics[role]!r}")
     elif len(names) > 1:
         raise ValueError(f"{role}: expected the name of one of {names}, as the bag has several")
-    if not found and not optional:
+    if not found:
         raise ValueError(f"{role}: expected a topic of that kind in the bag, got none")
-    return found[0] if found else None
+    return found[0]
 
 
 def _poses(reader: AnyReader, topics: Mapping[str, str], optical: str) -> dict[str, Edge]:
@@ -167,12 +168,11 @@ def _poses(reader: AnyReader, topics: Mapping[str, str], optical: str) -> dict[s
         for transform in message.transforms:
             _add(edges, transform, str(transform.child_frame_id), still)
     if "pose" not in topics and _moves(edges, optical):
-        return _sorted(edges)
+        return edges
     found = [one for one in reader.connections if one.msgtype in POSES and one.msgcount]
     if "pose" not in topics and any(one.msgtype == ODOMETRY for one in found):
         found = [one for one in found if one.msgtype == ODOMETRY]
     chosen = _choose("pose", found, topics)
-    assert chosen is not None
     child = optical
     own: dict[str, Edge] = {}
     for connection, message in _messages(reader, [chosen]):
@@ -182,21 +182,13 @@ def _poses(reader: AnyReader, topics: Mapping[str, str], optical: str) -> dict[s
     edges.update(own)
     if not _moves(edges, optical):
         raise ValueError(f"pose: expected transforms from {optical!r} to {child!r}, whose pose {chosen.topic} gives")
-    return _sorted(edges)
+    return edges
 
 
 def _add(edges: dict[str, Edge], message: Any, child: str, still: bool) -> None:
-    edge = edges.setdefault(child, Edge(str(message.header.frame_id), still, [], []))
-    edge.times.append(seconds(message.header.stamp))
-    edge.poses.append(pose_of(message))
-
-
-def _sorted(edges: dict[str, Edge]) -> dict[str, Edge]:
-    """Edges with increasing times; of equal ones the first."""
-    for edge in edges.values():
-        times, first = np.unique(edge.times, return_index=True)
-        edge.times, edge.poses = times.tolist(), [edge.poses[index] for index in first]
-    return edges
+    """Note a pose; of several at one time the first."""
+    edge = edges.setdefault(child, Edge(str(message.header.frame_id), still, {}))
+    edge.poses.setdefault(stamp_of(message.header), pose_of(message))
 
 
 def _chain(edges: Mapping[str, Edge], frame: str) -> list[Edge]:
@@ -214,10 +206,10 @@ def _moves(edges: Mapping[str, Edge], frame: str) -> bool:
     return any(not edge.still for edge in _chain(edges, frame))
 
 
-def _camera_pose(edges: Mapping[str, Edge], optical: str, time: float) -> Tensor | None:
+def _camera_pose(edges: Mapping[str, Edge], optical: str, stamp: int) -> Tensor | None:
     pose = torch.eye(4, dtype=torch.float64)
     for edge in _chain(edges, optical):
-        step = edge.at(time)
+        step = edge.at(stamp)
         if step is None:
             return None
         pose = step @ pose
@@ -231,23 +223,23 @@ def _pairs(reader: AnyReader, colour: Connection, depth: Connection | None) -> I
             yield message, None
         return
     pictures: deque[Any] = deque()
-    depths: deque[tuple[float, Any]] = deque()
+    depths: deque[tuple[int, Any]] = deque()
 
     def matched(message: Any) -> Iterator[tuple[Any, Any]]:
-        time = seconds(message.header.stamp)
-        while depths and depths[0][0] < time - APART:
+        stamp = stamp_of(message.header)
+        while depths and depths[0][0] < stamp - APART:
             depths.popleft()
-        best = min(depths, key=lambda entry: abs(entry[0] - time), default=None)
-        if best is not None and abs(best[0] - time) <= APART:
+        best = min(depths, key=lambda entry: abs(entry[0] - stamp), default=None)
+        if best is not None and abs(best[0] - stamp) <= APART:
             yield message, best[1]
 
     for connection, message in _messages(reader, [colour, depth]):
         if connection.topic == colour.topic:
             pictures.append(message)
         else:
-            depths.append((seconds(message.header.stamp), message))
+            depths.append((stamp_of(message.header), message))
         # A picture waits until no nearer depth can come.
-        while pictures and depths and depths[-1][0] >= seconds(pictures[0].header.stamp) + APART:
+        while pictures and depths and depths[-1][0] >= stamp_of(pictures[0].header) + APART:
             yield from matched(pictures.popleft())
     for message in pictures:
         yield from matched(message)

@@ -1,7 +1,8 @@
-"""A clip: what a camera saw on a short walk, from whatever source."""
+"""A clip: what a camera saw on a short walk, from whatever source, and clips cut out of recorded walks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,21 +10,21 @@ import torch
 from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
+from mirage_ros.images import fit_camera, fit_colour, fit_nearest
+from mirage_ros.rgbd import RgbdFrame, check_pixels
 
 # Classes of a pixel; the simulator's `Label`.
 STATIC, MOVING, SKY = 0, 1, 2
 
 
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """Frames of one walk, in order.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Clip(RgbdFrame):
+    """Frames (T,) of one walk, in order.
 
     Attributes:
+        depth: (T, H, W) float32 metres along the optical axis, 0 where unknown and in the sky.
         name: of the walk; unique within a data set.
-        rgb: (T, H, W, 3) uint8.
-        depth: (T, H, W) float32 metres along the optical axis, 0 where unknown.
         labels: (T, H, W) uint8: static, moving or sky. Where nothing is known of movement everything is static.
-        camera: (T,) intrinsics (centre convention) and poses.
         fps: frames a second.
         prompt: what is to be seen, in words; for models that take text.
 
@@ -31,34 +32,19 @@ class Clip:
         ValueError: shapes or types differ from these; the message names the field.
     """
 
-    name: str
-    rgb: NDArray[np.uint8]
     depth: NDArray[np.float32]
+    name: str
     labels: NDArray[np.uint8]
-    camera: Camera
     fps: float
     prompt: str = ""
 
     def __post_init__(self) -> None:
-        shape = self.rgb.shape[:3]
-        if self.rgb.ndim != 4 or self.rgb.shape[3] != 3 or self.rgb.dtype != np.uint8:
-            raise ValueError(f"rgb: expected (T, H, W, 3) uint8, got {self.rgb.shape} {self.rgb.dtype}")
-        for name, dtype in (("depth", np.float32), ("labels", np.uint8)):
-            value = getattr(self, name)
-            if value.shape != shape or value.dtype != dtype:
-                raise ValueError(f"{name}: expected {shape} {np.dtype(dtype)}, got {value.shape} {value.dtype}")
-        if tuple(self.camera.batch_shape) != shape[:1] or (self.camera.height, self.camera.width) != shape[1:]:
-            raise ValueError(
-                f"camera: expected {shape[0]} of {shape[1]}x{shape[2]} pixels, got {tuple(self.camera.batch_shape)} "
-                f"of {self.camera.height}x{self.camera.width}"
-            )
+        super().__post_init__()
+        check_pixels("labels", self.labels, self.rgb.shape[:-1], np.uint8)
         if not self.fps > 0:
             raise ValueError(f"fps: expected frames a second above zero, got {self.fps}")
         if self.labels.size and self.labels.max() > SKY:
             raise ValueError(f"labels: expected 0 static, 1 moving or 2 sky, got {self.labels.max()}")
-
-    def __len__(self) -> int:
-        return len(self.rgb)
 
     @property
     def keep(self) -> NDArray[np.bool_]:
@@ -69,12 +55,6 @@ class Clip:
     def sensed(self) -> NDArray[np.float32]:
         """(T, H, W) depth as a camera tells it: metres, +inf in the sky (REP-118), 0 where unknown."""
         return np.where(self.labels == SKY, np.float32(np.inf), self.depth)
-
-    def select(self, frames: NDArray[np.int64]) -> Clip:
-        """These frames, in this order."""
-        index = torch.from_numpy(np.asarray(frames, dtype=np.int64))
-        rgb, depth, labels = self.rgb[frames], self.depth[frames], self.labels[frames]
-        return replace(self, rgb=rgb, depth=depth, labels=labels, camera=self.camera[index])
 
     def mirrored(self) -> Clip:
         """The clip in a mirror: pictures flipped left to right, in the world whose x axis points the other way."""
@@ -89,13 +69,59 @@ class Clip:
 
     def cropped(self, top: int, left: int, height: int, width: int) -> Clip:
         """A window of every frame."""
-        if not (0 <= top <= top + height <= self.rgb.shape[1] and 0 <= left <= left + width <= self.rgb.shape[2]):
+        if not (0 <= top <= top + height <= self.camera.height and 0 <= left <= left + width <= self.camera.width):
             raise ValueError(f"window: expected inside {self.rgb.shape[1:3]}, got {(top, left, height, width)}")
-        rows, columns = slice(top, top + height), slice(left, left + width)
+        window = np.s_[:, top : top + height, left : left + width]
         camera = self.camera.cropped(top, left, height, width)
-        rgb, depth, labels = (
-            self.rgb[:, rows, columns],
-            self.depth[:, rows, columns],
-            self.labels[:, rows, columns],
+        return replace(self, rgb=self.rgb[window], depth=self.depth[window], labels=self.labels[window], camera=camera)
+
+
+def clips_of(
+    frames: Iterator[RgbdFrame], name: str, count: int, height: int, width: int, skip: int = 1, prompt: str = ""
+) -> Iterator[Clip]:
+    """Cut a walk into clips of one length and size; a rest that is too short is left out.
+
+    Args:
+        frames: in order, with stamps.
+        name: of the walk.
+        count: frames of a clip.
+        height, width: pixels that frames are fitted to.
+        skip: only every so many-th frame is taken.
+        prompt: of the clips.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    if count < 1 or skip < 1:
+        raise ValueError(f"count, skip: expected whole numbers from 1, got {count} and {skip}")
+    held: list[RgbdFrame] = []
+    number = 0
+    for index, frame in enumerate(frames):
+        if index % skip:
+            continue
+        held.append(fit(frame, height, width))
+        if len(held) < count:
+            continue
+        walk = RgbdFrame.stacked(held)
+        depth = np.zeros(walk.rgb.shape[:3], np.float32) if walk.depth is None else walk.depth
+        # Too far to measure (REP-118).
+        sky = np.isposinf(depth)
+        nanoseconds = int(held[-1].stamp) - int(held[0].stamp)
+        yield Clip(
+            rgb=walk.rgb,
+            depth=np.where(sky, np.float32(0), depth),
+            camera=walk.camera.to(dtype=torch.float32),
+            name=f"{name}-{number:04d}",
+            labels=np.where(sky, np.uint8(SKY), np.uint8(STATIC)),
+            fps=(count - 1) * 1e9 / nanoseconds if nanoseconds > 0 else 1.0,
+            prompt=prompt,
         )
-        return replace(self, rgb=rgb, depth=depth, labels=labels, camera=camera)
+        held, number = [], number + 1
+
+
+def fit(frame: RgbdFrame, height: int, width: int) -> RgbdFrame:
+    """A frame cropped in the middle to the shape of height x width and resized to it; depth is never mixed."""
+    colour = (fit_colour(torch.from_numpy(frame.rgb), height, width) * 255).round().to(torch.uint8)
+    depth = None if frame.depth is None else fit_nearest(torch.from_numpy(frame.depth), height, width).numpy()
+    rgb = colour.permute(1, 2, 0).contiguous().numpy()
+    return replace(frame, rgb=rgb, depth=depth, camera=fit_camera(frame.camera, height, width))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros
 from mirage_ros.recordings.trajectory_files import read_trajectory
+from mirage_ros.rgbd import RgbdFrame
 
 _FRAME = re.compile(r"(.+)\.color\.(jpg|jpeg|png)")
 # The largest distance that 16 bits of millimetres hold; 65535 means that nothing was measured.
@@ -28,20 +29,10 @@ _MAX_MILLIMETRES = 65534
 
 
 @dataclass(frozen=True, eq=False)
-class RgbdFrame:
-    """One frame of a walk.
+class MeasuredFrame(RgbdFrame):
+    """A frame with depth: (H, W) float32 metres, 0 where invalid."""
 
-    Attributes:
-        name: of the frame.
-        rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres along the optical axis, 0 where invalid.
-        camera: intrinsics (centre convention) and pose.
-    """
-
-    name: str
-    rgb: NDArray[np.uint8]
     depth: NDArray[np.float32]
-    camera: Camera
 
 
 def read_intrinsics(path: Path, field: str) -> Tensor:
@@ -69,15 +60,18 @@ def read_intrinsics(path: Path, field: str) -> Tensor:
 
 
 class RgbdFolder:
-    """A recorded walk; frames are read one by one as they are asked for."""
+    """A recorded walk; poses and intrinsics are read at once, frames one by one as they are asked for.
+
+    Attributes:
+        names: of the frames.
+        cam2world: (T, 4, 4) float64.
+
+    Raises:
+        FileNotFoundError: the folder, its intrinsics, or a frame's depth or pose is missing.
+        ValueError: a pose or the intrinsics are not usable.
+    """
 
     def __init__(self, folder: str | Path) -> None:
-        """Look at the folder and read poses and intrinsics.
-
-        Raises:
-            FileNotFoundError: the folder, its intrinsics, or a frame's depth or pose is missing.
-            ValueError: a pose or the intrinsics are not usable.
-        """
         self._folder = Path(folder)
         if not self._folder.is_dir():
             raise FileNotFoundError(f"rgbd: {self._folder} is not a folder")
@@ -98,7 +92,7 @@ class RgbdFolder:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> RgbdFrame:
+    def __getitem__(self, index: int) -> MeasuredFrame:
         """Read one frame.
 
         Raises:
@@ -114,9 +108,9 @@ class RgbdFolder:
             )
         depth = np.where(millimetres <= _MAX_MILLIMETRES, millimetres, 0).astype(np.float32) / np.float32(1000)
         camera = Camera(self._intrinsics, self.cam2world[index], *bgr.shape[:2])
-        return RgbdFrame(name, np.ascontiguousarray(bgr[..., ::-1]), depth, camera)
+        return MeasuredFrame(np.ascontiguousarray(bgr[..., ::-1], np.uint8), depth, camera)
 
-    def __iter__(self) -> Iterator[RgbdFrame]:
+    def __iter__(self) -> Iterator[MeasuredFrame]:
         return (self[index] for index in range(len(self)))
 
     def _image(self, name: str, flags: int) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from mirage_ros.media import read_picture
 from mirage_ros.recordings.bags import rosbag_frames
 from mirage_ros.recordings.rgbd_folder import RgbdFolder
 from mirage_ros.recordings.trajectory_files import read_trajectory
-from mirage_ros.recordings.walks import RecordedFrame
+from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.trajectory import interpolate
 
 # TUM RGB-D: depth images hold 5000 units a metre (https://cvg.cit.tum.de/data/datasets/rgbd-dataset/file_formats).
@@ -27,16 +28,15 @@ TUM_INTRINSICS = (525.0, 525.0, 319.5, 239.5)
 _PICTURES = (".jpg", ".jpeg", ".png")
 
 
-def rgbd_frames(folder: str | Path, fps: float = 10.0) -> Iterator[RecordedFrame]:
+def rgbd_frames(folder: str | Path, fps: float = 10.0) -> Iterator[RgbdFrame]:
     """Frames of an RGB-D folder, see `mirage_ros.recordings.rgbd_folder`, which knows no times."""
     for index, frame in enumerate(RgbdFolder(folder)):
-        camera = frame.camera.to(dtype=torch.float32)
-        yield RecordedFrame(frame.rgb, frame.depth, camera, index / fps)
+        yield replace(frame, camera=frame.camera.to(dtype=torch.float32), stamp=round(index / fps * 1e9))
 
 
 def tum_frames(
     folder: str | Path, intrinsics: tuple[float, float, float, float] = TUM_INTRINSICS
-) -> Iterator[RecordedFrame]:
+) -> Iterator[RgbdFrame]:
     """Frames of a TUM RGB-D sequence (rgb.txt, depth.txt, groundtruth.txt) that have depth and pose.
 
     Args:
@@ -67,11 +67,11 @@ def tum_frames(
         if units is None or units.shape[:2] != rgb.shape[:2]:
             raise ValueError(f"{folder / depths[nearest][1]}: expected a depth image of {rgb.shape[:2]}")
         depth = units.astype(np.float32) / np.float32(TUM_UNITS)
-        yield RecordedFrame(rgb, depth, Camera(matrix, pose, *rgb.shape[:2]), time)
+        yield RgbdFrame(rgb, depth, Camera(matrix, pose, *rgb.shape[:2]), round(time * 1e9))
 
 
-def realestate10k_frames(cameras: str | Path, folder: str | Path) -> Iterator[RecordedFrame]:
-    """Frames of a RealEstate10K clip; their depth is unknown until an estimator gives it.
+def realestate10k_frames(cameras: str | Path, folder: str | Path) -> Iterator[RgbdFrame]:
+    """Frames of a RealEstate10K clip; there is no depth until an estimator gives it.
 
     Args:
         cameras: the clip's camera file.
@@ -92,7 +92,7 @@ def realestate10k_frames(cameras: str | Path, folder: str | Path) -> Iterator[Re
         found = True
         rgb = read_picture(path, "realestate10k")
         camera = walk.camera(*rgb.shape[:2])[index].to(dtype=torch.float32)
-        yield RecordedFrame(rgb, np.zeros(rgb.shape[:2], np.float32), camera, seconds)
+        yield RgbdFrame(rgb, None, camera, round(seconds * 1e9))
     if not found:
         raise FileNotFoundError(f"realestate10k: {folder} holds no picture for the stamps of {cameras}")
 
@@ -112,7 +112,7 @@ def _tum_list(path: Path) -> list[tuple[float, str]]:
     return rows
 
 
-READERS: dict[str, Callable[[Path], Iterator[RecordedFrame]]] = {
+READERS: dict[str, Callable[[Path], Iterator[RgbdFrame]]] = {
     "rgbd": rgbd_frames,
     "tum": tum_frames,
     "rosbag": rosbag_frames,

@@ -6,7 +6,6 @@ true depth into another view on the next, must look like the latents of the move
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,71 +20,58 @@ from mirage_ros.training.clip_cache import ClipCache
 from mirage_ros.training.correspondence import correspond
 from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss, psnr, sample_cells, shift_latents
 from mirage_ros.training.pictures import as_images, as_pixels
-from mirage_ros.training.task import Rows, Task
+from mirage_ros.training.task import Rows, TrainingTask
+
+# Rows and columns of a crop in pixels, multiples of 4, and the greatest distance of the two frames of a pair.
+CROP, APART = (96, 128), 4
+# Deviation of what is added to latents before decoding.
+NOISE = 0.05
+# Weights of the losses: log-depth L1; the latents' squares, which keeps them small; what each channel's deviation lacks
+# to LEAST_DEVIATION, without which noise and equivariance make some channels fall silent and pictures blur; the
+# equivariance loss, and within it the relative latent L1.
+DEPTH_WEIGHT, SQUARE_WEIGHT, SPREAD_WEIGHT, EQUIVARIANCE, LATENT_WEIGHT = 0.1, 0.001, 0.2, 0.1, 0.15
+LEAST_DEVIATION = 0.5
 
 
-@dataclass(frozen=True)
-class AutoencoderSettings:
-    """Weights of the losses, and the crops.
+class AutoencoderTask(TrainingTask):
+    """Autoencoder with its losses: a batch of samples in, named losses out.
 
-    Attributes:
-        height, width: pixels of a crop, multiples of 4.
-        apart: greatest distance of the two frames of a pair.
+    Args:
+        autoencoder: to train.
+        data, held_out: clips.
+        crop: rows and columns of a crop.
         noise: deviation of what is added to latents before decoding.
-        depth_weight: of log-depth L1.
-        square_weight: of the latents' squares, which keeps them small.
-        spread_weight: of what each channel's deviation lacks to `least_deviation`; without it noise and equivariance
-            make some channels fall silent, and pictures blur.
-        least_deviation: of a channel before normalisation.
-        equivariance: weight of the equivariance loss.
-        latent_weight: within it, of the relative latent L1.
     """
-
-    height: int = 96
-    width: int = 128
-    apart: int = 4
-    noise: float = 0.05
-    depth_weight: float = 0.1
-    square_weight: float = 0.001
-    spread_weight: float = 0.2
-    least_deviation: float = 0.5
-    equivariance: float = 0.1
-    latent_weight: float = 0.15
-
-
-class AutoencoderTask(Task):
-    """Autoencoder with its losses: a batch of samples in, named losses out."""
 
     def __init__(
         self,
         autoencoder: FrameAutoencoder,
         data: ClipCache,
         held_out: ClipCache,
-        settings: AutoencoderSettings | None = None,
+        crop: tuple[int, int] = CROP,
+        noise: float = NOISE,
     ) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
-        self.settings = settings or AutoencoderSettings()
+        self.autoencoder, self.crop, self._noise = autoencoder, crop, noise
         self._data, self._held_out = data, held_out
 
     def sample(self, rng: np.random.Generator, shared: np.random.Generator) -> dict[str, Tensor]:
         """Two crops of neighbouring frames, one more crop a few pixels beside the first, and how the two correspond."""
-        own = self.settings
         index = int(rng.integers(len(self._data)))
         first = int(rng.integers(self._data.frames(index)))
-        low, high = max(0, first - own.apart), min(self._data.frames(index) - 1, first + own.apart)
+        low, high = max(0, first - APART), min(self._data.frames(index) - 1, first + APART)
         clip = self._data.clip(index, np.array([first, int(rng.integers(low, high + 1))]))
         if rng.random() < 0.5:
             clip = clip.mirrored()
-        room = clip.rgb.shape[1] - own.height, clip.rgb.shape[2] - own.width
+        room = clip.camera.height - self.crop[0], clip.camera.width - self.crop[1]
         if min(room) < 0:
-            raise ValueError(f"crop: expected at most {clip.rgb.shape[1:3]}, got {(own.height, own.width)}")
+            raise ValueError(f"crop: expected at most {clip.rgb.shape[1:3]}, got {self.crop}")
         top, left = int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))
         shift = [int(rng.integers(min(STRIDE, room[k] + 1))) for k in (1, 0)]
         beside_left = left + shift[0] if left + shift[0] <= room[1] else left - shift[0]
         beside_top = top + shift[1] if top + shift[1] <= room[0] else top - shift[1]
-        crop = clip.cropped(top, left, own.height, own.width)
-        beside = clip.select(np.array([0])).cropped(beside_top, beside_left, own.height, own.width)
+        crop = clip.cropped(top, left, *self.crop)
+        beside = clip[:1].cropped(beside_top, beside_left, *self.crop)
         places, covisible = _correspondence(crop)
         images = as_images(crop.rgb)
         return {
@@ -106,23 +92,30 @@ class AutoencoderTask(Task):
         """Write the autoencoder to vae/, not normalised yet."""
         self.autoencoder.save_pretrained(folder / "vae")
 
+    def finish(self, folder: Path) -> dict[str, float]:
+        """Normalise the autoencoder by its latents of training frames and write it; the statistics of log depth."""
+        self.autoencoder.eval()
+        mean, deviation, log_mean, log_deviation = measure_statistics(self.autoencoder, self._data)
+        self.autoencoder.normalise_by(mean, deviation)
+        self.save(folder)
+        return {"log_depth_mean": log_mean, "log_depth_std": log_deviation}
+
     def validate(self) -> tuple[dict[str, float], Rows]:
         """Reconstruction of held-out scenes."""
         return measure_autoencoder(self.autoencoder, self._held_out)
 
     def forward(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of a batch; the entry 'loss' is their weighted sum."""
-        own = self.settings
         images = torch.cat([batch["first"], batch["second"]])
         depth = torch.cat([batch["depth"][:, 0], batch["depth"][:, 1]])
         latents = self.autoencoder.encode_images(images)
         noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-        decoded, log_depth = self.autoencoder.decode_images(latents + own.noise * noise.to(latents))
+        decoded, log_depth = self.autoencoder.decode_images(latents + self._noise * noise.to(latents))
         losses = {
             "picture": picture_loss(decoded.float(), images),
             "depth": depth_loss(log_depth.squeeze(1).float(), depth),
             "square": latents.float().square().mean(),
-            "spread": F.relu(own.least_deviation - latents.float().std(dim=(0, 2, 3))).mean(),
+            "spread": F.relu(LEAST_DEVIATION - latents.float().std(dim=(0, 2, 3))).mean(),
         }
         first, second = latents.float().chunk(2)
         if step % 2 == 0:
@@ -138,13 +131,13 @@ class AutoencoderTask(Task):
         relative = masked_mean((moved - wanted).abs(), mask) / wanted.abs().mean().detach().clamp(min=1e-3)
         redrawn = self.autoencoder.decode_images(moved)[0].float()
         pixels = F.interpolate(mask, scale_factor=STRIDE, mode="nearest")
-        losses["equivariance"] = picture_loss(redrawn, truth, pixels) + own.latent_weight * relative
+        losses["equivariance"] = picture_loss(redrawn, truth, pixels) + LATENT_WEIGHT * relative
         losses["loss"] = (
             losses["picture"]
-            + own.depth_weight * losses["depth"]
-            + own.square_weight * losses["square"]
-            + own.spread_weight * losses["spread"]
-            + own.equivariance * losses["equivariance"]
+            + DEPTH_WEIGHT * losses["depth"]
+            + SQUARE_WEIGHT * losses["square"]
+            + SPREAD_WEIGHT * losses["spread"]
+            + EQUIVARIANCE * losses["equivariance"]
         )
         return losses
 
@@ -166,19 +159,14 @@ def measure_autoencoder(
 ) -> tuple[dict[str, float], Rows]:
     """Reconstruction of whole frames, and rows for a sheet.
 
-    Args:
-        autoencoder: in evaluation mode.
-        data: scenes never trained on.
-        clips: how many, evenly spread.
-
     Returns:
         figures ('psnr' over all pixels in dB, 'depth_abs_rel' the mean relative depth error), and truth and
         reconstruction of the first few.
     """
     device = next(autoencoder.parameters()).device
     images, decoded, errors = [], [], []
-    for index in np.linspace(0, len(data) - 1, min(clips, len(data))).round().astype(int):
-        clip = data.clip(int(index), np.array([0, data.frames(int(index)) // 2]))
+    for index in data.evenly(clips):
+        clip = data.clip(index, np.array([0, data.frames(index) // 2]))
         truth = as_images(clip.rgb)
         picture, depth = autoencoder.decode_with_depth(autoencoder.encode(truth.unsqueeze(0).to(device)))
         known = clip.depth > 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import count
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 Draw = Callable[[np.random.Generator, np.random.Generator], dict[str, Tensor]]
 
@@ -28,10 +29,10 @@ def batches(
         processes, process: how many there are, and which this is.
         workers: processes that prepare samples; 0 prepares them in this one.
     """
+    starts = count((step * accumulate * processes + process) * batch, processes * batch)
     return DataLoader(
         _Samples(draw, seed, batch * accumulate * processes),
-        batch_size=batch,
-        sampler=_Places(batch, step * accumulate, processes, process),
+        batch_sampler=(list(range(start, start + batch)) for start in starts),
         num_workers=workers,
         persistent_workers=workers > 0,
     )
@@ -44,17 +45,3 @@ class _Samples(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         own = np.random.default_rng([self._seed, 0, index])
         return self._draw(own, np.random.default_rng([self._seed, 1, index // self._step]))
-
-
-class _Places(Sampler[int]):
-    """Places of a process's samples in the sequence."""
-
-    def __init__(self, batch: int, first: int, processes: int, process: int) -> None:
-        self._batch, self._first, self._processes, self._process = batch, first, processes, process
-
-    def __iter__(self) -> Iterator[int]:
-        part = self._first
-        while True:
-            start = (part * self._processes + self._process) * self._batch
-            yield from range(start, start + self._batch)
-            part += 1

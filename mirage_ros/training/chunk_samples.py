@@ -3,70 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.models.presets import Preset
 from mirage_ros.recordings.clips import MOVING
-from mirage_ros.training.latent_windows import Windows
+from mirage_ros.training.latent_cache import ClipLatents, FrameNumbers
 from mirage_ros.training.pictures import as_images
-from mirage_ros.training.pixel_cache_input import pixel_sources
-from mirage_ros.training.reader import noisy_depth
-from mirage_ros.training.sample_memory import held_cells
+from mirage_ros.training.sample_memory import held_cells, noisy_depth
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """How samples are drawn and weighted.
+    """How samples of the transformer's stages are drawn and weighted."""
 
-    Attributes:
-        chunks: numbers of latent frames of a chunk, one of which each step draws.
-        sources: numbers of source frames of a memory, likewise; the known frame is always one of them.
-        memory_dropout: share of samples whose memory shows nothing.
-        prompt_dropout: share of samples whose prompt is left away; for presets with text.
-        own_sigma: share of samples in which every frame has a noise level of its own.
-        pure_noise: share of the others that start from pure noise, where few-step sampling spends its first step.
-        shift: of the noise levels, as in the schedule.
-        depth_noise: relative error of the sources' depth, in a third of the samples.
-        own_outputs: share of steps whose memory holds a chunk that the model imagined before the targets, as in a
-            rollout; see `unrolled.applies`.
-        latent_noise: deviation of an error on the sources' latents, in half of the samples: what is written in a
-            rollout is not what a camera saw.
-        gradient_checkpointing: recompute blocks in the backward pass: less memory, a third more time.
-        least_sigma: errors of a clean estimate are weighted by 1 / sigma squared down to this level.
-        picture_weight: of the error of decoded pixels, for networks that estimate clean latents of single
-            frames: a mean of plausible latents decodes to patches, not to the mean of plausible pictures.
-        pictures: target frames of each sample that are decoded for it.
-        decoder: in the joint stage, train the autoencoder's decoder too, on what is imagined and on true latents: of
-            guesses that no encoder would give it draws a pattern of cells until it has seen some. With pictures only.
-        depth_weight: then, of log-depth L1 of true latents.
-        edges: in what is hidden, count the absolute error of clean estimates and of their pictures rather than the
-            squared one; see `losses.square_where_seen`.
-        cache: what the network is conditioned on: the latent memory, or the pixel cache that it is compared with.
-    """
-
+    # Numbers of latent frames of a chunk, and of source frames of a memory, one of which is always the known frame;
+    # each step draws one of each.
     chunks: tuple[int, ...] = (3, 5, 9)
     sources: tuple[int, ...] = (1, 1, 2, 3)
+    # Shares of samples whose memory shows nothing, and whose prompt is left away, for presets with text.
     memory_dropout: float = 0.1
     prompt_dropout: float = 0.1
+    # Noise levels: the share of samples in which every frame has one of its own; that of the others that start from
+    # pure noise, where few-step sampling spends its first step; the shift as in the schedule.
     own_sigma: float = 0.2
     pure_noise: float = 0.35
     shift: float = 3.0
+    # Relative error of the sources' depth, in a third of the samples, and deviation of an error on their latents, in
+    # half of them: what is written in a rollout is not what a camera saw.
     depth_noise: float = 0.02
-    own_outputs: float = 0.4
     latent_noise: float = 0.05
+    # Share of steps whose memory holds a chunk that the model imagined before; see `rollout_memory.applies`.
+    own_outputs: float = 0.4
+    # Recompute blocks in the backward pass: less memory, a third more time.
     gradient_checkpointing: bool = False
+    # Errors of a clean estimate are weighted by 1 / sigma squared down to this level.
     least_sigma: float = 0.4
+    # Weight of the error of decoded pixels of so many target frames, for networks that estimate clean latents of single
+    # frames: a mean of plausible latents decodes to patches, not to the mean of plausible pictures.
     picture_weight: float = 50.0
     pictures: int = 2
+    # In the joint stage, train the autoencoder's decoder too, on what is imagined and on true latents, with a weight of
+    # log-depth L1 there: of guesses that no encoder would give it draws a pattern of cells until it has seen some. With
+    # pictures only.
     decoder: bool = True
     depth_weight: float = 0.1
-    edges: bool = True
-    cache: Literal["latent", "rgb"] = "latent"
 
     def fitting(self, preset: Preset) -> StageSettings:
         """These settings with chunks no longer than the preset's, and the noise levels that its sampler visits."""
@@ -78,7 +61,7 @@ class StageSettings:
 
 
 def draw_chunk(
-    data: Windows, preset: Preset, settings: StageSettings, rng: np.random.Generator, shared: np.random.Generator
+    data: ClipLatents, preset: Preset, settings: StageSettings, rng: np.random.Generator, shared: np.random.Generator
 ) -> dict[str, Tensor]:
     """A chunk, its context and the source frames of its memory.
 
@@ -86,11 +69,12 @@ def draw_chunk(
         data: clips.
         preset: gives the context's size.
         settings: how samples are drawn.
-        rng: of this sample.
-        shared: of the whole step, whose samples agree in their lengths.
+        rng, shared: of this sample, and of the whole step, whose samples agree in their lengths.
 
     Returns:
-        tensors by name; those of frames have them in front.
+        tensors by name; those of frames have them in front. See `_conditioned`; beside, in steps that follow an
+        imagined chunk, 'earlier' ones of that chunk; 'drawn' places of targets after the first, their 'images' and
+        'static' pixels; whether to 'forget' the memory; the 'clip' for its prompt, or -1.
 
     Raises:
         ValueError: a clip is too short for the chunk.
@@ -118,79 +102,66 @@ def draw_chunk(
     pools = (np.setdiff1d(order, np.concatenate([targets, earlier])), np.setdiff1d(order, targets), order)
     others = next(pool for pool in pools if len(pool))
     seen = np.concatenate([earlier[:1] if own else targets[:1], rng.choice(others, sources - 1)]).astype(np.int64)
-    shown = np.concatenate([targets[::stride], context])
     past = seen[1 : 1 + references]
     if rng.random() < 0.5:
         # In a robot's stream the frame where imagination begins comes after others, which hold much of what it shows.
         seen = rng.permutation(seen)
     depth = data.depth(index, seen, keep=True, factor=preset.depth_samples)
-    source_latents = data.latents(index, seen)
-    pixels = settings.cache == "rgb"
-    error = settings.depth_noise if rng.random() < 1 / 3 else 0.0
-    if error:
-        depth = noisy_depth(depth, error, rng)
+    latents = data.latents(index, seen)
+    if rng.random() < 1 / 3:
+        depth = noisy_depth(depth, settings.depth_noise, rng)
     if rng.random() < 0.5:
-        noise = rng.standard_normal(source_latents.shape, np.float32)
-        source_latents = source_latents + settings.latent_noise * torch.from_numpy(noise)
+        latents = latents + settings.latent_noise * torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
+    sample = _conditioned(data, index, preset, targets, context, past, seen, latents, depth)
+    if settings.picture_weight > 0:
+        drawn = np.sort(1 + rng.permutation(len(targets) - 1)[: settings.pictures])
+        clip = data.clips.clip(index, targets[drawn])
+        sample["drawn"], sample["images"] = torch.from_numpy(drawn), as_images(clip.rgb)
+        sample["static"] = torch.from_numpy(clip.labels != MOVING).float().unsqueeze(1)
+    if own:
+        camera = data.camera(index, earlier)
+        sample["earlier"] = data.window(index, earlier)
+        sample["earlier_depth"] = data.depth(index, earlier, keep=False)
+        sample["earlier_intrinsics"], sample["earlier_cam2world"] = camera.intrinsics, camera.cam2world
+    sample["forget"] = torch.tensor(rng.random() < settings.memory_dropout)
+    sample["clip"] = torch.tensor(-1 if rng.random() < settings.prompt_dropout else index)
+    return sample
+
+
+def _conditioned(
+    data: ClipLatents,
+    index: int,
+    preset: Preset,
+    targets: FrameNumbers,
+    context: FrameNumbers,
+    past: FrameNumbers,
+    seen: FrameNumbers,
+    latents: Tensor,
+    depth: Tensor,
+) -> dict[str, Tensor]:
+    """Targets with frames before them and references, and source frames `seen` as a memory is given them."""
+    shown = np.concatenate([targets[:: data.time_stride], context])
     camera, view = data.camera(index, seen), data.camera(index, shown)
-    single = data.latents(index, np.concatenate([context, past])) if preceding + references else None
     window = data.window(index, targets)
-    empty = window[:0]
+    single = data.latents(index, np.concatenate([context, past])) if len(context) + len(past) else window[:0]
     return {
-        **(_pictures(data, index, targets, settings.pictures, rng) if settings.picture_weight > 0 else {}),
-        **(_earlier(data, index, earlier) if own else {}),
         "targets": window,
-        "preceding": empty if single is None else single[:preceding],
-        "references": empty if single is None else single[preceding:],
-        "depth": data.depth(index, np.concatenate([targets[::stride], context, past]), keep=False),
-        "still": torch.isfinite(data.depth(index, targets[::stride], keep=True)),
-        "source_latents": source_latents,
-        "source_held": depth.isfinite() if pixels else held_cells(depth, camera, preset),
+        "preceding": single[: len(context)],
+        "references": single[len(context) :],
+        "depth": data.depth(index, np.concatenate([shown, past]), keep=False),
+        "still": torch.isfinite(data.depth(index, targets[:: data.time_stride], keep=True)),
+        "source_latents": latents,
+        "source_held": held_cells(depth, camera, preset),
         "source_depth": depth,
         "source_intrinsics": camera.intrinsics,
         "source_cam2world": camera.cam2world,
         "intrinsics": view.intrinsics,
         "cam2world": view.cam2world,
-        "forget": torch.tensor(rng.random() < settings.memory_dropout),
-        "clip": torch.tensor(-1 if rng.random() < settings.prompt_dropout else index),
-        # Last, so that what is drawn before is the same for both caches.
-        **(pixel_sources(data, index, seen, error, rng) if pixels else {}),
     }
 
 
-def _earlier(data: Windows, index: int, frames: NDArray[np.int64]) -> dict[str, Tensor]:
-    """The chunk before the targets, which the model is to imagine."""
-    camera = data.camera(index, frames)
-    return {
-        "earlier": data.window(index, frames),
-        "earlier_depth": data.depth(index, frames, keep=False),
-        "earlier_intrinsics": camera.intrinsics,
-        "earlier_cam2world": camera.cam2world,
-    }
-
-
-def _pictures(
-    data: Windows, index: int, targets: NDArray[np.int64], count: int, rng: np.random.Generator
-) -> dict[str, Tensor]:
-    """Some of the targets after the first as they look: 'drawn', their places, 'images', and 'static' pixels."""
-    drawn = np.sort(1 + rng.permutation(len(targets) - 1)[:count])
-    clip = data.clips.clip(index, targets[drawn])
-    return {
-        "drawn": torch.from_numpy(drawn),
-        "images": as_images(clip.rgb),
-        "static": torch.from_numpy(clip.labels != MOVING).float().unsqueeze(1),
-    }
-
-
-def chunk_sample(data: Windows, index: int, chunk: int, preset: Preset, *, pixels: bool = False) -> dict[str, Tensor]:
-    """The first latent frames of a clip, with a memory of its first frame alone.
-
-    Args:
-        data: clips.
-        index: of the clip.
-        chunk: number of latent frames.
-        preset: gives the samples of depth in a cell and the rules of writing.
-        pixels: for the pixel cache, too.
+def chunk_sample(data: ClipLatents, index: int, chunk: int, preset: Preset) -> dict[str, Tensor]:
+    """The first `chunk` latent frames of a clip, with a memory of its first frame alone.
 
     Returns:
         tensors by name as of `draw_chunk`, and the 'frames' of the targets.
@@ -199,23 +170,10 @@ def chunk_sample(data: Windows, index: int, chunk: int, preset: Preset, *, pixel
     length = (chunk - 1) * stride + 1
     step = 2 if stride == 1 and 2 * (length - 1) < data.frames(index) else 1
     targets = step * np.arange(length)
-    shown, seen = targets[::stride], targets[:1]
-    window = data.window(index, targets)
-    camera, view = data.camera(index, seen), data.camera(index, shown)
+    none, seen = targets[:0], targets[:1]
     depth = data.depth(index, seen, keep=True, factor=preset.depth_samples)
+    latents = data.latents(index, seen)
     return {
-        **(pixel_sources(data, index, seen) if pixels else {}),
-        "targets": window,
-        "preceding": window[:0],
-        "references": window[:0],
-        "depth": data.depth(index, shown, keep=False),
-        "still": torch.isfinite(data.depth(index, shown, keep=True)),
-        "source_latents": data.latents(index, seen),
-        "source_held": held_cells(depth, camera, preset),
-        "source_depth": depth,
-        "source_intrinsics": camera.intrinsics,
-        "source_cam2world": camera.cam2world,
-        "intrinsics": view.intrinsics,
-        "cam2world": view.cam2world,
+        **_conditioned(data, index, preset, targets, none, none, seen, latents, depth),
         "frames": torch.from_numpy(targets),
     }

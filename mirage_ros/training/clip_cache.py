@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -31,16 +30,18 @@ class ClipCache:
     def __init__(self, folder: str | Path, cache: str | Path | None = None) -> None:
         self._folder = Path(folder)
         self._cache = self._folder / ".cache" if cache is None else Path(cache)
-        self._shards: dict[str, _Shard] = {}
-        self._places: list[tuple[_Shard, int]] = []
+        self._shards: set[str] = set()
+        # The arrays of a clip's shard, and its row in them.
+        self._places: list[tuple[dict[str, Any], int]] = []
         self.refresh()
 
     def refresh(self) -> int:
         """Take in shards that were finished since; returns the number of clips."""
         for path in shard_paths(self._folder):
             if path.name not in self._shards:
-                self._shards[path.name] = shard = _Shard.open(path, self._cache / path.stem)
-                self._places += [(shard, row) for row in range(len(shard.names))]
+                self._shards.add(path.name)
+                shard = _unpacked(path, self._cache / f"{path.stem}.pt")
+                self._places += [(shard, row) for row in range(len(shard["names"]))]
         return len(self)
 
     def __len__(self) -> int:
@@ -49,71 +50,75 @@ class ClipCache:
     def name(self, index: int) -> str:
         """Name of a clip."""
         shard, row = self._places[index]
-        return shard.names[row]
+        return str(shard["names"][row])
 
     def prompt(self, index: int) -> str:
         """What is to be seen in a clip, in words; empty where nobody said."""
         shard, row = self._places[index]
-        return shard.prompts[row]
+        return str(shard["prompts"][row])
 
     def frames(self, index: int) -> int:
         """Number of frames of a clip."""
-        return int(self._places[index][0].arrays["rgb"].shape[1])
+        return int(self._places[index][0]["rgb"].shape[1])
+
+    def evenly(self, count: int) -> list[int]:
+        """Places of at most so many clips, evenly spread."""
+        places: list[int] = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int).tolist()
+        return places
 
     def clip(self, index: int, frames: NDArray[np.int64] | slice = slice(None)) -> Clip:
         """Some frames of a clip."""
         shard, row = self._places[index]
-        part = {name: np.array(array[row][frames]) for name, array in shard.arrays.items()}
-        height, width = part["rgb"].shape[1:3]
-        camera = Camera(torch.from_numpy(part["intrinsics"]), torch.from_numpy(part["cam2world"]), height, width)
-        depth = part["depth"].astype(np.float32) / np.float32(1000)
-        fps, prompt = shard.fps[row], shard.prompts[row]
-        return Clip(shard.names[row], part["rgb"], depth, part["labels"], camera, fps, prompt)
+        part = {name: np.array(array[row][frames]) for name, array in shard.items() if isinstance(array, np.ndarray)}
+        intrinsics, cam2world = (torch.from_numpy(part[name]) for name in ("intrinsics", "cam2world"))
+        return Clip(
+            rgb=part["rgb"],
+            depth=part["depth"].astype(np.float32) / np.float32(1000),
+            camera=Camera(intrinsics, cam2world, *part["rgb"].shape[1:3]),
+            name=shard["names"][row],
+            labels=part["labels"],
+            fps=shard["fps"][row],
+            prompt=shard["prompts"][row],
+        )
 
 
-class _Shard:
-    def __init__(self, names: list[str], fps: list[float], prompts: list[str], arrays: dict[str, NDArray[Any]]) -> None:
-        self.names, self.fps, self.prompts, self.arrays = names, fps, prompts, arrays
-
-    @classmethod
-    def open(cls, path: Path, folder: Path) -> _Shard:
-        facts = folder / "clips.json"
-        if not facts.is_file():
-            _unpack(path, folder)
-        read = json.loads(facts.read_text())
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in read["arrays"]}
-        # Caches of earlier versions have none.
-        return cls(read["names"], read["fps"], read.get("prompts", [""] * len(read["names"])), arrays)
-
-
-def _unpack(path: Path, folder: Path) -> None:
-    clips = list(read_shard(path))
-    if not clips:
-        arrays = {"rgb": np.zeros((0, 1, 1, 1, 3), np.uint8)}
-    else:
+def _unpacked(shard: Path, file: Path) -> dict[str, Any]:
+    """Arrays (clips, frames, ...) and facts of a shard, unpacked to a file unless they are there already."""
+    if not file.is_file():
+        clips = list(read_shard(shard))
         shapes = {clip.rgb.shape for clip in clips}
-        if len(shapes) != 1:
-            raise ValueError(f"{path}: expected clips of one length and size, got {sorted(shapes)}")
-        arrays = {
-            "rgb": np.stack([clip.rgb for clip in clips]),
-            "depth": np.stack([np.round(clip.depth * 1000).astype(np.uint16) for clip in clips]),
-            "labels": np.stack([clip.labels for clip in clips]),
-            "intrinsics": np.stack([clip.camera.intrinsics.expand(len(clip), 3, 3).numpy() for clip in clips]),
-            "cam2world": np.stack([clip.camera.cam2world.expand(len(clip), 4, 4).numpy() for clip in clips]),
+        if len(shapes) > 1:
+            raise ValueError(f"{shard}: expected clips of one length and size, got {sorted(shapes)}")
+        content: dict[str, Any] = {
+            "names": [clip.name for clip in clips],
+            "fps": [clip.fps for clip in clips],
+            "prompts": [clip.prompt for clip in clips],
         }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        # Several processes may unpack at once: each writes its own file, and the last rename wins.
-        part = folder / f".{name}.{os.getpid()}.part.npy"
-        np.save(part, array)
-        os.replace(part, folder / f"{name}.npy")
-    # Last, so that its presence says that the arrays are whole.
-    part = folder / f".clips.{os.getpid()}.part"
-    facts = {
-        "names": [clip.name for clip in clips],
-        "fps": [clip.fps for clip in clips],
-        "prompts": [clip.prompt for clip in clips],
-        "arrays": sorted(arrays),
-    }
-    part.write_text(json.dumps(facts))
-    os.replace(part, folder / "clips.json")
+        if clips:
+            arrays: dict[str, list[NDArray[Any]]] = {
+                "rgb": [clip.rgb for clip in clips],
+                "depth": [np.round(clip.depth * 1000).astype(np.uint16) for clip in clips],
+                "labels": [clip.labels for clip in clips],
+                "intrinsics": [clip.camera.intrinsics.expand(len(clip), 3, 3).numpy() for clip in clips],
+                "cam2world": [clip.camera.cam2world.expand(len(clip), 4, 4).numpy() for clip in clips],
+            }
+            content |= {name: torch.from_numpy(np.stack(values)) for name, values in arrays.items()}
+        save_mapped(content, file)
+    return load_mapped(file)
+
+
+def save_mapped(content: dict[str, Any], file: Path) -> None:
+    """Write tensors and plain values for `load_mapped`, whole or not at all.
+
+    Several processes may write the same at once: each has a file of its own until the last rename wins.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    torch.save(content, part)
+    os.replace(part, file)
+
+
+def load_mapped(file: Path) -> dict[str, Any]:
+    """What `save_mapped` wrote, its tensors as memory-mapped arrays."""
+    content = torch.load(file, mmap=True, weights_only=True)
+    return {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in content.items()}

@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mirage_ros.evaluation.metrics import SAME_SURFACE
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.recordings.clips import Clip
-
-# Share of depth within which two views see one surface.
-TOLERANCE = 0.05
+from mirage_ros.visibility import sees
 
 
-def correspond(
-    target: Camera, target_depth: Tensor, source: Camera, source_depth: Tensor, tolerance: float = TOLERANCE
-) -> tuple[Tensor, Tensor]:
+def correspond(target: Camera, target_depth: Tensor, source: Camera, source_depth: Tensor) -> tuple[Tensor, Tensor]:
     """For each cell of the target, its place in the source.
 
     Args:
@@ -43,7 +40,7 @@ def correspond(
         align_corners=False,
     ).squeeze(1)
     inside = ((places > 0) & (places < size)).all(dim=-1)
-    same = valid_depth(measured) & ((depth / measured.clamp(min=1e-6) - 1).abs() < tolerance)
+    same = valid_depth(measured) & ((depth / measured.clamp(min=1e-6) - 1).abs() < SAME_SURFACE)
     return places, inside & same & valid_depth(target_depth)
 
 
@@ -57,8 +54,8 @@ def shared_by(clip: Clip, targets: Sequence[int], sources: Sequence[int]) -> Ten
     Returns:
         (targets, H, W) bool.
     """
-    depth = torch.from_numpy(np.where(clip.keep, clip.depth, np.float32(0)))
-    pairs = torch.cartesian_prod(torch.tensor(list(targets)), torch.tensor(list(sources)))
-    target, source = pairs[:, 0], pairs[:, 1]
-    _, covisible = correspond(clip.camera[target], depth[target], clip.camera[source], depth[source])
-    return covisible.unflatten(0, (len(targets), len(sources))).any(dim=1)
+    metres = torch.from_numpy(np.where(clip.keep, clip.depth, np.float32(np.nan))).double()
+    cameras, chosen = clip.camera.to(dtype=torch.float64), list(targets)
+    points = cameras[chosen].lift(metres[chosen]).flatten(1, 2)
+    seen = [sees(cameras[source], metres[source], points, SAME_SURFACE) for source in sources]
+    return torch.stack(seen).any(dim=0).reshape(len(chosen), *metres.shape[1:])

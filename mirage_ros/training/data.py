@@ -19,10 +19,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mirage_ros.atomic_files import write_atomically
 from mirage_ros.recordings.bags import ROLES, rosbag_frames
-from mirage_ros.recordings.clips import Clip
+from mirage_ros.recordings.clips import Clip, clips_of
 from mirage_ros.recordings.walk_readers import READERS, realestate10k_frames
-from mirage_ros.recordings.walks import clips_of
 from mirage_ros.sim.scene import FAMILIES
 from mirage_ros.sim.splits import SEEDS, Split, scene_seeds
 from mirage_ros.training.render import ClipSettings, render_clip
@@ -45,10 +45,7 @@ def generate(
         shards: from `plan`.
         settings: how clips are drawn.
         processes: that render at the same time.
-        facts: what else the manifest says.
-
-    Returns:
-        the manifest.
+        facts: what else the manifest says, which is returned.
 
     Raises:
         ValueError: the folder holds shards that were made in another way.
@@ -161,9 +158,8 @@ def _open_manifest(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _save(path: Path, manifest: dict[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps({**manifest, "shards": dict(sorted(manifest["shards"].items()))}, indent=1))
-    os.replace(part, path)
+    ordered = {**manifest, "shards": dict(sorted(manifest["shards"].items()))}
+    write_atomically(path, json.dumps(ordered, indent=1).encode())
 
 
 def _role(entry: str) -> tuple[str, str]:
@@ -200,23 +196,14 @@ def main() -> None:
             raise ValueError(f"{name}: expected a whole number from 1, got {getattr(options, name)}")
     settings = replace(ClipSettings(), frames=options.frames, height=options.size[0], width=options.size[1])
     if options.walk is not None:
-        manifest = cut(
-            options.out,
-            options.walk,
-            options.format,
-            options.pictures,
-            settings,
-            options.clips_per_shard,
-            options.skip,
-            dict(_role(entry) for entry in options.topic),
-            options.prompt,
-        )
-        print(f"{options.out}: {sum(len(shard['clips']) for shard in manifest['shards'].values())} clips")
-        return
-    families = options.family or list(FAMILIES)
-    shards = plan(options.split, options.scenes, options.first, families, options.clips_per_shard)
-    facts = {"split": options.split, "first": options.first, "families": families, "mujoco": version("mujoco")}
-    manifest = generate(options.out, shards, settings, options.processes, facts)
+        walk = (options.out, options.walk, options.format, options.pictures, settings, options.clips_per_shard)
+        topics = dict(_role(entry) for entry in options.topic)
+        manifest = cut(*walk, options.skip, topics, options.prompt)
+    else:
+        families = options.family or list(FAMILIES)
+        shards = plan(options.split, options.scenes, options.first, families, options.clips_per_shard)
+        facts = {"split": options.split, "first": options.first, "families": families, "mujoco": version("mujoco")}
+        manifest = generate(options.out, shards, settings, options.processes, facts)
     count = sum(len(shard["clips"]) for shard in manifest["shards"].values())
     print(f"{options.out}: {count} clips of {settings.frames} frames in {len(manifest['shards'])} shards")
 

@@ -45,10 +45,9 @@ def export(model: Path, out: Path, earlier: Path | None = None, share: float = 0
     found = [part for part in found if part != "transformer" or "branch" in found]
     if not found:
         raise FileNotFoundError(f"model: {model} holds none of vae, reader, and transformer with branch")
-    if "vae" in found:
-        load_part(FrameAutoencoder, model, "vae").half().save_pretrained(_fresh(out, "vae"))
-    if "reader" in found:
-        load_part(UnfoldReader, model, "reader").half().save_pretrained(_fresh(out, "reader"))
+    for part, kind in (("vae", FrameAutoencoder), ("reader", UnfoldReader)):
+        if part in found:
+            load_part(kind, model, part).half().save_pretrained(_fresh(out, part))
     if "branch" in found:
         transformer = load_transformer(model)
         backbone = merged_backbone(transformer)
@@ -85,9 +84,8 @@ def _mix(module: nn.Module, earlier: nn.Module, share: float) -> None:
 
 
 def _fresh(out: Path, part: str) -> Path:
-    """An empty folder: shards of a longer predecessor must not stay."""
+    """A folder that is not there: shards of a longer predecessor must not stay."""
     shutil.rmtree(out / part, ignore_errors=True)
-    (out / part).mkdir(parents=True)
     return out / part
 
 

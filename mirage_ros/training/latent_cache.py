@@ -1,10 +1,8 @@
-"""Latents and cell depth of all clips, computed once by a finished autoencoder and memory-mapped."""
+"""Clips as latents, with the depth and cameras of latent frames: encoded when asked for, or once and memory-mapped."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,75 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mirage_ros.geometry import Camera
+from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.log_depth import FINE, SKY_DEPTH, reduce
 from mirage_ros.recordings.clips import MOVING, SKY, Clip
-from mirage_ros.training.clip_cache import ClipCache
+from mirage_ros.training.clip_cache import ClipCache, load_mapped, save_mapped
 from mirage_ros.training.pictures import as_images
 
+FrameNumbers = NDArray[np.int64]
 
-class LatentCache:
-    """Random access to the latents of a set of clips, frame by frame.
+
+class ClipLatents:
+    """Latents of a set of clips, encoded when they are asked for: they may depend on where a window begins.
+
+    Args:
+        clips: the pictures.
+        autoencoder: in evaluation mode.
+
+    Attributes:
+        time_stride: frames from one latent frame to the next.
+    """
+
+    def __init__(self, clips: ClipCache, autoencoder: Autoencoder) -> None:
+        self.clips, self._autoencoder = clips, autoencoder
+        self.time_stride, *self._strides = autoencoder.strides
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def refresh(self) -> None:
+        """Take in clips that have come since."""
+        self.clips.refresh()
+
+    def frames(self, index: int) -> int:
+        """Number of frames of a clip."""
+        return self.clips.frames(index)
+
+    def window(self, index: int, frames: FrameNumbers) -> Tensor:
+        """(F, C, h, w) latents of consecutive frames, time stride x N + 1 of them."""
+        images = as_images(self.clips.clip(index, frames).rgb)
+        return self._encode(images.unsqueeze(0))[0].transpose(0, 1)
+
+    def latents(self, index: int, frames: FrameNumbers) -> Tensor:
+        """(T, C, h, w) latents of single frames, each by itself."""
+        images = as_images(self.clips.clip(index, frames).rgb)
+        return self._encode(images.unsqueeze(1))[:, :, 0]
+
+    def depth(self, index: int, frames: FrameNumbers, *, keep: bool, factor: int = FINE) -> Tensor:
+        """(T, h f, w f) float32 metres, with f = `factor` samples along each side of a cell.
+
+        With `keep`, NaN where something moves, where there is sky, and where nothing is known: what may be written into
+        a memory. Without, everything that has a depth, and SKY_DEPTH for the sky; 0 where nothing is known.
+        """
+        clip = self.clips.clip(index, frames)
+        rows, columns = (side // stride for side, stride in zip(clip.rgb.shape[1:3], self._strides, strict=True))
+        return depth_of(*cell_depth(clip, rows * factor, columns * factor), keep=keep)
+
+    def camera(self, index: int, frames: FrameNumbers) -> Camera:
+        """(T,) cameras at latent resolution."""
+        camera = self.clips.clip(index, frames).camera
+        return camera.resized(camera.height // self._strides[0], camera.width // self._strides[1])
+
+    @torch.no_grad()
+    def _encode(self, frames: Tensor) -> Tensor:
+        # It may have been moved since.
+        return self._autoencoder.encode(frames.to(next(self._autoencoder.parameters()).device)).cpu()
+
+
+class LatentCache(ClipLatents):
+    """The same for autoencoders of single frames: computed once and read from disk.
 
     Args:
         clips: the pictures.
@@ -31,10 +89,11 @@ class LatentCache:
         folder: where the arrays go, named after clip and encoder.
     """
 
-    time_stride = 1
+    _autoencoder: FrameAutoencoder
 
     def __init__(self, clips: ClipCache, autoencoder: FrameAutoencoder, folder: str | Path) -> None:
-        self.clips, self._autoencoder, self._folder = clips, autoencoder, Path(folder)
+        super().__init__(clips, autoencoder)
+        self._folder = Path(folder)
         # The decoder may go on learning.
         self._fingerprint = fingerprint(autoencoder, leave_out="decoder.")
         self._arrays: list[dict[str, NDArray[Any]]] = []
@@ -42,59 +101,40 @@ class LatentCache:
 
     def refresh(self) -> None:
         """Encode clips that were rendered since."""
-        self.clips.refresh()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        super().refresh()
         missing = range(len(self._arrays), len(self.clips))
         for index in tqdm(missing, desc="latents", unit="clip", disable=len(missing) < 8, mininterval=5):
-            path = self._folder / f"{self.clips.name(index)}-{self._fingerprint[:12]}"
-            if not path.with_suffix(".json").is_file():
-                self._encode(index, path)
-            shapes = json.loads(path.with_suffix(".json").read_text())
-            arrays: dict[str, NDArray[Any]] = {}
-            for name, (dtype, shape, offset) in shapes.items():
-                arrays[name] = np.memmap(path.with_suffix(".bin"), dtype, "r", offset, tuple(shape))
-            self._arrays.append(arrays)
+            path = self._folder / f"{self.clips.name(index)}-{self._fingerprint[:12]}.pt"
+            if not path.is_file():
+                save_mapped(self._encoded(self.clips.clip(index)), path)
+            self._arrays.append(load_mapped(path))
 
     def __len__(self) -> int:
         return len(self._arrays)
 
-    def frames(self, index: int) -> int:
-        """Number of frames of a clip."""
-        return int(self._arrays[index]["latents"].shape[0])
-
-    def latents(self, index: int, frames: NDArray[np.int64]) -> Tensor:
+    def latents(self, index: int, frames: FrameNumbers) -> Tensor:
         """(T, C, h, w) float32 normalised latents."""
         return torch.from_numpy(self._arrays[index]["latents"][frames].astype(np.float32))
 
-    def window(self, index: int, frames: NDArray[np.int64]) -> Tensor:
+    def window(self, index: int, frames: FrameNumbers) -> Tensor:
         """The same, since frames do not depend on each other."""
         return self.latents(index, frames)
 
-    def depth(self, index: int, frames: NDArray[np.int64], *, keep: bool, factor: int = FINE) -> Tensor:
-        """(T, h f, w f) float32 metres, with f = `factor` samples along each side of a cell.
-
-        With `keep`, NaN where something moves, where there is sky, and where nothing is known: what may be written into
-        a memory. Without, everything that has a depth, and SKY_DEPTH for the sky; 0 where nothing is known.
-        """
+    def depth(self, index: int, frames: FrameNumbers, *, keep: bool, factor: int = FINE) -> Tensor:
+        """See `ClipLatents.depth`."""
+        if factor != FINE:
+            return super().depth(index, frames, keep=keep, factor=factor)
         arrays = self._arrays[index]
-        if factor == FINE:
-            return depth_of(arrays["depth"][frames], arrays["kept"][frames], keep=keep)
-        rows, columns = arrays["latents"].shape[-2:]
-        return depth_of(*cell_depth(self.clips.clip(index, frames), rows * factor, columns * factor), keep=keep)
+        return depth_of(arrays["depth"][frames], arrays["kept"][frames], keep=keep)
 
-    def camera(self, index: int, frames: NDArray[np.int64]) -> Camera:
+    def camera(self, index: int, frames: FrameNumbers) -> Camera:
         """(T,) cameras at latent resolution."""
         arrays = self._arrays[index]
-        return Camera(
-            torch.from_numpy(arrays["intrinsics"][frames]),
-            torch.from_numpy(arrays["cam2world"][frames]),
-            *arrays["latents"].shape[-2:],
-        )
+        intrinsics, cam2world = (torch.from_numpy(arrays[name][frames]) for name in ("intrinsics", "cam2world"))
+        return Camera(intrinsics, cam2world, *arrays["latents"].shape[-2:])
 
     @torch.no_grad()
-    def _encode(self, index: int, path: Path) -> None:
-        clip = self.clips.clip(index)
-        # It may have been moved since the cache was made.
+    def _encoded(self, clip: Clip) -> dict[str, Tensor]:
         encoded, device = [], next(self._autoencoder.parameters()).device
         for images in as_images(clip.rgb).split(8):
             with torch.autocast(device.type, torch.bfloat16):
@@ -102,23 +142,13 @@ class LatentCache:
         latents = torch.cat(encoded)
         depth, kept = cell_depth(clip, latents.shape[-2] * FINE, latents.shape[-1] * FINE)
         cells = clip.camera.resized(*latents.shape[-2:])
-        arrays = {
-            "latents": latents.half().numpy(),
-            "depth": depth,
-            "kept": kept,
-            "intrinsics": cells.intrinsics.expand(len(clip), 3, 3).numpy(),
-            "cam2world": cells.cam2world.expand(len(clip), 4, 4).numpy(),
+        return {
+            "latents": latents.half(),
+            "depth": torch.from_numpy(depth),
+            "kept": torch.from_numpy(kept),
+            "intrinsics": cells.intrinsics.expand(len(clip), 3, 3).clone(),
+            "cam2world": cells.cam2world.expand(len(clip), 4, 4).clone(),
         }
-        shapes, offset = {}, 0
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with open(part, "wb") as file:
-            for name, array in arrays.items():
-                data = np.ascontiguousarray(array)
-                shapes[name] = (data.dtype.str, data.shape, offset)
-                offset += file.write(data.tobytes())
-        os.replace(part, path.with_suffix(".bin"))
-        part.write_text(json.dumps(shapes))
-        os.replace(part, path.with_suffix(".json"))
 
 
 def cell_depth(clip: Clip, height: int, width: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
@@ -136,23 +166,21 @@ def cell_depth(clip: Clip, height: int, width: int) -> tuple[NDArray[np.uint16],
 
 
 def depth_of(everything: NDArray[np.uint16], kept: NDArray[np.uint16], *, keep: bool) -> Tensor:
-    """What `cell_depth` gives as metres, see `LatentCache.depth`."""
+    """What `cell_depth` gives as metres, see `ClipLatents.depth`."""
     metres = (kept if keep else everything).astype(np.float32) / 1000
     return torch.from_numpy(np.where(metres > 0, metres, np.nan) if keep else metres)
 
 
-def fingerprint(module: torch.nn.Module, leave_out: str | None = None) -> str:
-    """SHA-256 of a module's weights and buffers; also those that are not saved, such as normalisation.
+def fingerprint(module: torch.nn.Module, leave_out: str) -> str:
+    """SHA-256 of a module's weights and buffers, also those that are not saved, such as normalisation.
 
     Args:
         module: whose.
         leave_out: beginning of the names of those that do not count.
     """
     digest = hashlib.sha256()
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    for name in sorted(tensors):
-        if leave_out is not None and name.startswith(leave_out):
-            continue
-        digest.update(name.encode())
-        digest.update(tensors[name].detach().float().cpu().contiguous().numpy().tobytes())
+    for name, tensor in sorted({**dict(module.named_parameters()), **dict(module.named_buffers())}.items()):
+        if not name.startswith(leave_out):
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -6,6 +6,7 @@ killed goes on as if nothing had happened, and two processes do what one does wi
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -20,21 +21,20 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, DistributedType
 from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from mirage_ros.media import contact_sheet, save_png
 from mirage_ros.training.batches import batches
-from mirage_ros.training.journal import Journal
-from mirage_ros.training.task import LoopSettings, Task
+from mirage_ros.training.task import LoopSettings, TrainingTask
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, VALIDATIONS = "checkpoints", "validation.jsonl"
 # Folder with the averaged weights of the last validation.
 AVERAGED = "averaged"
 
 
-class Progress:
-    """Where a run is; saved with its checkpoints."""
+class RunPosition:
+    """Where a run is, in steps and seconds; saved with its checkpoints."""
 
     def __init__(self) -> None:
         self.step, self.seconds = 0, 0.0
@@ -48,12 +48,12 @@ class Progress:
         self.step, self.seconds = state["step"], state["seconds"]
 
 
-def train(task: Task, folder: Path, settings: LoopSettings, *, resume: bool = True) -> dict[str, float]:
+def train(task: TrainingTask, folder: Path, settings: LoopSettings, *, resume: bool = True) -> dict[str, float]:
     """Train a task to the end of its budget; its EMA weights are in the task afterwards.
 
     Args:
         task: what to train.
-        folder: for checkpoints, logs, the loss curve and sheets.
+        folder: for checkpoints, logs and sheets.
         settings: how.
         resume: go on from the folder's last checkpoint, if there is one; otherwise start anew.
 
@@ -63,72 +63,60 @@ def train(task: Task, folder: Path, settings: LoopSettings, *, resume: bool = Tr
     Raises:
         ValueError: accelerate was told to shard the model.
     """
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        mixed_precision=settings.precision,
-        kwargs_handlers=handlers,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=False),
-    )
-    if accelerator.distributed_type == DistributedType.FSDP:
-        # Averages, checkpoints and validation hold whole weights; of sharded ones each process has a part.
-        raise ValueError(
-            "distributed_type: expected DDP, got FSDP, whose sharded weights are not averaged or saved here"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
-    )
-    model, optimiser = accelerator.prepare(task, optimiser)
-    ema = EMAModel(parameters, decay=settings.ema, use_ema_warmup=True, power=0.75)
-    ema.to(accelerator.device)
-    progress, journal = Progress(), Journal(folder, accelerator.is_main_process)
-    accelerator.register_for_checkpointing(progress, ema, journal)
-    last = latest_checkpoint(folder)
-    accelerator.wait_for_everyone()
-    if resume and last is not None:
-        accelerator.load_state(str(last))
-        journal.rewind(progress.step)
-        if accelerator.is_main_process:
-            print(f"{folder.name}: goes on after step {progress.step}", flush=True)
-    elif last is not None and accelerator.is_main_process:
-        # Left in place, the old run's checkpoints would be taken for the newest.
-        shutil.rmtree(folder / CHECKPOINTS)
-    accelerator.wait_for_everyone()
-    run = _Run(task, model, optimiser, ema, accelerator, settings, folder, progress, journal, parameters)
-    return run.go()
+    return _Run(task, folder, settings, resume).go()
 
 
 class _Run:
-    def __init__(
-        self,
-        task: Task,
-        model: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        ema: EMAModel,
-        accelerator: Accelerator,
-        settings: LoopSettings,
-        folder: Path,
-        progress: Progress,
-        journal: Journal,
-        parameters: list[nn.Parameter],
-    ) -> None:
-        self.task, self.model, self.optimiser, self.ema = task, model, optimiser, ema
-        self.accelerator, self.settings, self.folder = accelerator, settings, folder
-        self.progress, self.journal, self.parameters = progress, journal, parameters
+    def __init__(self, task: TrainingTask, folder: Path, settings: LoopSettings, resume: bool) -> None:
+        self.task, self.folder, self.settings = task, folder, settings
+        self.accelerator = accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision=settings.precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=False),
+            log_with="tensorboard",
+            project_dir=folder,
+        )
+        if accelerator.distributed_type == DistributedType.FSDP:
+            # Averages, checkpoints and validation hold whole weights; of sharded ones each process has a part.
+            raise ValueError(
+                "distributed_type: expected DDP, got FSDP, whose sharded weights are not averaged or saved here"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.AdamW(
+            self.parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+        )
+        self.model, self.optimiser = accelerator.prepare(task, optimiser)
+        self.ema = EMAModel(self.parameters, decay=settings.ema, use_ema_warmup=True, power=0.75)
+        self.ema.to(accelerator.device)
+        self.position = RunPosition()
+        accelerator.register_for_checkpointing(self.position, self.ema)
+        last = latest_checkpoint(folder)
+        accelerator.wait_for_everyone()
+        if resume and last is not None:
+            accelerator.load_state(str(last))
+            if accelerator.is_main_process:
+                print(f"{folder.name}: goes on after step {self.position.step}", flush=True)
+        elif last is not None and accelerator.is_main_process:
+            # Left in place, the old run's checkpoints would be taken for the newest.
+            shutil.rmtree(folder / CHECKPOINTS)
+            (folder / VALIDATIONS).unlink(missing_ok=True)
+        accelerator.wait_for_everyone()
+        # TensorBoard hides what an interrupted run wrote beyond.
+        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": self.position.step}})
         # What the run starts from is on disk already; before the first step there is nothing to save.
-        self.saved_step = progress.step
+        self.saved_step = self.position.step
 
     def go(self) -> dict[str, float]:
-        settings, progress = self.settings, self.progress
+        settings, position = self.settings, self.position
         sequence = iter(
             batches(
                 self.task.sample,
                 seed=settings.seed,
                 batch=settings.batch,
                 accumulate=settings.accumulate,
-                step=progress.step,
+                step=position.step,
                 processes=self.accelerator.num_processes,
                 process=self.accelerator.process_index,
                 workers=settings.workers,
@@ -136,31 +124,32 @@ class _Run:
         )
         bar = tqdm(
             total=settings.steps,
-            initial=progress.step,
+            initial=position.step,
             desc=self.folder.name,
             unit="step",
             disable=not self.accelerator.is_main_process,
             mininterval=5,
         )
         clock = time.monotonic()
-        saved = drawn = progress.seconds
+        saved = drawn = position.seconds
         while self._fraction() < 1:
             losses = self._step(sequence)
             now = time.monotonic()
-            progress.step, progress.seconds = progress.step + 1, progress.seconds + now - clock
+            position.step, position.seconds = position.step + 1, position.seconds + now - clock
             clock = now
-            self.journal.losses(progress.step, losses, self.optimiser.param_groups[0]["lr"])
+            scalars = {f"loss/{name}": value for name, value in losses.items()}
+            self.accelerator.log(scalars | {"learning_rate": self.optimiser.param_groups[0]["lr"]}, position.step)
             bar.update()
-            if progress.step % 20 == 0:
+            if position.step % 20 == 0:
                 bar.set_postfix(loss=f"{losses['loss']:.4f}")
             # All processes must agree on when to save, and their clocks do not.
-            save = self._agreed(progress.seconds - saved > 60 * settings.checkpoint_minutes)
-            if self._agreed(progress.seconds - drawn > 60 * settings.sheet_minutes):
-                drawn, save = progress.seconds, True
+            save = self._agreed(position.seconds - saved > 60 * settings.checkpoint_minutes)
+            if self._agreed(position.seconds - drawn > 60 * settings.sheet_minutes):
+                drawn, save = position.seconds, True
                 self._validate()
                 clock = time.monotonic()
             if save:
-                saved = progress.seconds
+                saved = position.seconds
                 self._save()
                 self.task.refresh()
                 clock = time.monotonic()
@@ -168,14 +157,15 @@ class _Run:
         self._save()
         figures = self._validate()
         self.ema.copy_to(self.parameters)
-        self.journal.close()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
         return figures
 
     def _fraction(self) -> float:
-        settings, progress = self.settings, self.progress
+        settings, position = self.settings, self.position
         if settings.steps is not None:
-            return progress.step / settings.steps
-        fraction = torch.tensor(progress.seconds / (60 * settings.minutes), device=self.accelerator.device)
+            return position.step / settings.steps
+        fraction = torch.tensor(position.seconds / (60 * settings.minutes), device=self.accelerator.device)
         return float(self.accelerator.reduce(fraction, "mean"))
 
     def _agreed(self, mine: bool) -> bool:
@@ -184,7 +174,7 @@ class _Run:
         return bool(self.accelerator.reduce(torch.tensor(float(mine), device=self.accelerator.device), "sum") > 0)
 
     def _step(self, sequence: Iterator[dict[str, Tensor]]) -> dict[str, float]:
-        settings, accelerator, step = self.settings, self.accelerator, self.progress.step
+        settings, accelerator, step = self.settings, self.accelerator, self.position.step
         rate = settings.learning_rate * schedule(step, settings.warmup, min(1.0, self._fraction()))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -229,22 +219,29 @@ class _Run:
             os.replace(part, final)
         self.ema.restore(self.parameters)
         self.task.train()
-        self.journal.figures(self.progress.step, figures)
+        self._note(figures)
         if rows:
-            sheet = contact_sheet(rows)
-            save_png(self.folder / f"sheet-{self.progress.step:07d}.png", sheet)
+            save_png(self.folder / f"sheet-{self.position.step:07d}.png", contact_sheet(rows))
         return figures
+
+    def _note(self, figures: dict[str, float]) -> None:
+        """Write down a validation; those of an interrupted run beyond this step go."""
+        step, file = self.position.step, self.folder / VALIDATIONS
+        self.accelerator.log({f"validation/{name}": value for name, value in figures.items()}, step)
+        before = file.read_text().splitlines() if file.is_file() and step else []
+        kept = [line for line in before if json.loads(line)["step"] < step]
+        file.write_text("\n".join([*kept, json.dumps({"step": step, **figures})]) + "\n")
 
     def _save(self) -> None:
         """A checkpoint under its final name once it is whole; older ones go after it is there."""
         # Kept in memory, not looked up on disk: there, another process may see the folder a moment earlier or later,
         # and would wait for the others for ever.
-        if self.saved_step == self.progress.step:
+        if self.saved_step == self.position.step:
             return
-        self.saved_step = self.progress.step
+        self.saved_step = self.position.step
         home = self.folder / CHECKPOINTS
-        final = home / f"step-{self.progress.step:08d}"
-        part = home / f".part-{self.progress.step:08d}"
+        final = home / f"step-{self.position.step:08d}"
+        part = home / f".part-{self.position.step:08d}"
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(part))
         self.accelerator.wait_for_everyone()
@@ -252,7 +249,6 @@ class _Run:
             os.replace(part, final)
             for old in sorted(home.glob("step-*"))[:-2]:
                 shutil.rmtree(old, ignore_errors=True)
-            self.journal.draw()
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

@@ -10,22 +10,18 @@ from mirage_ros.geometry import valid_depth
 from mirage_ros.models.log_depth import FURTHEST, NEAREST
 
 
-def gradient_l1(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+def gradient_l1(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute difference of horizontal and vertical differences, (N, C, H, W); mask (N, 1, H, W) in 0..1."""
     error = image - target
-    rows, columns = error.diff(dim=-2).abs(), error.diff(dim=-1).abs()
-    if mask is None:
-        return rows.mean() + columns.mean()
-    return masked_mean(rows, mask[..., 1:, :] * mask[..., :-1, :]) + masked_mean(
-        columns, mask[..., 1:] * mask[..., :-1]
-    )
+    rows = masked_mean(error.diff(dim=-2).abs(), mask[..., 1:, :] * mask[..., :-1, :])
+    return rows + masked_mean(error.diff(dim=-1).abs(), mask[..., 1:] * mask[..., :-1])
 
 
 def picture_loss(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """L1 + 0.5 gradient L1 + 2 MSE of pictures (N, 3, H, W) in 0..1."""
+    """L1 + 0.5 gradient L1 + 2 MSE of pictures (N, 3, H, W) in 0..1, where a mask (N, 1, H, W) is one."""
+    mask = torch.ones_like(image[:, :1]) if mask is None else mask
     error = image - target
-    absolute = error.abs().mean() if mask is None else masked_mean(error.abs(), mask)
-    square = error.square().mean() if mask is None else masked_mean(error.square(), mask)
+    absolute, square = masked_mean(error.abs(), mask), masked_mean(error.square(), mask)
     return absolute + 0.5 * gradient_l1(image, target, mask) + 2 * square
 
 
@@ -40,22 +36,6 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of (N, C, ...) where a (N, 1, ...) mask is one; zero where it is nowhere."""
     weight = mask.expand_as(values)
     return (values * weight).sum() / weight.sum().clamp(min=1)
-
-
-def square_where_seen(error: Tensor, seen: Tensor, unit: float) -> Tensor:
-    """Squared error where something is seen; elsewhere the absolute error, about as great at `unit`.
-
-    Of all that may be in a hidden place the square wants the mean, which is fog: where an edge may be here or there, it
-    wants a ramp. The absolute error wants the median, which has edges.
-
-    Args:
-        error: of any shape.
-        seen: of a shape that expands to it, above zero where seen.
-        unit: of the error. Below a tenth of it the absolute error is rounded off.
-    """
-    rounded = 0.1 * unit
-    absolute = unit * ((error.square() + rounded**2).sqrt() - rounded)
-    return torch.where(seen > 0, error.square(), absolute)
 
 
 def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:

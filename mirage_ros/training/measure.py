@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,13 +20,12 @@ from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.weights_io import has_part, load_part, load_transformer
 from mirage_ros.resources import weights_directory
 from mirage_ros.training.autoencoder import measure_autoencoder
+from mirage_ros.training.chunk_model import ChunkModel
 from mirage_ros.training.clip_cache import ClipCache
 from mirage_ros.training.latent_cache import LatentCache
 from mirage_ros.training.measure_chunks import measure_imagination
-from mirage_ros.training.measure_hops import measure_hops
-from mirage_ros.training.measure_recall import measure_recall
-from mirage_ros.training.reader import measure_reader
-from mirage_ros.training.stages import StageTask
+from mirage_ros.training.measure_reader import measure_hops, measure_reader, measure_recall
+from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.task import Rows
 
 EPILOG = """figures, in dB of PSNR on static pixels unless said otherwise:
@@ -54,42 +55,36 @@ def measure(
     Args:
         weights: folder with vae/ and reader/.
         transformer: folder with transformer/ and branch/; `weights` by default. Left out where there is none.
-        held_out: shards.
-        clips: of them, evenly spread.
+        held_out: shards, so many clips of which, evenly spread, are measured.
         steps: numbers of sampling steps.
         chosen: the weights' preset; `default` by default.
 
     Returns:
         figures by part, and rows for a sheet, of the first number of steps.
     """
+    chosen = chosen or preset("default")
     autoencoder = load_part(FrameAutoencoder, weights, "vae").eval()
     reader = load_part(UnfoldReader, weights, "reader").eval()
     channels_last(autoencoder)
     channels_last(reader)
-    data = ClipCache(held_out)
-    figures: dict[str, Any] = {"autoencoder": measure_autoencoder(autoencoder, data, clips)[0]}
-    _say("autoencoder")
+    data, source = ClipCache(held_out), transformer or weights
     rows: Rows = []
     with TemporaryDirectory() as folder:
         latents = LatentCache(data, autoencoder, folder)
-        figures["reader"] = measure_reader(reader, autoencoder, latents, clips)[0]
-        _say("reader")
         hops = min(8, (min(data.frames(index) for index in range(len(data))) - 1) // 2)
-        figures["hops"] = measure_hops(reader, autoencoder, latents, clips, hops)
-        _say("hops")
-        chosen = chosen or preset("default")
-        figures["recall"] = measure_recall(reader, autoencoder, latents, chosen, clips)
-        _say("recall")
-        source = transformer or weights
+        parts: dict[str, Callable[[], Any]] = {
+            "autoencoder": lambda: measure_autoencoder(autoencoder, data, clips)[0],
+            "reader": lambda: measure_reader(reader, autoencoder, latents, clips)[0],
+            "hops": lambda: measure_hops(reader, autoencoder, latents, clips, hops),
+            "recall": lambda: measure_recall(reader, autoencoder, latents, chosen, clips),
+        }
+        figures = {name: _measured(name, part) for name, part in parts.items()}
         if has_part(source, "branch"):
-            model = load_transformer(source)
-            task = StageTask("all", model, chosen, latents, latents, reader, autoencoder).eval()
+            chunks = ChunkModel(load_transformer(source).eval(), chosen, reader, autoencoder, Prompts(chosen))
             for count in steps:
-                figures[f"imagined, {count} steps"], drawn = measure_imagination(
-                    task, latents, autoencoder, clips, count
-                )
+                name = f"imagined, {count} steps"
+                figures[name], drawn = _measured(name, partial(measure_imagination, chunks, latents, clips, count))
                 rows = rows or drawn
-                _say(f"imagined, {count} steps")
     return figures, rows
 
 
@@ -114,20 +109,14 @@ def main() -> None:
     figures, rows = measure(weights, options.transformer, options.held_out, options.clips, options.steps)
     if options.sheet is not None and rows:
         save_png(options.sheet, contact_sheet(rows))
-    print(json.dumps(_rounded(figures), indent=1))
+    print(json.dumps(json.loads(json.dumps(figures), parse_float=lambda value: round(float(value), 3)), indent=1))
 
 
-def _say(part: str) -> None:
-    """Progress, beside the figures."""
-    print(f"measured: {part}", file=sys.stderr, flush=True)
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_rounded(entry) for entry in value]
-    return round(value, 3)
+def _measured(name: str, part: Callable[[], Any]) -> Any:
+    """Measure, and say so beside the figures."""
+    figures = part()
+    print(f"measured: {name}", file=sys.stderr, flush=True)
+    return figures
 
 
 if __name__ == "__main__":

@@ -12,11 +12,7 @@ from mirage_ros.models.text import TextEncoder, no_text
 
 
 class Prompts:
-    """Features by prompt.
-
-    Args:
-        preset: whose transformer takes them.
-        encoder: of a preset with text.
+    """Features by prompt, for the transformer of a preset; with an encoder, if the preset has text.
 
     Raises:
         ValueError: a preset with text and no encoder, or the other way round.

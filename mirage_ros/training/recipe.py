@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,19 +24,18 @@ from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.models.weights_io import load_part, load_transformer
-from mirage_ros.training.autoencoder import AutoencoderSettings, AutoencoderTask, measure_statistics
+from mirage_ros.models.weights_io import load_autoencoder, load_part, load_transformer
+from mirage_ros.training.autoencoder import CROP, AutoencoderTask
 from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.clip_cache import ClipCache
-from mirage_ros.training.latent_cache import LatentCache
-from mirage_ros.training.latent_windows import LiveLatents, Windows
+from mirage_ros.training.latent_cache import ClipLatents, LatentCache
 from mirage_ros.training.loop import train
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.reader import ReaderSettings, ReaderTask
 from mirage_ros.training.stages import Stage, StageTask
-from mirage_ros.training.task import LoopSettings
+from mirage_ros.training.task import LoopSettings, TrainingTask
 
-DONE, CACHE = "done.json", "cache.txt"
+DONE = "done.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,8 @@ class Recipe:
         folder: of the run.
         data, held_out: folders of shards.
         loops: settings of each phase, by name; a phase without an entry is left out.
-        autoencoder, reader, stages: settings of the tasks.
+        crop: rows and columns of what the autoencoder is trained on.
+        reader, stages: settings of the tasks.
         source: folder with the parts that are not trained here: vae/, transformer/.
     """
 
@@ -59,7 +57,7 @@ class Recipe:
     data: Path
     held_out: Path
     loops: dict[str, LoopSettings]
-    autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
+    crop: tuple[int, int] = CROP
     reader: ReaderSettings = field(default_factory=ReaderSettings)
     stages: StageSettings = field(default_factory=StageSettings)
     source: Path | None = None
@@ -96,8 +94,7 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
         resume: go on from what the folder holds; otherwise every phase starts anew.
 
     Raises:
-        ValueError: a phase that begins with a new network would write it over one that another run has trained; or the
-            run was begun on another kind of cache.
+        ValueError: a phase that begins with a new network would write it over one that another run has trained.
     """
     for phase, part in NEW_PARTS.items():
         if resume and phase in recipe.loops and (recipe.model / part).is_dir() and not (recipe.folder / phase).is_dir():
@@ -106,107 +103,65 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
                 f"phase: expected some of {going_on} for weights that are trained already, got {phase!r}, which begins "
                 f"with a new network, and {recipe.model / part} exists; --fresh replaces it"
             )
-    _check_cache(recipe)
     clips, held_out = ClipCache(recipe.data), ClipCache(recipe.held_out)
-    finished: dict[str, Callable[[LoopSettings, Path], dict[str, float]]] = {
-        "autoencoder": lambda loop, folder: _train_autoencoder(recipe, clips, held_out, loop, folder, resume),
-        "reader": lambda loop, folder: _train_reader(recipe, clips, held_out, loop, folder, resume, hops=1),
-        "reader-chains": lambda loop, folder: _train_reader(recipe, clips, held_out, loop, folder, resume, hops=4),
-        **{
-            phase: (
-                lambda loop, folder, phase=phase, stage=stage: _train_stage(  # type: ignore[misc]
-                    recipe, stage, clips, held_out, loop, folder, resume
-                )
-            )
-            for phase, stage in STAGE_OF.items()
-        },
-    }
+    first = int(os.environ.get("RANK", "0")) == 0
     for phase in PHASES:
         if phase not in recipe.loops:
             continue
-        folder = recipe.folder / phase
+        folder, loop = recipe.folder / phase, recipe.loops[phase]
         if resume and (folder / DONE).is_file():
-            if int(os.environ.get("RANK", "0")) == 0:
+            if first:
                 print(f"{phase}: done before, see {folder}; --fresh trains it anew", flush=True)
             continue
-        torch.manual_seed(recipe.loops[phase].seed)
-        figures = finished[phase](recipe.loops[phase], folder)
-        if int(os.environ.get("RANK", "0")) == 0:
+        torch.manual_seed(loop.seed)
+        task = new_task(recipe, phase, clips, held_out)
+        figures = train(task, folder, loop, resume=resume) | task.finish(recipe.model)
+        if first:
             (folder / DONE).write_text(json.dumps(figures, indent=1))
             print(f"{phase}: {json.dumps({name: round(value, 3) for name, value in figures.items()})}", flush=True)
 
 
-def _check_cache(recipe: Recipe) -> None:
-    """Refuse to go on with something else than what the transformer was conditioned on, even anew from its weights."""
-    note, cache = recipe.folder / CACHE, recipe.stages.cache
-    # Runs from before there was a choice have none.
-    begun = note.read_text().strip() if note.is_file() else "latent"
-    known = note.is_file() or any((recipe.folder / phase).is_dir() for phase in STAGE_OF)
-    if known and begun != cache:
-        raise ValueError(f"cache: expected {begun} as in {recipe.folder}, got {cache}; take another folder")
-
-
-def _train_autoencoder(
-    recipe: Recipe, clips: ClipCache, held_out: ClipCache, loop: LoopSettings, folder: Path, resume: bool
-) -> dict[str, float]:
-    autoencoder = recipe.preset.new_autoencoder()
-    if not isinstance(autoencoder, FrameAutoencoder):
-        raise ValueError(f"preset: {recipe.preset.name!r} has a published autoencoder, which is not trained here")
-    task = AutoencoderTask(autoencoder, clips, held_out, recipe.autoencoder)
-    figures = train(task, folder, loop, resume=resume)
-    autoencoder.eval()
-    mean, deviation, log_mean, log_deviation = measure_statistics(autoencoder, clips)
-    autoencoder.normalise_by(mean, deviation)
-    autoencoder.save_pretrained(recipe.model / "vae")
-    return figures | {"log_depth_mean": log_mean, "log_depth_std": log_deviation}
-
-
-def load_autoencoder(recipe: Recipe) -> Autoencoder:
-    """The finished autoencoder of a run, or of its source.
+def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) -> TrainingTask:
+    """The task of a phase, with the parts of the phases before.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: a part is missing.
+        ValueError: the preset has no such part to train.
     """
-    from mirage_ros.models.weights_io import load_autoencoder as load
+    preset = recipe.preset
+    if phase == "autoencoder":
+        fresh = preset.new_autoencoder()
+        if not isinstance(fresh, FrameAutoencoder):
+            raise ValueError(f"preset: {preset.name!r} has a published autoencoder, which is not trained here")
+        return AutoencoderTask(fresh, clips, held_out, recipe.crop)
+    autoencoder = load_autoencoder(_folder_of(recipe, "vae")).eval()
+    data, unseen = (
+        latents_of(recipe, clips, autoencoder, "train"),
+        latents_of(recipe, held_out, autoencoder, "held-out"),
+    )
+    if phase in STAGE_OF:
+        stage, reader, prompts = STAGE_OF[phase], load_reader(recipe), None
+        model = starting_model(recipe, stage)
+        if preset.text:
+            if recipe.source is None:
+                raise FileNotFoundError(f"text_encoder: expected a source that has one for preset {preset.name!r}")
+            prompts = Prompts(preset, TextEncoder.from_pretrained(recipe.source, tokens=preset.text_tokens))
+        return StageTask(stage, model, preset, data, unseen, reader, autoencoder, recipe.stages, prompts)
+    # On chains the decoder learns to draw what the reader reads.
+    chains = phase == "reader-chains"
+    reader = load_reader(recipe) if chains else preset.new_reader()
+    if reader is None or not isinstance(data, LatentCache) or not isinstance(unseen, LatentCache):
+        raise ValueError(f"preset: {preset.name!r} has no reader to train")
+    assert isinstance(autoencoder, FrameAutoencoder)
+    settings = replace(recipe.reader, hops=4 if chains else 1, decoder=chains)
+    return ReaderTask(reader.train(), autoencoder, data, unseen, preset, settings)
 
-    folder = recipe.model if (recipe.model / "vae").is_dir() else recipe.source
-    if folder is None or not (folder / "vae").is_dir():
-        raise FileNotFoundError(f"vae: {recipe.model} has none; train the autoencoder first or give a source")
-    autoencoder = load(folder).eval()
-    return autoencoder
 
-
-def windows(recipe: Recipe, clips: ClipCache, autoencoder: Autoencoder, name: str) -> Windows:
+def latents_of(recipe: Recipe, clips: ClipCache, autoencoder: Autoencoder, name: str) -> ClipLatents:
     """Latents of clips: computed once for autoencoders of single frames, else when asked for."""
     if isinstance(autoencoder, FrameAutoencoder):
         return LatentCache(clips, autoencoder, recipe.folder / "latents" / name)
-    return LiveLatents(clips, autoencoder)
-
-
-def _train_reader(
-    recipe: Recipe,
-    clips: ClipCache,
-    held_out: ClipCache,
-    loop: LoopSettings,
-    folder: Path,
-    resume: bool,
-    hops: int,
-) -> dict[str, float]:
-    autoencoder, reader = load_autoencoder(recipe), recipe.preset.new_reader()
-    if reader is None or not isinstance(autoencoder, FrameAutoencoder):
-        raise ValueError(f"preset: {recipe.preset.name!r} has no reader to train")
-    if hops > 1:
-        reader = load_part(UnfoldReader, recipe.model, "reader")
-        channels_last(reader)
-    data, unseen = windows(recipe, clips, autoencoder, "train"), windows(recipe, held_out, autoencoder, "held-out")
-    assert isinstance(data, LatentCache)
-    assert isinstance(unseen, LatentCache)
-    # On chains the decoder learns to draw what the reader reads.
-    settings = replace(recipe.reader, hops=hops, decoder=hops > 1)
-    task = ReaderTask(reader, autoencoder, data, unseen, recipe.preset, settings)
-    figures = train(task, folder, loop, resume=resume)
-    task.save(recipe.model)
-    return figures
+    return ClipLatents(clips, autoencoder)
 
 
 def load_reader(recipe: Recipe) -> UnfoldReader | None:
@@ -217,25 +172,18 @@ def load_reader(recipe: Recipe) -> UnfoldReader | None:
     """
     if recipe.preset.reader is None:
         return None
-    folder = recipe.model if (recipe.model / "reader").is_dir() else recipe.source
-    if folder is None or not (folder / "reader").is_dir():
-        raise FileNotFoundError(f"reader: {recipe.model} has none; train the reader first or give a source")
-    reader = load_part(UnfoldReader, folder, "reader").eval()
+    reader = load_part(UnfoldReader, _folder_of(recipe, "reader"), "reader").eval()
     channels_last(reader)
     return reader
 
 
-def stage_task(recipe: Recipe, stage: Stage, clips: ClipCache, held_out: ClipCache) -> StageTask:
-    """The task of a stage, with the parts of the stages before."""
-    autoencoder, reader = load_autoencoder(recipe), load_reader(recipe)
-    data, unseen = windows(recipe, clips, autoencoder, "train"), windows(recipe, held_out, autoencoder, "held-out")
-    model = starting_model(recipe, stage)
-    prompts = None
-    if recipe.preset.text:
-        if recipe.source is None:
-            raise FileNotFoundError(f"text_encoder: expected a source that has one for preset {recipe.preset.name!r}")
-        prompts = Prompts(recipe.preset, TextEncoder.from_pretrained(recipe.source, tokens=recipe.preset.text_tokens))
-    return StageTask(stage, model, recipe.preset, data, unseen, reader, autoencoder, recipe.stages, prompts)
+def _folder_of(recipe: Recipe, part: str) -> Path:
+    """The run's own folder of parts, or its source's, whichever has the part."""
+    for folder in (recipe.model, recipe.source):
+        if folder is not None and (folder / part).is_dir():
+            return folder
+    name = "autoencoder" if part == "vae" else part
+    raise FileNotFoundError(f"{part}: {recipe.model} has none; train the {name} first or give a source")
 
 
 def starting_model(recipe: Recipe, stage: Stage) -> MirageTransformer:
@@ -248,45 +196,20 @@ def starting_model(recipe: Recipe, stage: Stage) -> MirageTransformer:
     for folder in (recipe.model, recipe.source):
         if folder is None or not (folder / "transformer").is_dir():
             continue
-        if (folder / "branch").is_dir() and stage in ("lora", "all"):
-            model = load_transformer(folder)
-            assert model.branch is not None
-            inputs = tuple(model.branch.config["inputs"])
-            if inputs != preset.branch_inputs:
-                raise ValueError(f"inputs: expected {preset.branch_inputs} in {folder / 'branch'}, got {inputs}")
-            if stage == "all":
-                model = MirageTransformer(merged_backbone(model), model.branch)
-            break
-        backbone = load_part(WanTransformer3DModel, folder, "transformer")
-        branch = MemoryBranch.for_backbone(
-            backbone, preset.branch_layers, preset.branch_inputs, preset.latent_channels, preset.predicts_clean
-        )
-        branch.copy_blocks_from(backbone)
-        model = MirageTransformer(backbone, branch)
-        break
-    else:
-        model = MirageTransformer.from_preset(preset)
-    return model.train()
-
-
-def _train_stage(
-    recipe: Recipe,
-    stage: Stage,
-    clips: ClipCache,
-    held_out: ClipCache,
-    loop: LoopSettings,
-    folder: Path,
-    resume: bool,
-) -> dict[str, float]:
-    task = stage_task(recipe, stage, clips, held_out)
-    recipe.folder.mkdir(parents=True, exist_ok=True)
-    (recipe.folder / CACHE).write_text(recipe.stages.cache + "\n")
-    figures = train(task, folder, loop, resume=resume)
-    task.save(recipe.model)
-    if stage == "all":
-        # It is in the backbone now.
-        shutil.rmtree(recipe.model / "lora", ignore_errors=True)
-    return figures
+        if not (folder / "branch").is_dir() or stage not in ("lora", "all"):
+            backbone = load_part(WanTransformer3DModel, folder, "transformer")
+            branch = MemoryBranch.for_backbone(
+                backbone, preset.branch_layers, preset.branch_inputs, preset.latent_channels, preset.predicts_clean
+            )
+            branch.copy_blocks_from(backbone)
+            return MirageTransformer(backbone, branch).train()
+        model = load_transformer(folder)
+        assert model.branch is not None
+        inputs = tuple(model.branch.config["inputs"])
+        if inputs != preset.branch_inputs:
+            raise ValueError(f"inputs: expected {preset.branch_inputs} in {folder / 'branch'}, got {inputs}")
+        return (MirageTransformer(merged_backbone(model), model.branch) if stage == "all" else model).train()
+    return MirageTransformer.from_preset(preset).train()
 
 
 def merged_backbone(model: MirageTransformer) -> WanTransformer3DModel:

@@ -25,32 +25,26 @@ PROMPTS = {"rooms": "a furnished room seen by a robot", "halls": "a storage hall
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """How clips are drawn.
+    """How clips are drawn; each draws its own between the bounds."""
 
-    Attributes:
-        frames: of a clip.
-        height, width: pixels.
-        fps: poses a second, for what moves.
-        least_fov, greatest_fov: vertical, radians; each clip draws its own.
-        least_step, greatest_step: metres between poses of the walk; each clip draws its own.
-        most_skip: of a walk, every n-th pose is a frame, n from 1 to this: views then turn away from what they saw.
-        most_lead: poses, up to this many, that come before the clip, so that it begins anywhere between two sights.
-        least_height, greatest_height: of the camera above the floor, metres.
-        shadows: whether lamps throw them.
-    """
-
+    # Frames of a clip, their pixels, and poses a second, for what moves.
     frames: int = 24
     height: int = 128
     width: int = 192
     fps: float = 10.0
+    # Vertical field of view, radians; metres between poses of the walk.
     least_fov: float = 0.85
     greatest_fov: float = 1.15
     least_step: float = 0.03
     greatest_step: float = 0.08
+    # Of a walk, every n-th pose is a frame, n from 1 to this: views then turn away from what they saw.
     most_skip: int = 3
+    # Poses, up to this many, that come before the clip, so that it begins anywhere between two sights.
     most_lead: int = 40
+    # Of the camera above the floor, metres.
     least_height: float = 0.35
     greatest_height: float = 1.5
+    # Whether lamps throw them.
     shadows: bool = True
 
 

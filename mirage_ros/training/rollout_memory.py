@@ -7,7 +7,6 @@ A model that only ever saw true memories takes its own for true as well, and wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,19 +16,15 @@ from mirage_ros.memory.depth_patches import resample_depth
 from mirage_ros.models import log_depth
 from mirage_ros.models.presets import Preset
 from mirage_ros.perception.pipeline import FAR
-from mirage_ros.training.latent_windows import Windows
-from mirage_ros.training.measure_chunks import imagine_chunk
-from mirage_ros.training.pixel_cache_input import drawn_sources
+from mirage_ros.training.chunk_model import ChunkModel
+from mirage_ros.training.latent_cache import ClipLatents
 from mirage_ros.training.sample_memory import forget, held_cells
-
-if TYPE_CHECKING:
-    from mirage_ros.training.stages import StageTask
 
 # Imagined frames that a memory holds.
 OWN_SOURCES = 2
 
 
-def applies(preset: Preset, data: Windows, chunks: Sequence[int]) -> bool:
+def applies(preset: Preset, data: ClipLatents, chunks: Sequence[int]) -> bool:
     """Whether chunks can be made to follow imagined ones.
 
     The model must say depth, in one step, of single frames; every clip must have room for two of the longest chunks.
@@ -41,12 +36,12 @@ def applies(preset: Preset, data: Windows, chunks: Sequence[int]) -> bool:
 
 @torch.no_grad()
 def own_memory(
-    task: StageTask, batch: dict[str, Tensor], generator: torch.Generator
+    chunks: ChunkModel, batch: dict[str, Tensor], generator: torch.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Imagine the chunk before the targets and remember it.
 
     Args:
-        task: its model imagines, in one step.
+        chunks: imagines, in one step.
         batch: with 'earlier', 'earlier_depth', 'earlier_intrinsics' and 'earlier_cam2world' of the chunk before, whose
             last frame is the first target.
         generator: of the noise.
@@ -65,19 +60,19 @@ def own_memory(
         "intrinsics": batch["earlier_intrinsics"],
         "cam2world": batch["earlier_cam2world"],
     }
-    reading = forget(task.read(view), batch["forget"])
+    reading = forget(chunks.read(view), batch["forget"])
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    imagined = imagine_chunk(task, view, seed=seed, reading=reading)
+    imagined = chunks.imagine(view, seed=seed, reading=reading)
     # Otherwise weights that were cast to half precision here, without gradient, would be used again with it.
     torch.clear_autocast_cache()
-    channels, preset = earlier.shape[2], task.preset
+    channels, preset = earlier.shape[2], chunks.preset
     # Written is what the autoencoder makes of the decoded pictures; of the frames that anyone looks at.
     last = earlier.shape[1] - 1
     picked = [earlier.shape[1] // 2, last]
-    assert len(picked) == OWN_SOURCES
     used = sorted({*picked, last - 1})
     written = imagined.clone()
-    written[:, :channels, used] = task.encode_again(imagined[:, :channels, used]).to(written)
+    pictures = chunks.autoencoder.decode(imagined[:, :channels, used])
+    written[:, :channels, used] = chunks.autoencoder.encode(pictures).to(written)
     frames = written[:, :, picked].transpose(1, 2)
     depth = log_depth.unpack(frames[:, :, channels:], preset.log_depth_mean, preset.log_depth_std)
     # What may be sky is not written.
@@ -88,26 +83,13 @@ def own_memory(
         "source_intrinsics": batch["earlier_intrinsics"][:, picked],
         "source_cam2world": batch["earlier_cam2world"][:, picked],
     }
-    if task.settings.cache == "rgb":
-        sources |= drawn_sources(task.draw(imagined[:, :channels, picked]), depth)
     remembered = {**batch, **{name: torch.cat([batch[name], own], dim=1) for name, own in sources.items()}}
-    if task.settings.cache == "latent":
-        remembered["source_held"] = _held(remembered, reading.sharp[:, picked, 0], preset)
+    # Cells that were read from the memory are not written again.
+    copied = reading.sharp[:, picked, 0]
+    observed = copied.new_zeros(len(copied), batch["source_depth"].shape[1], *copied.shape[-2:])
+    copied = torch.cat([observed, copied], dim=1)
+    cameras = Camera(remembered["source_intrinsics"], remembered["source_cam2world"], *copied.shape[-2:]).to("cpu")
+    depths = remembered["source_depth"].cpu()
+    held = [held_cells(depths[i], cameras[i], preset, OWN_SOURCES, copied[i]) for i in range(len(copied))]
+    remembered["source_held"] = torch.stack(held).to(depth.device)
     return remembered, written
-
-
-def _held(batch: dict[str, Tensor], copied: Tensor, preset: Preset) -> Tensor:
-    """(B, S, h, w) bool, what a memory holds of sources whose last ones were imagined.
-
-    Args:
-        batch: with sources.
-        copied: (B, OWN_SOURCES, h, w) bool, cells that were read from the memory and are not written again.
-        preset: gives the rules.
-    """
-    depth = batch["source_depth"].cpu()
-    count, sources = depth.shape[:2]
-    observed = copied.new_zeros(count, sources - OWN_SOURCES, *copied.shape[-2:])
-    copied = torch.cat([observed, copied], dim=1).cpu()
-    cameras = Camera(batch["source_intrinsics"].cpu(), batch["source_cam2world"].cpu(), *copied.shape[-2:])
-    held = [held_cells(depth[i], cameras[i], preset, OWN_SOURCES, copied[i]) for i in range(count)]
-    return torch.stack(held).to(batch["source_depth"].device)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,8 +47,7 @@ def read_sources(
         latents: (B, S, C, h, w) of the source frames.
         depth: (B, S, h s, w s) metres, invalid where nothing shall be lifted; s is a multiple of the reader's, or the
             other way round.
-        sources: (B, S) cameras at latent resolution.
-        targets: (B, T) cameras at latent resolution.
+        sources, targets: (B, S) and (B, T) cameras at latent resolution.
         reader: learned reader; None reads whole tokens by `rule`.
         rule: 'nearest' or 'strict'.
         observed: how many frames, the first ones, are never hidden by the others; all alike by default.
@@ -145,29 +146,28 @@ def exact_splat(
         return splat_in_order(features.float(), depth, sources, targets, first, rule)
 
 
-def forget(reading: Reading, samples: Tensor) -> Reading:
-    """The reading with nothing in it for some samples of the batch.
+def noisy_depth(depth: Tensor, deviation: float, rng: np.random.Generator) -> Tensor:
+    """Depth (T, H, W) with a relative error that varies slowly over the picture, a quarter from pixel to pixel."""
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    coarse = torch.randn(len(depth), 1, 4, 6, generator=generator)
+    slow = F.interpolate(coarse, size=depth.shape[-2:], mode="bicubic", align_corners=False).squeeze(1)
+    fast = torch.randn(depth.shape, generator=generator)
+    return depth * torch.exp(deviation * (0.75 * slow + 0.25 * fast))
 
-    Args:
-        reading: with the batch in front.
-        samples: (B,) bool.
-    """
+
+def forget(reading: Reading, samples: Tensor) -> Reading:
+    """A reading, with the batch in front, with nothing in it for some samples (B,) bool."""
     gone = samples[:, None, None, None, None]
     room = reading.room
     if isinstance(room, tuple):
         unknown = Room.unknown(reading.latents.shape[2], reading.latents.device)
         room = tuple(unknown if lost else own for own, lost in zip(room, samples.tolist(), strict=True))
-    return Reading(
-        latents=torch.where(gone, 0.0, reading.latents),
-        visible=torch.where(gone, 0.0, reading.visible),
-        sharp=reading.sharp & ~gone,
-        depth=torch.where(gone[:, 0], torch.nan, reading.depth),
-        fine_depth=torch.where(gone[:, 0], torch.nan, reading.fine_depth),
-        offset=torch.where(gone, 0.0, reading.offset),
-        log_scale=torch.where(gone, 0.0, reading.log_scale),
-        camera=reading.camera,
-        room=room,
-    )
+    changed: dict[str, Any] = {
+        name: torch.where(gone, 0.0, getattr(reading, name)) for name in ("latents", "visible", "offset", "log_scale")
+    }
+    for name in ("depth", "fine_depth"):
+        changed[name] = torch.where(gone[:, 0], torch.nan, getattr(reading, name))
+    return replace(reading, **changed, sharp=reading.sharp & ~gone, room=room)
 
 
 def measured(reading: Reading) -> Tensor:

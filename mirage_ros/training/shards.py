@@ -68,7 +68,15 @@ def decode_clip(sample: dict[str, Any]) -> Clip:
     depth = np.stack([_image(sample, f"depth-{i:04d}.png", cv2.IMREAD_UNCHANGED) for i in range(count)])
     labels = np.stack([_image(sample, f"labels-{i:04d}.png", cv2.IMREAD_UNCHANGED) for i in range(count)])
     metres = depth.astype(np.float32) / np.float32(1000)
-    return Clip(name, np.ascontiguousarray(rgb), metres, labels, camera, facts["fps"], facts.get("prompt", ""))
+    return Clip(
+        rgb=np.ascontiguousarray(rgb),
+        depth=metres,
+        camera=camera,
+        name=name,
+        labels=labels,
+        fps=facts["fps"],
+        prompt=facts.get("prompt", ""),
+    )
 
 
 def write_shard(path: Path, clips: Iterable[Clip]) -> list[str]:

@@ -20,39 +20,31 @@ Rows = list[tuple[str, list[Pixels]]]
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How a phase is trained.
+    """How a phase is trained."""
 
-    Attributes:
-        steps: optimiser steps; None to go by `minutes`.
-        minutes: wall-clock budget of the phase, over all its runs; used where `steps` is None.
-        batch: samples of one process in one pass.
-        accumulate: passes whose gradients are summed up for a step.
-        learning_rate: at its greatest.
-        betas, weight_decay: of AdamW.
-        warmup: steps of linear warm-up; a cosine follows, down to a hundredth.
-        clip: greatest norm of the gradient.
-        ema: decay of the averaged weights, which are what is validated and kept.
-        precision: 'bf16' computes in bfloat16 over float32 weights; 'no' all in float32.
-        seed: of samples and noise.
-        checkpoint_minutes: at most this much is lost when the process dies.
-        sheet_minutes: between validations with a sample sheet.
-        workers: processes that prepare samples; 0 prepares them in the training process.
-    """
-
+    # Optimiser steps; None to go by the wall-clock budget of the phase, over all its runs.
     steps: int | None = None
     minutes: float = 10.0
+    # Samples of one process in one pass, and passes whose gradients are summed up for a step.
     batch: int = 8
     accumulate: int = 1
+    # Of AdamW, after so many steps of linear warm-up; a cosine follows, down to a hundredth of the rate.
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     warmup: int = 100
+    # Greatest norm of the gradient.
     clip: float = 1.0
+    # Decay of the averaged weights, which are what is validated and kept.
     ema: float = 0.995
+    # 'bf16' computes in bfloat16 over float32 weights; 'no' all in float32.
     precision: str = "bf16"
+    # Of samples and noise.
     seed: int = 0
+    # At most the first is lost when the process dies; the second lies between validations with a sample sheet.
     checkpoint_minutes: float = 3.0
     sheet_minutes: float = 5.0
+    # Processes that prepare samples; 0 prepares them in the training process.
     workers: int = 0
 
     def __post_init__(self) -> None:
@@ -68,7 +60,7 @@ class LoopSettings:
             raise ValueError(f"precision: expected 'bf16' or 'no', got {self.precision!r}")
 
 
-class Task(nn.Module, ABC):
+class TrainingTask(nn.Module, ABC):
     """What a phase trains: a module whose trainable parameters are those with `requires_grad`."""
 
     def held(self) -> Sequence[nn.Module]:
@@ -97,3 +89,8 @@ class Task(nn.Module, ABC):
 
     def save(self, folder: Path) -> None:
         """Write the weights as they are, as they are loaded for use."""
+
+    def finish(self, folder: Path) -> dict[str, float]:
+        """Write the finished part of a phase; returns further figures."""
+        self.save(folder)
+        return {}

@@ -11,13 +11,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mirage_ros.models.presets import PRESETS, preset
 from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.recipe import DEFAULT_LOOPS, PHASES, Recipe, run
-from mirage_ros.training.task import LoopSettings
+
+# Options that are given phase by phase, and the field of `LoopSettings` that each sets.
+FIELDS = {"minutes": "minutes", "steps": "steps", "rate": "learning_rate"}
 
 
 def main() -> None:
@@ -26,7 +29,7 @@ def main() -> None:
     parser.add_argument("preset", choices=tuple(PRESETS))
     parser.add_argument("--data", type=Path, default=Path("data/train"), help="shards of `mirage data` (%(default)s)")
     parser.add_argument("--held-out", type=Path, default=Path("data/held-out"), help="shards to validate on")
-    parser.add_argument("--run", type=Path, help="folder of the run (runs/PRESET, or runs/PRESET-rgb)")
+    parser.add_argument("--run", type=Path, help="folder of the run (runs/PRESET)")
     parser.add_argument("--source", type=Path, help="folder with vae/ and transformer/ to start from")
     parser.add_argument("--phase", choices=PHASES, action="append", help="only these; default: all")
     parser.add_argument("--minutes", action="append", default=[], metavar="PHASE=N", help="budget of a phase")
@@ -43,19 +46,10 @@ def main() -> None:
     parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory for a third more time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare samples")
-    parser.add_argument(
-        "--cache",
-        choices=("latent", "rgb"),
-        default="latent",
-        help="what the transformer is conditioned on; rgb: the pixel cache, to compare with",
-    )
     parser.add_argument("--precision", choices=("bf16", "no"), default="bf16")
     parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="on a CPU (%(default)s)")
     parser.add_argument("--fresh", action="store_true", help="start anew rather than resume")
-    parser.add_argument("--resume", action="store_true", help="go on where the run stopped; the default")
     options = parser.parse_args()
-    if options.fresh and options.resume:
-        raise ValueError("fresh: expected either --fresh or --resume")
     torch.set_num_threads(options.threads)
     chosen = preset(options.preset)
     loops = dict(DEFAULT_LOOPS)
@@ -69,25 +63,24 @@ def main() -> None:
         if getattr(options, name) is not None
     }
     loops = {phase: replace(loop, **common) for phase, loop in loops.items()}
-    for name in ("minutes", "steps", "rate"):
+    for name, field in FIELDS.items():
         for entry in getattr(options, name):
             phase, number = _of_phase(name, entry, loops)
-            loops[phase] = _changed(loops[phase], name, number)
-    folder = options.run or Path("runs") / (chosen.name + ("" if options.cache == "latent" else f"-{options.cache}"))
-    stages = StageSettings(gradient_checkpointing=options.gradient_checkpointing, cache=options.cache)
+            changed: dict[str, Any] = {field: int(number) if name == "steps" else number}
+            loops[phase] = replace(loops[phase], **changed)
     recipe = Recipe(
-        chosen, folder, options.data, options.held_out, loops, stages=stages.fitting(chosen), source=options.source
+        chosen,
+        options.run or Path("runs") / chosen.name,
+        options.data,
+        options.held_out,
+        loops,
+        stages=StageSettings(gradient_checkpointing=options.gradient_checkpointing).fitting(chosen),
+        source=options.source,
     )
     run(recipe, resume=not options.fresh)
     if torch.distributed.is_initialized():
         # Otherwise what one process still has to send may end with it.
         torch.distributed.destroy_process_group()
-
-
-def _changed(loop: LoopSettings, name: str, number: float) -> LoopSettings:
-    if name == "steps":
-        return replace(loop, steps=int(number))
-    return replace(loop, minutes=number) if name == "minutes" else replace(loop, learning_rate=number)
 
 
 def _of_phase(name: str, entry: str, loops: Mapping[str, object]) -> tuple[str, float]:

@@ -32,7 +32,7 @@ def make_case(name: str, phase: float) -> Case:
     for index in range(count):
         columns = slice(5 * index, 5 * index + 6)
         labels[index, 10:20, columns], depth[index, 10:20, columns], rgb[index, 10:20, columns] = 1, 1.0, 255
-    return Case(Clip(name, rgb, depth, labels, camera, 10.0))
+    return Case(Clip(name=name, rgb=rgb, depth=depth, labels=labels, camera=camera, fps=10.0))
 
 
 class Walls:

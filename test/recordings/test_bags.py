@@ -123,7 +123,7 @@ def check(frames, clip, poses):
         np.testing.assert_allclose(frame.depth, clip.depth[index], atol=0.0006)
         torch.testing.assert_close(frame.camera.cam2world, poses[index], atol=1e-5, rtol=0)
         torch.testing.assert_close(frame.camera.intrinsics, clip.camera.intrinsics, atol=1e-4, rtol=0)
-        assert frame.time == pytest.approx(1 + index / 10)
+        assert frame.stamp == 1_000_000_000 + index * 100_000_000
 
 
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
@@ -181,38 +181,59 @@ def test_frames_without_depth_or_pose_are_left_out_and_a_bag_without_depth_has_n
     last = max(entry[1] for entry in everything if "depth" in entry[0])
     poses = [("/pose", 1 + i / 10, pose_stamped(1 + i / 10, clip.camera.cam2world[i])) for i in range(1, len(clip))]
     bag = write(tmp_path / "some", [entry for entry in everything if entry[1] != last] + poses)
-    assert [frame.time for frame in rosbag_frames(bag)] == pytest.approx([1.1, 1.2, 1.3, 1.4])
+    assert [frame.stamp // 10**8 for frame in rosbag_frames(bag)] == [11, 12, 13, 14]
     bag = write(tmp_path / "none", [entry for entry in everything if "depth" not in entry[0]] + poses)
     frames = list(rosbag_frames(bag))
     assert len(frames) == len(clip) - 1
-    assert not any(frame.depth.any() for frame in frames)
+    assert all(frame.depth is None for frame in frames)
+
+
+def painted_rays(camera: Camera, matrix: np.ndarray, distortion: np.ndarray) -> np.ndarray:
+    """The directions of a lens's rays as colours, pixel by pixel."""
+    grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1).astype(np.float64)
+    straight = cv2.undistortPoints(grid.reshape(-1, 1, 2), matrix, distortion).reshape(*grid.shape)
+    return np.clip(128 + 100 * np.concatenate([straight, straight[..., :1]], axis=-1), 0, 255).round().astype(np.uint8)
+
+
+def one_camera_bag(folder, topic, shades, info):
+    messages = [(topic.rsplit("/", 1)[0] + "/camera_info", 0.5, info)]
+    for index in range(4):
+        seconds = 1 + index / 10
+        messages.append((topic, seconds, image(shades, "rgb8", seconds)))
+        messages.append(("/pose", seconds, pose_stamped(seconds, torch.eye(4))))
+    return write(folder, messages)
+
+
+def ray_error(frame, shades) -> np.ndarray:
+    """How far colours are from what the rays of the frame's camera are painted with, without the border."""
+    rays = 128 + 100 * frame.camera.rays()[..., :2].numpy()
+    # Beyond the border nothing was seen.
+    return np.abs(shades[..., :2].astype(float) - rays)[5:-5, 7:-7]
 
 
 def test_distorted_pictures_become_pinhole_pictures(new_clip, tmp_path):
     """Ray directions painted as a picture, seen through a lens: straightened, they are those of the pinhole."""
-    clip = new_clip(moving=False)
-    camera: Camera = clip.camera[0]
+    camera: Camera = new_clip(moving=False).camera[0]
     distortion = np.array([0.3, 0.05, 0.002, -0.002, 0.0])
     info = camera_info(camera, distortion)
-    matrix = info.k.reshape(3, 3)
-    grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1).astype(np.float64)
-    straight = cv2.undistortPoints(grid.reshape(-1, 1, 2), matrix, distortion).reshape(*grid.shape)
-    shades = (
-        np.clip(128 + 100 * np.concatenate([straight, straight[..., :1]], axis=-1), 0, 255).round().astype(np.uint8)
-    )
-    messages = [("/camera/camera_info", 0.5, info)]
-    for index in range(4):
-        seconds = 1 + index / 10
-        messages.append(("/camera/image_raw", seconds, image(shades, "rgb8", seconds)))
-        messages.append(("/pose", seconds, pose_stamped(seconds, torch.eye(4))))
-    frame = next(iter(rosbag_frames(write(tmp_path / "bag", messages))))
-    rays = frame.camera.rays()[..., :2].numpy()
-    # Away from the border, beyond which nothing was seen.
-    inside = np.zeros(frame.rgb.shape[:2], bool)
-    inside[5:-5, 7:-7] = True
-    error = np.abs(frame.rgb[..., :2].astype(float) - (128 + 100 * rays))[inside]
-    assert error.max() < 3
-    assert np.abs(shades[..., :2].astype(float) - (128 + 100 * rays))[inside].max() > 4
+    shades = painted_rays(camera, info.k.reshape(3, 3), distortion)
+    frame = next(iter(rosbag_frames(one_camera_bag(tmp_path / "bag", "/camera/image_raw", shades, info))))
+    assert ray_error(frame, frame.rgb).max() < 3
+    assert ray_error(frame, shades).max() > 4
+
+
+@pytest.mark.parametrize("topic", ["/camera/image_rect", "/left/rectified/image", "/camera/image_rect_color"])
+def test_pictures_of_a_rectified_topic_are_not_rectified_again(new_clip, tmp_path, topic):
+    """Their CameraInfo still tells of the driver's lens; p, not k and d, is theirs."""
+    camera: Camera = new_clip(moving=False).camera[0]
+    info = camera_info(camera, (0.3, 0.05, 0.002, -0.002, 0.0))
+    matrix = info.k.reshape(3, 3) * np.array([[0.8], [0.8], [1.0]])
+    info.p[:] = np.hstack([matrix, np.zeros((3, 1))]).reshape(-1)
+    shades = painted_rays(camera, matrix, np.zeros(5))
+    frame = next(iter(rosbag_frames(one_camera_bag(tmp_path / "bag", topic, shades, info))))
+    np.testing.assert_array_equal(frame.rgb, shades)
+    assert frame.camera.intrinsics[0, 0] == pytest.approx(0.8 * float(camera.intrinsics[0, 0]), rel=1e-5)
+    assert ray_error(frame, frame.rgb).max() < 1
 
 
 def test_what_is_missing_or_ambiguous_is_named(new_clip, tmp_path):

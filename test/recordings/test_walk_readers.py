@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mirage_ros.geometry import invert
+from mirage_ros.recordings.clips import clips_of, fit
 from mirage_ros.recordings.walk_readers import realestate10k_frames, rgbd_frames, tum_frames
-from mirage_ros.recordings.walks import clips_of, fit
 from mirage_ros.training.data import cut
 from mirage_ros.training.render import ClipSettings
 from mirage_ros.training.shards import read_clips
@@ -66,7 +66,8 @@ def check(frames, clip, depth=True):
         assert np.array_equal(frame.rgb, clip.rgb[i])
         assert torch.allclose(frame.camera.cam2world, clip.camera.cam2world[i], atol=1e-4)
         assert torch.allclose(frame.camera.intrinsics, clip.camera.intrinsics, atol=1e-2)
-        assert np.abs(frame.depth - (clip.depth[i] if depth else 0)).max() < 0.001
+        assert (frame.depth is not None) == depth
+        assert not depth or np.abs(frame.depth - clip.depth[i]).max() < 0.001
 
 
 def test_an_rgbd_folder(new_clip, tmp_path):

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
 
-from mirage_ros.training.autoencoder import AutoencoderSettings, AutoencoderTask, measure_statistics
+from mirage_ros.training.autoencoder import AutoencoderTask, measure_statistics
 from mirage_ros.training.losses import picture_loss, psnr, sample_cells
-
-SMALL = AutoencoderSettings(height=16, width=24, noise=0.0)
 
 
 @pytest.fixture
 def task(new_clips, tiny_preset) -> AutoencoderTask:
     torch.manual_seed(0)
     clips = new_clips(moving=False)
-    return AutoencoderTask(tiny_preset.new_autoencoder(), clips, clips, SMALL)
+    return AutoencoderTask(tiny_preset.new_autoencoder(), clips, clips, crop=(16, 24), noise=0.0)
 
 
 def batch_of(task: AutoencoderTask, count: int = 6) -> dict[str, torch.Tensor]:
@@ -78,6 +74,6 @@ def test_statistics_normalise_the_latents(task):
 
 
 def test_a_crop_larger_than_the_frames_is_refused(task):
-    task.settings = replace(SMALL, height=64)
+    task.crop = (64, 24)
     with pytest.raises(ValueError, match="crop"):
         batch_of(task)

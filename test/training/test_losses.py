@@ -13,8 +13,8 @@ from mirage_ros.training.losses import (
     psnr,
     sample_cells,
     shift_latents,
-    square_where_seen,
 )
+from mirage_ros.training.stage_losses import square_where_seen
 
 
 def test_a_shift_by_whole_cells_moves_the_latents():

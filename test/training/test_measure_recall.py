@@ -10,7 +10,7 @@ from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.weights_io import load_part
 from mirage_ros.resources import weights_directory
 from mirage_ros.training.latent_cache import LatentCache
-from mirage_ros.training.measure_recall import measure_recall
+from mirage_ros.training.measure_reader import measure_recall
 
 
 @pytest.fixture

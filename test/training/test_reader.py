@@ -13,9 +13,9 @@ from mirage_ros.memory.frame_grids import splat
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.weights_io import load_part
 from mirage_ros.training.latent_cache import LatentCache, cell_depth
-from mirage_ros.training.measure_hops import measure_hops
-from mirage_ros.training.reader import ReaderSettings, ReaderTask, measure_reader, noisy_depth
-from mirage_ros.training.sample_memory import exact_splat, token_depth
+from mirage_ros.training.measure_reader import measure_hops, measure_reader
+from mirage_ros.training.reader import ReaderSettings, ReaderTask
+from mirage_ros.training.sample_memory import exact_splat, noisy_depth, token_depth
 
 
 @pytest.fixture

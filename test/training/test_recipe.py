@@ -16,13 +16,12 @@ from mirage_ros.models.presets import DEFAULT, TEST
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.weights_io import load_autoencoder, load_part, load_transformer
-from mirage_ros.training.autoencoder import AutoencoderSettings
 from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.export import export
-from mirage_ros.training.latent_windows import LiveLatents
+from mirage_ros.training.latent_cache import LatentCache
 from mirage_ros.training.measure import measure
 from mirage_ros.training.reader import ReaderSettings
-from mirage_ros.training.recipe import PHASES, Recipe, load_reader, run, windows
+from mirage_ros.training.recipe import PHASES, Recipe, latents_of, load_reader, run
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.task import LoopSettings
 
@@ -41,7 +40,7 @@ def recipe(new_clip, tiny_preset, tmp_path) -> Recipe:
         data=tmp_path / "train",
         held_out=tmp_path / "held-out",
         loops=dict.fromkeys(PHASES, LOOP),
-        autoencoder=AutoencoderSettings(height=16, width=24),
+        crop=(16, 24),
         reader=ReaderSettings(apart=3),
         stages=StageSettings(chunks=(3,), sources=(2,)),
     )
@@ -156,8 +155,8 @@ def test_windows_of_a_causal_autoencoder_are_encoded_whole(new_clips, tmp_path):
     clips = new_clips(1, 9)
     autoencoder = TEST.new_autoencoder().eval()
     recipe = Recipe(TEST, tmp_path, Path(), Path(), {})
-    data = windows(recipe, clips, autoencoder, "train")
-    assert isinstance(data, LiveLatents)
+    data = latents_of(recipe, clips, autoencoder, "train")
+    assert not isinstance(data, LatentCache)
     assert data.window(0, np.arange(9)).shape == (3, 6, 4, 6)
     assert data.latents(0, np.arange(2)).shape == (2, 6, 4, 6)
     assert data.depth(0, np.arange(2), keep=True).shape == (2, 8, 12)
@@ -171,22 +170,3 @@ def test_a_run_without_a_reader_takes_that_of_its_source(tmp_path):
     assert load_reader(replace(recipe, source=shipped)) is not None
     with pytest.raises(FileNotFoundError, match="reader:"):
         load_reader(replace(recipe, source=tmp_path))
-
-
-def test_a_run_goes_on_with_the_cache_that_it_was_begun_on(recipe):
-    short = replace(recipe, loops={name: recipe.loops[name] for name in ("autoencoder", "reader", "joint")})
-    run(short)
-    pixels = replace(short, stages=replace(short.stages, cache="rgb"))
-    with pytest.raises(ValueError, match="cache: expected latent as in .*, got rgb"):
-        run(pixels)
-    # A run of before there was a choice.
-    (recipe.folder / "cache.txt").unlink()
-    with pytest.raises(ValueError, match="cache: expected latent"):
-        run(pixels)
-    with pytest.raises(ValueError, match="take another folder"):
-        run(pixels, resume=False)
-    other = replace(pixels, folder=recipe.folder.with_name("other"))
-    with pytest.raises(FileNotFoundError, match="vae"):
-        run(replace(other, loops={"joint": LOOP}))
-    # What failed to start was not begun.
-    run(replace(short, folder=other.folder))

@@ -29,7 +29,7 @@ def sources_of(batch: dict[str, torch.Tensor]) -> tuple[Camera, Camera]:
 
 def test_a_sample_has_the_room_that_a_memory_of_its_sources_has(new_task):
     task = new_task()
-    batch = default_collate([chunk_sample(task._data, index, 3, task.preset) for index in (0, 1)])
+    batch = default_collate([chunk_sample(task._data, index, 3, task.chunks.preset) for index in (0, 1)])
     sources, targets = sources_of(batch)
     latents, depth = batch["source_latents"], batch["source_depth"]
     reading = read_sources(latents, depth, sources, targets, None, with_room=True)
@@ -49,19 +49,19 @@ def test_a_sample_has_the_room_that_a_memory_of_its_sources_has(new_task):
 @torch.no_grad()
 def test_samples_of_source_frames_are_where_a_memory_has_them(new_task):
     task = new_task()
-    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset)])
+    batch = default_collate([chunk_sample(task._data, 0, 3, task.chunks.preset)])
     sources, targets = sources_of(batch)
     latents, depth = batch["source_latents"], batch["source_depth"]
-    memory = LatentMemory(latents.shape[2], dtype=torch.float32, patch=task.preset.memory_patch)
+    memory = LatentMemory(latents.shape[2], dtype=torch.float32, patch=task.chunks.preset.memory_patch)
     memory.write(latents[0], depth[0], sources[0])
-    reader = task.preset.new_reader()
+    reader = task.chunks.preset.new_reader()
     kept = memory.frame_grids().fine_depth(reader.source_factor)
     known = kept.isfinite()
     assert known.float().mean() > 0.5
     assert torch.allclose(kept[known], depth[0][known], rtol=1e-2)
     # Read for the targets, both show the same.
     trained = read_sources(latents, depth, sources, targets, reader)
-    rolled = read_views(memory, targets[0], task.preset, Unfolder(reader))
+    rolled = read_views(memory, targets[0], task.chunks.preset, Unfolder(reader))
     assert torch.equal(trained.visible[0], rolled.visible)
     assert torch.allclose(trained.latents[0], rolled.latents, atol=1e-3)
     both = trained.fine_depth[0].isfinite() & rolled.fine_depth.isfinite()
@@ -71,7 +71,7 @@ def test_samples_of_source_frames_are_where_a_memory_has_them(new_task):
 @torch.no_grad()
 def test_several_source_frames_are_read_as_a_rollout_reads_them(new_task):
     task = new_task()
-    data, preset, frames = task._data, task.preset, np.array([0, 2, 5])
+    data, preset, frames = task._data, task.chunks.preset, np.array([0, 2, 5])
     latents, camera = data.latents(0, frames), data.camera(0, frames)
     depth = data.depth(0, frames, keep=True, factor=preset.depth_samples)
     memory = new_memory(preset, latents.shape[1], dtype=torch.float32)
@@ -103,32 +103,32 @@ def test_a_frame_that_adds_nothing_holds_nothing(new_task):
     task = new_task()
     data, frames = task._data, np.array([0, 0])
     camera, depth = data.camera(0, frames), data.depth(0, frames, keep=True, factor=4)
-    held = held_cells(depth, camera, task.preset)
+    held = held_cells(depth, camera, task.chunks.preset)
     assert held[0].any()
     assert not held[1].any()
-    assert not held_cells(torch.full_like(depth, torch.nan), camera, task.preset).any()
+    assert not held_cells(torch.full_like(depth, torch.nan), camera, task.chunks.preset).any()
 
 
 @torch.no_grad()
 def test_readers_and_memories_of_other_samples_go_together(new_task):
     task = new_task()
-    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset)])
+    batch = default_collate([chunk_sample(task._data, 0, 3, task.chunks.preset)])
     sources, targets = sources_of(batch)
     latents, depth = batch["source_latents"], batch["source_depth"]
-    settings = dict(task.preset.reader)
+    settings = dict(task.chunks.preset.reader)
     # As it was saved before sources had samples of their own.
     settings.pop("source_stride")
-    for reader, patch in ((UnfoldReader(**settings), 4), (task.preset.new_reader(), 2)):
+    for reader, patch in ((UnfoldReader(**settings), 4), (task.chunks.preset.new_reader(), 2)):
         memory = LatentMemory(latents.shape[2], dtype=torch.float32, patch=patch)
         memory.write(latents[0], depth[0], sources[0])
-        reading = read_views(memory, targets[0], task.preset, Unfolder(reader))
+        reading = read_views(memory, targets[0], task.chunks.preset, Unfolder(reader))
         assert reading.visible.mean() > 0.5
         assert torch.equal(reading.visible, read_sources(latents, depth, sources, targets, reader).visible[0])
 
 
 def test_imagined_sources_say_nothing_about_the_room(new_task):
     task = new_task()
-    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset)])
+    batch = default_collate([chunk_sample(task._data, 0, 3, task.chunks.preset)])
     sources, targets = sources_of(batch)
     alone = read_sources(batch["source_latents"], batch["source_depth"], sources, targets, None, with_room=True).room
     twice = {
@@ -147,7 +147,7 @@ def test_imagined_sources_say_nothing_about_the_room(new_task):
 
 def test_what_is_forgotten_has_no_room(new_task):
     task = new_task()
-    batch = default_collate([chunk_sample(task._data, index, 3, task.preset) for index in (0, 1)])
+    batch = default_collate([chunk_sample(task._data, index, 3, task.chunks.preset) for index in (0, 1)])
     reading = read_sources(batch["source_latents"], batch["source_depth"], *sources_of(batch), None, with_room=True)
     kept = forget(reading, torch.tensor([False, True]))
     assert kept.room[0] is reading.room[0]
@@ -165,6 +165,6 @@ def test_cells_on_the_border_of_the_sky_are_lifted_as_a_memory_holds_them(new_ta
     depth[:, :, 5:8] = depth[:, :, 10:12] = depth[:, :, 16] = torch.nan
     depth[:, :8, 20:24] = torch.nan
     depth[:, 3, 21] = 2.0
-    held = held_cells(depth, camera, task.preset)
+    held = held_cells(depth, camera, task.chunks.preset)
     assert torch.equal(token_depth(depth, 8, 12).isfinite(), held)
     assert held.sum() == 8 * 12 - 2

@@ -16,12 +16,12 @@ from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.chunk_samples import StageSettings, chunk_sample
 from mirage_ros.training.clip_cache import ClipCache
-from mirage_ros.training.decoded_loss import picture_error, true_losses
-from mirage_ros.training.latent_windows import LiveLatents
-from mirage_ros.training.measure_chunks import imagine_chunk, measure_imagination
+from mirage_ros.training.latent_cache import ClipLatents
+from mirage_ros.training.measure_chunks import measure_imagination
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.rollout_memory import OWN_SOURCES, own_memory
 from mirage_ros.training.shards import write_shard
+from mirage_ros.training.stage_losses import moving_cells, picture_error, true_losses
 from mirage_ros.training.stages import StageTask
 
 
@@ -80,9 +80,9 @@ def test_networks_that_are_not_trained_follow_the_task(new_task):
 def test_what_moves_and_the_sky_are_not_lifted(new_task):
     task = new_task()
     batch = batch_of(task)
-    moving = task.moving(batch)
+    moving = moving_cells(batch)
     assert moving.any()
-    reading = task.read(batch)
+    reading = task.chunks.read(batch)
     # The ball is red at 1 m; the wall at 2 m is all that a memory may show.
     shown = reading.depth[torch.isfinite(reading.depth)]
     assert len(shown)
@@ -115,13 +115,13 @@ def test_the_known_frame_is_no_reference(new_task):
 
 def test_an_untrained_branch_imagines_the_readout_where_there_is_one(new_task):
     task = new_task(memory_dropout=0.0)
-    batch = default_collate([chunk_sample(task._data, 0, 3, task.preset)])
-    reading = task.read(batch)
-    latents = imagine_chunk(task, batch, steps=2)
+    batch = default_collate([chunk_sample(task._data, 0, 3, task.chunks.preset)])
+    reading = task.chunks.read(batch)
+    latents = task.chunks.imagine(batch, steps=2)
     seen = reading.visible.transpose(1, 2).expand(-1, 8, -1, -1, -1)[:, :, 1:] > 0
     assert 0.5 < seen.float().mean() < 1
     assert torch.allclose(latents[:, :8, 1:][seen], reading.latents.transpose(1, 2)[:, :, 1:][seen], atol=1e-4)
-    assert torch.equal(latents[:, :, :1], task.clean(batch)[0][:, :, :1])
+    assert torch.equal(latents[:, :, :1], task.chunks.clean(batch)[0][:, :, :1])
 
 
 def test_a_forgotten_memory_shows_nothing(new_task):
@@ -142,26 +142,23 @@ def test_pictures_of_some_targets_are_part_of_the_loss(new_task):
     assert losses["picture"] > 0
     assert torch.allclose(losses["loss"], without["loss"] + 3 * losses["picture"])
     # True latents would be drawn as the autoencoder draws them.
-    truth = task.clean(batch)[0]
-    drawn = torch.stack([task._autoencoder[0].decode_images(b["targets"])[0] for b in unbatched(batch)])
+    truth = task.chunks.clean(batch)[0]
+    drawn = torch.stack([task.chunks.autoencoder.decode_images(b["targets"])[0] for b in unbatched(batch)])
     drawn = torch.stack([pictures[places] for pictures, places in zip(drawn, batch["drawn"], strict=True)])
     difference, static = drawn - batch["images"], batch["static"]
     nothing = torch.zeros_like(truth[:, :1])
     # Where something is seen the square counts; elsewhere about the absolute error, in tenths.
     for seen, error in ((nothing + 1, difference.square()), (nothing, 0.1 * difference.abs())):
         mean = (error * static).sum() / (3 * static.sum())
-        found = picture_error(task._images(), truth, seen, batch, edges=True)
+        found = picture_error(task._images, truth, seen, batch)
         assert torch.allclose(found, mean, atol=2e-3)
-    square = (difference.square() * static).sum() / (3 * static.sum())
-    found = picture_error(task._images(), truth, nothing, batch, edges=False)
-    assert torch.allclose(found, square, rtol=1e-4)
 
 
 def test_what_follows_the_readout_anyway_is_left_out_of_the_loss(new_task):
     task = new_task(memory_dropout=0.0, picture_weight=0.0, latent_noise=0.0)
     batch = batch_of(task)
-    reading = task.read(batch)
-    _, fixed = task.known(reading, batch["targets"].shape[1])
+    reading = task.chunks.read(batch)
+    _, fixed = task.chunks.known(reading, batch["targets"].shape[1])
     assert fixed[:, :, 1:].any()
     # Other true latents under sharp cells change nothing but the noisy input elsewhere: there is no sigma but one.
     wrong = {**batch, "targets": torch.where(fixed[:, :8].transpose(1, 2), 5.0, batch["targets"])}
@@ -174,14 +171,14 @@ def test_a_chunk_may_follow_one_that_the_model_imagined(new_task):
     task = new_task("all", own_outputs=1.0, memory_dropout=0.0, sources=(1,), picture_weight=0.0)
     batch = batch_of(task)
     assert torch.equal(batch["earlier"][:, -1], batch["targets"][:, 0])
-    remembered, frames = own_memory(task, batch, torch.Generator().manual_seed(0))
+    remembered, frames = own_memory(task.chunks, batch, torch.Generator().manual_seed(0))
     assert torch.equal(frames[:, :8, 0], batch["earlier"][:, 0])
     assert not torch.allclose(frames[:, :8, -1], batch["earlier"][:, -1], atol=1e-3)
     # One true frame, and two imagined ones that add only what the true one does not show.
     assert remembered["source_latents"].shape[1] == 3
     assert remembered["source_depth"].shape[-2:] == batch["source_depth"].shape[-2:] == (32, 48)
     assert torch.equal(remembered["source_latents"][:, 0], batch["source_latents"][:, 0])
-    seen, more = task.read(batch).visible, task.read(remembered, OWN_SOURCES).visible
+    seen, more = task.chunks.read(batch).visible, task.chunks.read(remembered, OWN_SOURCES).visible
     assert (more >= seen).all()
     assert more.sum() > seen.sum()
     added = remembered["source_held"][:, 1:]
@@ -214,7 +211,7 @@ def test_prompts_reach_the_network_unless_they_are_dropped(new_clip, text_folder
     write_shard(tmp_path / "00000.tar", [replace(new_clip(frames=14), prompt="a red room")])
     preset = replace(TEST, height=32, width=48, text=True, text_tokens=6)
     autoencoder = preset.new_autoencoder().eval()
-    clips = LiveLatents(ClipCache(tmp_path), autoencoder)
+    clips = ClipLatents(ClipCache(tmp_path), autoencoder)
     model = MirageTransformer.from_preset(preset)
     encoder = TextEncoder.from_pretrained(text_folder, dtype=torch.float32, tokens=6)
     losses = {}
@@ -225,7 +222,7 @@ def test_prompts_reach_the_network_unless_they_are_dropped(new_clip, text_folder
         batch = batch_of(task)
         assert (batch["clip"] >= 0).tolist() == [dropout == 0.0] * 2
         losses[dropout] = float(task(batch, 0, torch.Generator().manual_seed(0))["loss"].detach())
-        assert not torch.equal(task.context([""]), task.context(["a red room"]))
+        assert not torch.equal(task.chunks.context([""]), task.chunks.context(["a red room"]))
     assert losses[0.0] != losses[1.0]
 
 
@@ -262,7 +259,7 @@ def test_samples_follow_from_their_generators(new_task):
 
 def test_figures_and_rows_of_held_out_chunks(new_task):
     task = new_task()
-    figures, rows = measure_imagination(task, task._held_out, task._autoencoder[0], clips=2, steps=1)
+    figures, rows = measure_imagination(task.chunks, task._held_out, clips=2, steps=1)
     assert figures["bound"] > 0
     assert 0 < figures["hidden_share"] < 1
     assert {"whole", "visible", "hidden", "readout", "copied", "depth_visible"} <= figures.keys()
@@ -278,10 +275,10 @@ def test_the_joint_stage_trains_the_decoder_on_true_latents_too(new_task, tmp_pa
     task = new_task("all", sources=(1,))
     batch = batch_of(task)
     losses = task(batch, 0, torch.Generator().manual_seed(0))
-    truth = task.clean(batch)[0]
-    drawn = torch.stack([task._images().decode_images(b["targets"])[0] for b in unbatched(batch)])
+    truth = task.chunks.clean(batch)[0]
+    drawn = torch.stack([task._images.decode_images(b["targets"])[0] for b in unbatched(batch)])
     drawn = torch.stack([pictures[places] for pictures, places in zip(drawn, batch["drawn"], strict=True)])
-    alone = true_losses(task._images(), truth, batch)
+    alone = true_losses(task._images, truth, batch)
     assert torch.allclose(alone["true"], (drawn - batch["images"]).square().mean(), rtol=1e-4)
     assert alone["depth"] > 0
     own = task.settings
@@ -290,7 +287,7 @@ def test_the_joint_stage_trains_the_decoder_on_true_latents_too(new_task, tmp_pa
     assert "true" not in without
     expected = without["loss"] - without["picture"] * own.picture_weight + parts + own.depth_weight * losses["depth"]
     assert torch.allclose(losses["loss"], expected, rtol=1e-3)
-    encoder = {name: value.clone() for name, value in task._images().encoder.state_dict().items()}
+    encoder = {name: value.clone() for name, value in task._images.encoder.state_dict().items()}
     task.save(tmp_path)
     saved = FrameAutoencoder.from_pretrained(tmp_path / "vae")
     # What latents mean stays.

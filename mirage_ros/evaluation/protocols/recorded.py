@@ -108,4 +108,6 @@ def fitted_case(
     """A walk without known movement, its frames (H, W, 3) and cameras fitted to a size; depth (T, *size) is already."""
     colour = torch.stack([fit_colour(torch.from_numpy(frame), *size) for frame in frames])
     rgb = (colour * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    return Case(Clip(name, rgb, depth, np.zeros(depth.shape, np.uint8), fit_camera(camera, *size), fps))
+    labels = np.zeros(depth.shape, np.uint8)
+    fitted = fit_camera(camera, *size)
+    return Case(Clip(rgb=rgb, depth=depth, camera=fitted, name=name, labels=labels, fps=fps))

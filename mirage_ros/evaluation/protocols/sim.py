@@ -77,4 +77,4 @@ def draw_walk(name: str, renderer: Renderer, poses: Tensor) -> Clip:
     drawn = [renderer.render(pose, time=index / FPS) for index, pose in enumerate(poses)]
     parts = ("rgb", "finite_depth", "labels")
     rgb, depth, labels = (np.stack([getattr(frame, part) for frame in drawn]) for part in parts)
-    return Clip(name, rgb, depth, labels, renderer.camera(poses), FPS)
+    return Clip(rgb=rgb, depth=depth, camera=renderer.camera(poses), name=name, labels=labels, fps=FPS)
