@@ -17,6 +17,7 @@ class Blocks:
     Attributes:
         centre, half: (3, B) float32 metres; half is -inf for blocks without a finite position.
         reach: (B,) float32, the largest half footprint in metres.
+        rows: elements that are bounded; those beyond, if any came since, are not.
     """
 
     # Bytes of one box.
@@ -38,10 +39,21 @@ class Blocks:
         # What is not a number covers nothing but its own cell; what is infinite reaches everywhere.
         self.reach = sizes.float().reshape(-1, BLOCK).nan_to_num(0.0).amax(dim=-1).clamp(min=0) * (0.5 * MARGIN)
 
+        self.rows = positions.shape[1]
+
     @property
     def nbytes(self) -> int:
         """Bytes held."""
         return self.centre.nbytes + self.half.nbytes + self.reach.nbytes
+
+    def followed_by(self, other: Blocks, blocks: int) -> Blocks:
+        """The first so many of these boxes and then the others."""
+        joined = object.__new__(Blocks)
+        for name in ("centre", "half", "reach"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            setattr(joined, name, torch.cat([mine[..., :blocks], theirs], dim=-1))
+        joined.rows = other.rows
+        return joined
 
 
 def visible_blocks(blocks: Blocks, views: Views) -> list[Tensor]:
