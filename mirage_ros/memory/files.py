@@ -261,7 +261,7 @@ def _check_values(path: Path, tensors: dict[str, Tensor], count: int, frames: in
         refuse("scale is negative")
     used = tensors["frames.used"]
     ids = tensors["frames.id"][used]
-    if (ids < 0).any() or len(ids.unique()) != len(ids):
+    if (ids < 0).any() or len(np.unique(ids.numpy())) != len(ids):
         refuse("frame ids are negative or not unique")
     if (tensors["frames.stamp"] < 0).any():
         refuse("a frame's stamp is negative")

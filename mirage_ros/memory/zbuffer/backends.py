@@ -7,6 +7,7 @@ itself, made to be right: on a CPU without the compiled library a read takes ten
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def winners_of(positions: Tensor, sizes: Tensor, views: Views, **options: Any) -
         missing = -group.shape[1] % BLOCK
         rows, lengths = F.pad(group, (0, missing), value=torch.nan), F.pad(sizes[i] if grouped else sizes, (0, missing))
         part = views.at(slice(i * count, (i + 1) * count))
-        found.append(winners(rows, lengths, part, lambda rows=rows, lengths=lengths: Blocks(rows, lengths), **options))
+        found.append(winners(rows, lengths, part, partial(Blocks, rows, lengths), **options))
     return torch.cat(found)
 
 
