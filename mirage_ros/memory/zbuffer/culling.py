@@ -9,6 +9,8 @@ from mirage_ros.memory.zbuffer.projection import BORDER, MARGIN, NEAR, Views
 
 # Elements in a block. Storage is padded to whole blocks.
 BLOCK = 256
+# Elements that are bounded at once.
+_PORTION = 16 * BLOCK
 
 
 class Blocks:
@@ -30,15 +32,10 @@ class Blocks:
             positions: (3, B x BLOCK) float32; NaN for rows that hold no element.
             sizes: (B x BLOCK,) metres.
         """
-        grouped = positions.reshape(3, -1, BLOCK)
-        low = torch.where(grouped.isfinite(), grouped, torch.inf).amin(dim=-1)
-        high = torch.where(grouped.isfinite(), grouped, -torch.inf).amax(dim=-1)
-        # Halves first: the sum of two large coordinates could overflow.
-        self.centre = torch.where(high >= low, high * 0.5 + low * 0.5, 0.0)
-        self.half = torch.where(high >= low, (high * 0.5 - low * 0.5).clamp(min=0), -torch.inf)
-        # What is not a number covers nothing but its own cell; what is infinite reaches everywhere.
-        self.reach = sizes.float().reshape(-1, BLOCK).nan_to_num(0.0).amax(dim=-1).clamp(min=0) * (0.5 * MARGIN)
-
+        # A portion at a time: the intermediate results of all at once would take more room than the elements.
+        starts = range(0, max(positions.shape[1], 1), _PORTION)
+        parts = [_bounds(positions[:, i : i + _PORTION], sizes[i : i + _PORTION]) for i in starts]
+        self.centre, self.half, self.reach = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
         self.rows = positions.shape[1]
 
     @property
@@ -54,6 +51,19 @@ class Blocks:
             setattr(joined, name, torch.cat([mine[..., :blocks], theirs], dim=-1))
         joined.rows = other.rows
         return joined
+
+
+def _bounds(positions: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres, halves and reaches of some blocks; see `Blocks`."""
+    grouped = positions.reshape(3, -1, BLOCK)
+    low = torch.where(grouped.isfinite(), grouped, torch.inf).amin(dim=-1)
+    high = torch.where(grouped.isfinite(), grouped, -torch.inf).amax(dim=-1)
+    # Halves first: the sum of two large coordinates could overflow.
+    centre = torch.where(high >= low, high * 0.5 + low * 0.5, 0.0)
+    half = torch.where(high >= low, (high * 0.5 - low * 0.5).clamp(min=0), -torch.inf)
+    # What is not a number covers nothing but its own cell; what is infinite reaches everywhere.
+    reach = sizes.float().reshape(-1, BLOCK).nan_to_num(0.0).amax(dim=-1).clamp(min=0) * (0.5 * MARGIN)
+    return centre, half, reach
 
 
 def visible_blocks(blocks: Blocks, views: Views) -> list[Tensor]:
