@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from mirage_ros.atomic_files import write_atomically
+from mirage_ros.memory.elements import ElementStore
+from mirage_ros.memory.provenance import FrameTable
 
 _GREY = 160
 
@@ -78,18 +80,40 @@ class Cloud:
         write_atomically(Path(path), "\n".join(header).encode("ascii") + vertex.tobytes())
 
 
-def cloud_of(points: Tensor, stored: Tensor | None, painted: Tensor | None, confidence: Tensor) -> Cloud:
-    """A cloud with painted (N, 3) float colours in 0..1, else stored (N, 3) uint8 ones, else grey.
+def positions_of(store: ElementStore, origin: Tensor | None) -> Tensor:
+    """(N, 3) float64 world metres of a memory's elements."""
+    positions = store.column("positions").double()
+    return positions if origin is None else positions + origin.to(positions)
+
+
+def elements_of(store: ElementStore, table: FrameTable, origin: Tensor | None) -> Elements:
+    """The elements of a memory."""
+    frame = store.column("frame").to(torch.int64)
+    return Elements(
+        positions=positions_of(store, origin),
+        features=store.decode(),
+        size=store.column("size").float(),
+        confidence=store.column("confidence").float(),
+        source=table.ids(store.device)[frame],
+        imagined=table.imagined(store.device)[frame],
+        cell=store.column("cell").to(torch.int64),
+        colour=store.column("colour").clone() if store.colour else None,
+    )
+
+
+def cloud_of(store: ElementStore, origin: Tensor | None, painted: Tensor | None) -> Cloud:
+    """A memory's cloud with painted (N, 3) float colours in 0..1, else those that it keeps, else grey.
 
     Raises:
         ValueError: the painted colours have another shape.
     """
+    points, confidence = positions_of(store, origin), store.column("confidence").float()
     if painted is not None:
         if painted.shape != (len(points), 3):
             raise ValueError(f"colour: expected to give ({len(points)}, 3) colours, got {tuple(painted.shape)}")
         colours = (painted.detach().float().nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8)
-    elif stored is not None:
-        colours = stored.clone()
+    elif store.colour:
+        colours = store.column("colour").clone()
     else:
         colours = torch.full((len(points), 3), _GREY, dtype=torch.uint8, device=points.device)
     return Cloud(points, colours, confidence)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ FEATURE_DTYPES = (torch.int8, torch.float16, torch.bfloat16, torch.float32)
 _MOVED = 4096
 # An int8 scale is chosen this much above the largest feature, so that later ones rarely exceed it.
 _HEADROOM = 1.25
+# Steps that take back the changes of one write, to be called the last first. Each is entered before its change, and may
+# be called whether or not that came about.
+Undo: TypeAlias = list[Callable[[], Any]]
 
 
 def layout(
@@ -50,10 +54,15 @@ def check_patch(patch: int) -> None:
 class ElementStore:
     """One buffer for each property, padded to whole blocks.
 
+    Elements keep the order in which they came. One that is removed leaves a hole, so that a write costs what it
+    changes, not what is held.
+
     Attributes:
-        columns: name -> buffer. `positions` is (3, capacity), NaN beyond `count`; the others are (capacity, ...).
+        columns: name -> buffer. `positions` is (3, capacity), NaN where there is no element; the others are
+            (capacity, ...).
         scale: (C,) float32 factors of int8 features, else None.
-        count: rows in use.
+        end: rows in use, holes included.
+        holes: (n,) int64 rows below the end without an element, rising.
         owners: the memories that share this store; it may be changed in place only by a single owner.
     """
 
@@ -70,11 +79,18 @@ class ElementStore:
         check_patch(patch)
         self.channels, self.dtype, self.device, self.patch, self.colour = channels, dtype, device, patch, colour
         self._layout = layout(channels, dtype, patch, colour)
-        self.count = 0
+        self.end, self.holes = 0, torch.zeros(0, dtype=torch.int64, device=device)
         self.columns = {name: self._allocate(name, 0) for name in self._layout}
         self.scale = torch.zeros(channels, device=device) if dtype == torch.int8 else None
         self.owners: weakref.WeakSet[object] = weakref.WeakSet()
         self._blocks: Blocks | None = None
+        # Scales that were raised since features were last rounded: rows that are concerned, (C,) old scale / new.
+        self._raises: list[tuple[int, Tensor]] = []
+
+    @property
+    def count(self) -> int:
+        """Elements held."""
+        return self.end - len(self.holes)
 
     def _allocate(self, name: str, capacity: int) -> Tensor:
         shape, dtype = self._layout[name]
@@ -105,114 +121,195 @@ class ElementStore:
         fixed = 0 if self.scale is None else self.scale.nbytes
         return max(0, (max_bytes - fixed) // (self.row_bytes * BLOCK + Blocks.BYTES)) * BLOCK
 
-    def reserve(self, rows: int, max_bytes: int) -> None:
-        """Make room for `rows` elements in all; at most `limit(max_bytes)`.
+    def rows_first(self, name: str) -> Tensor:
+        """(capacity, ...) the buffer of a column, seen by rows."""
+        return self.columns[name].mT if name == "positions" else self.columns[name]
 
-        Buffers grow by a sixty-fourth at least, one after the other, so that old and new of only one exist together.
-        Where the next growth would exceed `max_bytes` in passing, all the room is taken at once.
+    def live(self) -> Tensor:
+        """(count,) int64 rows that hold elements."""
+        held = torch.ones(self.end, dtype=torch.bool, device=self.device)
+        held[self.holes] = False
+        return held.nonzero().squeeze(1)
+
+    def column(self, name: str) -> Tensor:
+        """(count, ...) values of the elements in the order of writing, without a copy where there is no hole."""
+        rows = self.rows_first(name)
+        return rows.index_select(0, self.live()) if len(self.holes) else rows[: self.end]
+
+    def rows_of(self, elements: Tensor) -> Tensor:
+        """(n,) int64 rows of elements that are counted without the holes."""
+        return self.live()[elements] if len(self.holes) else elements
+
+    def elements_of(self, rows: Tensor) -> Tensor:
+        """The reverse: which elements, counted without the holes, some rows hold; -1 stays."""
+        return rows - torch.searchsorted(self.holes, rows.contiguous()) if len(self.holes) else rows
+
+    def make_room(self, added: int, max_bytes: int, undo: Undo) -> None:
+        """Make room for more rows at the end; no more elements than `limit(max_bytes)` in all.
+
+        Ranks are closed first. Buffers grow by a sixty-fourth at least, one after the other, so that old and new of
+        only one exist together. Where the next growth would exceed `max_bytes` in passing, all the room is taken at
+        once.
         """
-        if rows <= self.capacity:
+        capacity = self.capacity
+        if self.end + added <= capacity:
+            return
+        self.compact(undo)
+        if self.end + added <= capacity:
             return
         most = self.limit(max_bytes)
-        wanted = -(-max(rows, self.capacity * 65 // 64) // BLOCK) * BLOCK
+        wanted = -(-max(self.end + added, capacity * 65 // 64) // BLOCK) * BLOCK
         features = self.channels * self.dtype.itemsize
         if wanted * self.row_bytes + most * features > max_bytes * 0.98:
             wanted = most
-        # The boxes are made again on the next read, and count meanwhile.
-        self._blocks = None
-        wanted = min(wanted, most)
+        undo.append(lambda: self._narrow(capacity))
         for name in self.columns:
-            old = self.columns[name]
-            new = self._allocate(name, wanted)
-            if name == "positions":
-                new[:, : self.count] = old[:, : self.count]
-            else:
-                new[: self.count] = old[: self.count]
+            new = self._allocate(name, min(wanted, most))
+            old = self.rows_first(name)[: self.end]
+            (new.mT if name == "positions" else new)[: self.end] = old
             self.columns[name] = new
             del old, new
 
-    def append(self, rows: dict[str, Tensor], max_bytes: int) -> None:
+    def _narrow(self, capacity: int) -> None:
+        # Without allocating anything: what has grown keeps its room.
+        self.columns = {
+            name: buffer[..., :capacity] if name == "positions" else buffer[:capacity]
+            for name, buffer in self.columns.items()
+        }
+        self._blocks = None
+
+    def append(self, rows: dict[str, Tensor], max_bytes: int, undo: Undo) -> None:
         """Add elements.
 
         Args:
-            rows: name -> (n, ...) values, `positions` (n, 3), `features` (n, C) float.
-            max_bytes: see `reserve`; the caller has made sure that there is room.
+            rows: name -> (n, ...) values, `features` (n, C) float.
+            max_bytes: see `make_room`; the caller has made sure that there is room.
+            undo: see `Undo`. Until `settle` is called, older int8 features have the scale that they had.
         """
-        added = len(rows["size"])
-        self.reserve(self.count + added, max_bytes)
-        chosen = slice(self.count, self.count + added)
-        for name, buffer in self.columns.items():
-            if name == "positions":
-                buffer[:, chosen] = rows[name].T.to(buffer)
-            elif name == "features":
-                buffer[chosen] = self.encode(rows[name])
-            else:
-                buffer[chosen] = rows[name].to(buffer)
-        self.count += added
-        self._blocks = None
+        self.make_room(len(rows["size"]), max_bytes, undo)
+        values = {**rows, "features": self._encode(rows["features"], undo)}
+        end = self.end
+        chosen = slice(end, end + len(rows["size"]))
+        before = {name: self.rows_first(name)[chosen].clone() for name in self.columns}
 
-    def encode(self, features: Tensor) -> Tensor:
+        def take_back() -> None:
+            for name, old in before.items():
+                self.rows_first(name)[chosen] = old
+            self.end, self._blocks = end, None
+
+        undo.append(take_back)
+        for name in self.columns:
+            self.rows_first(name)[chosen] = values[name].to(self.columns[name])
+        self.end = chosen.stop
+
+    def _encode(self, features: Tensor, undo: Undo) -> Tensor:
         """Features as they are stored.
 
         int8: scale = largest magnitude of a channel x 1.25 / 127. When a later feature exceeds what its channel's scale
-        can hold, that scale is raised the same way and the channel's stored values are rounded again; a value is off by
-        half a step of the scale it was written with, and half a step of each scale raised since.
+        can hold, that scale is raised the same way and the channel's stored values are rounded again, by `settle`; a
+        value is off by half a step of the scale it was written with, and half a step of each scale raised since.
         """
         if self.scale is None:
             limit = torch.finfo(self.dtype).max
             return features.float().clamp(-limit, limit).to(self.dtype)
         if len(features):
+            scale, raises = self.scale, self._raises
             largest = features.float().abs().amax(dim=0)
             # A scale below the smallest normal float32 would turn its inverse into infinity.
-            raised = torch.where(largest > self.scale * 127, largest * (_HEADROOM / 127), self.scale).clamp(min=1e-30)
-            if self.count and bool((raised != self.scale).any()):
-                ratio = self.scale / raised
-                for start in range(0, self.count, _MOVED):
-                    part = self.columns["features"][start : min(start + _MOVED, self.count)]
-                    part.copy_((part.float() * ratio).round_().to(torch.int8))
+            raised = torch.where(largest > scale * 127, largest * (_HEADROOM / 127), scale).clamp(min=1e-30)
+            undo.append(lambda: self.__dict__.update(scale=scale, _raises=raises))
+            if self.count and bool((raised != scale).any()):
+                self._raises = [*raises, (self.end, scale / raised)]
             self.scale = raised
         return (features.float() / self.scale).round_().clamp_(-127, 127).to(torch.int8)
 
-    def decode(self, rows: Tensor | slice = slice(None)) -> Tensor:
-        """(n, C) float32 features of some rows."""
-        stored = self.columns["features"][: self.count][rows].float()
-        return stored if self.scale is None else stored * self.scale
-
-    def keep(self, kept: Tensor) -> None:
-        """Drop the rows where `kept` (count,) is false; the others keep their order."""
-        rows = kept.nonzero().squeeze(1)
-        if len(rows) == self.count:
+    def settle(self) -> None:
+        """Round int8 features again whose scales were raised. Not to be taken back: the last step of a write."""
+        if not self._raises:
             return
-        for name, buffer in self.columns.items():
-            for start in range(0, len(rows), _MOVED):
+        # All the room that is needed: from here on nothing can fail for want of memory.
+        room = torch.empty((_MOVED, self.channels), device=self.device)
+        for end, ratio in self._raises:
+            for start in range(0, end, _MOVED):
+                part = self.columns["features"][start : min(start + _MOVED, end)]
+                part.copy_(room[: len(part)].copy_(part).mul_(ratio).round_())
+        self._raises = []
+
+    def decode(self, elements: Tensor | None = None) -> Tensor:
+        """(n, C) float32 features of some elements, of all by default."""
+        stored = self.column("features") if elements is None else self.columns["features"][self.rows_of(elements)]
+        return stored.float() if self.scale is None else stored.float() * self.scale
+
+    def set_confidence(self, rows: Tensor, values: Tensor, undo: Undo) -> None:
+        """Give elements in some rows other confidences."""
+        before = self.columns["confidence"][rows]
+        undo.append(lambda: self.columns["confidence"].index_put_((rows,), before))
+        self.columns["confidence"][rows] = values
+
+    def remove(self, rows: Tensor, undo: Undo) -> None:
+        """Leave rows, of which each is named once, without their elements, as holes that `compact` closes."""
+        if not len(rows):
+            return
+        before, holes = self.rows_first("positions")[rows], self.holes
+
+        def take_back() -> None:
+            self.rows_first("positions")[rows] = before
+            self.holes, self._blocks = holes, None
+
+        undo.append(take_back)
+        # A row that is not finite is never seen.
+        self.rows_first("positions")[rows] = torch.nan
+        self.holes = torch.cat([holes, rows]).sort().values
+
+    def compact(self, undo: Undo | None = None) -> None:
+        """Close the ranks of the elements, whose order stays."""
+        if not len(self.holes):
+            return
+        live, holes, end, raises = self.live(), self.holes, self.end, self._raises
+        first = int(holes[0])
+        moved = live[first:]
+        done: list[tuple[str, int]] = []
+        if undo is not None:
+            lost = {name: self.rows_first(name)[holes] for name in self.columns}
+
+            def take_back() -> None:
+                for name, start in reversed(done):
+                    part, rows = moved[start : start + _MOVED], self.rows_first(name)
+                    rows[part] = rows[first + start : first + start + len(part)].clone()
+                for name, values in lost.items():
+                    self.rows_first(name)[holes] = values
+                self.holes, self.end, self._raises, self._blocks = holes, end, raises, None
+
+            undo.append(take_back)
+        for name in self.columns:
+            rows = self.rows_first(name)
+            for start in range(0, len(moved), _MOVED):
                 # A row never moves up, so what is overwritten has been read.
-                part = rows[start : start + _MOVED]
-                if name == "positions":
-                    buffer[:, start : start + len(part)] = buffer.index_select(1, part)
-                else:
-                    buffer[start : start + len(part)] = buffer.index_select(0, part)
-        self.columns["positions"][:, len(rows) : self.count] = torch.nan
-        self.count = len(rows)
-        self._blocks = None
+                part = moved[start : start + _MOVED]
+                rows[first + start : first + start + len(part)] = rows[part]
+                done.append((name, start))
+        self.rows_first("positions")[len(live) : end] = torch.nan
+        self._raises = [(rows - int((holes < rows).sum()), ratio) for rows, ratio in raises]
+        self.end, self.holes, self._blocks = len(live), holes[:0], None
+
+    def tidy(self) -> None:
+        """Close ranks where a sixty-fourth of the rows are holes: rarely enough to cost little for each row removed."""
+        if len(self.holes) * 64 > self.end:
+            self.compact()
 
     def moved(self) -> None:
         """Say that positions or sizes were changed in place."""
         self._blocks = None
 
     def blocks(self) -> Blocks:
-        """Boxes of the blocks, made when first asked for after a change."""
-        if self._blocks is None:
-            self._blocks = Blocks(self.columns["positions"], self.columns["size"])
-        return self._blocks
-
-    def used(self) -> Iterator[tuple[str, Tensor]]:
-        """Names and the rows in use."""
-        for name, buffer in self.columns.items():
-            yield name, buffer[:, : self.count] if name == "positions" else buffer[: self.count]
-
-    def emptied(self) -> ElementStore:
-        """A new store of the same kind without elements."""
-        return ElementStore(self.channels, self.dtype, self.device, self.patch, self.colour)
+        """Boxes of the blocks; what came since they were last asked for is added, what was removed still counts."""
+        boxes = self._blocks
+        if boxes is None or boxes.rows < self.end:
+            first = 0 if boxes is None else boxes.rows // BLOCK
+            new = Blocks(self.columns["positions"][:, first * BLOCK :], self.columns["size"][first * BLOCK :])
+            new.rows = self.end
+            self._blocks = boxes = new if boxes is None else boxes.followed_by(new, first)
+        return boxes
 
     def copy(self) -> ElementStore:
         """An independent store with the same content."""

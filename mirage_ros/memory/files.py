@@ -10,24 +10,24 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.atomic_files import write_atomically
 from mirage_ros.memory.depth_patches import resample_patch
 from mirage_ros.memory.elements import FEATURE_DTYPES, ElementStore, layout
 from mirage_ros.memory.provenance import MAX_COORDINATE, MAX_SLOTS, ROW, FrameTable
-from mirage_ros.memory.write_rules import WriteRules
 from mirage_ros.memory.zbuffer.projection import Convention
-
-if TYPE_CHECKING:
-    from mirage_ros.memory.latent_memory import LatentMemory
 
 FORMAT = "mirage_ros.latent_memory"
 VERSION = 1
@@ -75,97 +75,112 @@ class MemoryFileError(ValueError):
     """A file that is not a usable memory of this version."""
 
 
-def save(memory: LatentMemory, path: str | os.PathLike[str]) -> None:
+def save(
+    path: str | os.PathLike[str],
+    store: ElementStore,
+    table: FrameTable,
+    convention: Convention,
+    origin: Tensor | None,
+) -> None:
     """Write a memory; see `LatentMemory.save`."""
-    store, table = memory._store, memory._table
-    tensors = {name: rows.cpu().contiguous() for name, rows in store.used()}
+    tensors = {name: store.column(name) for name in store.columns}
+    tensors["positions"] = tensors["positions"].mT
+    tensors = {name: rows.cpu().contiguous() for name, rows in tensors.items()}
     if store.scale is not None:
         tensors["scale"] = store.scale.cpu()
     for name, (_, dtype) in _FRAME_SHAPES.items():
         tensors[f"frames.{name}"] = torch.from_numpy(np.ascontiguousarray(table.rows[name]).astype(_numpy(dtype)))
-    origin = None if memory._origin is None else memory._origin.tolist()
     description = {
         "format": FORMAT,
         "version": VERSION,
-        "channels": memory.channels,
-        "dtype": str(memory.dtype).removeprefix("torch."),
-        "patch": memory.patch,
-        "colour": memory.colour,
-        "convention": [
-            memory.convention.integer_centres,
-            memory.convention.footprints,
-            memory.convention.bilinear_depth,
-        ],
-        "origin": origin,
+        "channels": store.channels,
+        "dtype": str(store.dtype).removeprefix("torch."),
+        "patch": store.patch,
+        "colour": store.colour,
+        "convention": list(astuple(convention)),
+        "origin": None if origin is None else origin.tolist(),
     }
     description["checksum"] = checksum(tensors, description)
     write_atomically(Path(path), safetensors.torch.save(tensors, {_KEY: json.dumps(description)}))
 
 
-def load(
-    path: str | os.PathLike[str],
-    device: torch.device,
-    max_bytes: int,
-    rules: WriteRules | None,
-    patch: int | None = None,
-) -> LatentMemory:
-    """Read a memory; see `LatentMemory.load`."""
-    from mirage_ros.memory.latent_memory import LatentMemory
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[MemoryFile]:
+    """A memory file to read from.
 
+    Raises:
+        OSError: the file cannot be read.
+        MemoryFileError: it is truncated, foreign, of another version or inconsistent.
+    """
     path = Path(path)
     with path.open("rb"):
         pass  # A missing or unreadable file is an OSError, not a broken file.
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            description = _description(path, file.metadata())
-            expected = _expected(path, description)
-            shapes = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-            count, frames = _sizes(path, expected, shapes)
-            try:
-                memory = LatentMemory(
-                    description["channels"],
-                    device,
-                    _DTYPES[description["dtype"]],
-                    max_bytes,
-                    patch=description["patch"] if patch is None else patch,
-                    colour=description["colour"],
-                    rules=rules,
-                    convention=Convention(*description["convention"]),
-                )
-            except ValueError as error:
-                raise MemoryFileError(f"{path}: {error}") from error
-            most = memory._store.limit(memory._element_bytes)
-            if count > most or frames > memory._table.limit:
-                raise MemoryFileError(
-                    f"{path}: {count} elements of {frames} frames do not fit into max_bytes {max_bytes}, "
-                    f"which holds {most} of {memory._table.limit}"
-                )
-            tensors = {name: file.get_tensor(name) for name in shapes}
+            yield MemoryFile(path, file)
     except safetensors.SafetensorError as error:
         raise MemoryFileError(f"{path}: not a memory file, or truncated ({error})") from error
-    if checksum(tensors, description) != description["checksum"]:
-        raise MemoryFileError(f"{path}: damaged, the checksum of its content does not match")
-    _check_values(path, tensors, count, frames)
-    if memory.patch != description["patch"]:
-        codes = tensors.pop("patch", torch.zeros(count, 0, 0, dtype=torch.int8))
-        tensors["patch"] = resample_patch(codes, memory.patch)
-    table = np.zeros(frames, ROW)
-    for name in _FRAME_SHAPES:
-        table[name] = tensors[f"frames.{name}"].numpy()
-    memory._table = FrameTable(memory._table.max_bytes, table)
-    if description["origin"] is not None:
-        memory._origin = torch.tensor(description["origin"], dtype=torch.float64, device=device)
-    _fill(memory._store, tensors, count, memory._element_bytes)
-    return memory
 
 
-def _fill(store: ElementStore, tensors: dict[str, Tensor], count: int, max_bytes: int) -> None:
-    store.reserve(count, max_bytes)
-    store.count = count
-    for name, rows in store.used():
-        rows.copy_(tensors[name])
-    if store.scale is not None:
-        store.scale = tensors["scale"].to(store.device)
+class MemoryFile:
+    """A memory file whose description and whose tensors' shapes and types have been checked.
+
+    Attributes:
+        channels, dtype, patch, colour, convention: see `LatentMemory`.
+        origin: world metres (x, y, z) that positions are relative to, or None.
+        count, frames: numbers of elements and of rows of the frame table.
+    """
+
+    def __init__(self, path: Path, file: Any) -> None:
+        """Look at what safetensors has opened."""
+        self._path, self._file = path, file
+        self._description = _description(path, file.metadata())
+        self.channels: int = self._description["channels"]
+        self.dtype = _DTYPES[self._description["dtype"]]
+        self.patch: int = self._description["patch"]
+        self.colour: bool = self._description["colour"]
+        self.convention = Convention(*self._description["convention"])
+        self.origin: list[float] | None = self._description["origin"]
+        self._shapes = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+        self.count, self.frames = _sizes(path, self._expected(), self._shapes)
+
+    def _expected(self) -> dict[str, tuple[tuple[int | str, ...], torch.dtype]]:
+        """Names, shapes and types of the tensors that the description asks for; 'n' and 'f' stand for the counts."""
+        columns = layout(self.channels, self.dtype, self.patch, self.colour)
+        expected: dict[str, tuple[tuple[int | str, ...], torch.dtype]] = {
+            name: (("n", *shape) if name != "positions" else (*shape, "n"), dtype)
+            for name, (shape, dtype) in columns.items()
+        }
+        if self.dtype == torch.int8:
+            expected["scale"] = ((self.channels,), torch.float32)
+        for name, (shape, dtype) in _FRAME_SHAPES.items():
+            expected[f"frames.{name}"] = (("f", *shape), dtype)
+        return expected
+
+    def fill(self, store: ElementStore, max_bytes: int) -> NDArray[np.void]:
+        """Put the elements into an empty store, with the depth patches that it keeps; the rows of the frame table.
+
+        Raises:
+            MemoryFileError: the content is damaged, or such as no memory holds.
+        """
+        tensors = {name: self._file.get_tensor(name) for name in self._shapes}
+        if checksum(tensors, self._description) != self._description["checksum"]:
+            raise MemoryFileError(f"{self._path}: damaged, the checksum of its content does not match")
+        _check_values(self._path, tensors, self.count, self.frames)
+        if store.patch != self.patch:
+            codes = tensors.pop("patch", torch.zeros(self.count, 0, 0, dtype=torch.int8))
+            tensors["patch"] = resample_patch(codes, store.patch)
+        tensors["positions"] = tensors["positions"].mT
+        store.make_room(self.count, max_bytes, [])
+        store.end = self.count
+        for name in store.columns:
+            store.rows_first(name)[: self.count] = tensors[name].to(store.device)
+        if store.scale is not None:
+            store.scale = tensors["scale"].to(store.device)
+        rows = np.zeros(self.frames, ROW)
+        for name in _FRAME_SHAPES:
+            rows[name] = tensors[f"frames.{name}"].numpy()
+        return rows
 
 
 def _description(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
@@ -209,21 +224,6 @@ def _is_point(value: object) -> bool:
     )
 
 
-def _expected(path: Path, description: dict[str, Any]) -> dict[str, tuple[tuple[int | str, ...], torch.dtype]]:
-    """Names, shapes and types of the tensors that the description asks for; 'n' and 'f' stand for the counts."""
-    channels = description["channels"]
-    columns = layout(channels, _DTYPES[description["dtype"]], description["patch"], description["colour"])
-    expected: dict[str, tuple[tuple[int | str, ...], torch.dtype]] = {
-        name: (("n", *shape) if name != "positions" else (*shape, "n"), dtype)
-        for name, (shape, dtype) in columns.items()
-    }
-    if description["dtype"] == "int8":
-        expected["scale"] = ((channels,), torch.float32)
-    for name, (shape, dtype) in _FRAME_SHAPES.items():
-        expected[f"frames.{name}"] = (("f", *shape), dtype)
-    return expected
-
-
 def _sizes(
     path: Path, expected: dict[str, tuple[tuple[int | str, ...], torch.dtype]], slices: dict[str, Any]
 ) -> tuple[int, int]:
@@ -261,7 +261,7 @@ def _check_values(path: Path, tensors: dict[str, Tensor], count: int, frames: in
         refuse("scale is negative")
     used = tensors["frames.used"]
     ids = tensors["frames.id"][used]
-    if (ids < 0).any() or len(ids.unique()) != len(ids):
+    if (ids < 0).any() or len(np.unique(ids.numpy())) != len(ids):
         refuse("frame ids are negative or not unique")
     if (tensors["frames.stamp"] < 0).any():
         refuse("a frame's stamp is negative")

@@ -76,17 +76,17 @@ def grids_of(
     height, width = camera.height, camera.width
     place = torch.full((max(len(table.rows), 1),), -1, dtype=torch.int64)
     place[torch.from_numpy(slots)] = torch.arange(len(slots))
-    at = place.to(device)[store.columns["frame"][: store.count].to(torch.int64)]
-    rows = (at >= 0).nonzero().squeeze(1)
-    frame = at[rows]
+    at = place.to(device)[store.column("frame").to(torch.int64)]
+    elements = (at >= 0).nonzero().squeeze(1)
+    frame, rows = at[elements], store.rows_of(elements)
     cell_y, cell_x = store.columns["cell"][rows].to(torch.int64).unbind(-1)
     flat = (frame * height + cell_y) * width + cell_x
     cells = len(slots) * height * width
 
     index = torch.full((cells,), -1, dtype=torch.int64, device=device)
-    index[flat] = rows
+    index[flat] = elements
     latents = torch.zeros(cells, store.channels, device=device)
-    latents[flat] = store.decode(rows)
+    latents[flat] = store.decode(elements)
     world = store.columns["positions"].index_select(1, rows).double()
     if origin is not None:
         world = world + origin.to(world).unsqueeze(-1)

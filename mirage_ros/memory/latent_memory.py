@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory import files
-from mirage_ros.memory.elements import ElementStore, check_patch
+from mirage_ros.memory.elements import ElementStore, Undo, check_patch
 from mirage_ros.memory.provenance import FrameTable, SourceFrame
 from mirage_ros.memory.read import BLEND_BEST, assemble, check_rule
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.state import MemoryState
-from mirage_ros.memory.write import Target, check_write, source_frames, write_frame
+from mirage_ros.memory.write import Destination, check_write, source_frames, write_frame
 from mirage_ros.memory.write_rules import WriteReport, WriteRules
 from mirage_ros.memory.zbuffer.backends import backend, winners
 from mirage_ros.memory.zbuffer.culling import BLOCK, Blocks
@@ -138,6 +139,9 @@ class LatentMemory(MemoryState):
     ) -> WriteReport:
         """Back-project frames, one after the other: each is compared with what those before it left.
 
+        All are written or, where anything fails, none: the memory is then as it was, to the bit. It is changed in
+        place, unless forks share its buffers: then the first write copies them.
+
         Args:
             latents: (T, C, h, w) float, at most 256 cells along each side, of magnitudes below 1e38; what exceeds a
                 stored float16 becomes its largest number.
@@ -157,28 +161,27 @@ class LatentMemory(MemoryState):
             TypeError: an argument is of another type; the memory is then unchanged.
             ValueError: an argument does not fit; likewise.
         """
-        check_write(self, latents, depth, camera, keep, copied, colour)
+        check_write(self._store, latents, depth, camera, keep, copied, colour)
         frames = source_frames(frame, len(latents))
         self._table.check_new(frames)
         if len(latents) == 0:
             return WriteReport()
-        self._own()
-        if self._origin is None:
+        store, origin, report, undo = self._own(), self._origin, WriteReport(), Undo()
+        store.tidy()
+        if origin is None:
             # Positions are float32: near the first camera they keep their precision wherever the map's origin is.
-            self._origin = camera.cam2world.expand(*camera.batch_shape, 4, 4)[0, :3, 3].double().round()
-        report = WriteReport()
-        target = Target(self._store, self._table, self._origin, self.rules, self.convention, self._element_bytes)
-        for t in range(len(latents)):
-            report += write_frame(
-                target,
-                latents[t],
-                depth[t],
-                camera[t],
-                frames[t],
-                None if keep is None else keep[t],
-                None if copied is None else copied[t],
-                None if colour is None else colour[t],
-            )
+            origin = camera.cam2world.expand(*camera.batch_shape, 4, 4)[0, :3, 3].double().round()
+        into = Destination(store, self._table, origin, self.rules, self.convention, self._element_bytes, undo)
+        try:
+            for t in range(len(latents)):
+                given = (None if part is None else part[t] for part in (keep, copied, colour))
+                report += write_frame(into, latents[t], depth[t], camera[t], frames[t], *given)
+            store.settle()
+        except BaseException:
+            while undo:
+                undo.pop()()
+            raise
+        self._origin = origin
         if report.evicted + report.dropped and not self._warned:
             self._warned = True
             logger.warning(
@@ -230,13 +233,13 @@ class LatentMemory(MemoryState):
         options: dict[str, Any] = {"rule": rule, "tolerance": tolerance, "best": best}
         index = winners(positions, sizes, views, store.blocks, **options)
         if observed_first and self._table.mixed():
-            imagined = self._table.imagined(self.device)[store.columns["frame"][: store.count].to(torch.int64)]
+            imagined = self._table.imagined(self.device)[store.columns["frame"][: store.end].to(torch.int64)]
             # Rows that are not finite never win.
             observed = positions.clone()
-            observed[:, : store.count].masked_fill_(imagined, torch.nan)
+            observed[:, : store.end].masked_fill_(imagined, torch.nan)
             seen = winners(observed, sizes, views, store.blocks, **options)
             index = torch.where(seen[:, :1] >= 0, seen, index)
-        return assemble(
+        readout = assemble(
             index,
             positions,
             sizes,
@@ -249,6 +252,7 @@ class LatentMemory(MemoryState):
             camera.batch_shape,
             dtype,
         )
+        return replace(readout, index=store.elements_of(readout.index))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the memory to a file, atomically; see `files` for the format.
@@ -256,7 +260,7 @@ class LatentMemory(MemoryState):
         Raises:
             OSError: the file cannot be written; an older file at the path is then as it was.
         """
-        files.save(self, path)
+        files.save(path, self._store, self._table, self.convention, self._origin)
 
     @classmethod
     def load(
@@ -283,7 +287,31 @@ class LatentMemory(MemoryState):
         """
         if patch is not None:
             check_patch(patch)
-        return files.load(path, _indexed(torch.device(device)), max_bytes, rules, patch)
+        device = _indexed(torch.device(device))
+        with files.opened(path) as file:
+            try:
+                memory = cls(
+                    file.channels,
+                    device,
+                    file.dtype,
+                    max_bytes,
+                    patch=file.patch if patch is None else patch,
+                    colour=file.colour,
+                    rules=rules,
+                    convention=file.convention,
+                )
+            except ValueError as error:
+                raise files.MemoryFileError(f"{path}: {error}") from error
+            most, frames = memory._store.limit(memory._element_bytes), memory._table.limit
+            if file.count > most or file.frames > frames:
+                raise files.MemoryFileError(
+                    f"{path}: {file.count} elements of {file.frames} frames do not fit into max_bytes {max_bytes}, "
+                    f"which holds {most} of {frames}"
+                )
+            memory._table.rows = file.fill(memory._store, memory._element_bytes)
+        if file.origin is not None:
+            memory._origin = torch.tensor(file.origin, dtype=torch.float64, device=memory.device)
+        return memory
 
 
 def _indexed(device: torch.device) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, check_pose, invert
+from mirage_ros.memory.elements import Undo
 
 OBSERVATION, IMAGINATION = "observation", "imagination"
 KINDS = (OBSERVATION, IMAGINATION)
@@ -18,6 +20,8 @@ KINDS = (OBSERVATION, IMAGINATION)
 MAX_SLOTS = 2**15 - 1
 # Metres: what is further from the world's origin along an axis is no place, and would overflow float32 somewhere.
 MAX_COORDINATE = 1e12
+# Metres, and cosine of the angle between the views, within which two frames see about the same.
+SAME_PLACE, SAME_VIEW = 0.3, 0.94
 # Ids and sequence numbers are stored as signed 64-bit numbers.
 _LARGEST_ID = 2**63 - 1
 
@@ -124,7 +128,7 @@ class FrameTable:
         """Whether there is no room for another frame."""
         return len(self.rows) >= self.limit and bool(self.rows["used"].all())
 
-    def add(self, frame: SourceFrame, camera: Camera) -> int:
+    def add(self, frame: SourceFrame, camera: Camera, undo: Undo) -> int:
         """Take a slot for a frame; `camera` is single, at latent resolution.
 
         Raises:
@@ -132,15 +136,17 @@ class FrameTable:
         """
         if frame.id is not None and (self.rows["used"] & (self.rows["id"] == frame.id)).any():
             raise ValueError(f"frame: expected an id that is not in the memory yet, got {frame.id}")
-        free = np.flatnonzero(~self.rows["used"])
+        rows, free = self.rows, np.flatnonzero(~self.rows["used"])
         if len(free) == 0:
-            grown = np.zeros(min(max(len(self.rows) + 9, len(self.rows) * 5 // 4), self.limit), ROW)
-            grown[: len(self.rows)] = self.rows
-            free = np.arange(len(self.rows), len(grown))
+            grown = np.zeros(min(max(len(rows) + 9, len(rows) * 5 // 4), self.limit), ROW)
+            grown[: len(rows)] = rows
+            free = np.arange(len(rows), len(grown))
+            undo.append(lambda: self._put(rows, [], []))
             self.rows = grown
         slot = int(free[0])
-        row = self.rows[slot]
+        row, before = self.rows[slot], self.rows[slot].copy()
         used = self.rows[self.rows["used"]]
+        undo.append(lambda: self._put(self.rows, slot, before))
         row["id"] = frame.id if frame.id is not None else _next_id(used["id"])
         row["sequence"] = int(self.rows["sequence"].max(initial=-1)) + 1
         row["stamp"], row["imagined"], row["used"] = frame.stamp, frame.kind == IMAGINATION, True
@@ -150,10 +156,17 @@ class FrameTable:
         self._device_ids = None
         return slot
 
-    def release(self, slots: NDArray[np.int64]) -> None:
+    def release(self, slots: NDArray[np.int64], undo: Undo) -> None:
         """Free slots that no element refers to any more."""
+        before = self.rows[slots]
+        undo.append(lambda: self._put(self.rows, slots, before))
         self.rows["used"][slots] = False
         self._device_ids = None
+
+    def _put(self, rows: NDArray[np.void], slots: Any, values: Any) -> None:
+        """Put rows back as they were."""
+        rows[slots] = values
+        self.rows, self._device_ids = rows, None
 
     def imagined(self, device: torch.device) -> Tensor:
         """(S,) bool, whether the slot's frame was imagined."""
@@ -176,6 +189,26 @@ class FrameTable:
             raise ValueError(f"frames: expected frames of one latent grid, got grids {sizes.tolist()}")
         intrinsics, cam2world = torch.from_numpy(rows["intrinsics"].copy()), torch.from_numpy(rows["cam2world"].copy())
         return Camera(intrinsics, cam2world, int(sizes[0, 0]), int(sizes[0, 1]))
+
+    def cameras_near(self, place: NDArray[np.float64], slots: NDArray[np.int64], count: int) -> Camera | None:
+        """See `LatentMemory.cameras_near`; of the frames in these slots."""
+        rows = self.rows
+        observed = slots[~rows["imagined"][slots]]
+        slots = (observed if len(observed) else slots)[::-1]
+        poses = rows["cam2world"][slots]
+        away = np.linalg.norm(poses[:, :3, 3] - place, axis=1)
+        chosen: list[int] = []
+        for index in np.argsort(away, kind="stable"):
+            beside = np.linalg.norm(poses[chosen, :3, 3] - poses[index, :3, 3], axis=1) < SAME_PLACE
+            alike = poses[chosen, :3, 2] @ poses[index, :3, 2] > SAME_VIEW
+            same_grid = all(
+                (rows[name][slots[chosen]] == rows[name][slots[index]]).all() for name in ("height", "width")
+            )
+            if same_grid and not (beside & alike).any():
+                chosen.append(int(index))
+            if len(chosen) == count:
+                break
+        return self.camera(slots[chosen]) if chosen else None
 
     def record(self, slot: int, elements: int) -> FrameRecord:
         """What is known of the frame in a slot."""

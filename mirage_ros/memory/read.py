@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,10 +9,8 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.readout import Readout
-from mirage_ros.memory.zbuffer.backends import winners
+from mirage_ros.memory.zbuffer.backends import winners_of
 from mirage_ros.memory.zbuffer.cpu import gather_native
-from mirage_ros.memory.zbuffer.cuda import winners_device
-from mirage_ros.memory.zbuffer.culling import BLOCK, Blocks
 from mirage_ros.memory.zbuffer.projection import (
     BORDER,
     CENTRED,
@@ -73,30 +70,15 @@ def read_elements(
         "max_footprint": max_footprint,
     }
     views = views_of(camera, convention)
-    batched = positions.ndim == 3
-    own = positions.float().mT if batched else positions.float().mT.contiguous()
-    if positions.device.type == "cpu":
-        groups = own if batched else own.unsqueeze(0)
-        lengths = sizes if batched else sizes.unsqueeze(0)
-        count = len(views) // len(groups)
-        parts = []
-        for i, (group, length) in enumerate(zip(groups, lengths, strict=True)):
-            padded, padded_sizes = _pad(group, length)
-            part = views.at(slice(i * count, (i + 1) * count))
-            parts.append(winners(padded, padded_sizes, part, partial(Blocks, padded, padded_sizes), **options))
-        index = torch.cat(parts)
-    else:
-        if batched:
-            own, sizes = _per_view(own, len(views)), _per_view(sizes, len(views))
-        index = winners_device(own, sizes, views, **options)
-    elements = own.shape[-1]
-    if batched:
+    own = positions.float().mT.contiguous()
+    index = winners_of(own, sizes, views, **options)
+    if positions.ndim == 3:
         # One list of elements: winners of batch b are offset by b x N.
-        first = torch.arange(positions.shape[0], device=index.device) * elements
-        first = first.repeat_interleave(len(views) // positions.shape[0])[:, None, None]
+        groups, elements = positions.shape[:2]
+        first = torch.arange(groups, device=index.device) * elements
+        first = first.repeat_interleave(camera.batch_shape[1])[:, None, None]
         index = torch.where(index >= 0, index + first, -1)
-        positions, sizes, features = positions.flatten(0, 1), sizes.flatten(0, 1), features.flatten(0, 1)
-        own = positions.float().mT
+        own, sizes, features = own.transpose(0, 1).reshape(3, -1), sizes.flatten(), features.flatten(0, 1)
     confidence = torch.ones_like(sizes, dtype=torch.float32)
     frames = torch.zeros_like(sizes, dtype=torch.int16)
     ids = torch.full((1,), -1, device=index.device)
@@ -244,13 +226,3 @@ def _check_elements(positions: Tensor, sizes: Tensor, features: Tensor, camera: 
     for name, tensor in (("positions", positions), ("sizes", sizes), ("features", features)):
         if tensor.device != camera.device:
             raise ValueError(f"{name}: expected on {camera.device} like the camera, got {tensor.device}")
-
-
-def _pad(positions: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    missing = -positions.shape[1] % BLOCK
-    padding = positions.new_full((3, missing), torch.nan)
-    return torch.cat([positions, padding], dim=1), torch.cat([sizes, sizes.new_zeros(missing)])
-
-
-def _per_view(values: Tensor, views: int) -> Tensor:
-    return values.repeat_interleave(views // values.shape[0], dim=0)

@@ -11,14 +11,12 @@ from torch import Tensor
 from typing_extensions import Self
 
 from mirage_ros.geometry import Camera, same_view
-from mirage_ros.memory.cloud import Cloud, Elements, cloud_of
+from mirage_ros.memory.cloud import Cloud, Elements, cloud_of, elements_of
 from mirage_ros.memory.elements import ElementStore
 from mirage_ros.memory.frame_grids import FrameGrids, grids_of
 from mirage_ros.memory.provenance import FrameRecord, FrameTable
 from mirage_ros.memory.zbuffer.projection import Convention
 
-# Metres, and cosine of the angle between the views, within which two frames see about the same.
-SAME_PLACE, SAME_VIEW = 0.3, 0.94
 # What memories that exchange their content have in common.
 _KIND = ("channels", "dtype", "device", "patch", "colour", "convention", "max_bytes")
 
@@ -101,7 +99,8 @@ class MemoryState:
 
     def clear(self) -> None:
         """Forget everything and free the buffers."""
-        emptied = self._store.emptied()
+        store = self._store
+        emptied = ElementStore(store.channels, store.dtype, store.device, store.patch, store.colour)
         self._store.owners.discard(self)
         self._adopt(emptied)
         self._table = FrameTable(self._table.max_bytes)
@@ -110,7 +109,7 @@ class MemoryState:
     def frames(self) -> list[FrameRecord]:
         """The source frames that elements came from, in the order of writing."""
         counts = self._counts()
-        return [self._table.record(slot, int(counts[slot])) for slot in self._table.slots() if counts[slot]]
+        return [self._table.record(int(slot), int(counts[slot])) for slot in self._slots()]
 
     @property
     def sources(self) -> Self:
@@ -142,28 +141,17 @@ class MemoryState:
             (F,) float64 on the CPU, nearest first, of equally near ones the newest, all with the grid of the first one;
             None if there is no frame.
         """
-        rows, counts = self._table.rows, self._counts()
-        slots = np.array([slot for slot in self._table.slots() if counts[slot]], np.int64)
-        observed = slots[~rows["imagined"][slots]]
-        slots = (observed if len(observed) else slots)[::-1]
-        poses = rows["cam2world"][slots]
-        away = np.linalg.norm(poses[:, :3, 3] - place.detach().cpu().double().numpy(), axis=1)
-        chosen: list[int] = []
-        for index in np.argsort(away, kind="stable"):
-            beside = np.linalg.norm(poses[chosen, :3, 3] - poses[index, :3, 3], axis=1) < SAME_PLACE
-            alike = poses[chosen, :3, 2] @ poses[index, :3, 2] > SAME_VIEW
-            same_grid = all(
-                (rows[name][slots[chosen]] == rows[name][slots[index]]).all() for name in ("height", "width")
-            )
-            if same_grid and not (beside & alike).any():
-                chosen.append(int(index))
-            if len(chosen) == count:
-                break
-        return self._table.camera(slots[chosen]) if chosen else None
+        return self._table.cameras_near(place.detach().cpu().double().numpy(), self._slots(), count)
+
+    def _slots(self) -> NDArray[np.int64]:
+        """Slots of frames that left elements, in the order of writing."""
+        slots, counts = self._table.slots(), self._counts()
+        return slots[counts[slots] > 0]
 
     def _counts(self) -> NDArray[np.int64]:
-        frame = self._store.columns["frame"][: len(self)].to(torch.int64)
-        return torch.bincount(frame, minlength=len(self._table.rows)).cpu().numpy()
+        frame = self._store.column("frame").to(torch.int64)
+        counts: NDArray[np.int64] = torch.bincount(frame, minlength=len(self._table.rows)).cpu().numpy()
+        return counts
 
     @torch.no_grad()
     def repose(self, poses: Mapping[int, Tensor]) -> int:
@@ -185,13 +173,11 @@ class MemoryState:
         moved = self._table.move(poses)
         origin = torch.zeros(3, dtype=torch.float64) if self._origin is None else self._origin.cpu()
         total = 0
-        frame = store.columns["frame"][: store.count]
+        frame, positions = store.column("frame"), store.rows_first("positions")
         for slot, change in moved:
-            rows = (frame == slot).nonzero().squeeze(1)
-            old = store.columns["positions"].index_select(1, rows).double()
-            change, shift = change.to(self._store.device), origin.to(self._store.device).unsqueeze(-1)
-            new = change[:3, :3] @ (old + shift) + change[:3, 3:] - shift
-            store.columns["positions"][:, rows] = new.float()
+            rows = store.rows_of((frame == slot).nonzero().squeeze(1))
+            change, shift = change.to(store.device), origin.to(store.device)
+            positions[rows] = _moved(positions[rows].double(), change, shift).float()
             total += len(rows)
         store.moved()
         return total
@@ -204,32 +190,16 @@ class MemoryState:
         """
         slots = [self._table.slot_of(frame) for frame in frames]
         store = self._own()
-        gone = torch.isin(
-            store.columns["frame"][: store.count], torch.tensor(slots, dtype=torch.int16, device=self._store.device)
-        )
-        before = store.count
-        store.keep(~gone)
-        self._table.release(np.array(slots, dtype=np.int64))
-        return before - store.count
-
-    def forget_older(self, stamp: int) -> int:
-        """Remove every element of frames before a stamp in nanoseconds; the number of elements removed."""
-        return self.forget([record.id for record in self.frames() if record.stamp < stamp])
+        chosen = torch.tensor(slots, dtype=torch.int16, device=store.device)
+        gone = store.rows_of(torch.isin(store.column("frame"), chosen).nonzero().squeeze(1))
+        store.remove(gone, [])
+        store.compact()
+        self._table.release(np.array(slots, dtype=np.int64), [])
+        return len(gone)
 
     def elements(self) -> Elements:
         """The elements as tensors, for inspection and for readers of one's own."""
-        store, table = self._store, self._table
-        frame = store.columns["frame"][: store.count].to(torch.int64)
-        return Elements(
-            positions=self._world(),
-            features=store.decode(),
-            size=store.columns["size"][: store.count].float(),
-            confidence=store.columns["confidence"][: store.count].float(),
-            source=table.ids(store.device)[frame],
-            imagined=table.imagined(store.device)[frame],
-            cell=store.columns["cell"][: store.count].to(torch.int64),
-            colour=store.columns["colour"][: store.count].clone() if self._store.colour else None,
-        )
+        return elements_of(self._store, self._table, self._origin)
 
     def frame_grids(self, frames: Sequence[int] | None = None) -> FrameGrids:
         """Latents of source frames put back on their grids, for readers that unfold: see `FrameGrids`.
@@ -241,8 +211,7 @@ class MemoryState:
             ValueError: an id is unknown or given twice, grids differ, or there is no frame.
         """
         if frames is None:
-            counts = self._counts()
-            slots = np.array([slot for slot in self._table.slots() if counts[slot]], np.int64)
+            slots = self._slots()
         else:
             slots = np.array([self._table.slot_of(frame) for frame in frames], np.int64)
             if len(np.unique(slots)) < len(slots):
@@ -256,16 +225,10 @@ class MemoryState:
             colour: features (N, C) float32 to colours (N, 3) float in 0..1, such as a model's linear preview; by
                 default the stored colours, or grey.
         """
-        stored = self._store.columns["colour"][: len(self)] if self._store.colour else None
-        confidence = self._store.columns["confidence"][: len(self)].float()
         painted = None if colour is None else colour(self._store.decode())
-        return cloud_of(self._world(), stored, painted, confidence)
+        return cloud_of(self._store, self._origin, painted)
 
-    def age(self, now: int) -> Tensor:
-        """(N,) float64 seconds from the stamp of each element's source frame to `now` in nanoseconds."""
-        stamps = torch.from_numpy(self._table.rows["stamp"].copy()).to(self._store.device)
-        return (now - stamps[self._store.columns["frame"][: len(self)].to(torch.int64)]).double() * 1e-9
 
-    def _world(self) -> Tensor:
-        positions = self._store.columns["positions"][:, : len(self)].T.double()
-        return positions if self._origin is None else positions + self._origin.to(positions)
+def _moved(positions: Tensor, change: Tensor, origin: Tensor) -> Tensor:
+    """Positions (N, 3) relative to an origin after a rigid change (4, 4) of the world."""
+    return (change[:3, :3] @ (positions.mT + origin.unsqueeze(-1)) + change[:3, 3:] - origin.unsqueeze(-1)).mT

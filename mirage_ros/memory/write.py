@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,14 +21,11 @@ from mirage_ros.memory.cell_depth import (
     depth_to_cells,
 )
 from mirage_ros.memory.depth_patches import encode_patch
-from mirage_ros.memory.elements import ElementStore
+from mirage_ros.memory.elements import ElementStore, Undo
 from mirage_ros.memory.provenance import IMAGINATION, FrameTable, SourceFrame, check_place
 from mirage_ros.memory.write_judgement import Verdict, eviction_order, judge, tile_order
 from mirage_ros.memory.write_rules import WriteReport, WriteRules
 from mirage_ros.memory.zbuffer.projection import Convention, views_of
-
-if TYPE_CHECKING:
-    from mirage_ros.memory.latent_memory import LatentMemory
 
 # Confidence of a new element, and of one from a cell that was not all one surface.
 SURE, UNSURE = 2, 1
@@ -42,8 +38,16 @@ _LARGEST_FEATURE = 1e38
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
-    """Where to write and by which rules; the store and the table are changed in place."""
+class Destination:
+    """Where to write and by which rules; the store and the table are changed in place.
+
+    Attributes:
+        store, table: elements and source frames.
+        origin: (3,) float64 place that positions are relative to.
+        rules, convention: see `LatentMemory`.
+        max_bytes: of the elements.
+        undo: what takes back all that was changed so far.
+    """
 
     store: ElementStore
     table: FrameTable
@@ -51,10 +55,11 @@ class Target:
     rules: WriteRules
     convention: Convention
     max_bytes: int
+    undo: Undo
 
 
 def check_write(
-    memory: LatentMemory,
+    store: ElementStore,
     latents: Tensor,
     depth: Tensor,
     camera: Camera,
@@ -70,9 +75,9 @@ def check_write(
             raise TypeError(f"{name}: expected a tensor{' or None' * optional}, got {type(value).__name__}")
     if not isinstance(camera, Camera):
         raise TypeError(f"camera: expected Camera, got {type(camera).__name__}")
-    if latents.ndim != 4 or latents.shape[1] != memory.channels or not latents.is_floating_point():
+    if latents.ndim != 4 or latents.shape[1] != store.channels or not latents.is_floating_point():
         raise ValueError(
-            f"latents: expected float (T, {memory.channels}, h, w), got {tuple(latents.shape)} {latents.dtype}"
+            f"latents: expected float (T, {store.channels}, h, w), got {tuple(latents.shape)} {latents.dtype}"
         )
     count, _, height, width = latents.shape
     if not (1 <= height <= _MAX_SIDE and 1 <= width <= _MAX_SIDE):
@@ -89,18 +94,18 @@ def check_write(
         raise ValueError(f"keep: expected bool ({count}, H, W), got {tuple(keep.shape)} {keep.dtype}")
     if copied is not None and (copied.shape != (count, height, width) or copied.dtype != torch.bool):
         raise ValueError(f"copied: expected bool {(count, height, width)}, got {tuple(copied.shape)} {copied.dtype}")
-    if memory.colour and colour is None:
+    if store.colour and colour is None:
         raise ValueError("colour: expected (T, H, W, 3) uint8 because this memory keeps colours, got None")
     if colour is not None:
-        if not memory.colour:
+        if not store.colour:
             raise ValueError("colour: expected None because this memory keeps no colours (LatentMemory(colour=True))")
         image = colour.ndim == 4 and len(colour) == count and colour.shape[-1] == 3 and 0 not in colour.shape[1:]
         if not image or colour.dtype != torch.uint8:
             raise ValueError(f"colour: expected uint8 ({count}, H, W, 3), got {tuple(colour.shape)} {colour.dtype}")
     devices = {name: value.device for name, value in given.items() if value is not None}
     for name, device in {**devices, "camera": camera.device}.items():
-        if device != memory.device:
-            raise ValueError(f"{name}: expected on {memory.device} like the memory, got {device}")
+        if device != store.device:
+            raise ValueError(f"{name}: expected on {store.device} like the memory, got {device}")
 
 
 def source_frames(frame: SourceFrame | Sequence[SourceFrame] | None, count: int) -> list[SourceFrame]:
@@ -117,7 +122,7 @@ def source_frames(frame: SourceFrame | Sequence[SourceFrame] | None, count: int)
 
 
 def write_frame(
-    target: Target,
+    into: Destination,
     latents: Tensor,
     depth: Tensor,
     camera: Camera,
@@ -129,13 +134,13 @@ def write_frame(
     """Write one frame: latents (C, h, w), depth (H, W), one camera; the rest as in `LatentMemory.write`."""
     height, width = latents.shape[1:]
     camera = camera.to(dtype=torch.float64).resized(height, width)
-    rules, store, device = target.rules, target.store, latents.device
+    rules, store, device = into.rules, into.store, latents.device
     # Beyond this the size of a cell overflows float16.
     focal = torch.minimum(camera.intrinsics[0, 0], camera.intrinsics[1, 1])
     # What imagination takes for sky is no evidence of free space.
     far = depth.isposinf() & (frame.kind != IMAGINATION)
     depth = torch.where(far | (depth <= focal * torch.finfo(torch.float16).max), depth, torch.nan)
-    if target.convention.bilinear_depth:
+    if into.convention.bilinear_depth:
         cells = bilinear_to_cells(depth, keep, height, width)
     else:
         cells = depth_to_cells(
@@ -147,97 +152,90 @@ def write_frame(
     imagined_frame = frame.kind == IMAGINATION
     replaced = torch.zeros_like(usable)
     if rules.select and store.count:
-        views = views_of(camera, target.convention, target.origin)
-        imagined, sequence = target.table.imagined(device), target.table.sequence(device)
+        views = views_of(camera, into.convention, into.origin)
+        imagined, sequence = into.table.imagined(device), into.table.sequence(device)
         verdict = judge(store, imagined, sequence, imagined_frame, views, cells, skip, rules)
         new = usable & ~verdict.explained
         replaced = new & verdict.worse
         new = new | verdict.context
-        _apply(store, verdict, report)
+        _apply(into, verdict, report)
     chosen = tile_order(height, width, device)
     chosen = chosen[new.reshape(-1)[chosen]]
-    chosen = _make_room(target, chosen, imagined_frame, report)
-    slot = _slot(target, frame, camera, report) if len(chosen) else None
+    chosen = _make_room(into, chosen, imagined_frame, report)
+    slot = _slot(into, frame, camera, report) if len(chosen) else None
     if slot is None:
         chosen = chosen[:0]
     else:
-        rows = _rows(target, latents, cells, camera, chosen, colour)
+        rows = _rows(into, latents, cells, camera, chosen, colour)
         rows["frame"] = torch.full((len(chosen),), slot, device=device)
-        store.append(rows, target.max_bytes)
+        store.append(rows, into.max_bytes, into.undo)
     _count(report, cells, skip, new, replaced, chosen)
     return report
 
 
-def _apply(store: ElementStore, verdict: Verdict, report: WriteReport) -> None:
+def _apply(into: Destination, verdict: Verdict, report: WriteReport) -> None:
     """Confirm, doubt and remove elements."""
+    store, seen, agreed = into.store, verdict.seen_through, verdict.confirmed
     confidence = store.columns["confidence"]
-    seen = verdict.seen_through
     lost = seen[confidence[seen] <= 1]
-    confidence[seen] = 1
-    agreed = verdict.confirmed
-    confidence[agreed] = confidence[agreed] + (confidence[agreed] < 255).to(torch.uint8)
+    store.set_confidence(seen, torch.ones_like(confidence[seen]), into.undo)
+    store.set_confidence(agreed, confidence[agreed] + (confidence[agreed] < 255).to(torch.uint8), into.undo)
     report.confirmed, report.seen_through = len(agreed), len(seen)
     report.removed, report.superseded = len(lost), len(verdict.superseded)
-    gone = torch.cat([lost, verdict.superseded])
-    if len(gone):
-        kept = torch.ones(store.count, dtype=torch.bool, device=confidence.device)
-        kept[gone] = False
-        store.keep(kept)
+    store.remove(torch.cat([lost, verdict.superseded]), into.undo)
 
 
-def _make_room(target: Target, chosen: Tensor, imagined_frame: bool, report: WriteReport) -> Tensor:
+def _make_room(into: Destination, chosen: Tensor, imagined_frame: bool, report: WriteReport) -> Tensor:
     """Evict for the chosen cells; the cells that there is room for."""
-    store, most = target.store, target.store.limit(target.max_bytes)
+    store, most = into.store, into.store.limit(into.max_bytes)
     excess = store.count + len(chosen) - most
     if excess <= 0:
         return chosen
-    imagined = target.table.imagined(chosen.device)
-    order = eviction_order(store, imagined, target.table.sequence(chosen.device)) if store.count else chosen[:0]
+    imagined = into.table.imagined(chosen.device)
+    order = eviction_order(store, imagined, into.table.sequence(chosen.device)) if store.count else chosen[:0]
     # Imagination does not displace what was observed; imagined elements come first in the order.
     free = store.count
     if imagined_frame and store.count:
-        free = int(imagined[store.columns["frame"][: store.count].to(torch.int64)].sum())
+        free = int(imagined[store.column("frame").to(torch.int64)].sum())
     evicted = min(max(excess, most // _EVICTED_AT_ONCE), free)
-    kept = torch.ones(store.count, dtype=torch.bool, device=chosen.device)
-    kept[order[:evicted]] = False
-    store.keep(kept)
+    store.remove(order[:evicted], into.undo)
     report.evicted += evicted
     return chosen[: most - store.count]
 
 
-def _slot(target: Target, frame: SourceFrame, camera: Camera, report: WriteReport) -> int | None:
+def _slot(into: Destination, frame: SourceFrame, camera: Camera, report: WriteReport) -> int | None:
     """A slot for the frame; the frame first in the order of eviction goes if there is none.
 
     None if only observed frames could go for an imagined one.
     """
-    table, store = target.table, target.store
+    table, store = into.table, into.store
     if table.is_full():
-        held = torch.bincount(store.columns["frame"][: store.count].to(torch.int64), minlength=len(table.rows))
+        held = torch.bincount(store.column("frame").to(torch.int64), minlength=len(table.rows))
         empty = np.flatnonzero(held.cpu().numpy() == 0)
         if len(empty) == 0:
             rows = table.rows
             empty = np.lexsort((rows["sequence"], ~rows["imagined"]))[:1]
             if frame.kind == IMAGINATION and not rows["imagined"][empty[0]]:
                 return None
-            gone = store.columns["frame"][: store.count] == int(empty[0])
-            report.evicted += int(gone.sum())
-            store.keep(~gone)
-        table.release(empty)
-    return table.add(frame, camera)
+            gone = store.rows_of((store.column("frame") == int(empty[0])).nonzero().squeeze(1))
+            report.evicted += len(gone)
+            store.remove(gone, into.undo)
+        table.release(empty, into.undo)
+    return table.add(frame, camera, into.undo)
 
 
 def _rows(
-    target: Target, latents: Tensor, cells: CellDepth, camera: Camera, chosen: Tensor, colour: Tensor | None
+    into: Destination, latents: Tensor, cells: CellDepth, camera: Camera, chosen: Tensor, colour: Tensor | None
 ) -> dict[str, Tensor]:
     """The new elements, one row for each chosen cell."""
     height, width = latents.shape[1:]
     depth = cells.depth.reshape(-1)[chosen].double()
     row, column = torch.div(chosen, width, rounding_mode="floor"), chosen % width
     intrinsics, pose = camera.intrinsics, camera.cam2world
-    y = (row + target.convention.centre - intrinsics[1, 2]) / intrinsics[1, 1]
-    x = (column + target.convention.centre - intrinsics[0, 2] - intrinsics[0, 1] * y) / intrinsics[0, 0]
+    y = (row + into.convention.centre - intrinsics[1, 2]) / intrinsics[1, 1]
+    x = (column + into.convention.centre - intrinsics[0, 2] - intrinsics[0, 1] * y) / intrinsics[0, 0]
     local = torch.stack([x, y, torch.ones_like(x)], dim=-1) * depth.unsqueeze(-1)
-    positions = local @ pose[:3, :3].mT + (pose[:3, 3] - target.origin.to(pose))
+    positions = local @ pose[:3, :3].mT + (pose[:3, 3] - into.origin.to(pose))
     focal = torch.minimum(intrinsics[0, 0], intrinsics[1, 1])
     rows = {
         "positions": positions,
@@ -246,8 +244,8 @@ def _rows(
         "confidence": torch.where(cells.sure.reshape(-1)[chosen], SURE, UNSURE),
         "cell": torch.stack([row, column], dim=-1),
     }
-    if target.store.patch:
-        patch = target.store.patch
+    if into.store.patch:
+        patch = into.store.patch
         if cells.fine.numel():
             rows["patch"] = encode_patch(cells.fine.reshape(-1, patch, patch)[chosen], depth.float())
         else:

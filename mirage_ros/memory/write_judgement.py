@@ -12,10 +12,8 @@ from mirage_ros.memory.cell_depth import MAJORITY, USABLE, CellDepth, slope
 from mirage_ros.memory.depth_patches import NOTHING
 from mirage_ros.memory.elements import ElementStore
 from mirage_ros.memory.write_rules import WriteRules
-from mirage_ros.memory.zbuffer.compact import Raster
-from mirage_ros.memory.zbuffer.culling import visible_blocks
-from mirage_ros.memory.zbuffer.in_view import Elements, joined
-from mirage_ros.memory.zbuffer.projection import BORDER, MAX_FOOTPRINT, Views
+from mirage_ros.memory.zbuffer.in_view import InView, in_view
+from mirage_ros.memory.zbuffer.projection import Views
 
 # Frames that hold one surface in a cell of the view that is written, about as fine as it, where context is written: the
 # oldest ones and the new one. A cell about which two frames disagree is written at each of their visits, and would add
@@ -77,14 +75,13 @@ def judge(
     height, width = views.height, views.width
     nothing = torch.zeros(height * width, dtype=torch.bool, device=store.device)
     none = torch.zeros(0, dtype=torch.int64, device=store.device)
-    elements = _elements_in_view(store, views)
-    if elements is None:
+    elements = in_view(store.columns["positions"], store.columns["size"], store.blocks(), views)
+    if not len(elements.index):
         nowhere = nothing.reshape(height, width)
         return Verdict(nowhere, nowhere, nowhere, none, none, none)
-    raster = Raster(views, "nearest", rules.tolerance, MAX_FOOTPRINT)
     usable = ((cells.state == USABLE) & ~skip).reshape(-1)
 
-    own = _image_cell(raster.cell(elements), views)
+    own, rows, cell = elements.own, elements.covering, elements.covered
     inside = own >= 0
     at_own = own.clamp(min=0)
     measured = _measured(elements, cells.samples, views)
@@ -107,36 +104,22 @@ def judge(
         good &= real_memory
     logarithm = cells.depth.reshape(-1).log()
     allowed = rules.tolerance + slope(cells.depth).reshape(-1).nan_to_num(0.0)
-    explained, worse = nothing.clone(), nothing.clone()
     depths = elements.depth.log()
-
-    def hits(rows: Tensor | None, cell: Tensor) -> Tensor:
-        depth = depths if rows is None else depths[rows]
-        at = cell.clamp(min=0)
-        return (cell >= 0) & ((depth - logarithm[at]).abs() <= allowed[at])
-
-    own_hit = hits(None, own)
-    pairs: list[tuple[Tensor, Tensor, Tensor]] = [(torch.arange(len(own), device=own.device), own, own_hit)]
-    if views.convention.footprints:
-        tagged = Elements(**{**elements.__dict__, "index": torch.arange(len(own), device=own.device)})
-        for part, step_x, step_y in raster.beyond(tagged, 0.0):
-            cell, covers, _, _ = raster.step(part, step_x, step_y)
-            rows = part.index.expand_as(cell)[covers]
-            reached = _image_cell(cell[covers], views)
-            pairs.append((rows, reached, hits(rows, reached)))
     # Of a cell that is mostly sky, or a hole of the sensor, little is known: it does not stand for more.
     asked = _share(cells.fine.isfinite()).reshape(-1)
     partial = (known < MAJORITY) & (known < asked[at_own])
-    for rows, cell, hit in pairs:
-        serves = good[rows] & ((known[rows] >= MAJORITY) | (known[rows] >= asked[cell.clamp(min=0)]))
-        explained[cell[hit & serves]] = True
-        worse[cell[hit & ~serves]] = True
+    at = cell.clamp(min=0)
+    hit = (cell >= 0) & ((depths[rows] - logarithm[at]).abs() <= allowed[at])
+    own_hit = hit[: len(own)]
+    serves = good[rows] & ((known[rows] >= MAJORITY) | (known[rows] >= asked[at]))
+    explained, worse = nothing.clone(), nothing.clone()
+    explained[cell[hit & serves]] = True
+    worse[cell[hit & ~serves]] = True
 
     # A worse element goes once every cell that it covers is held by better ones.
     settled = (usable & (asked >= MAJORITY)) | explained
     open_cells = torch.zeros(len(own), dtype=torch.bool, device=own.device)
-    for rows, cell, _ in pairs:
-        open_cells[rows[(cell < 0) | ~settled[cell.clamp(min=0)]]] = True
+    open_cells[rows[(cell < 0) | ~settled[at]]] = True
     superseded = own_hit & (~good | partial) & ~open_cells & usable[at_own] & ~explained[at_own]
     if rules.context:
         new = (usable & ~explained).reshape(1, height, width).float()
@@ -158,13 +141,6 @@ def judge(
         seen_through=elements.index[through & ~superseded],
         superseded=elements.index[superseded],
     )
-
-
-def _elements_in_view(store: ElementStore, views: Views) -> Elements | None:
-    raster = Raster(views, "nearest", 0.0, MAX_FOOTPRINT)
-    held = visible_blocks(store.blocks(), views)[0]
-    parts = list(raster.in_view(store.columns["positions"], store.columns["size"], held))
-    return joined(parts) if sum(len(part.depth) for part in parts) else None
 
 
 def _known_share(store: ElementStore, rows: Tensor) -> Tensor:
@@ -195,14 +171,6 @@ def _layer(cell: Tensor, sequence: Tensor) -> Tensor:
     return torch.empty_like(count).index_copy_(0, order, count - before)
 
 
-def _image_cell(cell: Tensor, views: Views) -> Tensor:
-    """Flat image cells of cells of the bordered grid, -1 outside."""
-    row = torch.div(cell, views.pitch, rounding_mode="floor") - BORDER
-    column = cell % views.pitch - BORDER
-    inside = (row >= 0) & (row < views.height) & (column >= 0) & (column < views.width)
-    return torch.where(inside, row * views.width + column, -1)
-
-
 def _least_around(samples: Tensor, height: int, part: int) -> Tensor:
     """The least valid sample within a cell's n-th `part` along each axis; infinite where there is none."""
     radius = max(1, samples.shape[0] // height // part)
@@ -211,11 +179,11 @@ def _least_around(samples: Tensor, height: int, part: int) -> Tensor:
     return -F.max_pool2d(negative, (1, 2 * radius + 1), stride=1, padding=(0, radius))[0, 0]
 
 
-def _measured(elements: Elements, samples: Tensor, views: Views) -> Tensor:
+def _measured(elements: InView, samples: Tensor, views: Views) -> Tensor:
     """The depth sample at the very place of each element, NaN where there is none."""
     rows, columns = samples.shape
     # The public convention puts the centre of the first cell at zero.
-    shift = 0.5 - views.convention.centre - BORDER
+    shift = 0.5 - views.convention.centre
     y = ((elements.row + shift) * (rows / views.height)).floor().to(torch.int64)
     x = ((elements.column + shift) * (columns / views.width)).floor().to(torch.int64)
     inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
@@ -232,13 +200,12 @@ def tile_order(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def eviction_order(store: ElementStore, imagined: Tensor, sequence: Tensor) -> Tensor:
-    """(count,) int64 rows in the order in which they are evicted.
+    """(count,) int64 rows of the elements in the order in which they are evicted.
 
     Imagined before observed, then those in doubt (confidence 1), then those of the oldest frame, of them the least
     confirmed.
     """
-    frame = store.columns["frame"][: store.count].to(torch.int64)
-    confidence = store.columns["confidence"][: store.count].to(torch.int64)
+    frame, confidence = (store.column(name).to(torch.int64) for name in ("frame", "confidence"))
     standing = (~imagined[frame]).to(torch.int64) * 2 + (confidence > 1)
     rank = (standing << 60) | (sequence[frame].clamp(max=2**52 - 1) << 8) | confidence
-    return torch.argsort(rank, stable=True)
+    return store.rows_of(torch.argsort(rank, stable=True))

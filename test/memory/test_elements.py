@@ -28,7 +28,9 @@ def test_bytes_are_those_of_the_storages():
     store = ElementStore(48, torch.int8, torch.device("cpu"), patch=2, colour=True)
     assert store.row_bytes == 48 + 12 + 2 + 1 + 2 + 2 + 3 + 4
     assert store.nbytes == 48 * 4
-    store.append({**rows(300, channels=48), "colour": torch.zeros(300, 3), "patch": torch.zeros(300, 2, 2)}, 1 << 20)
+    store.append(
+        {**rows(300, channels=48), "colour": torch.zeros(300, 3), "patch": torch.zeros(300, 2, 2)}, 1 << 20, []
+    )
     assert store.capacity == 2 * BLOCK
     held = store.nbytes
     assert held == store.row_bytes * 2 * BLOCK + 48 * 4
@@ -43,16 +45,66 @@ def test_rows_keep_their_content_and_order_through_growth_and_removal(steps):
     features, positions = torch.zeros(0, 4), torch.zeros(0, 3)
     for number, (count, share) in enumerate(steps):
         new = rows(count, seed=number)
-        store.append(new, 10 << 20)
+        store.append(new, 10 << 20, [])
         features = torch.cat([features, new["features"]])
         positions = torch.cat([positions, new["positions"]])
-        kept = torch.rand(len(features), generator=torch.Generator().manual_seed(number)) < share
-        store.keep(kept)
-        features, positions = features[kept], positions[kept]
+        gone = torch.rand(len(features), generator=torch.Generator().manual_seed(number)) >= share
+        removed = store.rows_of(gone.nonzero().squeeze(1))
+        assert torch.equal(store.elements_of(removed), gone.nonzero().squeeze(1))
+        store.remove(removed, [])
+        store.tidy()
+        features, positions = features[~gone], positions[~gone]
         assert store.count == len(features)
         assert torch.equal(store.decode(), features)
-        assert torch.equal(store.columns["positions"][:, : store.count].T, positions)
-        assert store.columns["positions"][:, store.count :].isnan().all()
+        assert torch.equal(store.column("positions"), positions)
+        assert int(store.columns["positions"].isfinite().all(dim=0).sum()) == store.count
+
+
+@settings(max_examples=40)
+@given(
+    held=st.lists(st.tuples(st.integers(1, 900), st.floats(0, 1)), min_size=1, max_size=3),
+    steps=st.lists(st.tuples(st.integers(0, 900), st.floats(0, 1), st.booleans()), min_size=1, max_size=4),
+    dtype=st.sampled_from([torch.int8, torch.float16]),
+)
+def test_whatever_was_changed_is_taken_back_to_the_bit(held, steps, dtype):
+    store = ElementStore(4, dtype, torch.device("cpu"), patch=2, colour=False)
+
+    def change(number, count, share, undo):
+        store.append({**rows(count, number, scale=1 + number), "patch": torch.ones(count, 2, 2)}, 10 << 20, undo)
+        gone = torch.rand(store.count, generator=torch.Generator().manual_seed(number)) >= share
+        store.set_confidence(store.live()[::3], torch.tensor(7, dtype=torch.uint8), undo)
+        store.remove(store.rows_of(gone.nonzero().squeeze(1)), undo)
+
+    for number, (count, share) in enumerate(held):
+        change(number, count, share, [])
+        store.settle()
+    store.blocks()
+    before, undo = store.copy(), []
+    for number, (count, share, closed) in enumerate(steps, 10):
+        change(number, count, share, undo)
+        if closed:
+            store.compact(undo)
+        store.blocks()
+    while undo:
+        undo.pop()()
+    store.settle()
+    assert (store.end, store.count, store.capacity) == (before.end, before.count, before.capacity)
+    for name, buffer in before.columns.items():
+        assert torch.equal(store.columns[name].nan_to_num(-7), buffer.nan_to_num(-7)), name
+    assert torch.equal(store.holes, before.holes)
+    assert dtype != torch.int8 or torch.equal(store.scale, before.scale)
+    for name in ("centre", "half", "reach"):
+        assert torch.equal(getattr(store.blocks(), name), getattr(before.blocks(), name))
+
+
+def test_boxes_that_are_added_to_are_those_made_anew():
+    store = ElementStore(4, torch.float16, torch.device("cpu"), patch=0, colour=False)
+    for number in range(12):
+        store.append(rows(150, seed=number), 10 << 20, [])
+        boxes = store.blocks()
+        store.moved()
+        for name in ("centre", "half", "reach"):
+            assert torch.equal(getattr(boxes, name), getattr(store.blocks(), name))
 
 
 def test_growth_is_amortised_and_stays_under_the_cap_in_passing():
@@ -70,7 +122,7 @@ def test_growth_is_amortised_and_stays_under_the_cap_in_passing():
 
     store._allocate = watched
     while store.count + 100 <= most:
-        store.append(rows(100, channels=48), cap)
+        store.append(rows(100, channels=48), cap, [])
         store.blocks()
         sizes.append(store.capacity)
         assert store.nbytes <= cap
@@ -88,7 +140,8 @@ def test_int8_features_are_off_by_half_a_step_of_each_scale_they_lived_through(s
     before = torch.zeros(4)
     for number, scale in enumerate(scales):
         new = rows(40, seed=seed + number, scale=scale)
-        store.append(new, 1 << 20)
+        store.append(new, 1 << 20, [])
+        store.settle()
         assert store.scale is not None
         raised = store.scale != before
         before = store.scale.clone()
@@ -100,16 +153,16 @@ def test_int8_features_are_off_by_half_a_step_of_each_scale_they_lived_through(s
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_features_beyond_the_type_are_held_at_its_limit(dtype):
     store = ElementStore(4, dtype, torch.device("cpu"), patch=0, colour=False)
-    store.append({**rows(1), "features": torch.tensor([[1e38, -1e38, 1.0, 0.0]])}, 1 << 20)
+    store.append({**rows(1), "features": torch.tensor([[1e38, -1e38, 1.0, 0.0]])}, 1 << 20, [])
     assert store.decode().isfinite().all()
     assert store.decode()[0, 2] == 1
 
 
 def test_a_copy_is_independent():
     store = ElementStore(4, torch.int8, torch.device("cpu"), patch=0, colour=False)
-    store.append(rows(10), 1 << 20)
+    store.append(rows(10), 1 << 20, [])
     copy = store.copy()
-    copy.append(rows(10, seed=1, scale=50), 1 << 20)
+    copy.append(rows(10, seed=1, scale=50), 1 << 20, [])
     copy.columns["confidence"][:] = 9
     assert store.count == 10
     assert (store.columns["confidence"][:10] == 2).all()

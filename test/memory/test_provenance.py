@@ -78,15 +78,6 @@ def test_forgotten_frames_leave_nothing(memory, walk):
     assert not (memory.read(walk(3).resized(*GRID)).source == 10).any()
     with pytest.raises(ValueError, match="got 10"):
         memory.forget([10])
-    assert memory.forget_older(3 * 10**9) == held[20]
-    assert [record.id for record in memory.frames()] == [21]
-
-
-def test_age_counts_from_the_stamp(memory):
-    age = memory.age(now=5 * 10**9)
-    source = memory.elements().source
-    assert (age[source == 10] == 4).all()
-    assert (age[source == 21] == 2).all()
 
 
 def test_an_id_is_used_once(memory, room, walk):
@@ -109,11 +100,11 @@ def test_a_source_frame_is_checked(arguments):
 def test_slots_are_used_again_and_the_order_of_writing_is_kept(walk):
     table = FrameTable(10 * (2 * ROW.itemsize + 8))
     camera = walk(1)[0]
-    slots = [table.add(SourceFrame(), camera) for _ in range(10)]
+    slots = [table.add(SourceFrame(), camera, []) for _ in range(10)]
     assert table.is_full()
-    table.release(torch.tensor(slots[:3]).numpy())
+    table.release(torch.tensor(slots[:3]).numpy(), [])
     assert not table.is_full()
-    assert table.add(SourceFrame(id=77), camera) == slots[0]
+    assert table.add(SourceFrame(id=77), camera, []) == slots[0]
     assert table.slots()[-1] == slots[0]
     assert table.ids(torch.device("cpu"))[slots[0]] == 77
     assert table.nbytes <= table.max_bytes

@@ -9,6 +9,7 @@ import torch
 
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.memory import CENTRED, PUBLIC, Convention, LatentMemory, WriteRules, read_elements
+from mirage_ros.memory.zbuffer import cpu
 
 HEIGHT, WIDTH = 22, 40
 SOURCE = pinhole(HEIGHT, WIDTH, focal=30.0)
@@ -115,30 +116,70 @@ def test_nothing_seen_is_zero():
     assert (nothing.source == -1).all()
 
 
+@pytest.fixture(params=["compiled", "torch", "cuda"])
+def device(request, monkeypatch):
+    """Where to read, by each backend; 'torch' is the path of devices other than a CPU, on the CPU."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    if request.param == "compiled" and cpu.library() is None:
+        pytest.skip("the package was built without its compiled part")
+    if request.param == "torch":
+        monkeypatch.setattr(cpu, "library", lambda: None)
+    return torch.device("cuda" if request.param == "cuda" else "cpu")
+
+
+def check_readout(found, expected, index):
+    """Every field of a readout of one view against that of the same view read alone by the reference's arithmetic."""
+    assert torch.equal(found.index.cpu(), index)
+    for name in found.__dataclass_fields__:
+        if name != "index":
+            # Logarithms and exponentials may round differently on another device.
+            here, there = getattr(found, name).cpu(), getattr(expected, name)
+            assert torch.allclose(here, there, atol=0 if name in ("visible", "source", "confidence") else 1e-6), name
+
+
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
 @pytest.mark.parametrize("blend", [False, True])
-def test_any_batch_of_cameras_reads_the_same_as_one_by_one(batch, blend):
+@pytest.mark.parametrize("own", [False, True])
+def test_every_field_of_a_readout_is_that_of_its_view_alone(device, batch, blend, own):
     points, sizes, features = plane()
-    count = math.prod(batch)
+    # No two elements are alike, and of two groups no two sizes.
+    features = torch.arange(len(points), dtype=torch.float32).unsqueeze(1) / len(points)
+    sizes = sizes * torch.linspace(0.5, 1.5, len(sizes))
+    count, groups = math.prod(batch), batch[0] if own and len(batch) == 2 else 0
     poses = torch.eye(4).repeat(count, 1, 1)
-    poses[:, 0, 3] = torch.linspace(-0.5, 0.5, count)
-    together = read_elements(points, sizes, features, SOURCE.at(poses.reshape(*batch, 4, 4)), blend=blend)
+    poses[:, 0, 3], poses[:, 2, 3] = torch.linspace(-0.5, 0.5, count), torch.linspace(0.2, 1.5, count)
+    clouds = torch.stack([points + torch.tensor([0.3, 0.1, 0.5]) * i for i in range(max(groups, 1))])
+    lengths = torch.stack([sizes * (1 + i) for i in range(max(groups, 1))])
+    tokens = torch.stack([features + i for i in range(max(groups, 1))])
+    given = [clouds, lengths, tokens] if groups else [clouds[0], lengths[0], tokens[0]]
+    camera = SOURCE.at(poses.reshape(*batch, 4, 4)).to(device)
+    together = read_elements(*(part.to(device) for part in given), camera, blend=blend)
     assert together.latents.shape == (*batch, 1, HEIGHT, WIDTH)
+    flat = {name: getattr(together, name).reshape(count, -1, HEIGHT, WIDTH) for name in together.__dataclass_fields__}
     for i in range(count):
-        alone = read_elements(points, sizes, features, SOURCE.at(poses[i]), blend=blend)
-        assert torch.equal(together.latents.reshape(count, 1, HEIGHT, WIDTH)[i], alone.latents)
+        group = i // batch[1] if groups else 0
+        alone = read_elements(clouds[group], lengths[group], tokens[group], SOURCE.at(poses[i]), blend=blend)
+        assert alone.visible.mean() > 0.5
+        index = torch.where(alone.index >= 0, alone.index + group * len(points), -1)
+        check_readout(type(together)(**{name: part[i] for name, part in flat.items()}), alone, index)
 
 
-def test_batched_elements_read_the_same_as_one_by_one():
-    points, sizes, features = plane()
-    clouds = torch.stack([points, points + torch.tensor([0.3, 0.1, 0.5])])
-    poses = torch.eye(4).repeat(2, 3, 1, 1)
-    poses[..., 2, 3] = torch.linspace(0, 1, 6).reshape(2, 3)
-    both = read_elements(clouds, sizes.expand(2, -1), torch.stack([features, features * 3]), SOURCE.at(poses))
-    for i in range(2):
-        alone = read_elements(clouds[i], sizes, features * (1 + 2 * i), SOURCE.at(poses[i]))
-        assert torch.equal(both.latents[i], alone.latents)
-        assert torch.equal(both.index[i], torch.where(alone.index >= 0, alone.index + i * len(points), -1))
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+def test_every_field_of_a_memory_s_readout_is_that_of_its_view_alone(device, batch, room, walk):
+    camera = walk(3)
+    memory = LatentMemory(6, dtype=torch.float32)
+    memory.write(room.latents(camera), room.depth(camera), camera)
+    count = math.prod(batch)
+    views = walk(count, turn=0.5).resized(HEIGHT, WIDTH)
+    poses = views.cam2world.reshape(*batch, 4, 4)
+    together = memory.read(views.at(poses))
+    for i in range(count):
+        alone = memory.read(views[i])
+        for name in alone.__dataclass_fields__:
+            found = getattr(together, name)
+            assert found.shape == (*batch, *getattr(alone, name).shape)
+            assert torch.equal(found.reshape(count, *found.shape[len(batch) :])[i], getattr(alone, name)), name
 
 
 @pytest.mark.parametrize("blend", [False, True])

@@ -1,7 +1,7 @@
 """The z-buffer on a CPU through a small compiled library, where the package was built with it.
 
 `raster.c` and `gather.c` are compiled when the package is installed. Where they were not, or where the library does not
-load, `backends` uses the version in torch, which finds the same winners in several times the time. The one boundary
+load, `backends` uses the reference in torch, which finds the same winners in tens of times the time. The one boundary
 case: with torch.set_flush_denormal(True) threads of the library's own may keep subnormal numbers.
 """
 
@@ -117,7 +117,7 @@ def winners_native(
     best: int = 1,
     max_footprint: int = MAX_FOOTPRINT,
 ) -> Tensor:
-    """Winners of padded, blocked elements; arguments and result as `compact.winners_compact`."""
+    """Winners of padded, blocked elements; arguments and result as `backends.winners`."""
     positions, sizes = positions.contiguous(), sizes.float().contiguous()
     count, seen = len(views), visible_blocks(blocks, views)
     winners = torch.empty((count, best, views.cells), dtype=torch.int64)

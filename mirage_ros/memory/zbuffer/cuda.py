@@ -1,4 +1,4 @@
-"""The z-buffer on a CUDA device: the winners of `zbuffer.winners_dense` from three Triton kernels.
+"""The z-buffer on a CUDA device: the winners of `reference.winners_dense` from three Triton kernels.
 
 How a reader chooses, on any device other than a CPU:
 
@@ -106,7 +106,7 @@ def trial(device: torch.device) -> bool:
 
 
 def winners_device(positions: Tensor, sizes: Tensor, views: Views, **options: Any) -> Tensor:
-    """`winners_triton` where it is available, else `zbuffer.winners_dense`; arguments and result as theirs."""
+    """`winners_triton` where it is available, else `reference.winners_dense`; arguments and result as theirs."""
     find = winners_triton if available(positions.device) else winners_dense
     return find(positions, sizes, views, **options)
 
@@ -128,7 +128,7 @@ def winners_triton(
         positions: (3, N) metres, or (V, 3, N) for views that have their own elements. Any float type and strides.
         sizes: (N,) or (V, N) metres, likewise.
         views: V target views.
-        rule, tolerance, best, max_footprint: see `zbuffer.winners_dense`.
+        rule, tolerance, best, max_footprint: see `reference.winners_dense`.
         workspace: buffers to use instead of new ones; the result is then `workspace.keys`, until the next read with it.
 
     Returns:

@@ -9,6 +9,8 @@ from mirage_ros.memory.zbuffer.projection import BORDER, MARGIN, NEAR, Views
 
 # Elements in a block. Storage is padded to whole blocks.
 BLOCK = 256
+# Elements that are bounded at once.
+_PORTION = 16 * BLOCK
 
 
 class Blocks:
@@ -17,6 +19,7 @@ class Blocks:
     Attributes:
         centre, half: (3, B) float32 metres; half is -inf for blocks without a finite position.
         reach: (B,) float32, the largest half footprint in metres.
+        rows: elements that are bounded; those beyond, if any came since, are not.
     """
 
     # Bytes of one box.
@@ -29,19 +32,38 @@ class Blocks:
             positions: (3, B x BLOCK) float32; NaN for rows that hold no element.
             sizes: (B x BLOCK,) metres.
         """
-        grouped = positions.reshape(3, -1, BLOCK)
-        low = torch.where(grouped.isfinite(), grouped, torch.inf).amin(dim=-1)
-        high = torch.where(grouped.isfinite(), grouped, -torch.inf).amax(dim=-1)
-        # Halves first: the sum of two large coordinates could overflow.
-        self.centre = torch.where(high >= low, high * 0.5 + low * 0.5, 0.0)
-        self.half = torch.where(high >= low, (high * 0.5 - low * 0.5).clamp(min=0), -torch.inf)
-        # What is not a number covers nothing but its own cell; what is infinite reaches everywhere.
-        self.reach = sizes.float().reshape(-1, BLOCK).nan_to_num(0.0).amax(dim=-1).clamp(min=0) * (0.5 * MARGIN)
+        # A portion at a time: the intermediate results of all at once would take more room than the elements.
+        starts = range(0, max(positions.shape[1], 1), _PORTION)
+        parts = [_bounds(positions[:, i : i + _PORTION], sizes[i : i + _PORTION]) for i in starts]
+        self.centre, self.half, self.reach = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
+        self.rows = positions.shape[1]
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
         return self.centre.nbytes + self.half.nbytes + self.reach.nbytes
+
+    def followed_by(self, other: Blocks, blocks: int) -> Blocks:
+        """The first so many of these boxes and then the others."""
+        joined = object.__new__(Blocks)
+        for name in ("centre", "half", "reach"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            setattr(joined, name, torch.cat([mine[..., :blocks], theirs], dim=-1))
+        joined.rows = other.rows
+        return joined
+
+
+def _bounds(positions: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres, halves and reaches of some blocks; see `Blocks`."""
+    grouped = positions.reshape(3, -1, BLOCK)
+    low = torch.where(grouped.isfinite(), grouped, torch.inf).amin(dim=-1)
+    high = torch.where(grouped.isfinite(), grouped, -torch.inf).amax(dim=-1)
+    # Halves first: the sum of two large coordinates could overflow.
+    centre = torch.where(high >= low, high * 0.5 + low * 0.5, 0.0)
+    half = torch.where(high >= low, (high * 0.5 - low * 0.5).clamp(min=0), -torch.inf)
+    # What is not a number covers nothing but its own cell; what is infinite reaches everywhere.
+    reach = sizes.float().reshape(-1, BLOCK).nan_to_num(0.0).amax(dim=-1).clamp(min=0) * (0.5 * MARGIN)
+    return centre, half, reach
 
 
 def visible_blocks(blocks: Blocks, views: Views) -> list[Tensor]:

@@ -13,7 +13,7 @@ enum { INT8, FLOAT16, BFLOAT16, FLOAT32 };
 #define TILE 16
 #define CHANNELS 64
 
-/* What is gathered; native.py holds the same structure. */
+/* What is gathered; cpu.py holds the same structure. */
 typedef struct {
   const void *features;   /* (elements, channels) */
   const float *scale;     /* (channels) factors of int8 features */

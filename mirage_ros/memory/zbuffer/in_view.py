@@ -1,101 +1,84 @@
-"""Elements in one view, as the z-buffer on a CPU handles them."""
+"""Elements in one view and the cells that their patches cover, for the rule of writing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from mirage_ros.memory.zbuffer.culling import BLOCK, Blocks, visible_blocks
+from mirage_ros.memory.zbuffer.projection import BORDER, MAX_FOOTPRINT, Views, own_cell, project, reaches
+
+# An element covers a cell other than its own only if its reach and its offset add up to one; with some slack, because
+# the exact test follows.
+_NEARLY_ONE = 0.999
+
 
 @dataclass(frozen=True, eq=False)
-class Elements:
+class InView:
     """Elements in one view, one row each.
 
     Attributes:
-        depth: float32 metres.
-        column, row: float32 cells of the bordered grid.
-        own_x, own_y: the own cell, whole numbers in float32.
-        reach_x, reach_y: float32 cells; the same tensor where pixels are square.
-        index: int64 element.
+        index: (n,) int64 rows of the elements' buffers.
+        depth: (n,) float32 metres.
+        column, row: (n,) float32 cells of the image, whose first cell has its corner at zero.
+        own: (n,) int64 flat cell of the image that holds the element, -1 outside.
+        covering: (m,) int64 places of elements in these columns, and
+        covered: (m,) int64 a cell that each covers, -1 outside; the first n pairs are the elements and their own cells.
     """
 
+    index: Tensor
     depth: Tensor
     column: Tensor
     row: Tensor
-    own_x: Tensor
-    own_y: Tensor
-    reach_x: Tensor
-    reach_y: Tensor
-    index: Tensor
-
-    @property
-    def reach(self) -> Tensor:
-        """The larger reach."""
-        return self.reach_x if self.reach_x is self.reach_y else torch.maximum(self.reach_x, self.reach_y)
-
-    def at(self, rows: Tensor) -> Elements:
-        """Some of the rows."""
-        return self._map(lambda column: column.index_select(0, rows))
-
-    def rows(self, rows: slice) -> Elements:
-        """Some of the rows, without a copy."""
-        return self._map(lambda column: column[rows])
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Elements:
-        square = self.reach_x is self.reach_y
-        columns = [function(getattr(self, name)) for name in _FIELDS if not (square and name == "reach_y")]
-        if square:
-            columns.insert(_FIELDS.index("reach_y"), columns[_FIELDS.index("reach_x")])
-        return Elements(*columns)
+    own: Tensor
+    covering: Tensor
+    covered: Tensor
 
 
-_FIELDS = tuple(Elements.__dataclass_fields__)
+def in_view(positions: Tensor, sizes: Tensor, blocks: Blocks, view: Views) -> InView:
+    """What is in a view.
 
-
-@dataclass(frozen=True, eq=False)
-class Near:
-    """Elements that reach less than a cell, and the cells they may win: (k, n) for k of own, beside, below, diagonal.
-
-    Attributes:
-        cell: (k, n) int64 in the bordered grid. An element on a centre line has a cell twice.
-        covers: (k, n) bool, the footprint covers the cell.
-        squared: (k, n) float32 squared distance from the cell's centre.
-        depth: (n,) float32 metres.
-        index: (n,) int64 element.
+    Args:
+        positions: (3, B x BLOCK) float32 metres, NaN where there is no element.
+        sizes: (B x BLOCK,) metres.
+        blocks: the boxes of these elements.
+        view: a single one.
     """
+    held = visible_blocks(blocks, view)[0]
+    x, y, z = positions.reshape(3, -1, BLOCK).index_select(1, held).reshape(3, -1).unbind(0)
+    column, row, depth = project(x, y, z, view.matrices[0])
+    rows = view.in_reach(column, row, depth).nonzero().squeeze(1)
+    column, row, depth = (part.index_select(0, rows) for part in (column, row, depth))
+    index = held[torch.div(rows, BLOCK, rounding_mode="floor")] * BLOCK + rows % BLOCK
+    own_x, own_y = own_cell(column, view.convention), own_cell(row, view.convention)
+    own = _image_cell(own_x, own_y, view)
+    covering, covered = [torch.arange(len(rows), device=rows.device)], [own]
+    if view.convention.footprints:
+        reach_x, reach_y = reaches(sizes.index_select(0, index).float(), depth, view.half_focal[0])
+        reach, centre = torch.maximum(reach_x, reach_y), view.convention.centre
+        off = torch.maximum((column - (own_x + centre)).abs(), (row - (own_y + centre)).abs())
+        # The cell k steps away has its centre at least k - 1/2 from the element.
+        furthest = torch.where(off + reach >= _NEARLY_ONE, (reach + 0.501).to(torch.int32), 0)
+        for ring in range(1, MAX_FOOTPRINT + 1):
+            wide = (furthest >= ring).nonzero().squeeze(1)
+            if not len(wide):
+                break
+            # All cells of the ring at once: (cells, elements).
+            side = torch.arange(-ring, ring + 1, dtype=torch.float32, device=rows.device)
+            steps = torch.cartesian_prod(side, side)
+            steps = steps[steps.abs().amax(dim=1) == ring].mT.unsqueeze(-1)
+            cell_x, cell_y = own_x[wide] + steps[0], own_y[wide] + steps[1]
+            hit = (column[wide] - (cell_x + centre)).abs() <= reach_x[wide]
+            hit &= (row[wide] - (cell_y + centre)).abs() <= reach_y[wide]
+            covering.append(wide.expand_as(hit)[hit])
+            covered.append(_image_cell(cell_x[hit], cell_y[hit], view))
+    return InView(index, depth, column - BORDER, row - BORDER, own, torch.cat(covering), torch.cat(covered))
 
-    cell: Tensor
-    covers: Tensor
-    squared: Tensor
-    depth: Tensor
-    index: Tensor
 
-    def at_cells(self, chosen: slice) -> Near:
-        """Some of the cells of each element."""
-        return Near(self.cell[chosen], self.covers[chosen], self.squared[chosen], self.depth, self.index)
-
-    def at(self, rows: Tensor) -> Near:
-        """Some of the elements."""
-        cell, covers, squared = (part.index_select(1, rows) for part in (self.cell, self.covers, self.squared))
-        return Near(cell, covers, squared, self.depth.index_select(0, rows), self.index.index_select(0, rows))
-
-
-def joined(parts: list[Elements]) -> Elements:
-    """The rows of all parts, of which there is one at least."""
-    if len(parts) == 1:
-        return parts[0]
-    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS if name != "reach_y"}
-    square = all(part.reach_x is part.reach_y for part in parts)
-    reach_y = columns["reach_x"] if square else torch.cat([part.reach_y for part in parts])
-    return Elements(**columns, reach_y=reach_y)
-
-
-def rows_of(mask: Tensor) -> Tensor:
-    """Indices (n,) int64 where a mask (N,) is true."""
-    if mask.device.type == "cpu":
-        # Several times as fast as torch for a few thousand rows.
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))
-    return mask.nonzero().squeeze(1)
+def _image_cell(column: Tensor, row: Tensor, view: Views) -> Tensor:
+    """(n,) int64 flat image cells of whole columns and rows of the bordered grid, -1 outside."""
+    column, row = column - BORDER, row - BORDER
+    inside = (row >= 0) & (row < view.height) & (column >= 0) & (column < view.width)
+    return torch.where(inside, row * view.width + column, -1).to(torch.int64)

@@ -1,6 +1,6 @@
-/* The z-buffer of one view on a CPU: the same winners as zbuffer.winners_dense, bit for bit.
+/* The z-buffer of one view on a CPU: the same winners as reference.winners_dense, bit for bit.
  *
- * The rules are described in zbuffer.py, the order of float32 operations in projection.py. Compile without contraction
+ * The rules are described in reference.py, the order of float32 operations in projection.py. Compile without contraction
  * of multiplications and additions (-ffp-contract=off): a fused operation rounds differently.
  *
  * Blocks of elements are projected with vector instructions, then drawn one by one. The order of the tests on a cell
@@ -13,13 +13,13 @@
 
 #include "raster.h"
 
-/* Raised whenever the meaning of an argument changes; native.py refuses a library of another version. */
+/* Raised whenever the meaning of an argument changes; cpu.py refuses a library of another version. */
 #define VERSION 2
 #define EMPTY INT64_MAX
 /* Elements in a block, see culling.py. */
 #define BLOCK 256
 
-/* What is drawn and where; native.py holds the same structure. */
+/* What is drawn and where; cpu.py holds the same structure. */
 typedef struct {
   const float *x, *y, *z; /* metres, relative to the memory's origin */
   const float *size;      /* metres */
@@ -183,7 +183,7 @@ static inline void draw(const Scene *s, int32_t strict) {
   }
 }
 
-/* Factor by which depth rises within a cell along an axis; `zbuffer._rise` for one cell. */
+/* Factor by which depth rises within a cell along an axis; `reference._rise` for one cell. */
 static inline float rise(float before, float here, float after) {
   /* Outside the image, and where there is no surface, the neighbours are infinite. */
   float ahead = after < INFINITY ? after / here : 0, behind = before < INFINITY ? here / before : 0;
@@ -194,7 +194,7 @@ static inline float rise(float before, float here, float after) {
   return (least < 1.0f ? 1.0f : least) / (most > 1.0f ? 1.0f : most);
 }
 
-/* Greatest depth that is visible in each cell, minus infinity outside the image; `zbuffer.depth_limit`. */
+/* Greatest depth that is visible in each cell, minus infinity outside the image; `reference.depth_limit`. */
 static void find_limits(const Scene *s) {
   const int32_t pitch = pitch_of(s), slots = slots_of(s);
   float *restrict surface = s->surface, *restrict limit = s->limit;

@@ -1,6 +1,6 @@
 """Triton kernels of the z-buffer: project, race for cells by atomic minima, unpack the winners.
 
-Importing this module imports triton; `triton_read` does so when the kernels are wanted. Every kernel is to be launched
+Importing this module imports triton; `cuda` does so when the kernels are wanted. Every kernel is to be launched
 without fused multiply-add: the order and the rounding of the float32 operations are those that `projection` states.
 
 One program draws one block of elements into one view. Programs that draw the same elements into other views follow each

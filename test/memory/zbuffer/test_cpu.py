@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirage_ros.memory.zbuffer import cpu as native
-from mirage_ros.memory.zbuffer.compact import winners_compact
 from mirage_ros.memory.zbuffer.cpu import gather_native, load_library, winners_native
 from mirage_ros.memory.zbuffer.culling import Blocks
 from mirage_ros.memory.zbuffer.projection import CENTRED, PUBLIC, Convention
@@ -138,7 +137,7 @@ def test_blocks_shared_by_threads_of_the_library_give_the_same_as_torch(random_s
         found = winners_native(native.library(), store, lengths.half(), views, blocks, rule=rule)
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(found, winners_compact(store, lengths.half(), views, blocks, rule=rule))
+    assert torch.equal(found, winners_dense(store, lengths.half(), views, rule=rule))
 
 
 def test_several_callers_at_once_do_not_disturb_each_other(random_scene, random_views, padded):

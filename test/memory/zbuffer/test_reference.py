@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirage_ros.geometry import pinhole
-from mirage_ros.memory.zbuffer.compact import winners_compact
+from mirage_ros.memory.zbuffer import cpu
+from mirage_ros.memory.zbuffer.backends import winners
 from mirage_ros.memory.zbuffer.culling import Blocks
 from mirage_ros.memory.zbuffer.projection import BORDER, CENTRED, MAX_FOOTPRINT, NEAR, PUBLIC, Convention, views_of
 from mirage_ros.memory.zbuffer.reference import EMPTY, TOLERANCE, pack, unpack_index, winners_dense
@@ -19,6 +21,12 @@ from mirage_ros.memory.zbuffer.reference import EMPTY, TOLERANCE, pack, unpack_i
 # Boundary band: where float64 and float32 may part, a comparison is this close to equality (relative, or in cells).
 BAND = 1e-4
 ONE_CELL = Convention(footprints=False)
+
+
+def winners_in_blocks(store, lengths, views, blocks, **options):
+    """Winners by torch, of what is in view only, as on a machine without the compiled library."""
+    with mock.patch.object(cpu, "library", return_value=None):
+        return winners(store, lengths, views, lambda: blocks, **options)
 
 
 def brute_force(positions, sizes, views, rule, tolerance):
@@ -135,8 +143,8 @@ def test_every_cell_has_the_winner_of_a_brute_force_search(
     try:
         store, lengths = padded(positions, sizes)
         blocks = Blocks(store, lengths)
-        found = winners_compact(store, lengths, targets, blocks, rule=rule)
-        again = winners_compact(store, lengths, targets, blocks, rule=rule)
+        found = winners_in_blocks(store, lengths, targets, blocks, rule=rule)
+        again = winners_in_blocks(store, lengths, targets, blocks, rule=rule)
         dense = winners_dense(positions, sizes, targets, rule=rule)
     finally:
         torch.set_num_threads(before)
@@ -161,7 +169,7 @@ def test_ranked_winners_are_the_same_on_both_paths_and_in_order(random_scene, ra
     positions, sizes = random_scene(3, 2000, "plane")
     views = random_views(3, 2, CENTRED)
     store, lengths = padded(positions, sizes)
-    found = winners_compact(store, lengths, views, Blocks(store, lengths), best=best)
+    found = winners_in_blocks(store, lengths, views, Blocks(store, lengths), best=best)
     assert torch.equal(found, winners_dense(positions, sizes, views, best=best))
     filled = found >= 0
     assert (filled[:, 1:] <= filled[:, :-1]).all()
@@ -178,7 +186,7 @@ def test_many_blocks_give_the_same_as_the_dense_path(random_scene, random_views,
     views = random_views(5, 2, CENTRED, height=20, width=30)
     store, lengths = padded(positions, sizes)
     for rule in ("strict", "nearest"):
-        found = winners_compact(store, lengths, views, Blocks(store, lengths), rule=rule)
+        found = winners_in_blocks(store, lengths, views, Blocks(store, lengths), rule=rule)
         assert torch.equal(found, winners_dense(positions, sizes, views, rule=rule))
 
 
@@ -213,7 +221,7 @@ def test_what_lies_outside_the_view_is_left_out(random_scene, random_views, padd
     blocks = Blocks(store, lengths)
     seen = visible_blocks(blocks, views)
     assert all(len(indices) < 0.6 * blocks.half.shape[1] for indices in seen)
-    found = winners_compact(store, lengths, views, blocks)
+    found = winners_in_blocks(store, lengths, views, blocks)
     assert torch.equal(found, winners_dense(positions, sizes, views))
 
 
@@ -224,6 +232,6 @@ def test_a_huge_element_outside_the_image_reaches_in(padded, size):
     positions = torch.tensor([[-6.5 * 2 / 5], [0.0], [2.0]])
     views = views_of(camera.at(torch.eye(4)[None]))
     store, lengths = padded(positions, torch.tensor([size]))
-    found = winners_compact(store, lengths, views, Blocks(store, lengths))
+    found = winners_in_blocks(store, lengths, views, Blocks(store, lengths))
     assert torch.equal(found, winners_dense(positions, torch.tensor([size]), views))
     assert (found >= 0).any()
