@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,11 +22,18 @@ import torch
 # Examples follow from the tests alone, so that a run on one machine means the same as on another.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
-# Two threads, whatever the machine has: results then do not depend on it.
-torch.set_num_threads(2)
+# Two threads, whatever the machine has: results then do not depend on it. Workers of pytest-xdist have one each, and so
+# have the processes that they start.
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+else:
+    torch.set_num_threads(2)
 
 # Above 101 the ports of a domain lie among those that Linux hands out; those below 10 are what people use by hand.
 DOMAINS = range(10, 102)
+# Who asks for one of these talks over DDS.
+GRAPHS = {"domain_id", "graph"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,6 +41,23 @@ def pytest_configure(config: pytest.Config) -> None:
     if importlib.util.find_spec("ros_wheels_bootstrapper") and not os.environ.get("_ROS_WHEELS_BOOTSTRAP_COMPLETE"):
         config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
         import ros_wheels_bootstrapper  # noqa: F401
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is known from a test's place and fixtures; modules with slow tests first, so that none is left over.
+
+    Workers of pytest-xdist take the modules in this order.
+    """
+    here = Path(__file__).parent
+    for item in items:
+        if GRAPHS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("ros")
+        if item.path.is_relative_to(here / "sim"):
+            item.add_marker("sim")
+        if item.path == here / "test_install.py":
+            item.add_marker("install")
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture

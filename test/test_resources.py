@@ -1,7 +1,5 @@
 """Finding the installed files."""
 
-from pathlib import Path
-
 import pytest
 
 import mirage_ros.resources as resources
