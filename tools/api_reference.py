@@ -5,6 +5,7 @@ commands. A package that lists its public names in __all__ shows those alone. En
 be imported or an annotation cannot be read.
 """
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -16,15 +17,18 @@ PACKAGE = "mirage_ros"
 LEFT_OUT = (rf"!{PACKAGE}\.(msg|srv|action)(\..*)?", rf"!{PACKAGE}\..*__main__")
 
 if __name__ == "__main__":
-    (folder,) = sys.argv[1:]
+    folder = Path(sys.argv[1]).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    # Away from the sources, which pdoc would take for a rival of the installed package.
+    os.chdir(folder)
     with warnings.catch_warnings(record=True) as caught:
         # pdoc says so where it cannot do something; other libraries' advice about themselves is not meant here.
         warnings.filterwarnings("ignore")
         warnings.filterwarnings("always", module=r"pdoc(\..*)?")
         pdoc.render.configure(docformat="google", show_source=False)
-        pdoc.pdoc(PACKAGE, *LEFT_OUT, output_directory=Path(folder))
+        pdoc.pdoc(PACKAGE, *LEFT_OUT, output_directory=folder)
     for warning in caught:
         print(f"{warning.filename}:{warning.lineno}: {warning.message}", file=sys.stderr)
-    pages = sum(1 for _ in Path(folder).rglob("*.html"))
+    pages = sum(1 for _ in folder.rglob("*.html"))
     print(f"{pages} pages in {folder}, {len(caught)} warnings")
     sys.exit(1 if caught else 0)
