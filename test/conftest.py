@@ -44,10 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is known from a test's place and fixtures; modules with slow tests first, so that none is left over.
-
-    Workers of pytest-xdist take the modules in this order.
-    """
+    """Mark what is known from a test's place and fixtures, and tell workers of pytest-xdist in which order to go."""
     here = Path(__file__).parent
     for item in items:
         if GRAPHS & set(getattr(item, "fixturenames", ())):
@@ -56,8 +53,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("sim")
         if item.path == here / "test_install.py":
             item.add_marker("install")
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=places(items).__getitem__)
+
+
+def places(items: list[pytest.Item]) -> dict[pytest.Item, float]:
+    """Where each test's module stands between 0 and 1.
+
+    Modules with slow tests come first, so that none is left over when all else is done. Modules that wait for nodes are
+    spread among those that compute, so that the workers seldom do the same.
+    """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    waiting = {item.path for item in items if item.get_closest_marker("ros")}
+    modules = sorted(dict.fromkeys(item.path for item in items), key=lambda path: -slow[path])
+    kinds = [[path for path in modules if (path in waiting) == kind] for kind in (True, False)]
+    place = {path: index / len(kind) for kind in kinds for index, path in enumerate(kind)}
+    return {item: place[item.path] for item in items}
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def test_a_folder_with_other_things_is_left_alone(world, walls, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_figures(world, tmp_path):
-    protocol = SimProtocol("sim", world.height, world.width, 1)
+    protocol = SimProtocol("sim", world.height, world.width, 2)
     runs = [run(world, protocol, tmp_path / name, ("mirage", "noisy-depth")) for name in ("a", "b")]
     first, second = ([{k: v for k, v in row.items() if k not in TIMED} for row in rows] for rows in runs)
     assert json.dumps(first) == json.dumps(second)
