@@ -3,6 +3,7 @@
 import re
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -31,12 +32,27 @@ def walk(tmp_path):
 
 
 def test_every_example_is_short_and_run_by_a_test():
-    tested = Path(__file__).read_text() + (Path(__file__).parent / "ros" / "test_planner_example.py").read_text()
+    here = Path(__file__).parent
+    tested = Path(__file__).read_text() + (here / "ros" / "test_client.py").read_text()
     for path in EXAMPLES.iterdir():
         assert len(path.read_text().splitlines()) < 80, path.name
         assert path.name in tested
 
 
+def test_what_the_planner_makes_of_depth():
+    """A way is blocked where something stands before the camera, not where nothing is known or the sky is."""
+    score = runpy.run_path(str(EXAMPLES / "planner.py"))["score"]
+    depth, visible = np.full((2, 9, 9), 3.0, np.float32), np.ones((2, 9, 9), np.float32)
+    visible[1] = 0
+    depth[0, 4, 4], depth[1, 4, 4], depth[1, 0, 0] = 0, np.inf, 0.1
+    imagined = SimpleNamespace(depth=depth, visible=visible)
+    assert score(imagined) == 0.5
+    depth[1, 4, 4] = 0.2
+    assert score(imagined) == -np.inf
+
+
+@pytest.mark.sim
+@pytest.mark.slow
 def test_the_world_model_without_ros(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(EXAMPLES / "notebook_without_ros.py"), run_name="__main__")
@@ -49,6 +65,7 @@ def test_the_world_model_without_ros(tmp_path, monkeypatch, capsys):
     assert Path("look_around.safetensors").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_recorded_walk(walk, tmp_path, capsys):
     out = tmp_path / "out"
     runpy.run_path(str(EXAMPLES / "recorded_walk.py"))["main"]([str(walk), "--out", str(out)])
