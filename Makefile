@@ -11,13 +11,16 @@ RUN := env AMENT_PREFIX_PATH=$(abspath $(VENV)) MUJOCO_GL=$${MUJOCO_GL:-egl} LP_
 SOURCES := CMakeLists.txt package.xml setup.py pyproject.toml README.md \
 	$(shell find mirage_ros msg srv action config launch scripts weights cmake -name __pycache__ -prune -o -print)
 TESTS ?= test
+# Processes that share the tests, a module each at a time; 0 for none.
+WORKERS ?= 2
 
-.PHONY: help setup demo test lint format colcon clean
+.PHONY: help setup demo test lint format docs colcon clean
 
 help:
 	@echo "make demo    set up, run camera, node and client, leave a page in out/demo (RGBD=folder for a recorded walk)"
-	@echo "make test    set up, run the tests (TESTS=test/ros for a part)"
+	@echo "make test    set up, run the tests (TESTS=test/ros for a part, WORKERS=0 for one process)"
 	@echo "make lint    ruff, mypy"
+	@echo "make docs    render the API reference into build/docs"
 	@echo "make colcon  build with colcon into build/colcon, against the same environment"
 	@echo "make clean   remove the environment and everything built"
 
@@ -41,7 +44,7 @@ demo: setup
 	$(RUN) $(VENV)/bin/mirage demo --out out/demo $(if $(RGBD),--rgbd $(RGBD)) $(DEMO)
 
 test: setup
-	$(RUN) $(VENV)/bin/pytest $(TESTS)
+	$(RUN) $(VENV)/bin/pytest -n $(WORKERS) $(TESTS)
 
 lint: setup
 	$(VENV)/bin/ruff check .
@@ -51,6 +54,9 @@ lint: setup
 format: setup
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+docs: setup
+	$(RUN) $(VENV)/bin/python tools/api_reference.py build/docs
 
 colcon: setup
 	PATH=$(abspath $(VENV))/bin:$$PATH AMENT_PREFIX_PATH=$(abspath $(VENV)) CMAKE_PREFIX_PATH=$(abspath $(VENV)) \

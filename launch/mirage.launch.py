@@ -10,7 +10,7 @@ from launch_ros.actions import LifecycleNode
 
 from launch import LaunchDescription
 from mirage_ros.resources import share_directory
-from mirage_ros.ros.dds_profile import default_environment
+from mirage_ros.ros.dds import default_environment
 from mirage_ros.ros.parameters import PARAMETERS
 
 # Topics that robots name differently, with the names that the node gives them.

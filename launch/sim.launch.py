@@ -13,7 +13,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
 from mirage_ros.resources import share_directory
-from mirage_ros.ros.dds_profile import default_environment
+from mirage_ros.ros.dds import default_environment
 from mirage_ros.sim.camera_parameters import PARAMETERS
 
 

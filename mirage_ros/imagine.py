@@ -19,7 +19,7 @@ from mirage_ros.evaluation.metrics import masked_psnr
 from mirage_ros.images import depth_like
 from mirage_ros.imagine_inputs import ImagineOptions, check_options, read_task
 from mirage_ros.media import Pixels, colour_depth, contact_sheet, grey, save_png, spread
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.registry import make_perception
 from mirage_ros.rgbd import RgbdFrame

@@ -16,7 +16,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.images import fit_colour, fit_nearest
 from mirage_ros.media import read_picture
 from mirage_ros.recordings.rgbd_folder import RgbdFolder, read_intrinsics
-from mirage_ros.recordings.trajectory_files import read_trajectory
+from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.world.model import WorldModel
 
 

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,11 +26,18 @@ from mirage_ros.recordings.clips import MOVING, SKY, STATIC, Clip
 # Examples follow from the tests alone, so that a run on one machine means the same as on another.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
-# Two threads, whatever the machine has: results then do not depend on it.
-torch.set_num_threads(2)
+# Two threads, whatever the machine has: results then do not depend on it. Workers of pytest-xdist have one each, and so
+# have the processes that they start.
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+else:
+    torch.set_num_threads(2)
 
 # Above 101 the ports of a domain lie among those that Linux hands out; those below 10 are what people use by hand.
 DOMAINS = range(10, 102)
+# Who asks for one of these talks over DDS.
+GRAPHS = {"domain_id", "graph"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,6 +45,34 @@ def pytest_configure(config: pytest.Config) -> None:
     if importlib.util.find_spec("ros_wheels_bootstrapper") and not os.environ.get("_ROS_WHEELS_BOOTSTRAP_COMPLETE"):
         config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
         import ros_wheels_bootstrapper  # noqa: F401
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is known from a test's place and fixtures, and tell workers of pytest-xdist in which order to go."""
+    here = Path(__file__).parent
+    for item in items:
+        if GRAPHS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("ros")
+        if item.path.is_relative_to(here / "sim"):
+            item.add_marker("sim")
+        if item.path == here / "test_install.py":
+            item.add_marker("install")
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=places(items).__getitem__)
+
+
+def places(items: list[pytest.Item]) -> dict[pytest.Item, float]:
+    """Where each test's module stands between 0 and 1.
+
+    Modules with slow tests come first, so that none is left over when all else is done. Modules that wait for nodes are
+    spread among those that compute, so that the workers seldom do the same.
+    """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    waiting = {item.path for item in items if item.get_closest_marker("ros")}
+    modules = sorted(dict.fromkeys(item.path for item in items), key=lambda path: -slow[path])
+    kinds = [[path for path in modules if (path in waiting) == kind] for kind in (True, False)]
+    place = {path: index / len(kind) for kind in kinds for index, path in enumerate(kind)}
+    return {item: place[item.path] for item in items}
 
 
 @pytest.fixture
@@ -178,7 +214,7 @@ class Ros:
 @pytest.fixture
 def ros(domain_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ros]:
     """A private ROS graph under the shipped DDS profile."""
-    from mirage_ros.ros.dds_profile import use_default_profile
+    from mirage_ros.ros.dds import use_default_profile
 
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path))
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain_id))

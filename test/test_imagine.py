@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mirage_ros import imagine
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.world.model import WorldModel
 
 COUNT, HEIGHT, WIDTH = 5, 48, 64

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.bench.perception_clips import TrueClip
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.models.presets import DEFAULT
 from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, DynamicFilter

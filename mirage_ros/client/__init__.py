@@ -10,7 +10,7 @@ its own, and works beside whatever rclpy code the program has.
 
 from __future__ import annotations
 
-from mirage_ros.ros.dds_profile import use_default_profile
+from mirage_ros.ros.dds import use_default_profile
 
 use_default_profile()
 

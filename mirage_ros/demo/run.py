@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mirage_ros.ros.dds_profile import use_default_profile
+from mirage_ros.ros.dds import use_default_profile
 
 use_default_profile()
 

@@ -19,7 +19,7 @@ from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
 from mirage_ros.images import enlarge, fit_camera
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models.branch_input import fill_rows

@@ -3,7 +3,7 @@
 from mirage_ros.memory.cloud import Cloud, Elements
 from mirage_ros.memory.files import MemoryFileError
 from mirage_ros.memory.frame_grids import FrameGrids, splat
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION, FrameRecord, SourceFrame
 from mirage_ros.memory.read import read_elements
 from mirage_ros.memory.readout import Readout

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate
 from mirage_ros.perception.pretrained import (
     PerceptionUnavailableError,

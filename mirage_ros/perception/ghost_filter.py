@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.geometry import valid_depth
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.consistency import DepthBounds, noise_of, pool_surfaces, vote
 from mirage_ros.perception.memory_depth import read_depth
 from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, KeepMask

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.frame_grids import splat
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate
 
 # A difference of colour that costs as much as a pixel of way.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mirage_ros.geometry import valid_depth
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.entities import EntityNamer, MalformedAnswerError
 from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, DynamicFilter, KeepMask
 from mirage_ros.perception.video_segmenter import VideoSegmenter

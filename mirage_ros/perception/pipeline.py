@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 
 # Metres: what a model says to be further is too far to tell. Models are trained with sky at `log_depth.SKY_DEPTH`.
 FAR = 25.0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import valid_depth
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.memory_depth import MemoryDepth, token_grid
 from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, DepthEstimator
 

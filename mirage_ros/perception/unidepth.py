@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate
 from mirage_ros.perception.pretrained import PackagedNetwork, inference_dtype
 

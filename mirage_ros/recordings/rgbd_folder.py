@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros
-from mirage_ros.recordings.trajectory_files import read_trajectory
+from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.rgbd import RgbdFrame
 
 _FRAME = re.compile(r"(.+)\.color\.(jpg|jpeg|png)")

@@ -14,7 +14,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.media import read_picture
 from mirage_ros.recordings.bags import rosbag_frames
 from mirage_ros.recordings.rgbd_folder import RgbdFolder
-from mirage_ros.recordings.trajectory_files import read_trajectory
+from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.trajectory import interpolate
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mirage_ros.resources import PACKAGE, share_directory
-from mirage_ros.ros.dds_profile import use_default_profile
+from mirage_ros.ros.dds import use_default_profile
 
 use_default_profile()
 

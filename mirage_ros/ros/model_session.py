@@ -17,7 +17,7 @@ from torch import Tensor
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.images import fit_camera
 from mirage_ros.memory.cloud import Cloud
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception import registry
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.rgbd import RgbdFrame

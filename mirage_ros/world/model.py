@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from mirage_ros.geometry import Camera
 from mirage_ros.images import fit_camera, fit_colour
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models.presets import Preset
 from mirage_ros.perception.pipeline import JointDepth, NoFilter, Perception

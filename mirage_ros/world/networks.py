@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mirage_ros.images import fit_nearest
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.write_rules import PATCHED_KNOWN, PATCHED_SHARE, WriteRules
 from mirage_ros.memory.zbuffer.projection import Convention
 from mirage_ros.models import log_depth

@@ -40,6 +40,7 @@ def test_ratios_are_to_the_first_cache():
     assert rgb[head.index("read")] == "4.0 (20%)"
 
 
+@pytest.mark.slow
 def test_the_command_measures_all_caches_and_draws_them(tmp_path, monkeypatch, capsys):
     figures, plot = tmp_path / "new" / "rollout.json", tmp_path / "rollout.png"
     options = ["--random-weights", "--chunks", "1", "2", "--height", "32", "--width", "48", "--threads", "1"]

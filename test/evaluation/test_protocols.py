@@ -98,8 +98,11 @@ def test_a_real_walk_gives_cases_of_seventeen_frames():
     assert case.visible[1].mean() > 0.3
 
 
+@pytest.mark.slow
 def test_default_runs_the_walks_of_the_simulator_one_after_the_other(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["eval", "default", "--methods", "copy", "--limit", "1", "--out", str(tmp_path)])
+    # The minute preset's frames are drawn in a quarter of the time.
+    options = ["--preset", "test", "--random-weights", "--methods", "copy", "--limit", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["eval", "default", *options])
     main()
     assert [path.name for path in sorted(tmp_path.iterdir())] == sorted(SIMULATED)
     assert all((tmp_path / name / "report.html").is_file() for name in SIMULATED)

@@ -48,6 +48,7 @@ def test_the_truth_has_no_regret_and_copying_no_opinion(world, tmp_path):
     assert all(row["tau"] == 0 for row in rows if row["method"] == "copy")
 
 
+@pytest.mark.slow
 def test_decisions_are_frozen_and_have_a_choice():
     first, second = (next(decisions(1, (32, 48))) for _ in range(2))
     np.testing.assert_array_equal(first.goal, second.goal)
@@ -86,6 +87,7 @@ def test_the_table_has_every_method_once():
     assert lines[3].startswith("| random | - |")
 
 
+@pytest.mark.slow
 def test_a_study_that_was_stopped_does_nothing_twice(world, tmp_path):
     methods = find_methods(["truth", "copy"])
     first = rank(world, methods, 1, 0, tmp_path)

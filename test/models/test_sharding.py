@@ -68,6 +68,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_halves_train_like_the_whole_with_both_samples(tmp_path: Path) -> None:
     (tmp_path / "shards.py").write_text(SCRIPT)
     with socket.socket() as free:

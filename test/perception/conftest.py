@@ -11,7 +11,7 @@ import torch
 from mirage_ros.bench.perception_clips import TrueClip, draw_clip
 from mirage_ros.bench.perception_scores import mean_colours
 from mirage_ros.geometry import pinhole
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.pipeline import DecodedFrames
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")

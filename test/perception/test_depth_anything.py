@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.models.network_files import MissingWeightsError
 from mirage_ros.perception.depth_anything import DepthAnything
 from mirage_ros.perception.pipeline import DecodedFrames

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mirage_ros.bench.perception_clips import TrueClip
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.models.network_files import MissingWeightsError
 from mirage_ros.perception.entities import (
     MAX_ENTITIES,

@@ -179,7 +179,7 @@ def graph(tmp_path_factory) -> Iterator[int]:
     """A DDS domain of the module's own, in the environment too, under the shipped profile."""
     import socket
 
-    from mirage_ros.ros.dds_profile import use_default_profile
+    from mirage_ros.ros.dds import use_default_profile
 
     with pytest.MonkeyPatch.context() as patch, socket.socket(socket.AF_UNIX) as claim:
         for domain in range(10, 102):

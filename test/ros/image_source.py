@@ -12,7 +12,7 @@ def main():
     parser.add_argument("--wait", action="store_true", help="start when somebody listens")
     options = parser.parse_args()
 
-    from mirage_ros.ros.dds_profile import use_default_profile
+    from mirage_ros.ros.dds import use_default_profile
 
     use_default_profile()
     import numpy as np

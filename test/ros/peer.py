@@ -65,7 +65,7 @@ def services():
 
 
 def main():
-    from mirage_ros.ros.dds_profile import use_default_profile
+    from mirage_ros.ros.dds import use_default_profile
 
     use_default_profile()
     import rclpy

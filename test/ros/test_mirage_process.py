@@ -43,7 +43,7 @@ def test_camera_to_frames_then_killed_in_mid_rollout_and_restored(ros, tmp_path)
     process.send_signal(signal.SIGKILL)
     process.wait()
     # Whole, although it was killed at any moment.
-    from mirage_ros.memory.latent_memory import LatentMemory
+    from mirage_ros.memory.latent import LatentMemory
 
     saved = len(LatentMemory.load(memory / "autosave.safetensors"))
     assert saved > 0

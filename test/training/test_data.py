@@ -13,6 +13,7 @@ from mirage_ros.training.shards import read_clips
 SETTINGS = ClipSettings(frames=3, height=32, width=48, shadows=False)
 
 
+@pytest.mark.slow
 def test_rendering_again_draws_only_what_is_missing_and_draws_the_same(tmp_path):
     shards = plan("train", 1, 0, ["rooms", "halls"], 1)
     manifest = generate(tmp_path, shards, SETTINGS, 1, {"split": "train"})

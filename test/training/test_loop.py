@@ -66,6 +66,7 @@ def test_a_run_that_broke_off_goes_on_exactly(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_the_last_interval_at_most(tmp_path, capsys):
     script = tmp_path / "endless.py"
     source = Path(__file__).read_text().split("SETTINGS =")[0]
@@ -112,6 +113,7 @@ def test_summing_up_two_passes_is_one_pass_of_twice_the_batch(tmp_path):
     assert torch.allclose(weights(one), weights(two), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     """Gradients are summed in another order, hence the tolerance."""
     script = tmp_path / "pair.py"
@@ -147,6 +149,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     assert torch.allclose(torch.load(tmp_path / "pair.pt"), weights(one), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_logs_sheet_and_two_checkpoints(tmp_path):
     train(Line(), tmp_path, LoopSettings(steps=41, batch=2, precision="no", checkpoint_minutes=1e-9))
     assert json.loads((tmp_path / "validation.jsonl").read_text())["step"] == 41

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import default_collate
 
 from mirage_ros.geometry import Camera
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.training.chunk_samples import chunk_sample
 from mirage_ros.training.sample_memory import forget, held_cells, read_sources, token_depth

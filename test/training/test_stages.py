@@ -236,6 +236,7 @@ def test_recomputing_blocks_changes_no_gradient(new_task):
     assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_loss_falls(new_task):
     # An untrained decoder draws the same whatever it is given.
     task = new_task("all", sources=(1,), picture_weight=0.0)

@@ -13,7 +13,7 @@ from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.geometry import Camera
 from mirage_ros.memory import IMAGINATION, SourceFrame
-from mirage_ros.memory.latent_memory import LatentMemory
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.world.room import BEHIND, MAX_FRAMES, fit_room, room_of
 
 

@@ -15,7 +15,7 @@ from mirage_ros.images import fit_camera, fit_colour, fit_nearest
 from mirage_ros.media import read_picture
 from mirage_ros.recordings.clips import Clip
 from mirage_ros.recordings.rgbd_folder import RgbdFolder
-from mirage_ros.recordings.trajectory_files import read_trajectory
+from mirage_ros.recordings.trajectories import read_trajectory
 
 # Frames of a case of an RGB-D walk, and how many of them a second.
 RGBD_FRAMES, RGBD_FPS = 17, 30.0 / 8

@@ -123,6 +123,7 @@ def brute_limit(surface, here):
 KINDS = ("room", "scales", "plane", "behind", "broken", "duplicates")
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     seed=st.integers(0, 2**31),

@@ -65,6 +65,7 @@ def compiled(tmp_path_factory):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_machine_code_rounds_as_the_contract_says(compiled):
     plain = compiled["plain"]
     for name, code in plain.items():

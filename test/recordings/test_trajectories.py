@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mirage_ros.geometry import invert, pose_from_quaternion, quaternion_from_pose
-from mirage_ros.recordings.trajectory_files import read_trajectory
+from mirage_ros.recordings.trajectories import read_trajectory
 
 
 def poses(count=4):

@@ -34,7 +34,7 @@ def test_720p_at_30_hz_for_10_seconds_loses_nothing(ros, reliability):
 
 LISTENER = """
 import time, sys
-from mirage_ros.ros.dds_profile import use_default_profile
+from mirage_ros.ros.dds import use_default_profile
 use_default_profile()
 import rclpy
 from sensor_msgs.msg import Image
@@ -126,7 +126,7 @@ class TestChoice:
             monkeypatch.delenv(name)
 
     def test_the_shipped_profile_is_the_default(self):
-        from mirage_ros.ros.dds_profile import use_default_profile
+        from mirage_ros.ros.dds import use_default_profile
 
         profile = use_default_profile()
         assert Path(profile).name == "fastdds.xml"
@@ -134,7 +134,7 @@ class TestChoice:
         assert [os.environ.get(name) for name in PROFILES] == [profile, None]
 
     def test_older_distributions_know_it_by_another_name(self, monkeypatch):
-        from mirage_ros.ros.dds_profile import use_default_profile
+        from mirage_ros.ros.dds import use_default_profile
 
         monkeypatch.setenv("ROS_DISTRO", "jazzy")
         profile = use_default_profile()
@@ -142,7 +142,7 @@ class TestChoice:
 
     @pytest.mark.parametrize("name", PROFILES)
     def test_a_chosen_profile_stays(self, monkeypatch, name):
-        from mirage_ros.ros.dds_profile import use_default_profile
+        from mirage_ros.ros.dds import use_default_profile
 
         monkeypatch.setenv(name, "/mine.xml")
         assert use_default_profile() == "/mine.xml"
@@ -151,14 +151,14 @@ class TestChoice:
         ("name", "value"), [("MIRAGE_ROS_NETWORK", "1"), ("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp")]
     )
     def test_opting_out_sets_nothing(self, monkeypatch, name, value):
-        from mirage_ros.ros.dds_profile import use_default_profile
+        from mirage_ros.ros.dds import use_default_profile
 
         monkeypatch.setenv(name, value)
         assert use_default_profile() is None
         assert "FASTDDS_DEFAULT_PROFILES_FILE" not in os.environ
 
     def test_a_misspelt_opt_out_is_refused(self, monkeypatch):
-        from mirage_ros.ros.dds_profile import use_default_profile
+        from mirage_ros.ros.dds import use_default_profile
 
         monkeypatch.setenv("MIRAGE_ROS_NETWORK", "yes")
         with pytest.raises(ValueError, match="MIRAGE_ROS_NETWORK: expected 0"):
