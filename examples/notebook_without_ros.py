@@ -30,8 +30,9 @@ with Renderer(scene, world.height, world.width) as renderer:
     seen = renderer.render(here)
 
 # %% [markdown]
-# One view is all that the memory gets. Your own picture does as well: `RgbdFrame(rgb, depth, camera)` of (H, W, 3) uint8,
-# (H, W) float32 metres along the optical axis (0 where unknown), and a `Camera` with its pose, cam2world in optical axes.
+# One view is all that the memory gets. Your own picture does as well: `RgbdFrame(rgb, depth, camera)` of (H, W, 3)
+# uint8, (H, W) float32 metres along the optical axis (0 where unknown), and a `Camera` with its pose, cam2world in
+# optical axes.
 
 # %%
 memory = world.new_memory(max_bytes=64 << 20)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mirage_ros.memory import IMAGINATION, LatentMemory, SourceFrame, WriteRules, latent_memory, write
+from mirage_ros.memory import IMAGINATION, LatentMemory, SourceFrame, WriteRules, latent, write
 from mirage_ros.memory.elements import ElementStore
 from mirage_ros.memory.provenance import FrameTable
 
@@ -51,7 +51,7 @@ LATE = [
     (ElementStore, "settle", 0),
     (FrameTable, "add", 1),
     (write, "_count", 1),
-    (latent_memory, "write_frame", 1),
+    (latent, "write_frame", 1),
 ]
 
 
