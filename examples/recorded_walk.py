@@ -16,7 +16,6 @@ import torch
 from mirage_ros.evaluation.metrics import masked_psnr
 from mirage_ros.geometry import Camera
 from mirage_ros.images import fit
-from mirage_ros.media import write_video
 from mirage_ros.recordings.rgbd_folder import RgbdFolder
 from mirage_ros.video import write_video
 from mirage_ros.world.model import WorldModel

@@ -6,6 +6,7 @@ import threading
 from functools import partial
 from typing import Any
 
+import numpy as np
 from std_msgs.msg import Header
 from torch import Tensor
 
@@ -54,7 +55,9 @@ class Previews:
         image, visibility, info = (answer[name] for name in ANSWERS)
         visible, camera = image_to_numpy(visibility), camera_from_info(info, pose)
         rgb = image_to_numpy(image, "rgb8")
-        return ImaginedFrame(rgb, None, camera, stamp, visible=visible, coverage=visible.mean())
+        # No depth comes with a preview: it is unknown everywhere.
+        depth = np.zeros_like(visible)
+        return ImaginedFrame(rgb, depth, camera, stamp, visible=visible, coverage=visible.mean())
 
     def _note(self, name: str, message: Any) -> None:
         answer = self._answers.get(ns_from_stamp(message.header.stamp))
