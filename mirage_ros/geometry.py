@@ -90,7 +90,7 @@ class Camera:
             raise TypeError("a single camera has no length; index a batch")
         return self.batch_shape[0]
 
-    def __getitem__(self, index: int | slice | Tensor) -> Camera:
+    def __getitem__(self, index: int | slice | Tensor | list[int]) -> Camera:
         """Select along the first batch dimension."""
         shape = self.batch_shape
         if not shape:
@@ -112,6 +112,14 @@ class Camera:
 
     def __iter__(self) -> Iterator[Camera]:
         return (self[i] for i in range(len(self)))
+
+    @staticmethod
+    def joined(cameras: Sequence[Camera]) -> Camera:
+        """Batches (T,) of one size, one after the other."""
+        return cameras[0]._with(
+            intrinsics=torch.cat([camera.intrinsics.expand(len(camera), 3, 3) for camera in cameras]),
+            cam2world=torch.cat([camera.cam2world for camera in cameras]),
+        )
 
     def _with(self, **changes: Tensor | int) -> Camera:
         """A copy with trusted changes: the checks of the constructor would make a CUDA device wait for the host."""

@@ -99,6 +99,7 @@ class Preset:
     autoencoder: Mapping[str, Any]
     autoencoder_kind: Literal["frame", "wan"]
     chunk_frames: int
+    keyframe_stride: int = 1
     branch_inputs: tuple[str, ...] = ("latents", "visible")
     reader: Mapping[str, Any] | None = None
     read_rule: Literal["unfold", "nearest", "strict"] = "nearest"
@@ -221,6 +222,7 @@ DEFAULT = Preset(
     log_depth_mean=0.94,
     log_depth_std=0.66,
     chunk_frames=9,
+    keyframe_stride=8,
     preceding=1,
     references=2,
     keep_known=True,

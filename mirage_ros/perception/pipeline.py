@@ -30,12 +30,14 @@ class DecodedFrames:
         first: place of the first of them in the trajectory, for estimators that were given depth beforehand.
         joint_depth: (T, H, W) float32 metres that the world model denoised together with the frames; None where the
             preset has no depth channels.
+        step: places from each of them to the next.
     """
 
     rgb: Tensor
     camera: Camera
     first: int = 0
     joint_depth: Tensor | None = None
+    step: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +104,10 @@ class SensorDepth:
             ValueError: there is none for some of them, or it has another size than the frames.
         """
         count, _, height, width = frames.rgb.shape
-        depth = self._depth[frames.first : frames.first + count]
+        depth = self._depth[frames.first :: frames.step][:count]
         if tuple(depth.shape) != (count, height, width):
             raise ValueError(
-                f"depth: expected {height}x{width} for frames {frames.first} to {frames.first + count - 1}, "
+                f"depth: expected {height}x{width} for {count} frames from {frames.first} on, "
                 f"got {tuple(self._depth.shape)} for the whole trajectory"
             )
         return DepthEstimate(depth.to(frames.rgb.device, torch.float32), frames.camera)

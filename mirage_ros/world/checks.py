@@ -34,7 +34,8 @@ def check_trajectory(networks: Networks, trajectory: Camera) -> list[Span]:
         ValueError: it is not one batch of cameras, or no rollout has its length.
     """
     check_cameras(trajectory)
-    return plan_chunks(len(trajectory), networks.preset.chunk_frames, networks.autoencoder.strides[0])
+    preset, stride = networks.preset, networks.autoencoder.strides[0]
+    return plan_chunks(len(trajectory), preset.chunk_frames, stride, preset.keyframe_stride)
 
 
 def check_memory(networks: Networks, memory: object) -> None:

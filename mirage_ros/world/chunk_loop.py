@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.models.schedule import make_scheduler
+from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions, denoise, draw_noise
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.options import DenoiseSettings
@@ -15,7 +16,7 @@ from mirage_ros.world.reading import Reading
 from mirage_ros.world.results import Cancel, Cancelled, ImaginedChunk, OnProgress, Progress
 from mirage_ros.world.rollout import Rollout
 
-Prepared = tuple[Rollout, Conditions, Reading]
+Prepared = tuple[Rollout, Span, Conditions, Reading]
 
 
 class ChunkLoop:
@@ -48,23 +49,41 @@ class ChunkLoop:
     def run(self) -> Iterator[ImaginedChunk]:
         """Yield chunks as they get ready, all first ones before the second ones."""
         for index in range(max(len(rollout.spans) for rollout in self._rollouts)):
-            prepared: list[Prepared] = []
-            for rollout in self._rollouts:
-                if index < len(rollout.spans):
-                    with torch.no_grad():
-                        prepared.append((rollout, *rollout.prepare(rollout.spans[index], self._context)))
-                    self._after(rollout, index, "read", 0)
-            for group in _groups(prepared, self._settings.batch):
-                latents = self._denoise(group, index)
-                for place, (rollout, _, reading) in enumerate(group):
-                    yield self._finish(rollout, index, latents[place], reading)
+            open_ = [(rollout, rollout.spans[index]) for rollout in self._rollouts if index < len(rollout.spans)]
+            # What was once written is not undone, so nobody is asked whether to go on until the chunk is whole.
+            may_stop = True
+            while open_:
+                denser: list[tuple[Rollout, Span]] = []
+                for group in _groups(self._prepared(open_, may_stop), self._settings.batch):
+                    latents = self._denoise(group, may_stop)
+                    for place, (rollout, span, _, reading) in enumerate(group):
+                        with torch.no_grad():
+                            self._finish(rollout, span, latents[place], reading, may_stop)
+                            following = rollout.next_keyframe(rollout.spans[index])
+                            if following is None:
+                                chunk = rollout.chunk(rollout.spans[index])
+                        if following is not None:
+                            denser.append((rollout, following))
+                            continue
+                        self._done += len(chunk)
+                        self._report(rollout, index, "write", self._steps)
+                        yield chunk
+                open_, may_stop = denser, False
 
     @torch.no_grad()
-    def _denoise(self, group: list[Prepared], index: int) -> Tensor:
-        networks, leader, spent = self._networks, group[0][0], dict[str, float]()
+    def _prepared(self, spans: list[tuple[Rollout, Span]], may_stop: bool) -> list[Prepared]:
+        prepared: list[Prepared] = []
+        for rollout, span in spans:
+            prepared.append((rollout, span, *rollout.prepare(span, self._context)))
+            self._after(rollout, span.index, "read", 0, may_stop)
+        return prepared
+
+    @torch.no_grad()
+    def _denoise(self, group: list[Prepared], may_stop: bool) -> Tensor:
+        networks, (leader, span, _, _), spent = self._networks, group[0], dict[str, float]()
         with networks.timed(spent, "denoise"), networks.at_work(networks.transformer):
-            stacked = Conditions.stacked([conditions for _, conditions, _ in group])
-            noise = draw_noise(tuple(stacked.known.shape[1:]), self._settings.seed, index, networks.device)
+            stacked = Conditions.stacked([conditions for _, _, conditions, _ in group])
+            noise = draw_noise(tuple(stacked.known.shape[1:]), self._settings.seed, span.index, networks.device)
             latents = denoise(
                 networks.transformer,
                 make_scheduler(networks.preset.schedule, self._steps),
@@ -72,30 +91,26 @@ class ChunkLoop:
                 stacked,
                 guidance=self._settings.guidance,
                 empty_context=None if self._empty is None else self._empty.expand(len(group), -1, -1),
-                after_step=lambda step: self._after(leader, index, "denoise", step),
+                after_step=lambda step: self._after(leader, span.index, "denoise", step, may_stop),
             )
-        for rollout, _, _ in group:
-            rollout.seconds["denoise"] = spent["denoise"] / len(group)
+        for rollout, *_ in group:
+            rollout.seconds["denoise"] += spent["denoise"] / len(group)
         return latents
 
-    @torch.no_grad()
-    def _finish(self, rollout: Rollout, index: int, latents: Tensor, reading: Reading) -> ImaginedChunk:
+    def _finish(self, rollout: Rollout, span: Span, latents: Tensor, reading: Reading, may_stop: bool) -> None:
         def after_stage(stage: str) -> None:
-            self._after(rollout, index, stage, self._steps)
+            self._after(rollout, span.index, stage, self._steps, may_stop)
 
-        chunk = rollout.finish(rollout.spans[index], latents, reading, after_stage)
-        self._done += len(chunk)
-        self._report(rollout, index, "write", self._steps)
-        return chunk
+        rollout.finish(span, latents, reading, after_stage)
 
     def _report(self, rollout: Rollout, index: int, stage: str, step: int) -> None:
         if self._on_progress is not None:
             self._on_progress(Progress(stage, self._done, self._total, rollout.candidate, index, step, self._steps))
 
-    def _after(self, rollout: Rollout, index: int, stage: str, step: int) -> None:
+    def _after(self, rollout: Rollout, index: int, stage: str, step: int, may_stop: bool) -> None:
         """Report, then ask whether to go on."""
         self._report(rollout, index, stage, step)
-        if self._cancel is not None and self._cancel():
+        if may_stop and self._cancel is not None and self._cancel():
             raise Cancelled(f"cancelled after {self._done} of {self._total} frames")
 
 
@@ -103,7 +118,7 @@ def _groups(prepared: list[Prepared], batch: int | None) -> Iterator[list[Prepar
     """Chunks of equal shapes, at most `batch` together."""
     by_shape: dict[object, list[Prepared]] = {}
     for entry in prepared:
-        by_shape.setdefault(entry[1].shape, []).append(entry)
+        by_shape.setdefault(entry[2].shape, []).append(entry)
     for group in by_shape.values():
         size = batch or len(group)
         for begin in range(0, len(group), size):

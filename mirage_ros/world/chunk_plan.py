@@ -1,8 +1,8 @@
-"""Which frames are denoised together."""
+"""Which frames are denoised together, and which are read between them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -13,42 +13,70 @@ class Span:
         start: first frame; in every chunk but the first it is the last frame of the chunk before.
         stop: one past the last frame.
         index: of the chunk.
+        places: frames that the latent frames stand for, whose cameras they take.
+        time_stride: frames that come out of each latent frame but the first; 1 where each stands for one frame.
+        overlap: frames at the beginning that were imagined before.
     """
 
     start: int
     stop: int
     index: int
+    places: tuple[int, ...]
+    time_stride: int = 1
+    overlap: int = 0
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     @property
-    def overlap(self) -> int:
-        """Frames that the chunk before has given already."""
-        return 1 if self.index else 0
+    def decoded(self) -> tuple[int, ...]:
+        """Frames that decoding the latent frames gives, in order."""
+        return self.places if self.time_stride == 1 else tuple(range(self.start, self.stop))
+
+    @property
+    def imagined(self) -> tuple[int, ...]:
+        """Those of them that were not imagined before."""
+        return self.decoded[self.overlap :]
+
+    @property
+    def between(self) -> tuple[int, ...]:
+        """Frames between the keyframes, which are read once the memory holds those."""
+        return tuple(frame for frame in range(self.start, self.stop) if frame not in self.decoded)
+
+    def with_keyframe(self, frame: int) -> Span:
+        """The same chunk with another keyframe, its first frame known."""
+        return replace(self, places=(self.start, frame), overlap=1)
 
 
-def plan_chunks(frames: int, chunk_frames: int, time_stride: int = 1) -> list[Span]:
+def plan_chunks(frames: int, chunk_frames: int, time_stride: int = 1, keyframe_stride: int = 1) -> list[Span]:
     """Cut a trajectory into chunks: n frames, then n - 1 new ones each time, the last as short as need be.
 
     Args:
         frames: of the trajectory.
-        chunk_frames: n, time stride x N + 1.
+        chunk_frames: n, time stride x N + 1. With keyframes a chunk ends at the next one whatever this is.
         time_stride: frames for each latent frame but the first.
+        keyframe_stride: every so many-th frame is imagined and those between are read; 1 to imagine all. Only where
+            latent frames stand for one frame each.
 
     Raises:
         ValueError: the number of frames is not time stride x N + 1, or a chunk has no new frame.
     """
+    if keyframe_stride > 1:
+        if time_stride > 1:
+            raise ValueError(f"keyframe_stride: expected 1 with a time stride of {time_stride}, got {keyframe_stride}")
+        chunk_frames = keyframe_stride + 1
     for name, value in (("trajectory", frames), ("chunk_frames", chunk_frames)):
         if value < 1 or (value - 1) % time_stride:
             near = ", ".join(str(length) for length in _near(value, time_stride))
             raise ValueError(f"{name}: expected {time_stride}N+1 frames such as {near}, got {value}")
     if chunk_frames < 2:
         raise ValueError(f"chunk_frames: expected at least {1 + time_stride}, got {chunk_frames}")
-    spans = [Span(0, min(frames, chunk_frames), 0)]
-    while spans[-1].stop < frames:
-        start = spans[-1].stop - 1
-        spans.append(Span(start, min(frames, start + chunk_frames), len(spans)))
+    spans: list[Span] = []
+    while not spans or spans[-1].stop < frames:
+        start = spans[-1].stop - 1 if spans else 0
+        stop = min(frames, start + chunk_frames)
+        places = range(start, stop, time_stride if keyframe_stride == 1 else max(1, stop - 1 - start))
+        spans.append(Span(start, stop, len(spans), tuple(places), time_stride, min(len(spans), 1)))
     return spans
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.images import fit_nearest
+from mirage_ros.visibility import sees
 
 # A reference must add at least this share of what the memory shows of the targets.
 MIN_OVERLAP = 0.04
@@ -85,7 +86,7 @@ class History:
         if not frames or count < 1:
             return []
         cameras = Camera.stacked([frame.camera for frame in frames])
-        seen = _sees(cameras, torch.stack([frame.depth for frame in frames]), points)
+        seen = sees(cameras, torch.stack([frame.depth for frame in frames]), points, TOLERANCE)
         least = MIN_OVERLAP * points.isfinite().all(dim=-1).sum()
         chosen: list[PastFrame] = []
         open_points = torch.ones_like(seen[0])
@@ -97,14 +98,3 @@ class History:
             chosen.append(frames[best])
             open_points &= ~seen[best]
         return chosen
-
-
-def _sees(cameras: Camera, depth: Tensor, points: Tensor) -> Tensor:
-    """(H, M) bool, whether each of H frames with depth (H, h, w) sees each point."""
-    pixels, distance = cameras.project(points.expand(len(depth), -1, -1))
-    height, width = depth.shape[-2:]
-    inside = (distance > 0) & (pixels >= 0).all(dim=-1) & (pixels[..., 0] < width) & (pixels[..., 1] < height)
-    cell = torch.where(inside, pixels[..., 1].nan_to_num().long() * width + pixels[..., 0].nan_to_num().long(), 0)
-    measured = depth.flatten(1).gather(1, cell)
-    # A NaN on either side compares false.
-    return inside & ((distance / measured - 1).abs() < TOLERANCE)

@@ -81,13 +81,7 @@ class Reading:
     @classmethod
     def joined(cls, parts: Sequence[Reading]) -> Reading:
         """Frames of several readings in order; the room is that of the first."""
-        first = parts[0].camera
-        camera = Camera(
-            torch.cat([part.camera.intrinsics.expand(len(part), 3, 3) for part in parts]),
-            torch.cat([part.camera.cam2world.expand(len(part), 4, 4) for part in parts]),
-            first.height,
-            first.width,
-        )
+        camera = Camera.joined([part.camera for part in parts])
         names = [name for name in cls._per_frame() if name != "camera"]
         joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
         return cls(**joined, camera=camera, room=parts[0].room)

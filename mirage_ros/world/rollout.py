@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, valid_depth
-from mirage_ros.images import enlarge
+from mirage_ros.images import enlarge, fit_nearest
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models import log_depth
-from mirage_ros.perception.pipeline import DecodedFrames, Perceived, Perception
+from mirage_ros.perception.pipeline import FAR, DecodedFrames, Perceived, Perception
+from mirage_ros.world.between import LEAST_SHOWN, Between, Keyframe, read_between
 from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions
 from mirage_ros.world.history import History, PastFrame
@@ -30,16 +31,39 @@ class Tail:
     """The end of the last chunk, context of the next.
 
     Attributes:
-        last: (C, 1, h, w) the last frame, as first latent frame of a clip.
-        preceding: (C, P, h, w) latent frames before it, oldest first.
+        preceding: (C, P, h, w) latent frames before the last one, oldest first.
         reading: of those, as it was when they were imagined.
         past: the same frames and the last one in the history, which are not to be references as well.
     """
 
-    last: Tensor
     preceding: Tensor
     reading: Reading | None
     past: tuple[PastFrame, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Frames of a chunk that were made together.
+
+    Attributes:
+        places: of the frames in the trajectory.
+        video: (T, 3, H, W) 0..1.
+        depth: (T, H, W) metres.
+        visible: (T, H, W) float32.
+        coverage: (T,) float32.
+        camera: (T,).
+        report: what was written of them.
+        notes: of perception.
+    """
+
+    places: tuple[int, ...]
+    video: Tensor
+    depth: Tensor
+    visible: Tensor
+    coverage: Tensor
+    camera: Camera
+    report: WriteReport = field(default_factory=WriteReport)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -70,16 +94,19 @@ class Rollout:
     first: Tensor | None = None
     first_depth: Tensor | None = None
     tail: Tail | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    # Of this chunk, and the last one of the chunk before, by their places in the trajectory.
+    _keyframes: dict[int, Keyframe] = field(default_factory=dict, init=False)
+    _between: tuple[tuple[int, ...], Between] | None = field(default=None, init=False)
+    _pieces: list[Piece] = field(default_factory=list, init=False)
     # (1, 2h, 2w) bool, where nobody knows the depth of the known first frame.
     _unknown: Tensor | None = field(default=None, init=False)
 
     def prepare(self, span: Span, context: Tensor) -> tuple[Conditions, Reading]:
         """Read the memory and gather what the chunk is conditioned on."""
-        self.seconds = dict.fromkeys(STAGES, 0.0)
         with self.networks.timed(self.seconds, "read"):
             networks, preset, tail = self.networks, self.networks.preset, self.tail
-            cameras = self.trajectory[span.start : span.stop : networks.autoencoder.strides[0]]
+            cameras = self.trajectory[list(span.places)]
             branch = networks.transformer.branch
             inputs = () if branch is None else tuple(branch.config["inputs"])
             reading = read_views(
@@ -91,8 +118,8 @@ class Rollout:
             )
             known, fixed = self._known(reading)
             clean_frames = 0
-            if tail is not None or self.first is not None:
-                known[:, :1] = self._first_latent(reading.fine_depth[:1])
+            if span.overlap or self.first is not None:
+                known[:, :1] = self._first_latent(span, reading)
                 fixed[:, 0] = True
                 clean_frames = 1
             nothing = known[:, :0]
@@ -116,10 +143,8 @@ class Rollout:
         )
         return conditions, reading
 
-    def finish(
-        self, span: Span, latents: Tensor, reading: Reading, after_stage: Callable[[str], None]
-    ) -> ImaginedChunk:
-        """Decode, perceive, encode and write a chunk.
+    def finish(self, span: Span, latents: Tensor, reading: Reading, after_stage: Callable[[str], None]) -> None:
+        """Decode, perceive, encode and write what was denoised of a chunk.
 
         Args:
             span: the chunk.
@@ -127,7 +152,7 @@ class Rollout:
             reading: what the memory showed.
             after_stage: called after 'decode' and 'perceive'; may raise to stop, nothing is written then.
         """
-        timed, new = self.networks.timed, slice(span.start + span.overlap, span.stop)
+        timed = self.networks.timed
         with timed(self.seconds, "decode"):
             video = self.networks.decode(latents[None, : self.networks.autoencoder.channels])[0]
             joint = self._joint_depth(latents, span)
@@ -137,19 +162,78 @@ class Rollout:
         after_stage("perceive")
         with timed(self.seconds, "write"):
             report = self._remember(span, latents, video, perceived, reading)
+        visible, coverage = self._per_frame(reading.visible[:, 0], span), self._per_frame(reading.coverage(), span)
+        self._pieces.append(
+            Piece(
+                span.imagined,
+                video[span.overlap :],
+                perceived.depth,
+                visible,
+                coverage,
+                perceived.camera,
+                report,
+                perceived.notes,
+            )
+        )
+
+    def next_keyframe(self, span: Span) -> Span | None:
+        """Read the frames between the keyframes; the chunk with one more where they leave too much open."""
+        done = {place for piece in self._pieces for place in piece.places}
+        left = tuple(place for place in span.between if place not in done)
+        if not left:
+            self._between = None
+            return None
+        networks = self.networks
+        with networks.timed(self.seconds, "read"):
+            cameras = self.trajectory[list(left)].resized(*networks.latent_size)
+            between = read_between(networks, self.memory, cameras, list(self._keyframes.values()))
+        self._between = left, between
+        worst = int(between.shown.argmin())
+        return span.with_keyframe(left[worst]) if between.shown[worst] < LEAST_SHOWN else None
+
+    def chunk(self, span: Span) -> ImaginedChunk:
+        """The chunk whose keyframes are finished, its frames in order."""
+        if self._between is not None:
+            self._pieces.append(self._decoded_between(*self._between))
+        pieces, self._pieces, self._between = self._pieces, [], None
+        self._keyframes = {span.stop - 1: self._keyframes[span.stop - 1]}
+        places = [place for piece in pieces for place in piece.places]
+        order = torch.tensor(places).argsort()
+        report = WriteReport()
+        for piece in pieces:
+            report += piece.report
+
+        def joined(name: str) -> Tensor:
+            return torch.cat([getattr(piece, name) for piece in pieces])[order.to(self.networks.device)]
+
+        depth, seconds, self.seconds = joined("depth"), self.seconds, dict.fromkeys(STAGES, 0.0)
         return ImaginedChunk(
-            rgb=_pixels(video[span.overlap :]).cpu().numpy(),
-            depth=torch.where(perceived.depth > 0, perceived.depth, 0.0).float().cpu().numpy(),
-            camera=perceived.camera.to("cpu"),
-            stamp=np.array([frame.stamp for frame in self.frames[new]], np.int64),
-            visible=self._per_frame(reading.visible[:, 0], span).cpu().numpy(),
-            coverage=self._per_frame(reading.coverage(), span).cpu().numpy(),
+            rgb=_pixels(joined("video")).cpu().numpy(),
+            depth=torch.where(depth > 0, depth, 0.0).float().cpu().numpy(),
+            camera=Camera.joined([piece.camera for piece in pieces])[order].to("cpu"),
+            stamp=np.array([self.frames[place].stamp for place in sorted(places)], np.int64),
+            visible=joined("visible").cpu().numpy(),
+            coverage=joined("coverage").cpu().numpy(),
             candidate=self.candidate,
             chunk=span.index,
-            first=new.start,
+            first=min(places),
             report=report,
-            seconds=dict(self.seconds),
-            notes=perceived.notes,
+            seconds=seconds,
+            notes=tuple(dict.fromkeys(note for piece in pieces for note in piece.notes)),
+        )
+
+    def _decoded_between(self, places: tuple[int, ...], between: Between) -> Piece:
+        with self.networks.timed(self.seconds, "decode"):
+            video = self.networks.decode(between.latents[None])[0]
+        size, known = self.networks.size, between.known.float()
+        depth = torch.where(between.depth > FAR, torch.inf, between.depth)
+        return Piece(
+            places,
+            video,
+            enlarge(depth, *size).float(),
+            enlarge(known, *size),
+            known.mean(dim=(1, 2)),
+            self.trajectory[list(places)],
         )
 
     def _known(self, reading: Reading) -> tuple[Tensor, Tensor]:
@@ -167,17 +251,17 @@ class Rollout:
             latents = torch.cat([latents, depth], dim=1)
         return latents.transpose(0, 1).contiguous(), kept.transpose(0, 1).contiguous()
 
-    def _first_latent(self, read: Tensor) -> Tensor:
-        """(C, 1, h, w) of the known first frame; depth that nobody gave is what the memory shows, (1, 2h, 2w)."""
-        if self.tail is not None:
-            return self.tail.last
+    def _first_latent(self, span: Span, reading: Reading) -> Tensor:
+        """(C, 1, h, w) of the known first frame; depth that nobody gave is what the memory shows."""
+        if span.overlap:
+            return self._keyframes[span.start].latents[:, None]
         assert self.first is not None
-        latent = self.networks.encode(self.first[None, None])[0]
-        if not self.networks.preset.depth_channels:
-            return latent
+        latent, read = self.networks.encode(self.first[None, None])[0], reading.fine_depth[:1]
         depth = read if self.first_depth is None else torch.where(self.first_depth > 0, self.first_depth, read)
-        self._unknown = ~(depth > 0)
-        return self.networks.with_depth(latent, depth)
+        if self.networks.preset.depth_channels:
+            self._unknown = ~(depth > 0)
+            latent = self.networks.with_depth(latent, depth)
+        return latent
 
     def _joint_depth(self, latents: Tensor, span: Span) -> Tensor | None:
         """(T, H, W) metres from the depth channels of latents (C, F, h, w); NaN in frames between latent frames."""
@@ -188,14 +272,15 @@ class Rollout:
         if self._unknown is not None and not span.overlap:
             # The network was given something there, which is no measurement.
             fine[:1] = torch.where(self._unknown, torch.nan, fine[:1])
-        depth = torch.full((len(span), *self.networks.size), torch.nan, device=fine.device)
+        depth = torch.full((len(span.decoded), *self.networks.size), torch.nan, device=fine.device)
         depth[:: self.networks.autoencoder.strides[0]] = enlarge(fine, *self.networks.size)
         return depth
 
     def _perceive(self, span: Span, video: Tensor, joint: Tensor | None) -> Perceived:
         """Depth, cameras and keep masks of the new frames of a video (T, 3, H, W)."""
-        new, camera = slice(span.overlap, None), self.trajectory[span.start + span.overlap : span.stop]
-        frames = DecodedFrames(video[new], camera, span.start + span.overlap, None if joint is None else joint[new])
+        new, places = slice(span.overlap, None), span.imagined
+        camera, step = self.trajectory[list(places)], places[1] - places[0] if len(places) > 1 else 1
+        frames = DecodedFrames(video[new], camera, min(places, default=0), None if joint is None else joint[new], step)
         # Estimators and filters only read it.
         memory: Any = self.memory
         perceived = self.perception.perceive(frames, memory)
@@ -205,7 +290,7 @@ class Rollout:
     def _per_frame(self, values: Tensor, span: Span) -> Tensor:
         """Values of latent frames, (F,) or cells (F, h, w), for each new frame."""
         stride = self.networks.autoencoder.strides[0]
-        place = (torch.arange(len(span), device=values.device) + stride - 1) // stride
+        place = (torch.arange(len(span.decoded), device=values.device) + stride - 1) // stride
         values = values[place][span.overlap :].float()
         return values if values.ndim == 1 else enlarge(values, *self.networks.size)
 
@@ -221,7 +306,10 @@ class Rollout:
         new = slice(overlap * (stride - 1), None, stride)
         depth, camera = perceived.depth[new], perceived.camera[new]
         past = [PastFrame.of(latents[:, overlap + index], depth[index], camera[index]) for index in range(len(depth))]
-        tail = self._end(latents, video, past, reading)
+        last = latents[:, -1]
+        if stride > 1:
+            # The last latent frame stands for several frames; a clip's first stands for one.
+            last = torch.cat([networks.encode(video[None, -1:])[0], latents[channels:, -1:]])[:, 0]
         report = WriteReport()
         if past:
             # The last step that may fail.
@@ -230,14 +318,33 @@ class Rollout:
                 depth,
                 camera,
                 perceived.keep[new] if networks.preset.conventions.filter_dynamic else None,
-                self.frames[span.start + overlap * stride : span.stop : stride],
+                [self.frames[place] for place in span.places[overlap:]],
                 copied=self._copied(span, reading)[overlap:],
                 colour=_pixels(video[overlap * stride :: stride]) if self.memory.colour else None,
             )
-        self.tail = tail
         for frame in past:
             self.history.add(frame)
+        if span.places[-1] == span.stop - 1:
+            self.tail = self._end(latents, past, reading)
+        self._keep_keyframes(span, torch.cat([latents[:, :-1], last[:, None]], dim=1), perceived, reading)
         return report
+
+    def _keep_keyframes(self, span: Span, latents: Tensor, perceived: Perceived, reading: Reading) -> None:
+        """Keep what later frames are imagined after and read between: keyframes, or the last frame alone."""
+        networks, (rows, columns) = self.networks, self.networks.latent_size
+        if networks.preset.keyframe_stride == 1:
+            kept = [(span.stop - 1, latents.shape[1] - 1)]
+        else:
+            kept = [(place, index) for index, place in enumerate(span.places) if index >= span.overlap]
+        for place, index in kept:
+            frame = span.imagined.index(place)
+            depth, known = perceived.depth[frame], reading.visible[index, 0] > 0
+            self._keyframes[place] = Keyframe(
+                latents=latents[:, index],
+                depth=fit_nearest(torch.where(depth == torch.inf, log_depth.SKY_DEPTH, depth), 2 * rows, 2 * columns),
+                known=known | (self.first is not None and place == 0),
+                camera=perceived.camera[frame].resized(rows, columns),
+            )
 
     def _copied(self, span: Span, reading: Reading) -> Tensor:
         """(F, h, w) bool, cells whose content is in the memory already.
@@ -257,18 +364,14 @@ class Rollout:
                 copied[0] |= reading.visible[0, 0] > 0
         return copied
 
-    def _end(self, latents: Tensor, video: Tensor, past: list[PastFrame], reading: Reading) -> Tail:
+    def _end(self, latents: Tensor, past: list[PastFrame], reading: Reading) -> Tail:
         """The end of a chunk as context of the next."""
-        networks, last = self.networks, latents[:, -1:]
-        if networks.autoencoder.strides[0] > 1:
-            # The last latent frame stands for several frames; a clip's first stands for one.
-            last = torch.cat([networks.encode(video[None, -1:])[0], last[networks.autoencoder.channels :]])
-        before = slice(max(0, latents.shape[1] - 1 - networks.preset.preceding), latents.shape[1] - 1)
+        preceding = self.networks.preset.preceding
+        before = slice(max(0, latents.shape[1] - 1 - preceding), latents.shape[1] - 1)
         return Tail(
-            last=last,
             preceding=latents[:, before],
             reading=reading[before] if before.stop > before.start else None,
-            past=tuple(past[-(networks.preset.preceding + 1) :]),
+            past=tuple(past[-(preceding + 1) :]),
         )
 
 

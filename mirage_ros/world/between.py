@@ -1,0 +1,114 @@
+"""Frames between keyframes: nothing is invented there, the memory that holds the keyframes is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, grid_sample, pixel_unshuffle
+
+from mirage_ros.geometry import Camera
+from mirage_ros.models import log_depth
+from mirage_ros.models.branch_input import fill_views, pack_filled
+from mirage_ros.visibility import pixels_of
+from mirage_ros.world.networks import Networks
+from mirage_ros.world.reading import Reading, read_views
+from mirage_ros.world.spatial_memory import SpatialMemory
+
+# A frame of which the keyframes leave more open than this becomes a keyframe itself.
+LEAST_SHOWN = 0.98
+# Two depths within this share are the same surface.
+SAME_SURFACE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframe:
+    """A frame that was imagined, or was known beforehand.
+
+    Attributes:
+        latents: (C, h, w), with depth channels where the preset has them.
+        depth: (2h, 2w) metres, `log_depth.SKY_DEPTH` where it is too far to measure, NaN where it is unknown.
+        known: (h, w) bool, cells that the memory showed before.
+        camera: single, at latent resolution.
+    """
+
+    latents: Tensor
+    depth: Tensor
+    known: Tensor
+    camera: Camera
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """What is between two keyframes; T frames.
+
+    Attributes:
+        latents: (C, T, h, w) without depth channels, with something in every cell.
+        depth: (T, 2h, 2w) metres.
+        known: (T, h, w) bool, cells that the memory showed before the chunk.
+        shown: (T,) share of cells that the memory or the sky of a keyframe gives.
+    """
+
+    latents: Tensor
+    depth: Tensor
+    known: Tensor
+    shown: Tensor
+
+
+def read_between(networks: Networks, memory: SpatialMemory, cameras: Camera, keyframes: list[Keyframe]) -> Between:
+    """Read frames out of a memory that holds the keyframes around them.
+
+    Args:
+        networks: and their preset, which has depth channels.
+        memory: to read.
+        cameras: (T,) at latent resolution.
+        keyframes: around these frames. No memory holds the sky, so it is taken from them by its direction alone.
+    """
+    preset, channels = networks.preset, networks.autoencoder.channels
+    reading = read_views(memory, cameras, preset, networks.unfolder)
+    shown = reading.visible > 0
+    latents, depth = reading.latents, reading.fine_depth
+    for keyframe in keyframes:
+        sky, seen = _sky_of(keyframe, cameras, channels)
+        taken = seen & ~shown
+        latents = torch.where(taken, sky.to(latents), latents)
+        fine = taken.repeat_interleave(log_depth.FINE, dim=-2).repeat_interleave(log_depth.FINE, dim=-1).squeeze(1)
+        depth = torch.where(fine, log_depth.SKY_DEPTH, depth)
+        shown = shown | taken
+    filled = torch.where(shown, latents, fill_views(latents, shown.to(latents)))
+    packed = pack_filled(depth, preset.log_depth_mean, preset.log_depth_std)
+    return Between(
+        latents=filled.transpose(0, 1),
+        depth=log_depth.unpack(packed, preset.log_depth_mean, preset.log_depth_std),
+        known=_known_before(reading, keyframes),
+        shown=shown.float().mean(dim=(1, 2, 3)),
+    )
+
+
+def _sky_of(keyframe: Keyframe, cameras: Camera, channels: int) -> tuple[Tensor, Tensor]:
+    """Latents (T, C, h, w) of the keyframe in the directions of other cameras, and (T, 1, h, w) where they are sky."""
+    height, width = keyframe.camera.height, keyframe.camera.width
+    pixels, distance = keyframe.camera.project(keyframe.camera.cam2world[:3, 3] + cameras.rays())
+    grid = (pixels / pixels.new_tensor([width, height]) * 2 - 1).float()
+    inside = (distance > 0) & (grid.abs() <= 1).all(dim=-1)
+    far = (keyframe.depth > log_depth.SKY_FROM).float()
+    sky = avg_pool2d(far[None], log_depth.FINE)
+    image = torch.cat([keyframe.latents[:channels].float(), sky]).expand(len(cameras), -1, -1, -1)
+    # Smooth, because the sky is: the nearest cell would make it jump from frame to frame.
+    sampled = grid_sample(image, grid.nan_to_num(), padding_mode="border", align_corners=False)
+    return sampled[:, :-1], (sampled[:, -1:] > 0.5) & inside[:, None]
+
+
+def _known_before(reading: Reading, keyframes: list[Keyframe]) -> Tensor:
+    """(T, h, w) bool, cells that are shown and are nothing that a keyframe invented."""
+    known = reading.visible[:, 0] > 0
+    points = reading.camera.lift(reading.depth).flatten(0, 2)
+    for keyframe in keyframes:
+        cell, distance = pixels_of(keyframe.camera, points)
+        # Any of the cell's samples: edges are a matter of a pixel.
+        samples = pixel_unshuffle(keyframe.depth[None], log_depth.FINE).flatten(1)[:, cell.clamp(min=0)]
+        same = ((distance / samples - 1).abs() < SAME_SURFACE).any(dim=0)
+        invented = (cell >= 0) & same & ~keyframe.known.flatten()[cell.clamp(min=0)]
+        known &= ~invented.reshape(known.shape)
+    return known
