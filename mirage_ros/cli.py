@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from mirage_ros.machine import wait_passively
+
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module whose main() runs it, what it does)
     "imagine": ("mirage_ros.imagine", "imagine a trajectory from an RGB-D image or a recorded walk, without ROS"),
@@ -36,6 +38,7 @@ def main() -> None:
     if name not in COMMANDS:
         sys.exit(f"mirage: unknown command {name!r}, expected one of {', '.join(COMMANDS)}")
     sys.argv = [f"mirage {name}", *sys.argv[2:]]
+    wait_passively()
     try:
         importlib.import_module(COMMANDS[name][0]).main()
     except (ValueError, OSError, RuntimeError) as error:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mirage_ros.machine import multiplies_bfloat16, usable_cores
 from mirage_ros.resources import weights_directory
 
 # Marks at the beginning of a line.
@@ -70,6 +71,9 @@ def check_system(_: Path) -> Iterator[Finding]:
 
     yield Finding("system", "python", GOOD, f"{platform.python_version()} at {sys.executable}")
     yield Finding("system", "torch", GOOD, f"{torch.__version__}, {torch.get_num_threads()} threads")
+    half = multiplies_bfloat16()
+    found = f"networks in {'bfloat16' if half else 'float32, it has no fast bfloat16'}, {usable_cores()} cores"
+    yield Finding("system", "processor", GOOD, found)
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         half = "bf16" if torch.cuda.is_bf16_supported() else "fp16"

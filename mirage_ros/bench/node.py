@@ -123,7 +123,7 @@ def node_options(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--preset", choices=PRESETS, default="default")
     parser.add_argument("--random-weights", action="store_true", help="measure the preset untrained")
-    parser.add_argument("--threads", type=int, default=0, help="of the model; 0 leaves it to torch")
+    parser.add_argument("--threads", type=int, default=0, help="of the model; 0 measures how many are worth it")
     return parser
 
 

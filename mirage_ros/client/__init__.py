@@ -10,8 +10,10 @@ its own, and works beside whatever rclpy code the program has.
 
 from __future__ import annotations
 
+from mirage_ros.machine import wait_passively
 from mirage_ros.ros.dds import use_default_profile
 
+wait_passively()
 use_default_profile()
 
 from mirage_ros.client.connection import Mirage  # noqa: E402  (the DDS profile must be chosen before rclpy loads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,6 +22,10 @@ class ModelOptions:
     device: str = "cpu"
     threads: int | None = None
     """of torch on the CPU; its own choice by default"""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """of the networks; auto takes what the machine multiplies fast"""
+    keyframe_stride: int | None = None
+    """every so many-th frame is imagined, those between are read; the preset's by default"""
     seed: int = 0
     """of noise and choices"""
 
@@ -30,7 +34,13 @@ class ModelOptions:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         return WorldModel.from_pretrained(
-            self.weights, preset=self.preset, device=self.device, random_weights=self.random_weights, **more
+            self.weights,
+            preset=self.preset,
+            device=self.device,
+            random_weights=self.random_weights,
+            dtype=None if self.dtype == "auto" else getattr(torch, self.dtype),
+            keyframe_stride=self.keyframe_stride,
+            **more,
         )
 
     def settings(self, world: WorldModel) -> dict[str, Any]:
@@ -39,6 +49,8 @@ class ModelOptions:
             "preset": self.preset,
             "weights": "random" if self.random_weights else self.weights or "shipped",
             "size": f"{world.width}x{world.height}",
+            "dtype": str(world.networks.transformer.dtype).removeprefix("torch."),
+            "keyframe stride": world.preset.keyframe_stride,
             "seed": self.seed,
         }
 

@@ -130,6 +130,10 @@ class FrameAutoencoder(Autoencoder, ModelMixin, ConfigMixin):  # type: ignore[mi
         depth = torch.exp(log_depth.float()).clamp(NEAREST, FURTHEST).squeeze(1)
         return images.float().clamp(0, 1).contiguous().unflatten(0, shape), depth.unflatten(0, shape)
 
+    def cast(self, dtype: torch.dtype) -> None:
+        """Change the type of the weights in place; the latents' statistics stay float32."""
+        cast_weights(self, dtype)
+
     def _layout(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=torch.channels_last)
 
@@ -139,3 +143,9 @@ def channels_last(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Change the type of a module's weights in place, not that of its buffers."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)

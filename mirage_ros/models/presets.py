@@ -76,6 +76,8 @@ class Preset:
             than the flow.
         log_depth_mean, log_depth_std: of the logarithm of depth in metres.
         chunk_frames: frames that are denoised together, the first of them known; time stride x N + 1.
+        keyframe_stride: every so many-th frame of a rollout is imagined, written and kept, and those between are read
+            out of the memory; 1 imagines all, `chunk_frames` together.
         preceding: greatest number of latent frames of the last chunk that serve as context.
         references: greatest number of past latent frames that serve as context.
         keep_known: cells that the memory shows sharply come out as they went in, whatever the network says; for

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.readout import Readout
 from mirage_ros.models.branch_input import fill_smoothly
-from mirage_ros.models.frame_autoencoder import ResidualBlock, channels_last
+from mirage_ros.models.frame_autoencoder import ResidualBlock, cast_weights, channels_last
 from mirage_ros.models.log_depth import reduce
 
 # A cell counts as visible when more than this share of its fine bins is.
@@ -195,6 +195,10 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
         coarse = splat(latents, coarse_depth, source, target)
         refolded, visible = self.refold(fine, coarse)
         return UnfoldedReadout(refolded, visible, fine, coarse)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Change the type of the weights in place."""
+        cast_weights(self, dtype)
 
     def _layout(self, images: Tensor) -> Tensor:
         return images.to(self.output.weight.dtype).contiguous(memory_format=torch.channels_last)

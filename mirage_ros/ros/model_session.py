@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.images import fit_camera
+from mirage_ros.machine import set_threads
 from mirage_ros.memory.cloud import Cloud
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception import registry
@@ -52,8 +53,7 @@ class ModelSession:
         """
         from mirage_ros.world.model import WorldModel
 
-        if parameters.threads:
-            torch.set_num_threads(parameters.threads)
+        set_threads(parameters.threads)
         device = parameters.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -266,8 +266,12 @@ class MirageParameters(ParameterGroup):
     weights: str = row("", "Folder or hub repository of the weights; empty for those that come with the preset.")
     random_weights: bool = row(False, "Run the preset untrained, to try out everything but the pictures.")
     device: str = row("auto", "Where the model runs: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
-    dtype: str = row("auto", "Number type of the model; auto: float32 on a CPU, else bfloat16.", choices=DTYPES)
-    threads: int = row(0, "CPU threads of the model; 0 leaves the choice to torch.", 0, 256)
+    dtype: str = row(
+        "auto",
+        "Number type of the networks; auto: what the device multiplies fast.",
+        choices=DTYPES,
+    )
+    threads: int = row(0, "CPU threads of the model; 0 measures at start how many are worth it.", 0, 256)
     autostart: bool = row(True, "Configure and activate without being told to.")
     world_frame: str = row("map", "Frame that the memory lives in; poses without a frame_id are in it.")
     imagined_frame: str = row("imagined_camera_optical_frame", "frame_id of imagined frames and previews.")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from mirage_ros.machine import fast_dtype
 from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.lora import has_lora, merge_lora
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.presets import preset as find_preset
@@ -33,6 +36,7 @@ def load_networks(
     size: tuple[int, int] | None = None,
     offload: bool = False,
     compile_blocks: bool = False,
+    keyframe_stride: int | None = None,
     seed: int = 0,
 ) -> Networks:
     """Load the networks of a world model.
@@ -42,7 +46,10 @@ def load_networks(
             package, or the hub repository that the preset names.
         preset: name, or a preset of one's own.
         device: where to work.
-        dtype: of the transformer; bfloat16 on CUDA and float32 on a CPU by default.
+        dtype: of the networks; by default bfloat16 where the device multiplies it fast, see `machine.fast_dtype`. Wan's
+            autoencoder keeps its own: its convolutions over time are slow in bfloat16 on a CPU. Geometry and the
+            memory's positions are float32 and float64 whatever this is.
+        keyframe_stride: every so many-th frame is imagined and those between are read; the preset's by default.
         conventions: 'paper', or 'public' for weights trained with the public Mirage code; the preset's own by default.
         random_weights: do not load anything: for tests and for measurements of time.
         branch_file, lora_file: safetensors trained with the public Mirage code.
@@ -62,7 +69,11 @@ def load_networks(
     where = _device(device)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype: expected a floating-point torch.dtype such as torch.bfloat16, got {dtype!r}")
-    dtype = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
+    dtype = dtype or fast_dtype(where)
+    if keyframe_stride is not None:
+        if isinstance(keyframe_stride, bool) or not isinstance(keyframe_stride, int) or keyframe_stride < 1:
+            raise ValueError(f"keyframe_stride: expected a whole number from 1, got {keyframe_stride!r}")
+        chosen = replace(chosen, keyframe_stride=keyframe_stride)
     if random_weights:
         if source is not None:
             raise ValueError(f"source: expected none with random weights, got {source}")
@@ -75,6 +86,9 @@ def load_networks(
     transformer, autoencoder, reader, text = loaded
     if has_lora(transformer):
         merge_lora(transformer)
+    for network in (autoencoder, reader):
+        if isinstance(network, FrameAutoencoder | UnfoldReader):
+            network.cast(dtype)
     if compile_blocks:
         transformer.compile_blocks()
     return Networks(chosen, transformer, autoencoder, reader, text, device=where, size=size, offload=offload)
