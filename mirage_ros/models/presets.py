@@ -123,6 +123,16 @@ class Preset:
     conventions: Conventions = PAPER
 
     @property
+    def context_references(self) -> int:
+        """Greatest number of references in a rollout: none with keyframes, to which they add half as much again."""
+        return self.references if self.keyframe_stride == 1 else 0
+
+    @property
+    def context_preceding(self) -> int:
+        """Greatest number of preceding latents in a rollout: none with keyframes, whose last chunk ends long before."""
+        return self.preceding if self.keyframe_stride == 1 else 0
+
+    @property
     def latent_channels(self) -> int:
         """Channels of a latent token, depth channels aside."""
         return int(self.backbone["in_channels"]) - self.depth_channels

@@ -124,7 +124,7 @@ class Rollout:
                 clean_frames = 1
             nothing = known[:, :0]
             past = () if tail is None else tail.past
-            references = self.history.references(reading.points(), preset.references, past)
+            references = self.history.references(reading.points(), preset.context_references, past)
             memory = None
             if branch is not None:
                 shown = reading if tail is None or tail.reading is None else Reading.joined([reading, tail.reading])
@@ -196,7 +196,9 @@ class Rollout:
         if self._between is not None:
             self._pieces.append(self._decoded_between(*self._between))
         pieces, self._pieces, self._between = self._pieces, [], None
-        self._keyframes = {span.stop - 1: self._keyframes[span.stop - 1]}
+        # To the next chunk all of it is known.
+        last = self._keyframes[span.stop - 1]
+        self._keyframes = {span.stop - 1: replace(last, known=torch.ones_like(last.known))}
         places = [place for piece in pieces for place in piece.places]
         order = torch.tensor(places).argsort()
         report = WriteReport()
@@ -366,7 +368,7 @@ class Rollout:
 
     def _end(self, latents: Tensor, past: list[PastFrame], reading: Reading) -> Tail:
         """The end of a chunk as context of the next."""
-        preceding = self.networks.preset.preceding
+        preceding = self.networks.preset.context_preceding
         before = slice(max(0, latents.shape[1] - 1 - preceding), latents.shape[1] - 1)
         return Tail(
             preceding=latents[:, before],
