@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
@@ -223,4 +224,6 @@ def _trajectory(candidate: _Candidate, outputs: Outputs, frames: bool) -> Imagin
 
 def _without_frames(chunk: ImaginedChunk) -> ImaginedChunk:
     """The chunk without its pixels, which a goal that does not ask for them need not keep."""
-    return replace(chunk, rgb=chunk.rgb[:, :0], depth=chunk.depth[:, :0], visible=chunk.visible[:, :0])
+    images = {"rgb": chunk.rgb, "depth": chunk.depth, "visible": chunk.visible}
+    # One zero that stands for all pixels.
+    return replace(chunk, **{name: np.broadcast_to(image.dtype.type(0), image.shape) for name, image in images.items()})

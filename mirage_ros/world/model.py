@@ -26,7 +26,7 @@ from mirage_ros.world.history import History
 from mirage_ros.world.latent_colours import fit_colours
 from mirage_ros.world.networks import MAX_BYTES, Networks, new_memory
 from mirage_ros.world.observing import observe
-from mirage_ros.world.options import DenoiseSettings, ImagineOptions, settings_of
+from mirage_ros.world.options import DenoiseSettings, ImagineKeywords, settings_of
 from mirage_ros.world.preview import preview
 from mirage_ros.world.results import ImaginedChunk, Preview
 from mirage_ros.world.rollout import Rollout
@@ -151,7 +151,7 @@ class WorldModel:
         remember: bool = True,
         first: RgbdFrame | None = None,
         stamps: Sequence[int] | None = None,
-        **options: Unpack[ImagineOptions],
+        **options: Unpack[ImagineKeywords],
     ) -> Iterator[ImaginedChunk]:
         """Imagine the views of a trajectory, chunk by chunk.
 
@@ -162,7 +162,7 @@ class WorldModel:
             first: the view of the first camera, if it is known. Its depth, if given, is kept: the frame comes out with
                 it, and with +inf where it is too far to measure.
             stamps: nanoseconds of each frame, for the memory.
-            options: see `ImagineOptions`.
+            options: see `ImagineKeywords`.
 
         Yields:
             chunks as they get ready.
@@ -181,7 +181,7 @@ class WorldModel:
         trajectories: Sequence[Camera],
         *,
         batch: int | None = None,
-        **options: Unpack[ImagineOptions],
+        **options: Unpack[ImagineKeywords],
     ) -> Iterator[ImaginedChunk]:
         """Imagine several trajectories, each on its own forks of memory and history, which are not changed.
 
@@ -189,7 +189,7 @@ class WorldModel:
             memory: what is known.
             trajectories: of any lengths that are allowed.
             batch: how many chunks are denoised together at most; all by default.
-            options: see `ImagineOptions`.
+            options: see `ImagineKeywords`.
 
         Yields:
             chunks of the candidates, all first ones before the second ones.
@@ -230,7 +230,7 @@ class WorldModel:
         memory: SpatialMemory,
         trajectory: Camera,
         stamps: Sequence[int] | None,
-        options: ImagineOptions,
+        options: ImagineKeywords,
         *,
         remember: bool,
         first: RgbdFrame | None = None,
@@ -268,6 +268,6 @@ class WorldModel:
         )
 
     def _run(
-        self, rollouts: list[Rollout], settings: DenoiseSettings, options: ImagineOptions
+        self, rollouts: list[Rollout], settings: DenoiseSettings, options: ImagineKeywords
     ) -> Iterator[ImaginedChunk]:
         return ChunkLoop(self.networks, rollouts, settings, options.get("on_progress"), options.get("cancel")).run()

@@ -13,7 +13,7 @@ from mirage_ros.world.networks import Networks
 from mirage_ros.world.results import Cancel, OnProgress
 
 
-class ImagineOptions(TypedDict, total=False):
+class ImagineKeywords(TypedDict, total=False):
     """Keywords of imagining, whether one trajectory or several.
 
     Attributes:
@@ -69,14 +69,14 @@ class DenoiseSettings:
             raise ValueError(f"guidance: expected a number from 0, got {self.guidance!r}")
 
 
-def settings_of(networks: Networks, options: ImagineOptions, batch: int | None = None) -> DenoiseSettings:
+def settings_of(networks: Networks, options: ImagineKeywords, batch: int | None = None) -> DenoiseSettings:
     """The settings among options.
 
     Raises:
         TypeError: there is no such option.
         ValueError: a setting is out of range, or the networks take no such prompt.
     """
-    known = ImagineOptions.__annotations__
+    known = ImagineKeywords.__annotations__
     if unknown := options.keys() - known.keys():
         raise TypeError(f"options: expected {', '.join(known)}, got {sorted(unknown)}")
     given = {name: value for name, value in options.items() if name in DenoiseSettings.__annotations__}
