@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
@@ -167,6 +167,33 @@ def reprojection_errors(frames: Frames, depth: Depth, camera: Camera, gap: int =
         "reprojection_depth": float(every.median()) if len(every) else float("nan"),
         "reprojection_colour": float(agreed.mean()) if len(agreed) else float("nan"),
     }
+
+
+def flicker(frames: Frames, depth: Depth, camera: Camera, masks: Mapping[str, Mask]) -> dict[str, float]:
+    """How much a film changes where the scene does not: mean difference to the frame before, warped by true depth.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        depth: (T, H, W) true metres.
+        camera: (T,).
+        masks: (T, H, W) pixels of the later frame that count, by name.
+
+    Returns:
+        of each mask the mean absolute difference of colour, 0..255, over pixels that both frames see; NaN without any.
+        True frames flicker, too, by sampling.
+    """
+    metres, camera = torch.from_numpy(np.asarray(depth, dtype=np.float64)), camera.to(dtype=torch.float64)
+    differences: dict[str, list[torch.Tensor]] = {name: [] for name in masks}
+    for later in range(1, len(frames)):
+        points = camera[later].lift(metres[later]).reshape(-1, 3)
+        both = sees(camera[later - 1], metres[later - 1], points, SAME_SURFACE).reshape(metres.shape[1:])
+        pixels, _ = camera[later - 1].project(points)
+        place = pixels.nan_to_num().reshape(*metres.shape[1:], 2).float() - 0.5
+        warped = cv2.remap(frames[later - 1], place[..., 0].numpy(), place[..., 1].numpy(), cv2.INTER_LINEAR)
+        change = torch.from_numpy(np.abs(warped.astype(np.float64) - frames[later]).mean(axis=-1))
+        for name, mask in masks.items():
+            differences[name].append(change[both & torch.from_numpy(mask[later])])
+    return {name: float(torch.cat(values).mean()) if values else float("nan") for name, values in differences.items()}
 
 
 def flow_errors(frames: Frames, gap: int = 1) -> dict[str, float]:

@@ -33,6 +33,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "reprojection_colour": ("reprojection colour", ".2f"),
     "photometric": ("flow photometric", ".2f"),
     "cycle": ("flow cycle px", ".2f"),
+    "flicker_visible": ("flicker visible", ".2f"),
+    "flicker_hidden": ("flicker hidden", ".2f"),
     "rotation": ("camera deg", ".2f"),
     "translation": ("camera m", ".3f"),
     "ms_per_frame": ("ms/frame", ".1f"),
@@ -58,6 +60,9 @@ def score(case: Case, outcome: Outcome, lpips: metrics.Lpips | None = None) -> d
         **metrics.depth_errors(outcome.depth[scored], depth, case.static[scored]),
         **metrics.reprojection_errors(outcome.rgb, outcome.depth, clip.camera),
         **metrics.flow_errors(rgb),
+        **metrics.flicker(
+            outcome.rgb, clip.depth, clip.camera, {"flicker_visible": case.visible, "flicker_hidden": case.hidden}
+        ),
         **metrics.camera_errors(rgb, truth, depth, clip.camera[torch.from_numpy(scored)]),
         "ms_per_frame": 1000 * outcome.seconds / len(clip),
         "cache_kib": outcome.cache_bytes / 1024,

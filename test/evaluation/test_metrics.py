@@ -148,3 +148,24 @@ def test_the_learned_distance_is_zero_for_the_truth_and_grows_with_blur():
 def test_without_its_network_the_learned_distance_says_what_to_do():
     with pytest.raises(RuntimeError, match="lpips: expected torchvision .* pip install torchvision"):
         metrics.Lpips()
+
+
+def test_flicker_is_of_what_changes_and_not_of_the_camera():
+    count, height, width = 4, 24, 36
+    poses = torch.eye(4, dtype=torch.float64).repeat(count, 1, 1)
+    poses[:, 0, 3] = torch.arange(count) * 0.05
+    camera = pinhole(height, width, focal=30.0, cam2world=poses)
+    depth = np.full((count, height, width), 2.0)
+    x = camera.lift(torch.from_numpy(depth))[..., 0].numpy()
+    steady = np.repeat((120 + 60 * np.sin(4 * x))[..., None], 3, axis=-1).round().astype(np.uint8)
+    left = np.zeros(depth.shape, dtype=bool)
+    left[:, :, : width // 2] = True
+    masks = {"left": left, "right": ~left, "none": np.zeros_like(left)}
+    calm = metrics.flicker(steady, depth, camera, masks)
+    assert max(calm["left"], calm["right"]) < 1
+    assert np.isnan(calm["none"])
+    nervous = steady.copy()
+    nervous[1::2, :, width // 2 + 4 :] += 20
+    shaken = metrics.flicker(nervous, depth, camera, masks)
+    assert shaken["left"] == calm["left"]
+    assert 8 < shaken["right"] < 20
