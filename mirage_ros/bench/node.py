@@ -28,6 +28,7 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from mirage_ros.bench.timing import neighbours, surroundings  # noqa: E402
 from mirage_ros.client import ImaginationCancelled, Mirage  # noqa: E402
 from mirage_ros.ros.conversions import ns_from_stamp, pose_to_stamped, poses_to_path, stamp_from_ns  # noqa: E402
 from mirage_ros.ros.executable import parameter_arguments, running  # noqa: E402
@@ -244,8 +245,10 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=25, help="of a path")
     parser.add_argument("--previews", type=int, default=1000)
     parser.add_argument("--busy", type=int, default=100, help="previews while imagining")
+    parser.add_argument("--neighbours", type=int, default=0, help="processes that keep a core busy each")
     options = parser.parse_args()
-    figures = measure(options)
-    machine = f"{os.cpu_count()} cores ({platform.machine()}), load average {os.getloadavg()[0]:.1f}"
-    print(f"preset {options.preset}, {machine}, torch {torch.__version__}")
+    beside = surroundings(options.neighbours)
+    with neighbours(options.neighbours):
+        figures = measure(options)
+    print(f"preset {options.preset}, {platform.machine()}, {beside}, torch {torch.__version__}")
     print_figures(figures)

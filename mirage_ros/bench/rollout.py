@@ -18,6 +18,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from mirage_ros.bench.timing import neighbours, surroundings
 from mirage_ros.evaluation.methods import CACHES
 from mirage_ros.evaluation.model_options import ModelOptions, device_name
 from mirage_ros.evaluation.report import markdown_table, pyplot, save_plot
@@ -44,6 +45,8 @@ class RolloutOptions(ModelOptions):
     """run the transformer's blocks through torch.compile"""
     offload: bool = False
     """keep only the network at work on the device"""
+    neighbours: int = 0
+    """processes that keep a core busy each, beside the measurement"""
     seed: int = 3
     """of the simulated room"""
     json: Path | None = None
@@ -175,7 +178,9 @@ def main() -> None:
         f"{' with random weights' if options.random_weights else ''}, {world.width}x{world.height}, {steps} steps, "
         f"chunks of {world.preset.chunk_frames - 1} new frames"
     )
-    results: dict[str, dict[str, Any]] = {kind: measure(world, kind, options) for kind in options.caches}
+    print(surroundings(options.neighbours))
+    with neighbours(options.neighbours):
+        results: dict[str, dict[str, Any]] = {kind: measure(world, kind, options) for kind in options.caches}
     for count in sorted(set(options.chunks)):
         print(
             f"\n{count} chunks: milliseconds per frame, median of {max(1, count - 1)}; ratios to {options.caches[0]}\n"

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from mirage_ros.bench import timing
 from mirage_ros.bench.__main__ import PARTS, main
 from mirage_ros.bench.memory import sort_and_assign
 from mirage_ros.bench.perception_scores import Counts
@@ -42,3 +43,16 @@ def test_counts_of_clips_add_up_to_shares():
     counts += Counts(slow_found=2, slow=2, still=10)
     shares = {"recall": 0.5, "recall_slow": 1.0, "precision": 0.75, "lost": 0.05}
     assert counts.figures() == {**shares, "cells_fast": 2}
+
+
+def test_neighbours_are_there_while_it_lasts_and_gone_afterwards():
+    import psutil
+
+    me = psutil.Process()
+    before = {child.pid for child in me.children()}
+    with timing.neighbours(2):
+        beside = [child for child in me.children() if child.pid not in before]
+        assert len(beside) == 2
+    assert not any(child.is_running() for child in beside)
+    with pytest.raises(ValueError, match="neighbours: expected a number from 0, got -1"), timing.neighbours(-1):
+        pass
