@@ -17,6 +17,7 @@ from tqdm import tqdm
 from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.evaluation.protocols.sim import draw_walk
+from mirage_ros.images import as_images, enlarge
 from mirage_ros.memory import LatentMemory, WriteRules
 from mirage_ros.recordings.clips import Clip
 from mirage_ros.sim.paths import plan_path
@@ -52,9 +53,8 @@ def record(family: str, seed: int, style: str) -> Clip:
 
 def mixed_colours(clip: Clip) -> Tensor:
     """(T, CHANNELS, HEIGHT, WIDTH) that stand for latents: fixed mixtures of each cell's mean colour."""
-    colours = torch.from_numpy(clip.rgb).permute(0, 3, 1, 2).float() / 255
     mixing = torch.randn(CHANNELS, 3, generator=torch.Generator().manual_seed(0))
-    return torch.einsum("ck,tkhw->tchw", mixing, F.adaptive_avg_pool2d(colours, (HEIGHT, WIDTH)))
+    return torch.einsum("ck,tkhw->tchw", mixing, F.adaptive_avg_pool2d(as_images(clip.rgb), (HEIGHT, WIDTH)))
 
 
 def bench_walk(count: int) -> None:
@@ -71,7 +71,7 @@ def bench_walk(count: int) -> None:
 def walk(clip: Clip) -> None:
     """Write one walk to all caches and print what they hold and show."""
     depth = F.interpolate(torch.from_numpy(clip.depth)[:, None], IMAGE, mode="nearest")[:, 0]
-    colour = torch.from_numpy(clip.rgb).repeat_interleave(ENLARGED, dim=1).repeat_interleave(ENLARGED, dim=2)
+    colour = enlarge(torch.from_numpy(clip.rgb).movedim(-1, 1), *IMAGE).movedim(1, -1)
     latents, camera = mixed_colours(clip), clip.camera
     turns = camera.cam2world[1:, :3, :3].mT @ camera.cam2world[:-1, :3, :3]
     turned = np.rad2deg(Rotation.from_matrix(turns.double().numpy()).magnitude().sum())
@@ -81,7 +81,7 @@ def walk(clip: Clip) -> None:
         "latent float16": LatentMemory(CHANNELS, dtype=torch.float16),
         "everything, float16": LatentMemory(CHANNELS, rules=WriteRules(select=False), max_bytes=1 << 30),
         "view (VMem's way)": ViewMemory(CHANNELS),
-        "rgb (Spatia's way)": RgbMemory(lambda images: F.avg_pool2d(images, 16), 16, max_bytes=4 << 30),
+        "rgb (Spatia's way)": RgbMemory(lambda images: F.avg_pool2d(images, 16), 16),
     }
     print(
         f"  {'cache':<20} " + " ".join(f"{f'chunk {i}':>8}" for i in range(1, 1 + len(CHUNK_LATENTS))) + "   coverage"

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mirage_ros.evaluation.protocols.sim import FPS, draw_walk
 from mirage_ros.geometry import Camera
+from mirage_ros.images import as_images
 from mirage_ros.sim.mjcf import Label
 from mirage_ros.sim.movers import Mover
 from mirage_ros.sim.paths import plan_path
@@ -59,9 +60,10 @@ def draw_clip(seed: int, family: str, *, moving: int, frames: int) -> TrueClip:
     path = plan_path(scene, frames, 0, step=0.5 / FPS)
     with Renderer(scene, 128, 192) as renderer:
         clip = draw_walk(f"{family}-{seed}", renderer, path)
-    rgb = torch.from_numpy(clip.rgb).permute(0, 3, 1, 2).float() / 255
     depth, labels = torch.from_numpy(clip.depth), torch.from_numpy(clip.labels)
-    return TrueClip(rgb, depth, labels, image_speed(scene.movers, depth, labels, clip.camera), clip.camera)
+    return TrueClip(
+        as_images(clip.rgb), depth, labels, image_speed(scene.movers, depth, labels, clip.camera), clip.camera
+    )
 
 
 def image_speed(movers: tuple[Mover, ...], depth: Tensor, labels: Tensor, camera: Camera) -> Tensor:
@@ -93,7 +95,6 @@ def spoil_depth(depth: Tensor, share: float, generator: torch.Generator, *, blee
         depth: (T, H, W) metres.
         share: standard deviation of the multiplicative noise; half of its variance is of each pixel, half is smooth,
             with bumps of an eighth of the image, as estimators err.
-        generator: of the noise.
         bleed: pixels by which edges are blurred, so that they hold depths between their two sides.
     """
     rough = torch.randn(depth.shape, generator=generator)

@@ -27,10 +27,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mirage_ros.evaluation.model_options import ModelOptions
-from mirage_ros.geometry import Camera, check_pose, invert
+from mirage_ros.geometry import Camera
 from mirage_ros.media import read_picture, save_png
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.registry import make_perception
+from mirage_ros.poses import check_pose, invert
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.video import write_video
 from mirage_ros.world.model import WorldModel
@@ -101,13 +102,11 @@ def imagine_sample(
     A length that the model does not take is filled up with the last camera and cut off again.
 
     Args:
-        world: the model.
         perception: estimates depth of the image and of the frames; WorldScore gives none. Its scale is that of the
             cameras only as far as the estimator is metric.
         image: (H, W, 3) first frame.
         camera: (T,) cameras; the first is that of the image.
         prompt: for presets that take text.
-        seed: of the noise.
     """
     count = len(camera)
     length = world.frames_for(count)
@@ -140,7 +139,6 @@ def write_sample(
     """Write a sample in WorldScore's layout without its package.
 
     Args:
-        folder: of the sample.
         split: 'static' or 'dynamic'.
         description: the entry of WorldScore's JSON list; goes to image_data.json with the number of frames.
         frames: (T, H, W, 3).

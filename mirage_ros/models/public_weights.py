@@ -115,7 +115,6 @@ def import_lora(model: MirageTransformer, file: str | Path) -> None:
     """Load public LoRA, unmerged.
 
     Args:
-        model: without LoRA.
         file: safetensors. The public code saves no alpha and fuses at scale one.
 
     Raises:

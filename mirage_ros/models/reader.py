@@ -59,7 +59,6 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
             the default. Finer samples keep edges in their places.
         features: channels of a fine feature.
         unfold_width, refold_width: channels of the hidden layers.
-        unfold_blocks, refold_blocks: residual blocks.
 
     Raises:
         ValueError: a stride does not divide the next.

@@ -22,7 +22,6 @@ def batches(
 
     Args:
         draw: makes a sample of the two generators.
-        seed: of the sequence.
         batch: samples of one process in one pass.
         accumulate: passes of a step.
         step: where to begin.

@@ -19,7 +19,6 @@ class ClipCache:
     """Random access to the clips of a folder of shards.
 
     Args:
-        folder: of the shards.
         cache: where the arrays go; `folder`/.cache by default. About 6 bytes a pixel.
 
     Raises:

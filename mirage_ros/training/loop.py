@@ -53,8 +53,6 @@ def train(task: TrainingTask, folder: Path, settings: LoopSettings, *, resume: b
 
     Args:
         task: what to train.
-        folder: for checkpoints, logs and sheets.
-        settings: how.
         resume: go on from the folder's last checkpoint, if there is one; otherwise start anew.
 
     Returns:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
+from mirage_ros.images import as_images, as_pixels
 from mirage_ros.media import Pixels
 from mirage_ros.memory.frame_grids import splat
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
@@ -21,7 +22,6 @@ from mirage_ros.recordings.clips import STATIC, Clip
 from mirage_ros.training.correspondence import correspond, shared_by
 from mirage_ros.training.latent_cache import LatentCache
 from mirage_ros.training.losses import psnr
-from mirage_ros.training.pictures import as_images, as_pixels
 from mirage_ros.training.sample_memory import lifted
 from mirage_ros.training.task import Rows
 from mirage_ros.world.networks import new_memory

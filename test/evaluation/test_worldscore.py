@@ -18,8 +18,8 @@ from mirage_ros.evaluation.worldscore import (
     imagine_sample,
     write_sample,
 )
-from mirage_ros.geometry import invert
 from mirage_ros.perception.pipeline import DepthEstimate, NoFilter, Perception
+from mirage_ros.poses import invert
 from mirage_ros.world.model import WorldModel
 
 

@@ -19,8 +19,9 @@ from mirage_ros.models.lora import (
     remove_lora,
     save_lora,
 )
+from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.models.weights_io import MissingWeightsError, WeightsMismatchError, save_transformer
+from mirage_ros.models.weights_io import save_transformer
 
 Build = Callable[..., MirageTransformer]
 

@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mirage_ros.models.lora import has_lora, lora_parameters
+from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError
 from mirage_ros.models.presets import TEST
 from mirage_ros.models.public_weights import OnesLatents, import_branch, import_lora, original_name
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.models.weights_io import MissingWeightsError, WeightsMismatchError, load_transformer
+from mirage_ros.models.weights_io import load_transformer
 
 Build = Callable[..., MirageTransformer]
 WIDTH, FFN, BLOCKS, CHANNELS = 32, 48, 3, 6

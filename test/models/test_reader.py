@@ -81,7 +81,7 @@ def test_a_cell_is_visible_when_more_than_a_fifth_of_its_bins_are(reader: Unfold
     depth[:, :2] = torch.nan
     # In the first row of cells no bin is left, in the others one of four. Small pixels cover their own bin only.
     near = views(0.0)
-    reading = reader(latents, depth, near, near, lambda *a: splat(*a, max_footprint=1))
+    reading = reader(latents, depth, near, near, splat)
     assert not reading.visible[:, :, 0].any()
     assert reading.visible[:, :, 1:].all()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.network_files import load_part
 from mirage_ros.models.presets import preset
 from mirage_ros.models.reader import UnfoldReader
-from mirage_ros.models.weights_io import load_part
 from mirage_ros.resources import weights_directory
 from mirage_ros.training.latent_cache import LatentCache
 from mirage_ros.training.measure_reader import measure_recall
