@@ -131,7 +131,7 @@ def seen_by_first(depth: Depth, camera: Camera) -> Mask:
     """
     metres = torch.from_numpy(np.asarray(depth, dtype=np.float64))
     camera = camera.to(dtype=torch.float64)
-    seen = sees(camera[0], metres[0], camera.lift(metres).flatten(1, 2), SAME_SURFACE)
+    seen = sees(camera[0], metres[0], camera.lift(metres).reshape(-1, 3), SAME_SURFACE)
     return seen.reshape(metres.shape).numpy()
 
 

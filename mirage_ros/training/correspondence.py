@@ -56,6 +56,6 @@ def shared_by(clip: Clip, targets: Sequence[int], sources: Sequence[int]) -> Ten
     """
     metres = torch.from_numpy(np.where(clip.keep, clip.depth, np.float32(np.nan))).double()
     cameras, chosen = clip.camera.to(dtype=torch.float64), torch.tensor(targets)
-    points = cameras[chosen].lift(metres[chosen]).flatten(1, 2)
+    points = cameras[chosen].lift(metres[chosen]).reshape(-1, 3)
     seen = [sees(cameras[source], metres[source], points, SAME_SURFACE) for source in sources]
     return torch.stack(seen).any(dim=0).reshape(len(chosen), *metres.shape[1:])
