@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -144,14 +144,7 @@ def write_sample(
         frames: (T, H, W, 3).
         camera: (T,).
         focal_length: pixels.
-
-    Raises:
-        ValueError: an unknown split, or as many cameras as frames are missing.
     """
-    if split not in get_args(Split):
-        raise ValueError(f"split: expected one of {', '.join(get_args(Split))}, got {split!r}")
-    if len(camera) != len(frames):
-        raise ValueError(f"camera: expected {len(frames)}, one for each frame, got {len(camera)}")
     for part in ("frames", "videos"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for index, frame in enumerate(frames):

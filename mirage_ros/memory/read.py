@@ -31,7 +31,6 @@ def read_elements(positions: Tensor, sizes: Tensor, features: Tensor, camera: Ca
         a readout whose confidence is one and whose source is -1 throughout.
 
     Raises:
-        TypeError: an argument is not a tensor or not a camera.
         ValueError: a shape or an option is not usable.
     """
     check_rule(rule)
@@ -128,11 +127,6 @@ def check_rule(rule: str) -> None:
 
 
 def _check_elements(positions: Tensor, sizes: Tensor, features: Tensor, camera: Camera) -> None:
-    for name, tensor in (("positions", positions), ("sizes", sizes), ("features", features)):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
-    if not isinstance(camera, Camera):
-        raise TypeError(f"camera: expected Camera, got {type(camera).__name__}")
     if positions.ndim not in (2, 3) or positions.shape[-1] != 3 or not positions.is_floating_point():
         raise ValueError(
             f"positions: expected float (N, 3) or (B, N, 3), got {tuple(positions.shape)} {positions.dtype}"

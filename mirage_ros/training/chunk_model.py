@@ -75,8 +75,7 @@ class ChunkModel:
 
     def memory(self, reading: Reading) -> Tensor:
         """(B, K, F, h, w) input of the memory branch."""
-        if self.model.branch is None:
-            raise ValueError("branch: expected a model with a memory branch")
+        assert self.model.branch is not None
         inputs = tuple(self.model.branch.config["inputs"])
         ones = None
         if "ones" in inputs:

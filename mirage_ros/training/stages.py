@@ -35,7 +35,6 @@ from mirage_ros.training.stage_losses import NoisyChunk, draw_sigmas, stage_loss
 from mirage_ros.training.task import Rows, TrainingTask
 
 Stage = Literal["backbone", "branch", "lora", "all"]
-STAGES: tuple[Stage, ...] = ("backbone", "branch", "lora", "all")
 
 
 class StageTask(TrainingTask):
@@ -49,7 +48,7 @@ class StageTask(TrainingTask):
         prompts: features of the clips' prompts; for presets with text.
 
     Raises:
-        ValueError: there is no such stage, or a preset with text has no prompts.
+        ValueError: a preset with text has no prompts.
     """
 
     def __init__(
@@ -65,8 +64,6 @@ class StageTask(TrainingTask):
         prompts: Prompts | None = None,
     ) -> None:
         super().__init__()
-        if stage not in STAGES:
-            raise ValueError(f"stage: expected one of {', '.join(STAGES)}, got {stage!r}")
         self.stage, self.model, self._data, self._held_out = stage, model, data, held_out
         self.settings = settings or StageSettings()
         if stage != "all" or not applies(preset, data, self.settings.chunks):
