@@ -50,10 +50,9 @@ def fit(frame: RgbdFrame, height: int, width: int) -> RgbdFrame:
 
     Colours are averaged over areas, depth is that of the pixel at each centre, and the camera's is exact.
     """
-    colour = (fit_colour(as_tensor(frame.rgb), height, width) * 255).round().to(torch.uint8)
     return replace(
         frame,
-        rgb=colour.movedim(-3, -1).contiguous().numpy(),
+        rgb=as_pixels(fit_colour(as_tensor(frame.rgb), height, width)),
         depth=None if frame.depth is None else fit_nearest(as_tensor(frame.depth), height, width).numpy(),
         camera=fit_camera(frame.camera, height, width),
     )
@@ -138,6 +137,19 @@ def check_depth(name: str, depth: NDArray[np.float32]) -> Tensor:
             f"{name}: half of it lies beyond {median:.0f} m; expected metres, are these millimetres?", stacklevel=2
         )
     return metres
+
+
+def as_images(rgb: NDArray[np.uint8]) -> Tensor:
+    """(..., H, W, 3) uint8 to (..., 3, H, W) float32 in 0..1."""
+    return as_tensor(rgb).movedim(-1, -3).float() / 255
+
+
+def as_pixels(images: Tensor) -> NDArray[np.uint8]:
+    """(..., 3, H, W) in 0..1, clamped, to (..., H, W, 3) uint8."""
+    pixels: NDArray[np.uint8] = (
+        (images.float().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).contiguous().cpu().numpy()
+    )
+    return pixels
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:

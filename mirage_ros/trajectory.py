@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
-from mirage_ros.geometry import check_pose
+from mirage_ros.poses import check_pose
 
 Vector = tuple[float, float, float]
 Matrices = NDArray[np.float64]

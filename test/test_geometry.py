@@ -8,18 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from mirage_ros.geometry import (
-    Camera,
+from mirage_ros.geometry import Camera, intrinsics_from_ros, intrinsics_to_ros, pinhole, same_view
+from mirage_ros.poses import (
     body_to_optical,
-    compose,
-    intrinsics_from_ros,
-    intrinsics_to_ros,
     invert,
     optical_to_body,
-    pinhole,
     pose_from_quaternion,
     quaternion_from_pose,
-    same_view,
     transform,
 )
 
@@ -113,10 +108,10 @@ def test_points_behind_the_camera_have_no_pixel():
 @given(poses((3,)), poses((3,)))
 def test_inverse_and_composition(a, b):
     identity = torch.eye(4, dtype=torch.float64).expand(3, 4, 4)
-    torch.testing.assert_close(compose(a, invert(a)), identity, rtol=0, atol=1e-9)
-    torch.testing.assert_close(invert(compose(a, b)), compose(invert(b), invert(a)), rtol=0, atol=1e-9)
+    torch.testing.assert_close(a @ invert(a), identity, rtol=0, atol=1e-9)
+    torch.testing.assert_close(invert(a @ b), invert(b) @ invert(a), rtol=0, atol=1e-9)
     points = torch.ones(3, 5, 3, dtype=torch.float64)
-    torch.testing.assert_close(transform(compose(a, b), points), transform(a, transform(b, points)))
+    torch.testing.assert_close(transform(a @ b, points), transform(a, transform(b, points)))
 
 
 def test_axes_follow_rep_103():

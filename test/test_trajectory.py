@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirage_ros.geometry import check_pose, pose_from_quaternion
+from mirage_ros.poses import check_pose, pose_from_quaternion
 from mirage_ros.trajectory import dolly, interpolate, look_at, orbit, pan
 
 

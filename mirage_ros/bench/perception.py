@@ -8,22 +8,214 @@ Studies:
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
-from mirage_ros.bench.perception_clips import TrueClip, draw_clip, spoil_depth
-from mirage_ros.bench.perception_scores import Counts, count_cells, ghost_share
+from mirage_ros.evaluation.protocols.sim import FPS, draw_walk
+from mirage_ros.geometry import Camera
+from mirage_ros.images import as_images
+from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.provenance import SourceFrame
+from mirage_ros.models.presets import DEFAULT
 from mirage_ros.perception.ghost_filter import GeometricFilter
-from mirage_ros.perception.pipeline import DynamicFilter, NoFilter
+from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, DynamicFilter, NoFilter
+from mirage_ros.sim.mjcf import Label
+from mirage_ros.sim.movers import Mover
+from mirage_ros.sim.paths import plan_path
+from mirage_ros.sim.renderer import Renderer
+from mirage_ros.sim.scene import build_scene
 from mirage_ros.sim.splits import scene_seeds
+from mirage_ros.world.networks import new_memory
 
 # Pixels along a cell, and frames of a chunk, of the default preset.
 STRIDE, CHUNK = 4, 9
 # Standard deviation of depth as a share of it, and pixels by which its edges bleed.
 SPOILS = {"exact depth": (0.0, 0), "2 % noise": (0.02, 0), "5 % noise, bleeding edges": (0.05, 1)}
+
+
+@dataclass(frozen=True, eq=False)
+class TrueClip:
+    """A walk as a simulator knows it.
+
+    Attributes:
+        rgb: (T, 3, H, W) float32 0..1.
+        depth: (T, H, W) float32 metres, 0 for sky.
+        labels: (T, H, W) uint8, values of Label.
+        speed: (T, H, W) float32 pixels by which a moving pixel moves to the next frame beside what the camera does;
+            zero where nothing moves.
+        camera: (T,) cameras.
+    """
+
+    rgb: Tensor
+    depth: Tensor
+    labels: Tensor
+    speed: Tensor
+    camera: Camera
+
+    def __len__(self) -> int:
+        return len(self.rgb)
+
+    @property
+    def still(self) -> Tensor:
+        """(T, H, W) bool, where there is something that does not move."""
+        return self.labels == Label.STATIC
+
+
+def draw_clip(seed: int, family: str, *, moving: int, frames: int) -> TrueClip:
+    """Walk at half a metre a second through a simulated scene, ten frames of 192x128 pixels a second.
+
+    Args:
+        seed, family, moving: of the scene.
+        frames: of the clip.
+
+    Raises:
+        ValueError: the scene has no room for such a walk.
+    """
+    scene = build_scene(seed, family, moving=moving)
+    path = plan_path(scene, frames, 0, step=0.5 / FPS)
+    with Renderer(scene, 128, 192) as renderer:
+        clip = draw_walk(f"{family}-{seed}", renderer, path)
+    depth, labels = torch.from_numpy(clip.depth), torch.from_numpy(clip.labels)
+    return TrueClip(
+        as_images(clip.rgb), depth, labels, image_speed(scene.movers, depth, labels, clip.camera), clip.camera
+    )
+
+
+def image_speed(movers: tuple[Mover, ...], depth: Tensor, labels: Tensor, camera: Camera) -> Tensor:
+    """(T, H, W) pixels by which each moving pixel moves to the next frame, the camera's own motion apart."""
+    speed = torch.zeros_like(depth)
+    if not movers:
+        return speed
+    for t in range(len(depth)):
+        # The last frame is compared with the one before.
+        other = t + 1 if t + 1 < len(depth) else t - 1
+        here, there = (torch.tensor([mover.pose(time / FPS)[0] for mover in movers]) for time in (t, other))
+        at = labels[t] == Label.MOVING
+        points = camera[t].lift(depth[t])[at]
+        if not len(points):
+            continue
+        # Courses do not overlap, so the nearest is the one.
+        own = torch.cdist(points[:, :2], here[:, :2]).argmin(dim=1)
+        before, _ = camera[other].project(points)
+        after, _ = camera[other].project(points + (there - here)[own])
+        # What leaves through the plane of the camera is fast.
+        speed[t][at] = (after - before).norm(dim=-1).nan_to_num(torch.inf)
+    return speed
+
+
+def spoil_depth(depth: Tensor, share: float, generator: torch.Generator, *, bleed: int = 0) -> Tensor:
+    """Depth as an estimator might give it.
+
+    Args:
+        depth: (T, H, W) metres.
+        share: standard deviation of the multiplicative noise; half of its variance is of each pixel, half is smooth,
+            with bumps of an eighth of the image, as estimators err.
+        bleed: pixels by which edges are blurred, so that they hold depths between their two sides.
+    """
+    rough = torch.randn(depth.shape, generator=generator)
+    smooth = F.interpolate(torch.randn((len(depth), 1, 10, 10), generator=generator), depth.shape[1:], mode="bicubic")
+    smooth = smooth[:, 0] / smooth.std()
+    spoiled = depth
+    if bleed:
+        inverse = torch.where(depth > 0, 1 / depth.clamp(min=1e-6), 0.0)
+        padded = F.pad(inverse.unsqueeze(1), (bleed,) * 4, mode="replicate")
+        blurred = F.avg_pool2d(padded, 2 * bleed + 1, stride=1).squeeze(1)
+        spoiled = torch.where(depth > 0, 1 / blurred.clamp(min=1e-6), 0.0)
+    return spoiled * (1 + share * (rough + smooth) / 2**0.5).clamp(min=0.2)
+
+
+class Counts(Counter[str]):
+    """Cells of clips: `fast` of what moves more than a cell from frame to frame, `slow` of what moves less, `still`.
+
+    Of these were masked `fast_found`, `slow_found` and `lost`. Counts of clips add up.
+    """
+
+    def figures(self) -> dict[str, float]:
+        """Recall of fast and slow things, precision of all that was masked, share of still cells lost, fast cells."""
+        found = self["fast_found"] + self["slow_found"]
+        return {
+            "recall": self["fast_found"] / max(self["fast"], 1),
+            "recall_slow": self["slow_found"] / max(self["slow"], 1),
+            "precision": found / max(found + self["lost"], 1),
+            "lost": self["lost"] / max(self["still"], 1),
+            "cells_fast": self["fast"],
+        }
+
+
+def mean_colours(rgb: Tensor, stride: int) -> Tensor:
+    """A fixed linear autoencoder's latents (T, 3, h, w): the mean colour of each cell."""
+    return F.avg_pool2d(rgb, stride)
+
+
+def cells_of(mask: Tensor, stride: int) -> Tensor:
+    """(T, H / stride, W / stride) bool, cells of which at least half of the pixels are true."""
+    return F.avg_pool2d(mask.float().unsqueeze(1), stride).squeeze(1) >= 0.5
+
+
+def walk(
+    clip: TrueClip, dynamic_filter: DynamicFilter, stride: int, chunk: int, depth: Tensor | None = None
+) -> Iterator[tuple[slice, Tensor, LatentMemory]]:
+    """Filter and write a clip as a rollout does: chunk after chunk, each sharing its first frame with the one before.
+
+    The very first frame is written without what moves in it.
+
+    Args:
+        clip: what is seen.
+        dynamic_filter: judges each chunk.
+        stride: pixels along a cell.
+        chunk: frames.
+        depth: (T, H, W) metres instead of the true depth.
+
+    Yields:
+        frames of the chunk, (T, H, W) bool what was kept, and the memory after writing.
+    """
+    depth = clip.depth if depth is None else depth
+    memory = new_memory(DEFAULT, 3)
+    latents = mean_colours(clip.rgb, stride)
+    memory.write(latents[:1], depth[:1], clip.camera[:1], clip.still[:1], SourceFrame(id=0))
+    for first in range(0, len(clip) - chunk + 1, chunk - 1):
+        part = slice(first, first + chunk)
+        frames = DecodedFrames(clip.rgb[part], clip.camera[part], first)
+        keep = dynamic_filter.filter(frames, DepthEstimate(depth[part], clip.camera[part]), memory).keep
+        new = slice(first + 1, first + chunk)
+        ids = [SourceFrame(id=t, kind="imagination") for t in range(new.start, new.stop)]
+        memory.write(latents[new], depth[new], clip.camera[new], keep[1:], ids)
+        yield part, keep, memory
+
+
+def count_cells(
+    clip: TrueClip, dynamic_filter: DynamicFilter, stride: int, chunk: int, depth: Tensor | None = None
+) -> Counts:
+    """Compare a filter with the truth; a cell moves, is sky or is kept if at least half of its pixels are."""
+    counts = Counts()
+    for part, keep, _ in walk(clip, dynamic_filter, stride, chunk, depth):
+        masked = ~cells_of(keep, stride)
+        moving, sky = (cells_of(clip.labels[part] == label, stride) for label in (Label.MOVING, Label.SKY))
+        fast = moving & (F.max_pool2d(clip.speed[part].unsqueeze(1), stride).squeeze(1) > stride)
+        kinds = {
+            "fast": ("fast_found", fast),
+            "slow": ("slow_found", moving & ~fast),
+            "still": ("lost", ~moving & ~sky),
+        }
+        for kind, (found, cells) in kinds.items():
+            counts[kind] += int(cells.sum())
+            counts[found] += int((cells & masked).sum())
+    return counts
+
+
+def ghost_share(clip: TrueClip, dynamic_filter: DynamicFilter, stride: int, chunk: int) -> float:
+    """Share of the memory's elements that were written from cells of moving things."""
+    *_, (_, _, memory) = walk(clip, dynamic_filter, stride, chunk)
+    elements = memory.elements()
+    moving = cells_of(clip.labels == Label.MOVING, stride)
+    return float(moving[elements.source, elements.cell[:, 0], elements.cell[:, 1]].float().mean())
 
 
 def clips(options: argparse.Namespace, moving: tuple[int, ...]) -> Iterator[tuple[int, TrueClip]]:

@@ -18,8 +18,8 @@ from mirage_ros.evaluation.cases import CaseList
 from mirage_ros.evaluation.methods import GROUPS, METHODS, Method, find_methods, imagined
 from mirage_ros.evaluation.metrics import Lpips
 from mirage_ros.evaluation.model_options import ModelOptions, device_name
-from mirage_ros.evaluation.protocols.recorded import Re10kProtocol, RgbdProtocol
-from mirage_ros.evaluation.protocols.sim import SimProtocol, frozen_lists
+from mirage_ros.evaluation.protocols.recorded import re10k_cases, rgbd_cases
+from mirage_ros.evaluation.protocols.sim import frozen_lists, sim_cases
 from mirage_ros.evaluation.report import CHUNKS, write_report
 from mirage_ros.evaluation.runner import evaluate
 from mirage_ros.world.model import WorldModel
@@ -61,10 +61,10 @@ def protocol_of(options: EvaluationOptions, height: int, width: int) -> CaseList
     if options.protocol in frozen_lists():
         if options.folder is not None:
             raise ValueError(f"folder: expected none for {options.protocol}, got {options.folder}")
-        return SimProtocol(options.protocol, height, width, options.limit)
+        return sim_cases(options.protocol, height, width, options.limit)
     if options.folder is None:
         raise ValueError(f"folder: expected one with recordings for {options.protocol}, got none")
-    recorded = RgbdProtocol if options.protocol == "rgbd" else Re10kProtocol
+    recorded = rgbd_cases if options.protocol == "rgbd" else re10k_cases
     return recorded(options.folder, height, width, options.limit)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,13 +58,20 @@ class Case:
         return self.static & (self.clip.depth > 0) & ~self.visible
 
 
-class CaseList(Protocol):
-    """A frozen list of cases."""
+@dataclass(frozen=True)
+class CaseList:
+    """A frozen list of cases, which are always the same in the same order.
+
+    Attributes:
+        name: of the protocol.
+        makers: each makes a case when it is its turn.
+    """
 
     name: str
+    makers: Sequence[Callable[[], Case]]
 
-    def cases(self) -> Iterator[Case]:
-        """The cases, always the same in the same order."""
-        ...
+    def __len__(self) -> int:
+        return len(self.makers)
 
-    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Case]:
+        return (make() for make in self.makers)

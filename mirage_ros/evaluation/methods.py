@@ -18,7 +18,7 @@ from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.geometry import Camera
-from mirage_ros.images import enlarge, fit_camera
+from mirage_ros.images import as_images, as_pixels, enlarge, fit_camera
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_rules import WriteReport
@@ -126,7 +126,7 @@ def readout_alone(world: WorldModel, case: Case, seed: int) -> Outcome:
     camera = fit_camera(case.clip.camera, world.height, world.width).to(world.device, torch.float64)
     reading = read_views(memory, camera.resized(*world.networks.latent_size), world.preset, world.networks.unfolder)
     latents = torch.where(reading.visible > 0, reading.latents, fill_rows(reading.latents, reading.visible > 0))
-    rgb = _as_bytes(world.networks.decode(latents.unsqueeze(2)).squeeze(1))
+    rgb = as_pixels(world.networks.decode(latents.unsqueeze(2)).squeeze(1))
     depth = enlarge(reading.fine_depth.nan_to_num(0.0), world.height, world.width).float().cpu().numpy()
     return Outcome(rgb, depth, time.perf_counter() - start, memory.nbytes)
 
@@ -140,16 +140,11 @@ def copied(world: WorldModel, case: Case, seed: int) -> Outcome:
 @torch.no_grad()
 def bound(world: WorldModel, case: Case, seed: int) -> Outcome:
     """The autoencoder's own loss: the true frames encoded and decoded. No method with this autoencoder beats it."""
-    images = torch.from_numpy(case.clip.rgb).permute(0, 3, 1, 2).float().to(world.device) / 255
+    images = as_images(case.clip.rgb).to(world.device)
     # One clip for each frame: a temporal autoencoder takes only some lengths.
-    rgb = _as_bytes(world.networks.decode(world.networks.encode(images[:, None]))[:, 0])
+    rgb = as_pixels(world.networks.decode(world.networks.encode(images[:, None]))[:, 0])
     # It has no depth of its own, and the true one must not be scored.
     return Outcome(rgb, np.zeros_like(case.clip.depth))
-
-
-def _as_bytes(rgb: Tensor) -> NDArray[np.uint8]:
-    """(T, 3, H, W) in 0..1 as (T, H, W, 3) uint8."""
-    return (rgb * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def truth(world: WorldModel, case: Case, seed: int) -> Outcome:

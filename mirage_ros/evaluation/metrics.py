@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from mirage_ros.geometry import Camera
-from mirage_ros.visibility import sees
+from mirage_ros.images import as_images
+from mirage_ros.visibility import pixels_of, sample_pixels, sees
 
 Frames = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -23,6 +25,8 @@ MAX_PSNR = 100.0
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 # Two depths within this share are one surface.
 SAME_SURFACE = 0.05
+# Frames from one that is lifted to the one that it is compared with.
+GAP = 4
 
 
 def masked_psnr(frames: Frames, truth: Frames, mask: Mask | None = None) -> float:
@@ -52,8 +56,8 @@ def masked_ssim(frames: Frames, truth: Frames, mask: Mask | None = None) -> floa
     """
     _check(frames, truth, mask)
     result = structural_similarity_index_measure(
-        _images(frames),
-        _images(truth),
+        as_images(frames),
+        as_images(truth),
         kernel_size=SSIM_WINDOW,
         sigma=SSIM_SIGMA,
         data_range=1.0,
@@ -98,7 +102,7 @@ class Lpips:
             ValueError: shapes differ.
         """
         _check(frames, truth, None)
-        pairs = zip(_images(frames).split(1), _images(truth).split(1), strict=True)
+        pairs = zip(as_images(frames).split(1), as_images(truth).split(1), strict=True)
         # Frame by frame: a long walk at full size would not fit at once.
         return float(np.mean([float(self._network(*pair, normalize=True)) for pair in pairs]))
 
@@ -131,21 +135,10 @@ def seen_by_first(depth: Depth, camera: Camera) -> Mask:
     return seen.reshape(metres.shape).numpy()
 
 
-def _sample(image: torch.Tensor, camera: Camera, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values (T, H, W) of an image (H, W) or (H, W, 3) where points (T, H, W, 3) fall, NaN outside; and their depth."""
-    pixels, distance = camera.project(points.reshape(-1, 3))
-    height, width = image.shape[:2]
-    inside = (distance > 0) & (pixels >= 0).all(-1) & (pixels[:, 0] < width) & (pixels[:, 1] < height)
-    index = torch.where(inside, pixels[:, 1].nan_to_num().long() * width + pixels[:, 0].nan_to_num().long(), 0)
-    values = image.reshape(height * width, -1)[index].to(points.dtype)
-    values = torch.where(inside[:, None], values, torch.nan)
-    return values.squeeze(-1).reshape(*points.shape[:-1], *image.shape[2:]), distance.reshape(points.shape[:-1])
-
-
-def reprojection_errors(frames: Frames, depth: Depth, camera: Camera, gap: int = 4) -> dict[str, float]:
+def reprojection_errors(frames: Frames, depth: Depth, camera: Camera) -> dict[str, float]:
     """How well imagined frames agree in three dimensions, without any truth.
 
-    Each frame is lifted by its own depth and compared with the frame `gap` later, where that one sees the same place.
+    Each frame is lifted by its own depth and compared with the frame four later, where that one sees the same place.
 
     Returns:
         reprojection_depth: median relative difference of depth; reprojection_colour: mean absolute difference of
@@ -155,13 +148,14 @@ def reprojection_errors(frames: Frames, depth: Depth, camera: Camera, gap: int =
     camera = camera.to(dtype=torch.float64)
     pictures = torch.from_numpy(frames).double()
     errors, colours = [torch.zeros(0)], [torch.zeros(0)]
-    for index in range(len(frames) - gap):
-        points = camera[index].lift(metres[index])[None]
-        other, distance = _sample(metres[index + gap], camera[index + gap], points)
-        difference = (distance / other - 1).abs()[0]
-        picture, _ = _sample(pictures[index + gap], camera[index + gap], points)
+    for now in range(len(frames) - GAP):
+        later = now + GAP
+        pixel, distance = pixels_of(camera[later], camera[now].lift(metres[now]).reshape(-1, 3))
+        difference = (distance / sample_pixels(metres[later], pixel) - 1).abs()
         errors.append(difference[difference.isfinite()])
-        colours.append((picture[0] - pictures[index]).abs().mean(-1)[difference < SAME_SURFACE])
+        agree = difference < SAME_SURFACE
+        picture = pictures[later].reshape(-1, 3)[pixel[agree]]
+        colours.append((picture - pictures[now].reshape(-1, 3)[agree]).abs().mean(-1))
     every, agreed = torch.cat(errors), torch.cat(colours)
     return {
         "reprojection_depth": float(every.median()) if len(every) else float("nan"),
@@ -196,7 +190,7 @@ def flicker(frames: Frames, depth: Depth, camera: Camera, masks: Mapping[str, Ma
     return {name: float(torch.cat(values).mean()) if values else float("nan") for name, values in differences.items()}
 
 
-def flow_errors(frames: Frames, gap: int = 1) -> dict[str, float]:
+def flow_errors(frames: Frames) -> dict[str, float]:
     """Unsteadiness of a film by dense optical flow (OpenCV's DIS), without any truth.
 
     Returns:
@@ -204,7 +198,7 @@ def flow_errors(frames: Frames, gap: int = 1) -> dict[str, float]:
         distance in pixels between a pixel and where flow there and back leads. NaN for one frame.
     """
     photometric, cycle = [], []
-    for one, other in zip(frames[:-gap], frames[gap:], strict=True):
+    for one, other in pairwise(frames):
         there, back = _flow(one, other), _flow(other, one)
         rows, columns = np.mgrid[: one.shape[0], : one.shape[1]].astype(np.float32)
         x, y = columns + there[..., 0], rows + there[..., 1]
@@ -260,11 +254,6 @@ def _flow(first: Frames, second: Frames) -> NDArray[np.float32]:
     grey, other = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (first, second))
     solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return np.asarray(solver.calc(grey, other, np.zeros((*first.shape[:2], 2), np.float32)), dtype=np.float32)
-
-
-def _images(frames: Frames) -> torch.Tensor:
-    """(T, 3, H, W) float32 in 0..1."""
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
 
 
 def _check(frames: Frames, truth: Frames, mask: Mask | None) -> None:

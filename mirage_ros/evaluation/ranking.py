@@ -51,10 +51,6 @@ def rank(world: WorldModel, methods: dict[str, Method], count: int, seed: int, f
     """Score the candidates of every decision by every method and by the truth.
 
     Args:
-        world: the model.
-        methods: by name.
-        count: decisions.
-        seed: of the noise.
         folder: rows are appended to its rows.jsonl as they are ready; what is there already is not done again.
 
     Returns:
@@ -117,9 +113,7 @@ def reach(world: WorldModel, method: Method | None, place: PlannerPlace, seed: i
     random.
 
     Args:
-        world: the model.
         method: that imagines, or none.
-        place: the scene and its start.
         seed: of goal and noise.
         attempt: of the planner that picks at random.
     """

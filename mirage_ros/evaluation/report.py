@@ -32,9 +32,6 @@ def write_report(folder: Path, rows: Rows, settings: Mapping[str, Any], descript
 
     Args:
         folder: where pictures of the run are already.
-        rows: of all methods.
-        settings: shown above the table.
-        descriptions: of the methods.
     """
     by_method: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:

@@ -38,12 +38,7 @@ def evaluate(
     Rows are appended to rows.jsonl as they are ready; what is there already is not done again.
 
     Args:
-        world: the model.
-        protocol: the cases.
-        methods: by name.
-        folder: for results.
         settings: what the figures depend on; a folder with other settings is refused.
-        seed: of the noise.
         lpips: the learned distance, if it is to be measured.
 
     Raises:
@@ -53,7 +48,7 @@ def evaluate(
     rows = read_rows(folder)
     done = {(row["case"], row["method"]) for row in rows}
     with tqdm(total=len(protocol) * len(methods), desc=protocol.name, unit="case") as bar:
-        for number, case in enumerate(protocol.cases()):
+        for number, case in enumerate(protocol):
             missing = [name for name in methods if (case.name, name) not in done]
             bar.update(len(methods) - len(missing))
             if not missing:

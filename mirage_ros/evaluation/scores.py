@@ -79,8 +79,6 @@ def by_chunk(case: Case, outcome: Outcome, new_frames: int) -> list[dict[str, fl
     """How an answer holds up: measures over the frames of each chunk together.
 
     Args:
-        case: the walk, of frame 0 and those of its chunks.
-        outcome: the answer.
         new_frames: that a chunk adds; the last may be shorter.
 
     Returns:

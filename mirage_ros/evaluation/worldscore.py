@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,10 +27,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mirage_ros.evaluation.model_options import ModelOptions
-from mirage_ros.geometry import Camera, check_pose, invert
+from mirage_ros.geometry import Camera
 from mirage_ros.media import read_picture, save_png
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.perception.registry import make_perception
+from mirage_ros.poses import check_pose, invert
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.video import write_video
 from mirage_ros.world.model import WorldModel
@@ -101,13 +102,11 @@ def imagine_sample(
     A length that the model does not take is filled up with the last camera and cut off again.
 
     Args:
-        world: the model.
         perception: estimates depth of the image and of the frames; WorldScore gives none. Its scale is that of the
             cameras only as far as the estimator is metric.
         image: (H, W, 3) first frame.
         camera: (T,) cameras; the first is that of the image.
         prompt: for presets that take text.
-        seed: of the noise.
     """
     count = len(camera)
     length = world.frames_for(count)
@@ -140,20 +139,12 @@ def write_sample(
     """Write a sample in WorldScore's layout without its package.
 
     Args:
-        folder: of the sample.
         split: 'static' or 'dynamic'.
         description: the entry of WorldScore's JSON list; goes to image_data.json with the number of frames.
         frames: (T, H, W, 3).
         camera: (T,).
         focal_length: pixels.
-
-    Raises:
-        ValueError: an unknown split, or as many cameras as frames are missing.
     """
-    if split not in get_args(Split):
-        raise ValueError(f"split: expected one of {', '.join(get_args(Split))}, got {split!r}")
-    if len(camera) != len(frames):
-        raise ValueError(f"camera: expected {len(frames)}, one for each frame, got {len(camera)}")
     for part in ("frames", "videos"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for index, frame in enumerate(frames):

@@ -16,6 +16,8 @@ USABLE, MASKED, INVALID, EDGE = range(4)
 _SAMPLES = 8
 # Share of a cell from which it counts as most of it.
 MAJORITY = 0.5
+# Relative difference of inverse depth that makes an edge.
+_EDGE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,6 @@ def depth_to_cells(
     width: int,
     *,
     patch: int = 0,
-    edge: float = 0.1,
     share: float = 0.6,
     known: float = 0.5,
 ) -> CellDepth:
@@ -54,8 +55,8 @@ def depth_to_cells(
     A cell takes the lower median of its valid, kept pixels: a depth that was measured there, on the surface that fills
     most of what is known of it; on a plane that fills the cell it is the depth of the centre. Surfaces are told from
     slopes by inverse depth, which is linear on a plane: a cell is one surface if no pixel's inverse depth is further
-    than `edge` from the plane that fits best. Otherwise it is still used, but not sure, if a `share` of its pixels is
-    within `edge` of the median.
+    than a tenth from the plane that fits best. Otherwise it is still used, but not sure, if a `share` of its pixels is
+    within a tenth of the median.
 
     Args:
         depth: (H, W) metres; invalid where not finite or not positive.
@@ -63,7 +64,6 @@ def depth_to_cells(
             depth, or with too few.
         height, width: cells.
         patch: sub-cells along each side of a cell whose depth is wanted.
-        edge: relative difference of inverse depth.
         share: of the cell's valid pixels.
         known: least share of a cell's pixels that must be kept, and that must be valid.
     """
@@ -82,8 +82,8 @@ def depth_to_cells(
     invalid = valid.float().mean(dim=-1) < known
     median = cells.nanmedian(dim=-1).values
     residual = _off_plane(cells, median, rows, columns)
-    one_surface = torch.where(valid, residual, 0.0).amax(dim=-1) <= edge
-    dominant = (cells - median.unsqueeze(-1)).abs() <= edge * median.unsqueeze(-1)
+    one_surface = torch.where(valid, residual, 0.0).amax(dim=-1) <= _EDGE
+    dominant = (cells - median.unsqueeze(-1)).abs() <= _EDGE * median.unsqueeze(-1)
     mixed = ~one_surface & (dominant.sum(dim=-1) < share * valid.sum(dim=-1))
     state = torch.where(masked, MASKED, torch.where(invalid, INVALID, torch.where(mixed, EDGE, USABLE)))
     fine = samples.new_zeros(height, width, 0, 0)

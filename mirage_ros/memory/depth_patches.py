@@ -11,6 +11,16 @@ _LARGEST = 1.3862943611198906
 NOTHING = -128
 
 
+def check_patch(patch: int) -> None:
+    """Refuse a number of sub-cells that no element has.
+
+    Raises:
+        ValueError: it is out of range.
+    """
+    if isinstance(patch, bool) or not isinstance(patch, int) or not 0 <= patch <= 16:
+        raise ValueError(f"patch: expected 0..16 sub-cells, got {patch!r}")
+
+
 def encode_patch(fine: Tensor, depth: Tensor) -> Tensor:
     """int8 codes of fine depths.
 
@@ -45,7 +55,6 @@ def resample_depth(depth: Tensor, samples: int, wanted: int) -> Tensor:
     Args:
         depth: metres, or codes.
         samples: s, of which `wanted` is a multiple or the other way round.
-        wanted: samples.
 
     Returns:
         (..., h `wanted`, w `wanted`): of finer samples the middle one of each group, coarser ones repeated.

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from mirage_ros.memory.depth_patches import check_patch
 from mirage_ros.memory.zbuffer.culling import BLOCK, Blocks
 
 FEATURE_DTYPES = (torch.int8, torch.float16, torch.bfloat16, torch.float32)
@@ -41,16 +42,6 @@ def layout(
     return columns
 
 
-def check_patch(patch: int) -> None:
-    """Refuse a number of sub-cells that no element has.
-
-    Raises:
-        ValueError: it is out of range.
-    """
-    if isinstance(patch, bool) or not isinstance(patch, int) or not 0 <= patch <= 16:
-        raise ValueError(f"patch: expected 0..16 sub-cells, got {patch!r}")
-
-
 class ElementStore:
     """One buffer for each property, padded to whole blocks.
 
@@ -67,11 +58,7 @@ class ElementStore:
     """
 
     def __init__(self, channels: int, dtype: torch.dtype, device: torch.device, patch: int, colour: bool) -> None:
-        """An empty store; see `LatentMemory` for the arguments.
-
-        Raises:
-            ValueError: an argument is out of range.
-        """
+        """An empty store; arguments and errors are those of `LatentMemory`."""
         if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= 65536:
             raise ValueError(f"channels: expected 1..65536, got {channels!r}")
         if dtype not in FEATURE_DTYPES:
@@ -101,8 +88,7 @@ class ElementStore:
     @property
     def row_bytes(self) -> int:
         """Bytes of one element."""
-        sizes = (torch.Size(shape).numel() * dtype.itemsize for shape, dtype in self._layout.values())
-        return sum(sizes)
+        return sum(torch.Size(shape).numel() * dtype.itemsize for shape, dtype in self._layout.values())
 
     @property
     def capacity(self) -> int:
@@ -113,8 +99,7 @@ class ElementStore:
     def nbytes(self) -> int:
         """Bytes of every buffer that this store holds."""
         held = sum(buffer.untyped_storage().nbytes() for buffer in self.columns.values())
-        held += 0 if self.scale is None else self.scale.nbytes
-        return held + (0 if self._blocks is None else self._blocks.nbytes)
+        return held + sum(part.nbytes for part in (self.scale, self._blocks) if part is not None)
 
     def limit(self, max_bytes: int) -> int:
         """Most rows, in whole blocks, whose buffers fit."""
@@ -128,8 +113,7 @@ class ElementStore:
     def live(self) -> Tensor:
         """(count,) int64 rows that hold elements."""
         held = torch.ones(self.end, dtype=torch.bool, device=self.device)
-        held[self.holes] = False
-        return held.nonzero().squeeze(1)
+        return held.index_fill_(0, self.holes, False).nonzero().squeeze(1)
 
     def column(self, name: str) -> Tensor:
         """(count, ...) values of the elements in the order of writing, without a copy where there is no hole."""
@@ -152,15 +136,13 @@ class ElementStore:
         once.
         """
         capacity = self.capacity
-        if self.end + added <= capacity:
-            return
-        self.compact(undo)
+        if self.end + added > capacity:
+            self.compact(undo)
         if self.end + added <= capacity:
             return
         most = self.limit(max_bytes)
         wanted = -(-max(self.end + added, capacity * 65 // 64) // BLOCK) * BLOCK
-        features = self.channels * self.dtype.itemsize
-        if wanted * self.row_bytes + most * features > max_bytes * 0.98:
+        if wanted * self.row_bytes + most * self.channels * self.dtype.itemsize > max_bytes * 0.98:
             wanted = most
         undo.append(lambda: self._narrow(capacity))
         for name in self.columns:
@@ -227,7 +209,7 @@ class ElementStore:
         """Round int8 features again whose scales were raised. Not to be taken back: the last step of a write."""
         if not self._raises:
             return
-        # All the room that is needed: from here on nothing can fail for want of memory.
+        # All the room that is needed: nothing can fail for want of memory from here on.
         room = torch.empty((_MOVED, self.channels), device=self.device)
         for end, ratio in self._raises:
             for start in range(0, end, _MOVED):
@@ -265,8 +247,7 @@ class ElementStore:
         """Close the ranks of the elements, whose order stays."""
         if not len(self.holes):
             return
-        live, holes, end, raises = self.live(), self.holes, self.end, self._raises
-        first = int(holes[0])
+        live, holes, end, raises, first = self.live(), self.holes, self.end, self._raises, int(self.holes[0])
         moved = live[first:]
         done: list[tuple[str, int]] = []
         if undo is not None:
@@ -291,11 +272,6 @@ class ElementStore:
         self.rows_first("positions")[len(live) : end] = torch.nan
         self._raises = [(rows - int((holes < rows).sum()), ratio) for rows, ratio in raises]
         self.end, self.holes, self._blocks = len(live), holes[:0], None
-
-    def tidy(self) -> None:
-        """Close ranks where a sixty-fourth of the rows are holes: rarely enough to cost little for each row removed."""
-        if len(self.holes) * 64 > self.end:
-            self.compact()
 
     def moved(self) -> None:
         """Say that positions or sizes were changed in place."""

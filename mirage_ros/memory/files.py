@@ -45,30 +45,14 @@ _CODES = {
     torch.float64: "F64",
     torch.bool: "BOOL",
 }
-_FRAME_SHAPES = {
-    "id": ((), torch.int64),
-    "stamp": ((), torch.int64),
-    "sequence": ((), torch.int64),
+_FRAME_SHAPES: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+    **dict.fromkeys(("id", "stamp", "sequence"), ((), torch.int64)),
     "cam2world": ((4, 4), torch.float64),
     "intrinsics": ((3, 3), torch.float64),
-    "height": ((), torch.int16),
-    "width": ((), torch.int16),
-    "imagined": ((), torch.bool),
-    "used": ((), torch.bool),
+    **dict.fromkeys(("height", "width"), ((), torch.int16)),
+    **dict.fromkeys(("imagined", "used"), ((), torch.bool)),
 }
-
-
-_DESCRIBED = {
-    "format",
-    "version",
-    "channels",
-    "dtype",
-    "patch",
-    "colour",
-    "convention",
-    "origin",
-    "checksum",
-}
+_DESCRIBED = {"format", "version", "channels", "dtype", "patch", "colour", "convention", "origin", "checksum"}
 
 
 class MemoryFileError(ValueError):

@@ -25,8 +25,7 @@ from mirage_ros.memory.elements import ElementStore
 from mirage_ros.memory.provenance import FrameTable
 from mirage_ros.memory.read import read_elements
 from mirage_ros.memory.readout import Readout
-from mirage_ros.memory.zbuffer.projection import CENTRED, MAX_FOOTPRINT, Convention
-from mirage_ros.memory.zbuffer.reference import TOLERANCE
+from mirage_ros.memory.zbuffer.projection import Convention
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,17 +118,7 @@ def _shifted(camera: Camera, convention: Convention) -> Camera:
     return Camera(intrinsics, camera.cam2world, camera.height, camera.width)
 
 
-def splat(
-    features: Tensor,
-    depth: Tensor,
-    sources: Camera,
-    targets: Camera,
-    *,
-    rule: str = "nearest",
-    tolerance: float = TOLERANCE,
-    convention: Convention = CENTRED,
-    max_footprint: int = MAX_FOOTPRINT,
-) -> Readout:
+def splat(features: Tensor, depth: Tensor, sources: Camera, targets: Camera, rule: str = "nearest") -> Readout:
     """Project the pixels of source frames into target grids, as elements of one pixel each.
 
     A bin of the target is visible if a pixel's footprint covers it; of the pixels within the tolerance of the frontmost
@@ -140,7 +129,7 @@ def splat(
         depth: (F, H, W) or (B, F, H, W) metres; pixels where it is invalid are left out.
         sources: (F) or (B, F) cameras at H x W.
         targets: (T) or (B, T) cameras at the resolution of the target grid.
-        rule, tolerance, convention, max_footprint: see `read_elements`.
+        rule: see `read_elements`.
 
     Returns:
         readout with latents (T, K, H', W') or (B, T, K, H', W'), visible, offset, log_scale and depth. Its index is the
@@ -166,10 +155,7 @@ def splat(
         sizes.reshape(*batch, -1),
         features.movedim(-3, -1).reshape(*batch, sizes[(0,) * len(batch)].numel(), -1),
         targets,
-        rule=rule,
-        tolerance=tolerance,
-        convention=convention,
-        max_footprint=max_footprint,
+        rule,
     )
 
 
@@ -186,16 +172,16 @@ def splat_in_order(
         a readout as of `splat`; but the index of a pixel counts the first frames, or the others, by themselves.
     """
     if not 0 < first < depth.shape[-3]:
-        return splat(features, depth, sources, targets, rule=rule)
+        return splat(features, depth, sources, targets, rule)
     # Where the first show nothing they have no pixel at all, so that the others can be splatted without them.
     before, behind = (
-        splat(features[..., part, :, :, :], depth[..., part, :, :], _frames(sources, part), targets, rule=rule)
+        splat(features[..., part, :, :, :], depth[..., part, :, :], frames_of(sources, part), targets, rule)
         for part in (slice(first), slice(first, None))
     )
     return before.over(behind)
 
 
-def _frames(cameras: Camera, part: slice) -> Camera:
+def frames_of(cameras: Camera, part: slice) -> Camera:
     """Some of the frames, the last dimension, of cameras."""
     shape = cameras.batch_shape
     intrinsics, poses = cameras.intrinsics.expand(*shape, 3, 3), cameras.cam2world.expand(*shape, 4, 4)

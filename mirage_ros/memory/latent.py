@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,17 +13,17 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory import files
-from mirage_ros.memory.elements import ElementStore, Undo, check_patch
+from mirage_ros.memory.depth_patches import check_patch
+from mirage_ros.memory.elements import ElementStore, Undo
 from mirage_ros.memory.provenance import FrameTable, SourceFrame
-from mirage_ros.memory.read import BLEND_BEST, assemble, check_rule
+from mirage_ros.memory.read import assemble, check_rule
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.state import MemoryState
 from mirage_ros.memory.write import Destination, check_write, source_frames, write_frame
 from mirage_ros.memory.write_rules import WriteReport, WriteRules
 from mirage_ros.memory.zbuffer.backends import backend, winners
 from mirage_ros.memory.zbuffer.culling import BLOCK, Blocks
-from mirage_ros.memory.zbuffer.projection import CENTRED, MAX_FOOTPRINT, Convention, views_of
-from mirage_ros.memory.zbuffer.reference import TOLERANCE
+from mirage_ros.memory.zbuffer.projection import CENTRED, Convention, views_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,26 +81,20 @@ class LatentMemory(MemoryState):
         """An empty memory.
 
         Args:
-            channels: of the latents.
             device: where the elements are; cameras and frames must be there too.
             dtype: of the stored features: int8 (a scale for each channel), float16, bfloat16 or float32.
             max_bytes: hard cap, see above.
             patch: sub-cells along each side of a cell whose depth is kept for readers that unfold; none by default.
             colour: keep a colour with each element, for `cloud`; `write` then needs it.
-            rules: thresholds of writing.
             convention: `projection.CENTRED`, or `projection.PUBLIC` for weights trained with the public Mirage code.
 
         Raises:
-            TypeError: `max_bytes`, `rules` or `convention` is of another type.
+            TypeError: `max_bytes` is of another type.
             ValueError: an argument is out of range, or `max_bytes` holds not even one block of elements.
         """
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | np.integer):
             raise TypeError(f"max_bytes: expected a whole number of bytes, got {max_bytes!r}")
         self.rules, self.convention = WriteRules() if rules is None else rules, convention
-        if not isinstance(self.rules, WriteRules):
-            raise TypeError(f"rules: expected WriteRules, got {type(rules).__name__}")
-        if not isinstance(convention, Convention):
-            raise TypeError(f"convention: expected Convention, got {type(convention).__name__}")
         self.channels, self.dtype, self.device = channels, dtype, _indexed(torch.device(device))
         self.max_bytes, self.patch, self.colour = int(max_bytes), patch, bool(colour)
         self._warned = False
@@ -167,7 +160,9 @@ class LatentMemory(MemoryState):
         if len(latents) == 0:
             return WriteReport()
         store, origin, report, undo = self._own(), self._origin, WriteReport(), Undo()
-        store.tidy()
+        if len(store.holes) * 64 > store.end:
+            # Rarely enough to cost little for each row removed.
+            store.compact()
         if origin is None:
             # Positions are float32: near the first camera they keep their precision wherever the map's origin is.
             origin = camera.cam2world.expand(*camera.batch_shape, 4, 4)[0, :3, 3].double().round()
@@ -198,10 +193,7 @@ class LatentMemory(MemoryState):
         camera: Camera,
         rule: str = "nearest",
         *,
-        tolerance: float = TOLERANCE,
-        blend: bool = False,
         observed_first: bool = False,
-        dtype: torch.dtype = torch.float32,
     ) -> Readout:
         """Project the memory into cameras.
 
@@ -209,49 +201,31 @@ class LatentMemory(MemoryState):
             camera: (...) cameras whose height and width are those of the latent grid, usually `camera.resized(h, w)`.
             rule: 'nearest' (the element nearest to a cell's centre among the visible ones) or 'strict' (the frontmost,
                 as in the paper); see `zbuffer`.
-            tolerance: share of depth within which elements count as one surface, for `nearest`.
-            blend: mix the best four candidates of a cell with Gaussian weights of their offsets; needs `nearest`.
             observed_first: imagined elements show only in cells that no observed one covers, however far behind that
                 one is: a guess hides nothing that was seen. Takes twice the time.
-            dtype: of the latents.
 
         Raises:
             TypeError: `camera` is not a Camera.
             ValueError: an option or the camera's device is not usable.
         """
-        check_rule(rule, tolerance, blend, MAX_FOOTPRINT)
+        check_rule(rule)
         if not isinstance(camera, Camera):
             raise TypeError(f"camera: expected Camera, got {type(camera).__name__}")
-        if not dtype.is_floating_point:
-            raise ValueError(f"dtype: expected a floating-point type, got {dtype}")
         if camera.device != self.device:
             raise ValueError(f"camera: expected on {self.device} like the memory, got {camera.device}")
         store = self._store
         views = views_of(camera, self.convention, self._origin)
         positions, sizes = store.columns["positions"], store.columns["size"]
-        best = BLEND_BEST if blend else 1
-        options: dict[str, Any] = {"rule": rule, "tolerance": tolerance, "best": best}
-        index = winners(positions, sizes, views, store.blocks, **options)
+        index = winners(positions, sizes, views, store.blocks, rule)
         if observed_first and self._table.mixed():
             imagined = self._table.imagined(self.device)[store.columns["frame"][: store.end].to(torch.int64)]
             # Rows that are not finite never win.
             observed = positions.clone()
             observed[:, : store.end].masked_fill_(imagined, torch.nan)
-            seen = winners(observed, sizes, views, store.blocks, **options)
-            index = torch.where(seen[:, :1] >= 0, seen, index)
-        readout = assemble(
-            index,
-            positions,
-            sizes,
-            store.columns["features"],
-            store.scale,
-            store.columns["confidence"],
-            store.columns["frame"],
-            self._table.ids(self.device),
-            views,
-            camera.batch_shape,
-            dtype,
-        )
+            seen = winners(observed, sizes, views, store.blocks, rule)
+            index = torch.where(seen >= 0, seen, index)
+        ids = self._table.ids(self.device)
+        readout = assemble(index, store.columns, store.scale, ids, views, camera.batch_shape)
         return replace(readout, index=store.elements_of(readout.index))
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirage_ros.geometry import Camera, check_pose, invert
+from mirage_ros.geometry import Camera
 from mirage_ros.memory.elements import Undo
+from mirage_ros.poses import check_pose, invert
 
 OBSERVATION, IMAGINATION = "observation", "imagination"
 KINDS = (OBSERVATION, IMAGINATION)

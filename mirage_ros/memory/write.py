@@ -143,9 +143,7 @@ def write_frame(
     if into.convention.bilinear_depth:
         cells = bilinear_to_cells(depth, keep, height, width)
     else:
-        cells = depth_to_cells(
-            depth, keep, height, width, patch=store.patch, edge=rules.edge, share=rules.share, known=rules.known
-        )
+        cells = depth_to_cells(depth, keep, height, width, patch=store.patch, share=rules.share, known=rules.known)
     skip = torch.zeros(height, width, dtype=torch.bool, device=device) if copied is None else copied
     usable = (cells.state == USABLE) & ~skip
     new, report = usable, WriteReport()

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from mirage_ros.memory.cell_depth import MAJORITY, USABLE, CellDepth, slope
 from mirage_ros.memory.depth_patches import NOTHING
 from mirage_ros.memory.elements import ElementStore
-from mirage_ros.memory.write_rules import WriteRules
+from mirage_ros.memory.write_rules import FINER, FREE_SPACE, WriteRules
 from mirage_ros.memory.zbuffer.in_view import InView, in_view
 from mirage_ros.memory.zbuffer.projection import Views
+from mirage_ros.memory.zbuffer.reference import TOLERANCE
 
 # Frames that hold one surface in a cell of the view that is written, about as fine as it, where context is written: the
 # oldest ones and the new one. A cell about which two frames disagree is written at each of their visits, and would add
@@ -56,21 +57,18 @@ def judge(
     """Compare a frame with the elements in its view.
 
     An element agrees if the depth measured at the very place it projects to is its own, within the tolerance. It is
-    seen through if everything within a quarter of a cell of that place is further by `free_space`, or, if it knows the
+    seen through if everything within a quarter of a cell of that place is further by FREE_SPACE, or, if it knows the
     greater part of its cell, if everything within half a cell is too far to measure. It explains the
     cells that it covers and whose depth is its own, within the tolerance and what the slope of the surface makes within
     a cell, if it knows the greater part of its own cell or no less than there is to know.
 
     Args:
-        store: the elements.
         imagined: (S,) bool for each frame slot.
         sequence: (S,) int64 order in which the frames of the slots were written.
         frame_imagined: whether the new frame is; imagination says nothing about observed elements, except that they
             explain it.
         views: the one view of the frame at latent resolution.
-        cells: its depth.
         skip: (h, w) bool cells that say nothing, because they were copied from the memory.
-        rules: thresholds.
     """
     height, width = views.height, views.width
     nothing = torch.zeros(height * width, dtype=torch.bool, device=store.device)
@@ -92,18 +90,17 @@ def judge(
     sky &= ~skip.reshape(-1)[at_own] & (known >= MAJORITY)
     # Imagination neither confirms nor removes what was observed.
     heard = inside & (usable[at_own] | sky) & ~(real_memory & frame_imagined)
-    agrees = heard & ((elements.depth / measured - 1).abs() <= rules.tolerance)
+    agrees = heard & ((elements.depth / measured - 1).abs() <= TOLERANCE)
     around = _measured(elements, _least_around(cells.samples, height, 4), views)
-    # With a tolerance above `free_space` both could hold of one element, which then counts as agreeing.
-    further = measured.isfinite() & (elements.depth < around * (1 - rules.free_space))
+    further = measured.isfinite() & (elements.depth < around * (1 - FREE_SPACE))
     through = heard & ~agrees & (further | sky)
 
     size = elements.depth.reciprocal() * store.columns["size"].index_select(0, elements.index).float() * views.focal[0]
-    good = size <= rules.finer
+    good = size <= FINER
     if not frame_imagined:
         good &= real_memory
     logarithm = cells.depth.reshape(-1).log()
-    allowed = rules.tolerance + slope(cells.depth).reshape(-1).nan_to_num(0.0)
+    allowed = TOLERANCE + slope(cells.depth).reshape(-1).nan_to_num(0.0)
     depths = elements.depth.log()
     # Of a cell that is mostly sky, or a hole of the sensor, little is known: it does not stand for more.
     asked = _share(cells.fine.isfinite()).reshape(-1)
@@ -126,7 +123,7 @@ def judge(
         around = F.max_pool2d(new, 2 * rules.context + 1, stride=1, padding=rules.context)[0] > 0
         context = usable & explained & around.reshape(-1)
         # A finer element is worth more than the context that would take its place.
-        alike = (own_hit & good & (size * rules.finer >= 1) & context[at_own]).nonzero().squeeze(1)
+        alike = (own_hit & good & (size * FINER >= 1) & context[at_own]).nonzero().squeeze(1)
         frame = store.columns["frame"].index_select(0, elements.index[alike]).to(torch.int64)
         superseded[alike] |= _layer(at_own[alike], sequence[frame]) >= LAYERS - 1
     else:

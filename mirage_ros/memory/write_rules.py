@@ -8,6 +8,11 @@ from dataclasses import asdict, dataclass, fields
 # edge is of use however its surfaces divide it, since each sub-cell is read at its own depth; and so is one that is
 # mostly sky: the bars of a window fill less than half of theirs.
 PATCHED_SHARE, PATCHED_KNOWN = 0.01, 0.1
+# A cell is written although the memory holds its surface if the element there is coarser than this many cells of the
+# new view; the coarse element is then replaced.
+FINER = 1.5
+# An element is seen through if the new view measures more than this share further at and around it.
+FREE_SPACE = 0.1
 
 
 @dataclass(frozen=True)
@@ -17,12 +22,6 @@ class WriteRules:
     Attributes:
         select: write only what the memory does not explain yet; without, every usable cell is appended and nothing is
             confirmed, replaced or removed.
-        tolerance: share of depth within which an element and a measured depth are the same surface.
-        finer: a cell is written although the memory holds its surface if the element there is coarser than this many
-            cells of the new view; the coarse element is then replaced.
-        free_space: an element is seen through if the new view measures more than this share further at and around it,
-            or finds everything too far to measure (+inf).
-        edge: relative difference of inverse depth that makes an edge, see `downsample.depth_to_cells`.
         share: least share of one surface in a cell with an edge.
         known: least share of a cell that must be kept, and that must have a valid depth.
         context: cells around newly written ones that are written as well although they are explained, so that a network
@@ -30,21 +29,15 @@ class WriteRules:
     """
 
     select: bool = True
-    tolerance: float = 0.05
-    finer: float = 1.5
-    free_space: float = 0.1
-    edge: float = 0.1
     share: float = 0.6
     known: float = 0.5
     context: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("tolerance", "free_space", "edge", "share", "known"):
+        for name in ("share", "known"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 < value <= 1:
                 raise ValueError(f"{name}: expected a share in (0, 1], got {value!r}")
-        if not isinstance(self.finer, int | float) or not 1 <= self.finer < float("inf"):
-            raise ValueError(f"finer: expected a ratio of at least 1, got {self.finer!r}")
         if isinstance(self.context, bool) or not isinstance(self.context, int) or not 0 <= self.context <= 16:
             raise ValueError(f"context: expected 0..16 cells, got {self.context!r}")
 
@@ -90,16 +83,7 @@ class WriteReport:
     @property
     def cells(self) -> int:
         """Number of cells that were offered."""
-        return (
-            self.copied
-            + self.masked
-            + self.invalid
-            + self.edge
-            + self.explained
-            + self.dropped
-            + self.replaced
-            + self.written
-        )
+        return self.copied + self.masked + self.invalid + self.edge + self.explained + self.dropped + self.added
 
     @property
     def added(self) -> int:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pixel_unshuffle
 
-from mirage_ros.geometry import Camera, invert, transform
+from mirage_ros.geometry import Camera
 from mirage_ros.models import log_depth
+from mirage_ros.poses import invert, transform
 
 # Channels of each group; None stands for the channels of a latent token.
 GROUPS: dict[str, int | None] = {
@@ -58,7 +59,6 @@ def group_channels(inputs: Sequence[str], names: Sequence[str], latent_channels:
 
     Args:
         inputs: names of `GROUPS`, in the branch's order.
-        names: those wanted.
         latent_channels: channels of a latent token.
 
     Returns:

@@ -51,7 +51,6 @@ def add_lora(
 
     Args:
         model: its backbone gets the layers; everything else about it stays as it is, trainable or not.
-        rank: of the update.
         alpha: the update is scaled by alpha / rank; alpha = rank by default.
         targets: regular expression over full names of the backbone's linear layers, or a list of names.
 
@@ -153,9 +152,7 @@ def set_lora_state(model: MirageTransformer, state: dict[str, Tensor], what: str
     """Set the weights of LoRA that was added before.
 
     Args:
-        model: with LoRA.
         state: names such as blocks.0.attn1.to_q.lora_A.weight.
-        what: the source, for messages.
 
     Raises:
         WeightsMismatchError: a weight is missing, left over or misshapen.

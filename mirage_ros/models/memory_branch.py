@@ -144,7 +144,6 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Run block `index` of the chain.
 
         Args:
-            index: which block.
             chain: (B, N, D) from `embed` or the last step.
             context, modulation, rotary: as for `blocks.run_block`.
             run: `run_block` or its compiled form.

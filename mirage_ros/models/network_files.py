@@ -22,30 +22,17 @@ class MissingWeightsError(FileNotFoundError):
 
 
 class WeightsMismatchError(ValueError):
-    """A file's tensors are not the model's.
-
-    Attributes:
-        missing: names that the model needs and the file lacks.
-        unexpected: names in the file that the model does not know.
-        misshapen: 'name: got (…), expected (…)'.
-    """
-
-    def __init__(
-        self, what: str, missing: Iterable[str] = (), unexpected: Iterable[str] = (), misshapen: Iterable[str] = ()
-    ) -> None:
-        self.missing, self.unexpected, self.misshapen = sorted(missing), sorted(unexpected), sorted(misshapen)
-        lists = {"missing": self.missing, "unexpected": self.unexpected, "misshapen": self.misshapen}
-        wrong = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in lists.items() if names)
-        super().__init__(f"{what}: weights do not fit the model: {wrong}")
+    """A file's tensors are not the model's; the message names those that are missing, left over or misshapen."""
 
 
 def check_names(
     what: str, missing: Iterable[str] = (), unexpected: Iterable[str] = (), misshapen: Iterable[str] = ()
 ) -> None:
-    """Raise a WeightsMismatchError if there is any such name."""
-    error = WeightsMismatchError(what, missing, unexpected, misshapen)
-    if error.missing or error.unexpected or error.misshapen:
-        raise error
+    """Raise a WeightsMismatchError if there is any such name; misshapen ones say what they are and should be."""
+    lists = {"missing": sorted(missing), "unexpected": sorted(unexpected), "misshapen": sorted(misshapen)}
+    wrong = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in lists.items() if names)
+    if wrong:
+        raise WeightsMismatchError(f"{what}: weights do not fit the model: {wrong}")
 
 
 def check_shapes(what: str, given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -119,6 +106,6 @@ def not_found(what: str, source: str | Path) -> MissingWeightsError:
     )
 
 
-def _some(names: Sequence[str], count: int = 5) -> str:
-    shown = ", ".join(names[:count])
-    return shown if len(names) <= count else f"{shown}, and {len(names) - count} more"
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown}, and {len(names) - 5} more"

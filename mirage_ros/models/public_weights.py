@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.lora import add_lora, remove_lora, set_lora_state
-from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError, check_shapes
+from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError, check_names, check_shapes
 from mirage_ros.models.transformer import MirageTransformer
 
 # What the public side branch is given.
@@ -115,7 +115,6 @@ def import_lora(model: MirageTransformer, file: str | Path) -> None:
     """Load public LoRA, unmerged.
 
     Args:
-        model: without LoRA.
         file: safetensors. The public code saves no alpha and fuses at scale one.
 
     Raises:
@@ -140,8 +139,7 @@ def import_lora(model: MirageTransformer, file: str | Path) -> None:
     missing = {f"{name}.lora_{letter}.weight" for name in layers for letter in "AB"} - state.keys()
     ranks = {tensor.shape[0] for name, tensor in state.items() if "lora_A" in name}
     misshapen = [f"rank: got {sorted(ranks)}, expected one for all layers"] if len(ranks) != 1 else []
-    if not state or unexpected or missing or misshapen:
-        raise WeightsMismatchError(str(file), missing or (() if state else ["*.lora_A.weight"]), unexpected, misshapen)
+    check_names(str(file), missing if state else ["*.lora_A.weight"], unexpected, misshapen)
     add_lora(model, ranks.pop(), targets=sorted(linear[name] for name in layers))
     own = {f"{linear[name]}.lora_{rest}": state[f"{name}.lora_{rest}"] for name, rest in _split(state)}
     try:

@@ -59,7 +59,6 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
             the default. Finer samples keep edges in their places.
         features: channels of a fine feature.
         unfold_width, refold_width: channels of the hidden layers.
-        unfold_blocks, refold_blocks: residual blocks.
 
     Raises:
         ValueError: a stride does not divide the next.
@@ -173,25 +172,12 @@ class UnfoldReader(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Returns:
             latents and visibility at the target views.
-
-        Raises:
-            ValueError: a shape does not fit; the message names the argument.
         """
-        channels, (rows, columns) = int(self.config["channels"]), latents.shape[-2:]
-        if latents.ndim not in (4, 5) or latents.shape[-3] != channels:
-            raise ValueError(
-                f"latents: expected (S, {channels}, h, w) with or without a batch, got {tuple(latents.shape)}"
-            )
-        frames, own_rows, own_columns = latents.shape[:-3], rows * self.source_factor, columns * self.source_factor
-        if tuple(depth.shape) != (*frames, own_rows, own_columns):
-            raise ValueError(f"depth: expected {(*frames, own_rows, own_columns)}, got {tuple(depth.shape)}")
-        if (source.height, source.width) != (rows, columns):
-            raise ValueError(f"source: expected a camera of {rows}x{columns} cells, got {source.height}x{source.width}")
-        unfolded = self.unfold(latents.flatten(0, -4)).float().unflatten(0, frames)
+        unfolded = self.unfold(latents.flatten(0, -4)).float().unflatten(0, latents.shape[:-3])
         fine_target = target.resized(target.height * self.factor, target.width * self.factor)
-        fine = splat(unfolded, depth, source.resized(own_rows, own_columns), fine_target)
+        fine = splat(unfolded, depth, source.resized(*depth.shape[-2:]), fine_target)
         if coarse_depth is None:
-            coarse_depth = reduce(depth, rows, columns)
+            coarse_depth = reduce(depth, *latents.shape[-2:])
         coarse = splat(latents, coarse_depth, source, target)
         refolded, visible = self.refold(fine, coarse)
         return UnfoldedReadout(refolded, visible, fine, coarse)

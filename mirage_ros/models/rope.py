@@ -28,8 +28,6 @@ def token_positions(frames: int, references: int, rows: int, columns: int) -> Te
         (frames * rows * columns, 3) int64 (time, row, column). References have times -references .. -1 and rows
         `rows` .. 2 `rows` - 1.
     """
-    if not 0 <= references <= frames:
-        raise ValueError(f"references: expected between 0 and the {frames} frames, got {references}")
     time = torch.arange(-references, frames - references)
     positions = torch.cartesian_prod(time, torch.arange(rows), torch.arange(columns))
     positions[: references * rows * columns, 1] += rows

@@ -24,22 +24,10 @@ from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder, channels_last
 from mirage_ros.models.lora import has_lora, load_lora, save_lora, without_lora
 from mirage_ros.models.memory_branch import MemoryBranch
-from mirage_ros.models.network_files import MAX_FILE, MissingWeightsError, WeightsMismatchError, load_part, save_part
+from mirage_ros.models.network_files import MissingWeightsError, load_part, save_part
 from mirage_ros.models.public_weights import BRANCH_INPUTS, import_branch, import_lora
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.wan_autoencoder import WanAutoencoder
-
-__all__ = [
-    "MAX_FILE",
-    "MissingWeightsError",
-    "WeightsMismatchError",
-    "has_part",
-    "load_autoencoder",
-    "load_part",
-    "load_transformer",
-    "save_part",
-    "save_transformer",
-]
 
 
 def load_transformer(

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirage_ros.geometry import check_intrinsics, intrinsics_from_ros, pose_from_quaternion
+from mirage_ros.geometry import check_intrinsics, intrinsics_from_ros
+from mirage_ros.poses import pose_from_quaternion
 
 # Encodings of sensor_msgs/Image: channels, and the order that gives red, green, blue.
 COLOURS: dict[str, tuple[int, list[int]]] = {

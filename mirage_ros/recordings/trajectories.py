@@ -27,7 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirage_ros.geometry import Camera, check_intrinsics, check_pose, invert, pose_from_quaternion
+from mirage_ros.geometry import Camera, check_intrinsics
+from mirage_ros.poses import check_pose, invert, pose_from_quaternion
 
 FORMATS = ("matrices", "tum", "nerfstudio", "realestate10k")
 # Larger files than any trajectory; they are refused before they are read.

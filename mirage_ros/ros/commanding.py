@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mirage_ros.geometry import invert
+from mirage_ros.poses import invert
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.model_session import ModelSession

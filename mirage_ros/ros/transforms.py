@@ -12,7 +12,7 @@ from rclpy.time import Time
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from mirage_ros.geometry import body_to_optical
+from mirage_ros.poses import body_to_optical
 from mirage_ros.ros.conversions import pose_from_msg
 from mirage_ros.ros.parameters import POSES_OF, ExtrinsicsParameters, MirageParameters
 

@@ -12,37 +12,12 @@ from numpy.random import Generator
 from mirage_ros.sim import textures
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.placement import Floor, Footprint
-from mirage_ros.sim.textures import Colour, jitter, pick
+from mirage_ros.sim.textures import Colour, jitter, palette, pick
 
 # What builds it into its place; length, width and height in metres; whether it leans on a wall.
 Piece = tuple[Callable[[Mjcf, Generator, Footprint], None], Sequence[float], bool]
 
-WOODS: tuple[Colour, ...] = (
-    (0.55, 0.38, 0.22),
-    (0.38, 0.24, 0.14),
-    (0.72, 0.56, 0.38),
-    (0.62, 0.45, 0.3),
-    (0.85, 0.82, 0.76),
-)
-CLOTHS: tuple[Colour, ...] = (
-    (0.3, 0.34, 0.42),
-    (0.5, 0.2, 0.17),
-    (0.25, 0.36, 0.28),
-    (0.62, 0.55, 0.44),
-    (0.45, 0.42, 0.4),
-    (0.72, 0.5, 0.22),
-    (0.2, 0.3, 0.4),
-)
-OBJECTS: tuple[Colour, ...] = (
-    (0.75, 0.2, 0.15),
-    (0.15, 0.35, 0.6),
-    (0.85, 0.7, 0.2),
-    (0.2, 0.45, 0.3),
-    (0.85, 0.83, 0.78),
-    (0.55, 0.3, 0.5),
-    (0.12, 0.12, 0.13),
-    (0.9, 0.5, 0.25),
-)
+WOODS, CLOTHS, OBJECTS = (palette(name) for name in ("woods", "cloths", "objects"))
 METAL: Colour = (0.55, 0.56, 0.58)
 
 

@@ -10,10 +10,9 @@ from mirage_ros.sim import walls_and_windows as shell
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.pictures import panorama
 from mirage_ros.sim.placement import Floor, Footprint
-from mirage_ros.sim.textures import Colour, jitter, pick
+from mirage_ros.sim.textures import jitter, palette, pick
 
-WALLS: tuple[Colour, ...] = ((0.78, 0.8, 0.82), (0.7, 0.74, 0.72), (0.8, 0.77, 0.7), (0.62, 0.66, 0.72))
-ACCENTS: tuple[Colour, ...] = ((0.15, 0.4, 0.5), (0.75, 0.45, 0.15), (0.4, 0.5, 0.2), (0.55, 0.2, 0.25))
+WALLS, ACCENTS = palette("hall_walls"), palette("hall_accents")
 
 
 def build_hall(mjcf: Mjcf, rng: Generator) -> tuple[Floor, float]:

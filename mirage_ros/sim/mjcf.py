@@ -47,9 +47,9 @@ class Mjcf:
         self._bodies: list[str] = []
         self._names = 0
 
-    def paint(self, colour: Colour, *, shine: float = 0.1, glow: float = 0.0, alpha: float = 1.0) -> str:
+    def paint(self, colour: Colour, *, shine: float = 0.1, glow: float = 0.0) -> str:
         """A plain material; returns its name."""
-        rgba = _numbers((*(min(max(value, 0.0), 1.0) for value in colour), alpha))
+        rgba = _numbers((*(min(max(value, 0.0), 1.0) for value in colour), 1.0))
         return self._material(f'rgba="{rgba}" specular="{shine:g}" shininess="{shine:g}" emission="{glow:g}"')
 
     def skin(self, pixels: Pixels, *, shine: float = 0.1) -> str:
@@ -68,10 +68,10 @@ class Mjcf:
         files = " ".join(f'{side}="{name}"' for side, name in zip(sides, names, strict=True))
         self._textures.append(f'<texture name="sky" type="skybox" {files}/>')
 
-    def lamp(self, position: Vector, brightness: float, *, shadow: bool, direction: Vector = (0, 0, -1)) -> None:
-        """A light; those that throw shadows cost most of the drawing time."""
+    def lamp(self, position: Vector, brightness: float, *, shadow: bool) -> None:
+        """A light that shines down; those that throw shadows cost most of the drawing time."""
         self._lights.append(
-            f'<light pos="{_numbers(position)}" dir="{_numbers(direction)}" cutoff="85" exponent="1" '
+            f'<light pos="{_numbers(position)}" dir="0 0 -1" cutoff="85" exponent="1" '
             f'castshadow="{str(shadow).lower()}" diffuse="{_numbers([brightness] * 3)}" '
             f'specular="{_numbers([0.25 * brightness] * 3)}" attenuation="1 0 0.015"/>'
         )

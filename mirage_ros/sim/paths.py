@@ -51,7 +51,6 @@ def plan_path(
     """A path for the camera; the same arguments give the same one.
 
     Args:
-        count: poses.
         style: "explore" wanders and looks at one thing after another, "orbit" circles something, "dolly" goes straight.
         step: metres between poses: 0.05 is half a metre a second at 10 frames a second.
         height: of the camera above the floor, metres; drawn between 0.7 and 1.5 by default.

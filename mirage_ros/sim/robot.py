@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from mirage_ros.geometry import body_to_optical, check_pose, optical_to_body
+from mirage_ros.poses import body_to_optical, check_pose, optical_to_body
 from mirage_ros.sim.paths import collides
 from mirage_ros.sim.scene import Scene
 from mirage_ros.trajectory import check_trajectory

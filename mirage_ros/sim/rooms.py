@@ -12,17 +12,9 @@ from mirage_ros.sim import walls_and_windows as shell
 from mirage_ros.sim.furniture import WOODS
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.placement import Floor, Footprint
-from mirage_ros.sim.textures import Colour, jitter, pick
+from mirage_ros.sim.textures import jitter, palette, pick
 
-WALLS: tuple[Colour, ...] = (
-    (0.82, 0.79, 0.72),
-    (0.74, 0.78, 0.76),
-    (0.8, 0.72, 0.62),
-    (0.66, 0.72, 0.78),
-    (0.7, 0.74, 0.62),
-    (0.78, 0.66, 0.6),
-    (0.86, 0.85, 0.82),
-)
+WALLS = palette("room_walls")
 # Maker, (length, width, height) from and to, and whether it leans on a wall.
 PIECES = (
     (furniture.shelf, (0.8, 0.3, 1.5), (1.6, 0.36, 2.1), True),

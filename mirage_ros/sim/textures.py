@@ -5,7 +5,10 @@ Every function takes a numpy Generator and returns (H, W, 3) uint8 rgb. Those na
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +18,17 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Field = NDArray[np.float64]
 Colour = tuple[float, float, float]
+
+
+@cache
+def _palettes() -> dict[str, list[list[float]]]:
+    content: dict[str, list[list[float]]] = json.loads(Path(__file__).with_name("palettes.json").read_text())
+    return content
+
+
+def palette(name: str) -> tuple[Colour, ...]:
+    """Colours of palettes.json, red, green, blue in 0..1."""
+    return tuple((red, green, blue) for red, green, blue in _palettes()[name])
 
 
 def fractal_noise(rng: Generator, height: int, width: int, beta: float = 1.0, stretch: float = 1.0) -> Field:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mirage_ros.images import as_images, as_pixels
 from mirage_ros.models.frame_autoencoder import STRIDE, FrameAutoencoder
 from mirage_ros.models.log_depth import FURTHEST, NEAREST
 from mirage_ros.recordings.clips import Clip
 from mirage_ros.training.clip_cache import ClipCache
 from mirage_ros.training.correspondence import correspond
 from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss, psnr, sample_cells, shift_latents
-from mirage_ros.training.pictures import as_images, as_pixels
 from mirage_ros.training.task import Rows, TrainingTask
 
 # Rows and columns of a crop in pixels, multiples of 4, and the greatest distance of the two frames of a pair.
@@ -37,8 +37,6 @@ class AutoencoderTask(TrainingTask):
     """Autoencoder with its losses: a batch of samples in, named losses out.
 
     Args:
-        autoencoder: to train.
-        data, held_out: clips.
         crop: rows and columns of a crop.
         noise: deviation of what is added to latents before decoding.
     """

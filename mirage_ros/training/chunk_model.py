@@ -26,8 +26,6 @@ class ChunkModel:
     """A world model for batches of chunks as `chunk_samples` gives them, with gradients where they are asked for.
 
     Args:
-        model: the transformer.
-        preset: shapes and habits.
         reader, autoencoder: finished; without a reader whole tokens are read.
         prompts: features of the clips' prompts.
         remembers: whether the model is given a memory.
@@ -77,8 +75,7 @@ class ChunkModel:
 
     def memory(self, reading: Reading) -> Tensor:
         """(B, K, F, h, w) input of the memory branch."""
-        if self.model.branch is None:
-            raise ValueError("branch: expected a model with a memory branch")
+        assert self.model.branch is not None
         inputs = tuple(self.model.branch.config["inputs"])
         ones = None
         if "ones" in inputs:
@@ -131,9 +128,7 @@ class ChunkModel:
         """Clean latents (B, C, F, h, w) of chunks whose first frame is known, sampled as in a rollout.
 
         Args:
-            batch: chunks.
             steps: of the sampler; the preset's by default.
-            seed: of the noise.
             prompts: one for each chunk; none by default.
             reading: of the memory; the batch's sources are read by default.
         """

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mirage_ros.images import as_images
 from mirage_ros.models.presets import Preset
 from mirage_ros.recordings.clips import MOVING
 from mirage_ros.training.latent_cache import ClipLatents, FrameNumbers
-from mirage_ros.training.pictures import as_images
 from mirage_ros.training.sample_memory import held_cells, noisy_depth
 
 
@@ -66,7 +66,6 @@ def draw_chunk(
     """A chunk, its context and the source frames of its memory.
 
     Args:
-        data: clips.
         preset: gives the context's size.
         settings: how samples are drawn.
         rng, shared: of this sample, and of the whole step, whose samples agree in their lengths.

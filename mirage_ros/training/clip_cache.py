@@ -18,18 +18,15 @@ from mirage_ros.training.shards import read_shard, shard_paths
 class ClipCache:
     """Random access to the clips of a folder of shards.
 
-    Args:
-        folder: of the shards.
-        cache: where the arrays go; `folder`/.cache by default. About 6 bytes a pixel.
+    The arrays go to .cache in the folder, about 6 bytes a pixel.
 
     Raises:
         FileNotFoundError: there is no finished shard.
         ValueError: the clips of a shard differ in length or size.
     """
 
-    def __init__(self, folder: str | Path, cache: str | Path | None = None) -> None:
-        self._folder = Path(folder)
-        self._cache = self._folder / ".cache" if cache is None else Path(cache)
+    def __init__(self, folder: str | Path) -> None:
+        self._folder, self._cache = Path(folder), Path(folder) / ".cache"
         self._shards: set[str] = set()
         # The arrays of a clip's shard, and its row in them.
         self._places: list[tuple[dict[str, Any], int]] = []

@@ -43,7 +43,6 @@ def generate(
     Args:
         folder: where shards and manifest go.
         shards: from `plan`.
-        settings: how clips are drawn.
         processes: that render at the same time.
         facts: what else the manifest says, which is returned.
 

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.network_files import MAX_FILE, load_part
 from mirage_ros.models.reader import UnfoldReader
-from mirage_ros.models.weights_io import MAX_FILE, load_part, load_transformer
+from mirage_ros.models.weights_io import load_transformer
 from mirage_ros.training.recipe import merged_backbone
 
 PARTS = ("vae", "reader", "transformer", "branch")

@@ -13,22 +13,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mirage_ros.geometry import Camera
+from mirage_ros.images import as_images
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.log_depth import FINE, SKY_DEPTH, reduce
 from mirage_ros.recordings.clips import MOVING, SKY, Clip
 from mirage_ros.training.clip_cache import ClipCache, load_mapped, save_mapped
-from mirage_ros.training.pictures import as_images
 
 FrameNumbers = NDArray[np.int64]
 
 
 class ClipLatents:
     """Latents of a set of clips, encoded when they are asked for: they may depend on where a window begins.
-
-    Args:
-        clips: the pictures.
-        autoencoder: in evaluation mode.
 
     Attributes:
         time_stride: frames from one latent frame to the next.
@@ -84,7 +80,6 @@ class LatentCache(ClipLatents):
     """The same for autoencoders of single frames: computed once and read from disk.
 
     Args:
-        clips: the pictures.
         autoencoder: in evaluation mode, normalised.
         folder: where the arrays go, named after clip and encoder.
     """
@@ -175,7 +170,6 @@ def fingerprint(module: torch.nn.Module, leave_out: str) -> str:
     """SHA-256 of a module's weights and buffers, also those that are not saved, such as normalisation.
 
     Args:
-        module: whose.
         leave_out: beginning of the names of those that do not count.
     """
     digest = hashlib.sha256()

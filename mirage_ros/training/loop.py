@@ -12,25 +12,29 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, DistributedType
 from diffusers.training_utils import EMAModel
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mirage_ros.media import contact_sheet, save_png
-from mirage_ros.training.batches import batches
 from mirage_ros.training.task import LoopSettings, TrainingTask
 
 CHECKPOINTS, VALIDATIONS = "checkpoints", "validation.jsonl"
 # Folder with the averaged weights of the last validation.
 AVERAGED = "averaged"
+
+Draw = Callable[[np.random.Generator, np.random.Generator], dict[str, Tensor]]
 
 
 class RunPosition:
@@ -53,8 +57,6 @@ def train(task: TrainingTask, folder: Path, settings: LoopSettings, *, resume: b
 
     Args:
         task: what to train.
-        folder: for checkpoints, logs and sheets.
-        settings: how.
         resume: go on from the folder's last checkpoint, if there is one; otherwise start anew.
 
     Returns:
@@ -249,6 +251,40 @@ class _Run:
             os.replace(part, final)
             for old in sorted(home.glob("step-*"))[:-2]:
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def batches(
+    draw: Draw, *, seed: int, batch: int, accumulate: int, step: int, processes: int, process: int, workers: int = 0
+) -> DataLoader[dict[str, Tensor]]:
+    """Batches of one process from a step on.
+
+    Sample i of the sequence is drawn with a generator of its own and one that it shares with the whole step, whichever
+    process draws it.
+
+    Args:
+        draw: makes a sample of the two generators.
+        batch: samples of one process in one pass.
+        accumulate: passes of a step.
+        step: where to begin.
+        processes, process: how many there are, and which this is.
+        workers: processes that prepare samples; 0 prepares them in this one.
+    """
+    starts = count((step * accumulate * processes + process) * batch, processes * batch)
+    return DataLoader(
+        _Samples(draw, seed, batch * accumulate * processes),
+        batch_sampler=(list(range(start, start + batch)) for start in starts),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+
+
+class _Samples(Dataset[dict[str, Tensor]]):
+    def __init__(self, draw: Draw, seed: int, step: int) -> None:
+        self._draw, self._seed, self._step = draw, seed, step
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        own = np.random.default_rng([self._seed, 0, index])
+        return self._draw(own, np.random.default_rng([self._seed, 1, index // self._step]))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

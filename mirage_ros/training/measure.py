@@ -15,9 +15,10 @@ import torch
 
 from mirage_ros.media import contact_sheet, save_png
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder, channels_last
+from mirage_ros.models.network_files import load_part
 from mirage_ros.models.presets import Preset, preset
 from mirage_ros.models.reader import UnfoldReader
-from mirage_ros.models.weights_io import has_part, load_part, load_transformer
+from mirage_ros.models.weights_io import has_part, load_transformer
 from mirage_ros.resources import weights_directory
 from mirage_ros.training.autoencoder import measure_autoencoder
 from mirage_ros.training.chunk_model import ChunkModel

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 
+from mirage_ros.images import as_images, as_pixels
 from mirage_ros.media import Pixels
 from mirage_ros.models import log_depth
 from mirage_ros.models.presets import Preset
@@ -17,7 +18,6 @@ from mirage_ros.training.chunk_samples import chunk_sample
 from mirage_ros.training.correspondence import shared_by
 from mirage_ros.training.latent_cache import ClipLatents
 from mirage_ros.training.losses import psnr
-from mirage_ros.training.pictures import as_images, as_pixels
 from mirage_ros.training.task import Rows
 
 

@@ -7,7 +7,6 @@ wrote: a reader that never saw its own output diverges in a closed loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
+from mirage_ros.images import as_images
 from mirage_ros.memory.depth_patches import resample_depth
+from mirage_ros.memory.frame_grids import frames_of
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.presets import Preset
@@ -26,7 +27,6 @@ from mirage_ros.training.correspondence import shared_by
 from mirage_ros.training.latent_cache import LatentCache
 from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss
 from mirage_ros.training.measure_reader import measure_reader
-from mirage_ros.training.pictures import as_images
 from mirage_ros.training.sample_memory import exact_splat, held_cells, held_only, noisy_depth
 from mirage_ros.training.task import Rows, TrainingTask
 
@@ -36,32 +36,18 @@ from mirage_ros.training.task import Rows, TrainingTask
 PICTURE_WEIGHT, LATENT_WEIGHT, DEPTH_WEIGHT, UNSHARED_WEIGHT = 100.0, 0.1, 0.1, 0.1
 
 
-@dataclass(frozen=True)
-class ReaderSettings:
-    """How the reader is trained."""
-
-    # Greatest length of a chain, of which each step draws its own, and greatest distance in frames from a source to the
-    # target and from hop to hop.
-    hops: int = 1
-    apart: int = 10
-    # Train the autoencoder's decoder too, on what was read and on true latents; the encoder, and so what latents mean,
-    # stays.
-    decoder: bool = False
-    # Deviation of the relative depth error, in a third of the samples, and share of those whose depth is no finer than
-    # that of imagined frames.
-    noise: float = 0.02
-    coarse: float = 0.25
+# Greatest distance in frames from a source to the target and from hop to hop.
+APART = 10
+# Deviation of the relative depth error, in a third of the samples, and share of those whose depth is no finer than that
+# of imagined frames.
+NOISE, COARSE = 0.02, 0.25
 
 
 class ReaderTask(TrainingTask):
     """Reader with its losses; the autoencoder is frozen, or all of it but the decoder.
 
     Args:
-        reader: to train.
-        autoencoder: finished.
-        data, held_out: latents of clips.
         preset: how source frames are written to a memory.
-        settings: how.
     """
 
     def __init__(
@@ -71,15 +57,16 @@ class ReaderTask(TrainingTask):
         data: LatentCache,
         held_out: LatentCache,
         preset: Preset,
-        settings: ReaderSettings | None = None,
+        hops: int = 1,
+        decoder: bool = False,
     ) -> None:
         super().__init__()
         self.reader, self._preset = reader, preset
         # In a list, so that it is no part of the module; see `held`.
         self._frozen = [autoencoder.eval().requires_grad_(False)]
         self._data, self._held_out = data, held_out
-        self.settings = settings or ReaderSettings()
-        if self.settings.decoder:
+        self._hops, self._trains_decoder = hops, decoder
+        if decoder:
             self.decoder = autoencoder.decoder.requires_grad_(True)
 
     def held(self) -> Sequence[nn.Module]:
@@ -92,21 +79,20 @@ class ReaderTask(TrainingTask):
 
     def sample(self, rng: np.random.Generator, shared: np.random.Generator) -> dict[str, Tensor]:
         """Source frames and a chain of targets."""
-        own = self.settings
-        hops = int(shared.integers(1, own.hops + 1))
+        hops = int(shared.integers(1, self._hops + 1))
         sources = int(shared.choice([1, 2, 3], p=[0.5, 0.25, 0.25]))
         index = int(rng.integers(len(self._data)))
         count = self._data.frames(index)
         chain = [int(rng.integers(count))]
         for _ in range(hops - 1):
-            chain.append(_near(rng, chain[-1], count, own.apart))
-        froms = [_near(rng, chain[0], count, own.apart) for _ in range(sources)]
+            chain.append(_near(rng, chain[-1], count))
+        froms = [_near(rng, chain[0], count) for _ in range(sources)]
         frames = np.array(froms + chain)
         samples = self.reader.source_factor
-        held = FINE if rng.random() < own.coarse else samples
+        held = FINE if rng.random() < COARSE else samples
         depth = self._data.depth(index, frames, keep=True, factor=held)
         if rng.random() < 1 / 3:
-            depth = noisy_depth(depth, own.noise, rng)
+            depth = noisy_depth(depth, NOISE, rng)
         latents, depth = self._data.latents(index, frames), resample_depth(depth, held, samples)
         camera = self._data.camera(index, frames)
         first = slice(0, sources)
@@ -130,15 +116,15 @@ class ReaderTask(TrainingTask):
 
     def forward(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Losses, the mean over the hops of a chain."""
-        own, sources = self.settings, int(batch["sources"][0])
+        sources = int(batch["sources"][0])
         height, width = batch["latents"].shape[-2:]
         camera = Camera(batch["intrinsics"], batch["cam2world"], height, width)
         latents, depth = batch["latents"][:, :sources], batch["depth"][:, :sources]
         hops = batch["latents"].shape[1] - sources
-        come_from, picture, latent = _at(camera, slice(0, sources)), [], []
+        come_from, picture, latent = frames_of(camera, slice(0, sources)), [], []
         for hop in range(hops):
             place = slice(sources + hop, sources + hop + 1)
-            target, truth = _at(camera, place), batch["latents"][:, place]
+            target, truth = frames_of(camera, place), batch["latents"][:, place]
             reading = self.reader(latents, depth, come_from, target, exact_splat)
             decoded = self._frozen[0].decode_images(reading.latents[:, 0])[0].float()
             cells = reading.visible[:, 0]
@@ -151,7 +137,7 @@ class ReaderTask(TrainingTask):
             depth, come_from = batch["depth"][:, place], target
         losses = {"picture": torch.stack(picture).mean(), "latent": torch.stack(latent).mean()}
         losses["loss"] = PICTURE_WEIGHT * losses["picture"] + LATENT_WEIGHT * losses["latent"]
-        if own.decoder:
+        if self._trains_decoder:
             # The decoder must go on drawing true latents.
             drawn, log_depth = self._frozen[0].decode_images(batch["latents"][:, -1])
             drawn, images = drawn.float(), batch["images"][:, -1]
@@ -168,7 +154,7 @@ class ReaderTask(TrainingTask):
     def save(self, folder: Path) -> None:
         """Write the reader to reader/, and the autoencoder to vae/ if its decoder is trained."""
         self.reader.save_pretrained(folder / "reader")
-        if self.settings.decoder:
+        if self._trains_decoder:
             self._frozen[0].save_pretrained(folder / "vae")
 
     def validate(self) -> tuple[dict[str, float], Rows]:
@@ -176,12 +162,7 @@ class ReaderTask(TrainingTask):
         return measure_reader(self.reader, self._frozen[0], self._held_out)
 
 
-def _near(rng: np.random.Generator, frame: int, count: int, apart: int) -> int:
-    """Another frame at most `apart` away."""
-    others = [i for i in range(max(0, frame - apart), min(count, frame + apart + 1)) if i != frame]
+def _near(rng: np.random.Generator, frame: int, count: int) -> int:
+    """Another frame at most `APART` away."""
+    others = [i for i in range(max(0, frame - APART), min(count, frame + APART + 1)) if i != frame]
     return int(rng.choice(others)) if others else frame
-
-
-def _at(camera: Camera, place: slice) -> Camera:
-    """Some of the frames, the second dimension, of a batch of cameras."""
-    return Camera(camera.intrinsics[:, place], camera.cam2world[:, place], camera.height, camera.width)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,18 +20,19 @@ from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder, channels_last
 from mirage_ros.models.lora import has_lora, merge_lora
 from mirage_ros.models.memory_branch import MemoryBranch
+from mirage_ros.models.network_files import load_part
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.models.weights_io import load_autoencoder, load_part, load_transformer
+from mirage_ros.models.weights_io import load_autoencoder, load_transformer
 from mirage_ros.training.autoencoder import CROP, AutoencoderTask
 from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.clip_cache import ClipCache
 from mirage_ros.training.latent_cache import ClipLatents, LatentCache
 from mirage_ros.training.loop import train
 from mirage_ros.training.prompts import Prompts
-from mirage_ros.training.reader import ReaderSettings, ReaderTask
+from mirage_ros.training.reader import ReaderTask
 from mirage_ros.training.stages import Stage, StageTask
 from mirage_ros.training.task import LoopSettings, TrainingTask
 
@@ -48,7 +49,7 @@ class Recipe:
         data, held_out: folders of shards.
         loops: settings of each phase, by name; a phase without an entry is left out.
         crop: rows and columns of what the autoencoder is trained on.
-        reader, stages: settings of the tasks.
+        stages: settings of the stages of the transformer.
         source: folder with the parts that are not trained here: vae/, transformer/.
     """
 
@@ -58,7 +59,6 @@ class Recipe:
     held_out: Path
     loops: dict[str, LoopSettings]
     crop: tuple[int, int] = CROP
-    reader: ReaderSettings = field(default_factory=ReaderSettings)
     stages: StageSettings = field(default_factory=StageSettings)
     source: Path | None = None
 
@@ -153,8 +153,7 @@ def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) 
     if reader is None or not isinstance(data, LatentCache) or not isinstance(unseen, LatentCache):
         raise ValueError(f"preset: {preset.name!r} has no reader to train")
     assert isinstance(autoencoder, FrameAutoencoder)
-    settings = replace(recipe.reader, hops=4 if chains else 1, decoder=chains)
-    return ReaderTask(reader.train(), autoencoder, data, unseen, preset, settings)
+    return ReaderTask(reader.train(), autoencoder, data, unseen, preset, hops=4 if chains else 1, decoder=chains)
 
 
 def latents_of(recipe: Recipe, clips: ClipCache, autoencoder: Autoencoder, name: str) -> ClipLatents:

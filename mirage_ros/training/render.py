@@ -53,7 +53,6 @@ def render_clip(seed: int, family: str, settings: ClipSettings) -> Clip | None:
 
     Args:
         seed, family: of the scene, see `build_scene`.
-        settings: how.
 
     Returns:
         the clip, or None where the scene has no room for such a walk or shows next to nothing.

@@ -44,7 +44,6 @@ def own_memory(
         chunks: imagines, in one step.
         batch: with 'earlier', 'earlier_depth', 'earlier_intrinsics' and 'earlier_cam2world' of the chunk before, whose
             last frame is the first target.
-        generator: of the noise.
 
     Returns:
         the batch with OWN_SOURCES imagined frames behind the sources, and the imagined frames (B, C, F, h, w) as they

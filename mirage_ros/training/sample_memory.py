@@ -89,7 +89,6 @@ def held_cells(
     Args:
         depth: (S, H, W) metres at any resolution, invalid where nothing shall be lifted.
         camera: (S,) at latent resolution, h x w.
-        preset: gives the rules.
         imagined: how many frames, the last ones, are no observations.
         copied: (S, h, w) bool cells that were read from the memory and say nothing.
 

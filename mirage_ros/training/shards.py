@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +115,10 @@ def shard_paths(folder: str | Path) -> list[Path]:
     return found
 
 
-def read_clips(folder: str | Path, wanted: Callable[[Path], bool] = lambda path: True) -> Iterator[Clip]:
-    """The clips of all finished shards in order."""
+def read_clips(folder: str | Path) -> Iterator[Clip]:
+    """The clips of a folder that `mirage data` made, shard by shard."""
     for path in shard_paths(folder):
-        if wanted(path):
-            yield from read_shard(path)
+        yield from read_shard(path)
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -76,7 +76,6 @@ def stage_losses(
         chunk: what it was predicted for.
         seen: (B, 1, F - 1, h, w) above zero where the memory shows something.
         batch: the sample; see `chunk_samples.draw_chunk`.
-        settings: weights.
         corrects: the network corrects the readout: clean estimates count, not the flow.
         autoencoder: that decodes pictures; used where `settings` gives them a weight.
 
@@ -138,7 +137,6 @@ def picture_error(autoencoder: FrameAutoencoder, latents: Tensor, seen: Tensor, 
     """Mean error of some frames, decoded, where nothing moves.
 
     Args:
-        autoencoder: that decodes.
         latents: (B, C, F, h, w) imagined, perhaps with depth channels behind.
         seen: (B, 1, F, h, w) above zero where the memory shows something.
         batch: with 'drawn', (B, P) places of the frames, their 'images' (B, P, 3, H, W) and 'static' (B, P, 1, H, W).
@@ -154,7 +152,6 @@ def true_losses(autoencoder: FrameAutoencoder, latents: Tensor, batch: dict[str,
     """Losses of true latents, for a decoder that must go on drawing them.
 
     Args:
-        autoencoder: whose decoder is trained.
         latents: (B, C, F, h, w) true ones, perhaps with depth channels behind.
         batch: with 'drawn' and 'images' as above, and 'depth' (B, T, 2h, 2w) metres.
 

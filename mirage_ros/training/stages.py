@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.lora import add_lora, has_lora
+from mirage_ros.models.network_files import save_part
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.models.weights_io import save_part, save_transformer
+from mirage_ros.models.weights_io import save_transformer
 from mirage_ros.training.chunk_model import ChunkModel
 from mirage_ros.training.chunk_samples import StageSettings, draw_chunk
 from mirage_ros.training.latent_cache import ClipLatents
@@ -34,7 +35,6 @@ from mirage_ros.training.stage_losses import NoisyChunk, draw_sigmas, stage_loss
 from mirage_ros.training.task import Rows, TrainingTask
 
 Stage = Literal["backbone", "branch", "lora", "all"]
-STAGES: tuple[Stage, ...] = ("backbone", "branch", "lora", "all")
 
 
 class StageTask(TrainingTask):
@@ -44,14 +44,11 @@ class StageTask(TrainingTask):
         stage: what is trained: 'backbone' without memory; 'branch', the backbone frozen; 'lora', branch and LoRA;
             'all', backbone and branch, and the decoder as far as `StageSettings.decoder` says.
         model: branch and LoRA are set up as the stage needs them.
-        preset: shapes and habits.
-        data, held_out: clips.
         reader, autoencoder: finished, frozen but for the decoder in the joint stage; see `StageSettings.decoder`.
-        settings: how.
         prompts: features of the clips' prompts; for presets with text.
 
     Raises:
-        ValueError: there is no such stage, or a preset with text has no prompts.
+        ValueError: a preset with text has no prompts.
     """
 
     def __init__(
@@ -67,8 +64,6 @@ class StageTask(TrainingTask):
         prompts: Prompts | None = None,
     ) -> None:
         super().__init__()
-        if stage not in STAGES:
-            raise ValueError(f"stage: expected one of {', '.join(STAGES)}, got {stage!r}")
         self.stage, self.model, self._data, self._held_out = stage, model, data, held_out
         self.settings = settings or StageSettings()
         if stage != "all" or not applies(preset, data, self.settings.chunks):

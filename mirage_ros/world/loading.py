@@ -11,12 +11,13 @@ from mirage_ros.machine import fast_dtype
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.lora import has_lora, merge_lora
+from mirage_ros.models.network_files import MissingWeightsError, load_part
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.presets import preset as find_preset
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.models.weights_io import MissingWeightsError, has_part, load_autoencoder, load_part, load_transformer
+from mirage_ros.models.weights_io import has_part, load_autoencoder, load_transformer
 from mirage_ros.resources import weights_directory
 from mirage_ros.world.networks import Networks
 

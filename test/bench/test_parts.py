@@ -9,7 +9,7 @@ import torch
 from mirage_ros.bench import timing
 from mirage_ros.bench.__main__ import PARTS, main
 from mirage_ros.bench.memory import sort_and_assign
-from mirage_ros.bench.perception_scores import Counts
+from mirage_ros.bench.perception import Counts
 from mirage_ros.bench.timing import median_ms
 from mirage_ros.geometry import pinhole
 

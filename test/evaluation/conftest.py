@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from mirage_ros.evaluation.__main__ import EvaluationOptions, protocol_of
-from mirage_ros.evaluation.cases import Case
+from mirage_ros.evaluation.cases import Case, CaseList
 from mirage_ros.geometry import pinhole
 from mirage_ros.recordings.clips import Clip
 from mirage_ros.world.model import WorldModel
@@ -35,35 +37,25 @@ def make_case(name: str, phase: float) -> Case:
     return Case(Clip(name=name, rgb=rgb, depth=depth, labels=labels, camera=camera, fps=10.0))
 
 
-class Walls:
-    """A protocol of two cases, or others."""
-
-    name = "walls"
-
-    def __init__(self, *cases: Case) -> None:
-        self._cases = cases or (make_case("one", 0.0), make_case("two", 1.0))
-
-    def __len__(self) -> int:
-        return len(self._cases)
-
-    def cases(self):
-        return iter(self._cases)
+def walls_of(*cases: Case) -> CaseList:
+    """A protocol of some cases."""
+    return CaseList("walls", [partial(lambda case: case, case) for case in cases])
 
 
 @pytest.fixture
-def walls() -> Walls:
-    return Walls()
+def walls() -> CaseList:
+    return walls_of(make_case("one", 0.0), make_case("two", 1.0))
 
 
 @pytest.fixture
-def long_walks(long_walk) -> Walls:
-    return Walls(long_walk)
+def long_walks(long_walk) -> CaseList:
+    return walls_of(long_walk)
 
 
 @pytest.fixture(scope="session")
 def long_walk() -> Case:
     """The first of the long walks."""
-    (case,) = protocol_of(EvaluationOptions("drift", limit=1), *SIZE).cases()
+    (case,) = protocol_of(EvaluationOptions("drift", limit=1), *SIZE)
     return case
 
 

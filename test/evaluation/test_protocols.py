@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mirage_ros.evaluation.__main__ import SIMULATED, main
-from mirage_ros.evaluation.protocols.recorded import Re10kProtocol, RgbdProtocol
-from mirage_ros.evaluation.protocols.sim import SimProtocol, frozen_lists
+from mirage_ros.evaluation.protocols.recorded import re10k_cases, rgbd_cases
+from mirage_ros.evaluation.protocols.sim import frozen_lists, sim_cases
 from mirage_ros.models.presets import preset
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.scene import build_scene
@@ -24,14 +24,14 @@ def test_frozen_scenes_are_held_out_and_of_both_families():
 
 
 def test_a_case_is_the_same_every_time():
-    first, second = (next(SimProtocol("sim", 32, 48, limit=1).cases()) for _ in range(2))
+    first, second = (next(iter(sim_cases("sim", 32, 48, limit=1))) for _ in range(2))
     np.testing.assert_array_equal(first.clip.rgb, second.clip.rgb)
     assert len(first.clip) == 25
     assert 0 not in first.scored
 
 
 def test_a_closed_loop_ends_where_it_began_and_scores_the_return():
-    case = next(SimProtocol("closed-loop", 32, 48, limit=1).cases())
+    case = next(iter(sim_cases("closed-loop", 32, 48, limit=1)))
     assert len(case.clip) == 41
     assert case.scored[-1] == 40
     assert min(case.scored) > 20
@@ -72,7 +72,7 @@ def write_re10k(folder: Path, count: int) -> None:
 
 def test_re10k_takes_every_eighth_frame_with_its_own_camera(tmp_path):
     write_re10k(tmp_path, 20)
-    (case,) = Re10kProtocol(tmp_path, 32, 48).cases()
+    (case,) = re10k_cases(tmp_path, 32, 48)
     assert case.clip.rgb[:, 0, 0, 0].tolist() == [0, 8, 16]
     np.testing.assert_allclose(case.clip.camera.cam2world[:, 0, 3], [0, 0.08, 0.16])
     # 0.6 of 128 pixels; the middle 108 of 128 columns become 48.
@@ -83,17 +83,16 @@ def test_re10k_says_which_frames_are_missing(tmp_path):
     write_re10k(tmp_path, 20)
     (tmp_path / "frames" / "clip" / "0.png").unlink()
     with pytest.raises(ValueError, match=r"re10k: expected 20 frames for clip.txt, got 19"):
-        list(Re10kProtocol(tmp_path, 32, 48).cases())
+        list(re10k_cases(tmp_path, 32, 48))
     with pytest.raises(FileNotFoundError, match="re10k: .* holds no NAME.txt"):
-        Re10kProtocol(tmp_path / "frames", 32, 48)
+        re10k_cases(tmp_path / "frames", 32, 48)
 
 
 def test_a_real_walk_gives_cases_of_seventeen_frames():
     folder = os.environ.get("MIRAGE_RGBD_WALK")
     if not folder:
         pytest.skip("MIRAGE_RGBD_WALK names no recorded walk")
-    protocol = RgbdProtocol(folder, 32, 48)
-    case = next(protocol.cases())
+    case = next(iter(rgbd_cases(folder, 32, 48)))
     assert len(case.clip) == 17
     assert case.visible[1].mean() > 0.3
 

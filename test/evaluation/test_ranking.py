@@ -7,7 +7,7 @@ import torch
 from mirage_ros.evaluation.methods import find_methods
 from mirage_ros.evaluation.planner_decisions import MOVES, PlannerPlace, decisions, goal_score, move, space_score
 from mirage_ros.evaluation.ranking import agreement, arrived, episodes, goal_of, rank, reach, table
-from mirage_ros.geometry import body_to_optical, check_pose
+from mirage_ros.poses import body_to_optical, check_pose
 from mirage_ros.sim.paths import collides
 
 

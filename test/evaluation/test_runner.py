@@ -6,7 +6,7 @@ import pytest
 
 from mirage_ros.evaluation import hidden_regions
 from mirage_ros.evaluation.methods import METHODS, find_methods
-from mirage_ros.evaluation.protocols.sim import SimProtocol
+from mirage_ros.evaluation.protocols.sim import sim_cases
 from mirage_ros.evaluation.report import write_report
 from mirage_ros.evaluation.runner import evaluate
 from mirage_ros.evaluation.scores import COLUMNS, TIMED, summary
@@ -134,7 +134,7 @@ def test_a_folder_with_other_things_is_left_alone(world, walls, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_figures(world, tmp_path):
-    protocol = SimProtocol("sim", world.height, world.width, 2)
+    protocol = sim_cases("sim", world.height, world.width, 2)
     runs = [run(world, protocol, tmp_path / name, ("mirage", "none")) for name in ("a", "b")]
     first, second = ([{k: v for k, v in row.items() if k not in TIMED} for row in rows] for rows in runs)
     assert json.dumps(first) == json.dumps(second)

@@ -64,7 +64,7 @@ def test_a_slope_is_not_an_edge(empty_room):
     # A floor seen at a grazing angle: depth changes by far more than the edge's share within one cell.
     pose = torch.tensor([[0, 0, 1.0, -4.5], [-1, 0, 0, 0], [0, -1, 0, 0.4], [0, 0, 0, 1]])
     camera = pinhole(160, 160, vertical_fov=math.radians(70), cam2world=pose)
-    result = depth_to_cells(empty_room.depth(camera), None, 20, 20, edge=0.1)
+    result = depth_to_cells(empty_room.depth(camera), None, 20, 20)
     ratio = result.depth[:-1, 10] / result.depth[1:, 10]
     assert ratio.nan_to_num(0.0).max() > 1.3
     on_floor = camera.resized(20, 20).lift(result.depth.nan_to_num(1.0))[..., 2] < 0.05

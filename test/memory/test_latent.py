@@ -40,7 +40,7 @@ def test_compact_features_stay_close(room, walk, dtype):
     assert compact.row_bytes < exact.row_bytes
 
 
-@pytest.mark.parametrize("options", [{}, {"rule": "strict"}, {"blend": True}])
+@pytest.mark.parametrize("options", [{}, {"rule": "strict"}])
 def test_a_guess_hides_nothing_that_was_observed(empty_room, walk, options):
     camera = walk(2, turn=0.6, length=0.2)
     seen, guess = camera[:1], camera[1:]
@@ -121,23 +121,9 @@ def test_options_of_a_read_are_checked(room, walk):
     memory = LatentMemory(6)
     with pytest.raises(ValueError, match="rule: expected one of nearest, strict, got 'first'"):
         memory.read(walk(1).resized(*GRID), rule="first")
-    with pytest.raises(ValueError, match="dtype: expected a floating-point type, got torch.int8"):
-        memory.read(walk(1).resized(*GRID), dtype=torch.int8)
     with pytest.raises(TypeError, match="camera: expected Camera, got Tensor"):
         memory.read(torch.eye(4))
     assert memory.read(walk(2).resized(*GRID)).visible.sum() == 0
-
-
-def test_small_int8_features_survive_a_float16_readout(room, walk):
-    camera = walk(1)
-    memory = LatentMemory(6, dtype=torch.int8)
-    # The scale of the features is below the smallest float16, they are not.
-    memory.write(room.latents(camera) * 1e-6, room.depth(camera), camera)
-    view = camera.resized(*GRID)
-    for blend in (False, True):
-        exact, half = memory.read(view, blend=blend), memory.read(view, blend=blend, dtype=torch.float16)
-        assert half.latents.dtype == torch.float16
-        assert (exact.latents - half.latents.float()).abs().max() < 6e-8
 
 
 @needs_gpu

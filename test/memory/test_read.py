@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mirage_ros.geometry import Camera, pinhole
-from mirage_ros.memory import CENTRED, PUBLIC, Convention, LatentMemory, WriteRules, read_elements
+from mirage_ros.memory import PUBLIC, LatentMemory, WriteRules, read_elements
 from mirage_ros.memory.zbuffer import cpu
 
 HEIGHT, WIDTH = 22, 40
@@ -47,19 +47,6 @@ def test_coming_closer_to_a_plane_leaves_no_hole_and_no_leak(rule, zoom, sideway
     assert (inside == 1).all()
 
 
-def test_one_cell_splats_leave_the_known_share_of_holes():
-    points, sizes, features = plane(background=None)
-    one_cell = Convention(footprints=False)
-    empty = {}
-    for zoom in (1.1, 1.5, 2.0):
-        camera = moved(4.0 - 4.0 / zoom)
-        readout = read_elements(points, sizes, features, camera.at(camera.cam2world[None]), convention=one_cell)
-        empty[zoom] = 1 - float(readout.visible.mean())
-    assert empty[1.1] == pytest.approx(1 - 1 / 1.1**2, abs=0.04)
-    assert empty[1.5] == pytest.approx(1 - 1 / 1.5**2, abs=0.04)
-    assert empty[2.0] == pytest.approx(0.75, abs=0.01)
-
-
 def test_nearest_prefers_the_centre_and_strict_the_front():
     camera = SOURCE.at(torch.eye(4)[None])
     # Two elements of one surface in the cell (10, 20): the one in front is off the centre.
@@ -75,16 +62,6 @@ def test_nearest_prefers_the_centre_and_strict_the_front():
     # Beyond the tolerance the front wins by either rule.
     behind = read_elements(points * torch.tensor([[1.0], [1.2]]), sizes, features, camera)
     assert behind.latents[0, 0, 10, 20] == 1
-
-
-def test_a_blend_lies_between_the_elements_it_mixes():
-    camera = SOURCE.at(torch.eye(4)[None])
-    points = torch.tensor([[0.3 / 30, 0.5 / 30, 1.0], [0.7 / 30, 0.5 / 30, 1.0]]) * 4
-    sizes, features = torch.full((2,), 4 / 30), torch.tensor([[1.0], [2.0]])
-    blended = read_elements(points, sizes, features, camera, blend=True)
-    assert blended.latents[0, 0, 11, 20] == pytest.approx(1.5, abs=1e-3)
-    alone = read_elements(points[:1], sizes[:1], features[:1], camera, blend=True)
-    assert alone.latents[0, 0, 11, 20] == 1
 
 
 def test_a_readout_says_what_it_saw():
@@ -140,9 +117,8 @@ def check_readout(found, expected, index):
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
-@pytest.mark.parametrize("blend", [False, True])
 @pytest.mark.parametrize("own", [False, True])
-def test_every_field_of_a_readout_is_that_of_its_view_alone(device, batch, blend, own):
+def test_every_field_of_a_readout_is_that_of_its_view_alone(device, batch, own):
     points, sizes, features = plane()
     # No two elements are alike, and of two groups no two sizes.
     features = torch.arange(len(points), dtype=torch.float32).unsqueeze(1) / len(points)
@@ -155,12 +131,12 @@ def test_every_field_of_a_readout_is_that_of_its_view_alone(device, batch, blend
     tokens = torch.stack([features + i for i in range(max(groups, 1))])
     given = [clouds, lengths, tokens] if groups else [clouds[0], lengths[0], tokens[0]]
     camera = SOURCE.at(poses.reshape(*batch, 4, 4)).to(device)
-    together = read_elements(*(part.to(device) for part in given), camera, blend=blend)
+    together = read_elements(*(part.to(device) for part in given), camera)
     assert together.latents.shape == (*batch, 1, HEIGHT, WIDTH)
     flat = {name: value.reshape(count, -1, HEIGHT, WIDTH) for name, value in together.tensors().items()}
     for i in range(count):
         group = i // batch[1] if groups else 0
-        alone = read_elements(clouds[group], lengths[group], tokens[group], SOURCE.at(poses[i]), blend=blend)
+        alone = read_elements(clouds[group], lengths[group], tokens[group], SOURCE.at(poses[i]))
         assert alone.visible.mean() > 0.5
         index = torch.where(alone.index >= 0, alone.index + group * len(points), -1)
         check_readout(type(together)(**{name: part[i] for name, part in flat.items()}), alone, index)
@@ -184,12 +160,11 @@ def test_every_field_of_a_memory_s_readout_is_that_of_its_view_alone(device, bat
             assert torch.equal(found.reshape(count, *found.shape[len(batch) :])[i], value), name
 
 
-@pytest.mark.parametrize("blend", [False, True])
-def test_features_get_gradients_of_the_cells_they_fill(blend):
+def test_features_get_gradients_of_the_cells_they_fill():
     points, sizes, features = plane()
     features = features.double().requires_grad_()
     camera = SOURCE.at(torch.eye(4)[None])
-    readout = read_elements(points, sizes, features, camera, blend=blend)
+    readout = read_elements(points, sizes, features, camera)
     readout.latents.sum().backward()
     assert features.grad.sum() == pytest.approx(HEIGHT * WIDTH, rel=1e-5)
     assert (features.grad[HEIGHT * WIDTH :] == 0).all()
@@ -245,9 +220,6 @@ def test_the_public_convention_reads_what_the_public_code_would():
     ("changes", "message"),
     [
         ({"rule": "farthest"}, "rule: expected one of nearest, strict, got 'farthest'"),
-        ({"tolerance": -0.1}, "tolerance: expected a share"),
-        ({"rule": "strict", "blend": True}, "blend: expected rule 'nearest'"),
-        ({"max_footprint": 9}, "max_footprint: expected 1..4"),
         ({"positions": torch.zeros(5, 2)}, "positions: expected float"),
         ({"sizes": torch.zeros(4)}, "sizes: expected"),
         ({"features": torch.zeros(4, 2)}, "features: expected float"),
@@ -256,4 +228,4 @@ def test_the_public_convention_reads_what_the_public_code_would():
 def test_bad_arguments_are_named(changes, message):
     arguments = {"positions": torch.zeros(5, 3), "sizes": torch.ones(5), "features": torch.ones(5, 2)}
     with pytest.raises(ValueError, match=message.replace("(", "\\(")):
-        read_elements(**{**arguments, "camera": SOURCE.at(torch.eye(4)[None]), "convention": CENTRED, **changes})
+        read_elements(**{**arguments, "camera": SOURCE.at(torch.eye(4)[None]), **changes})

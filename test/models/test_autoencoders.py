@@ -9,8 +9,9 @@ import torch
 
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder, ResidualBlock
+from mirage_ros.models.network_files import MissingWeightsError
 from mirage_ros.models.wan_autoencoder import WanAutoencoder
-from mirage_ros.models.weights_io import MissingWeightsError, load_autoencoder
+from mirage_ros.models.weights_io import load_autoencoder
 
 WAN21 = {
     "base_dim": 4,

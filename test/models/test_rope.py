@@ -48,8 +48,3 @@ def test_embeddings_made_under_inference_mode_serve_training() -> None:
         cosine, _ = sequence_embedding(3, 1, 2, 5, 16, torch.device("cpu"))
     assert not cosine.is_inference()
     assert sequence_embedding(3, 1, 2, 5, 16, torch.device("cpu"))[0] is cosine
-
-
-def test_more_references_than_frames_are_refused() -> None:
-    with pytest.raises(ValueError, match="references: expected between 0 and the 2 frames, got 3"):
-        token_positions(2, 3, 1, 1)

@@ -11,14 +11,9 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 from mirage_ros.models.lora import add_lora, lora_parameters
+from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError, load_part
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.models.weights_io import (
-    MissingWeightsError,
-    WeightsMismatchError,
-    load_part,
-    load_transformer,
-    save_transformer,
-)
+from mirage_ros.models.weights_io import load_transformer, save_transformer
 
 Build = Callable[..., MirageTransformer]
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mirage_ros.bench.perception_clips import TrueClip, draw_clip
-from mirage_ros.bench.perception_scores import mean_colours
+from mirage_ros.bench.perception import TrueClip, draw_clip, mean_colours
 from mirage_ros.geometry import pinhole
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.pipeline import DecodedFrames

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mirage_ros.bench.perception_clips import TrueClip, spoil_depth
-from mirage_ros.bench.perception_scores import count_cells, ghost_share
+from mirage_ros.bench.perception import TrueClip, count_cells, ghost_share, spoil_depth
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.ghost_filter import GeometricFilter
 from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, NoFilter

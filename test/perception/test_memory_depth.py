@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mirage_ros.bench.perception_clips import TrueClip
-from mirage_ros.bench.perception_scores import mean_colours
+from mirage_ros.bench.perception import TrueClip, mean_colours
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.memory_depth import MemoryDepth, guided_fill
 from mirage_ros.perception.pipeline import DecodedFrames

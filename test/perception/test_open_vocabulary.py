@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mirage_ros.bench.perception_clips import TrueClip
+from mirage_ros.bench.perception import TrueClip
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.models.network_files import MissingWeightsError
 from mirage_ros.perception.entities import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mirage_ros.bench.perception_clips import TrueClip
+from mirage_ros.bench.perception import TrueClip
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.models.network_files import MissingWeightsError
 from mirage_ros.perception.memory_depth import MemoryDepth

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mirage_ros.bench.perception_clips import TrueClip
+from mirage_ros.bench.perception import TrueClip
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.perception.pipeline import DecodedFrames, SensorDepth
 from mirage_ros.perception.scale_alignment import AlignedDepth, fit

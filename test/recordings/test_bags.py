@@ -13,7 +13,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.recordings.bags import rosbag_frames
 from mirage_ros.training.data import cut
 from mirage_ros.training.render import ClipSettings
-from mirage_ros.training.shards import read_clips
+from mirage_ros.training.shards import read_shard, shard_paths
 
 STORE = get_typestore(Stores.ROS2_KILTED)
 T = STORE.types
@@ -170,7 +170,7 @@ def test_poses_of_the_camera_compressed_pictures_and_the_same_samples_as_other_w
     check(rosbag_frames(bag), clip, clip.camera.cam2world)
     settings = ClipSettings(frames=3, height=32, width=48)
     cut(tmp_path / "shards", bag, "rosbag", None, settings, 2, 1, {"pose": "/pose"})
-    first, second = read_clips(tmp_path / "shards")
+    first, second = (clip for path in shard_paths(tmp_path / "shards") for clip in read_shard(path))
     np.testing.assert_array_equal(np.concatenate([first.rgb, second.rgb]), clip.rgb)
     assert first.fps == pytest.approx(10)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mirage_ros.geometry import invert, pose_from_quaternion, quaternion_from_pose
+from mirage_ros.poses import invert, pose_from_quaternion, quaternion_from_pose
 from mirage_ros.recordings.trajectories import read_trajectory
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from mirage_ros.geometry import invert
+from mirage_ros.poses import invert
 from mirage_ros.recordings.clips import clips_of, fit
 from mirage_ros.recordings.walk_readers import realestate10k_frames, rgbd_frames, tum_frames
 from mirage_ros.training.data import cut
 from mirage_ros.training.render import ClipSettings
-from mirage_ros.training.shards import read_clips
+from mirage_ros.training.shards import read_shard, shard_paths
 
 
 def write_rgbd(folder, clip):
@@ -120,7 +120,7 @@ def test_a_walk_becomes_shards_once(new_clip, tmp_path):
         manifest = cut(tmp_path / "shards", tmp_path / "walk", "rgbd", None, settings, 1, 1)
     assert len(manifest["shards"]) == 2
     assert json.loads((tmp_path / "shards" / "manifest.json").read_text()) == manifest
-    first, second = read_clips(tmp_path / "shards")
+    first, second = (clip for path in shard_paths(tmp_path / "shards") for clip in read_shard(path))
     assert np.array_equal(np.concatenate([first.rgb, second.rgb]), clip.rgb)
     assert len(list(clips_of(rgbd_frames(tmp_path / "walk"), "walk", 2, 32, 48, skip=2))) == 1
     with pytest.raises(ValueError, match="fewer than 12"):

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirage_ros.geometry import body_to_optical, compose, optical_to_body, pinhole
+from mirage_ros.geometry import pinhole
+from mirage_ros.poses import body_to_optical, optical_to_body
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.commanding import Commands, draw_seed, frame_stamps, padded, thinned
 from mirage_ros.ros.model_session import ModelSession
@@ -111,7 +112,7 @@ def frames():
 def test_optical_body_and_base_are_three_ways_to_say_the_same(frames):
     ids = frames
     base = extrinsics(ExtrinsicsParameters(x=1.0, y=2.0, yaw=math.pi / 3))
-    body = compose(base, extrinsics(IN_BASE))
+    body = base @ extrinsics(IN_BASE)
     expected = body_to_optical(body)
     torch.testing.assert_close(ids.optical(base, "map", "base", 0), expected)
     torch.testing.assert_close(ids.optical(body, "", "body", 0), expected)

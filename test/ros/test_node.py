@@ -173,7 +173,7 @@ def test_frames_of_reference_are_checked(seen):
 
 
 def test_poses_of_the_base_are_brought_to_the_camera(new_node):
-    from mirage_ros.geometry import body_to_optical
+    from mirage_ros.poses import body_to_optical
 
     other = new_node("based", pose_of="base", **{"extrinsics.z": 0.5, "extrinsics.x": 0.1}).start()
     other.listen("preview/image", "imagined/pose")

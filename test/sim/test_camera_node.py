@@ -14,7 +14,7 @@ from geometry_msgs.msg import PoseStamped, Twist
 from std_msgs.msg import Header
 
 from mirage_ros.demo.camera_receiver import SimCameraReceiver
-from mirage_ros.geometry import optical_to_body
+from mirage_ros.poses import optical_to_body
 from mirage_ros.ros.conversions import pose_to_msg
 from mirage_ros.ros.executable import executable, parameter_arguments
 from mirage_ros.sim.paths import plan_path

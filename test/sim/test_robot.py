@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mirage_ros.geometry import body_to_optical, optical_to_body
+from mirage_ros.poses import body_to_optical, optical_to_body
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.robot import MAX_PITCH, CameraRobot
 from mirage_ros.sim.scene import build_scene

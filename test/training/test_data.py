@@ -8,7 +8,7 @@ import pytest
 
 from mirage_ros.training.data import generate, plan
 from mirage_ros.training.render import ClipSettings, render_clip
-from mirage_ros.training.shards import read_clips
+from mirage_ros.training.shards import read_shard, shard_paths
 
 SETTINGS = ClipSettings(frames=3, height=32, width=48, shadows=False)
 
@@ -30,7 +30,7 @@ def test_rendering_again_draws_only_what_is_missing_and_draws_the_same(tmp_path)
     with pytest.raises(ValueError, match="settings"):
         generate(tmp_path, shards, ClipSettings(frames=4), 1, {"split": "train"})
     assert json.loads((tmp_path / "manifest.json").read_text())["settings"]["frames"] == 3
-    rooms, halls = read_clips(tmp_path)
+    rooms, halls = (clip for path in shard_paths(tmp_path) for clip in read_shard(path))
     assert rooms.rgb.shape == halls.rgb.shape == (3, 32, 48, 3)
 
 

@@ -11,7 +11,7 @@ from mirage_ros.models.presets import TEST
 from mirage_ros.models.text import TextEncoder
 from mirage_ros.training.clip_cache import ClipCache
 from mirage_ros.training.prompts import Prompts
-from mirage_ros.training.shards import read_clips, write_shard
+from mirage_ros.training.shards import read_shard, shard_paths, write_shard
 
 PRESET = replace(TEST, text=True, text_tokens=6)
 
@@ -43,7 +43,7 @@ def test_presets_without_text_get_zeros_and_mismatches_are_refused(encoder):
 def test_a_clips_prompt_goes_through_shard_and_cache_and_every_change_of_the_clip(new_clip, tmp_path):
     clip = replace(new_clip(), prompt="a red room")
     write_shard(tmp_path / "00000.tar", [clip, new_clip("bare")])
-    assert [read.prompt for read in read_clips(tmp_path)] == ["a red room", ""]
+    assert [read.prompt for path in shard_paths(tmp_path) for read in read_shard(path)] == ["a red room", ""]
     cache = ClipCache(tmp_path)
     assert [cache.prompt(0), cache.prompt(1)] == ["a red room", ""]
     assert cache.clip(0).mirrored().cropped(0, 0, 8, 8).prompt == "a red room"

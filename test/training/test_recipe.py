@@ -12,15 +12,15 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from safetensors.torch import load_file
 
+from mirage_ros.models.network_files import load_part
 from mirage_ros.models.presets import DEFAULT, TEST
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.models.weights_io import load_autoencoder, load_part, load_transformer
+from mirage_ros.models.weights_io import load_autoencoder, load_transformer
 from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.export import export
 from mirage_ros.training.latent_cache import LatentCache
 from mirage_ros.training.measure import measure
-from mirage_ros.training.reader import ReaderSettings
 from mirage_ros.training.recipe import PHASES, Recipe, latents_of, load_reader, run
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.task import LoopSettings
@@ -41,7 +41,6 @@ def recipe(new_clip, tiny_preset, tmp_path) -> Recipe:
         held_out=tmp_path / "held-out",
         loops=dict.fromkeys(PHASES, LOOP),
         crop=(16, 24),
-        reader=ReaderSettings(apart=3),
         stages=StageSettings(chunks=(3,), sources=(2,)),
     )
 

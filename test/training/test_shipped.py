@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
+from mirage_ros.models.network_files import load_part
 from mirage_ros.models.presets import DEFAULT
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.models.weights_io import load_autoencoder, load_part, load_transformer
+from mirage_ros.models.weights_io import load_autoencoder, load_transformer
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "default"
 
@@ -42,8 +43,8 @@ def test_every_part_fits_the_preset_and_is_finite():
 
 @torch.no_grad()
 def test_the_autoencoder_redraws_a_scene_never_trained_on():
+    from mirage_ros.images import as_images
     from mirage_ros.training.losses import psnr
-    from mirage_ros.training.pictures import as_images
     from mirage_ros.training.render import ClipSettings, render_clip
 
     clip = render_clip(1_000_000, "rooms", ClipSettings(frames=2))

@@ -267,11 +267,6 @@ def test_figures_and_rows_of_held_out_chunks(new_task):
     assert rows[0][0] == "truth"
 
 
-def test_an_unknown_stage_is_refused(new_task):
-    with pytest.raises(ValueError, match="backbone, branch, lora, all"):
-        new_task("third")
-
-
 def test_the_joint_stage_trains_the_decoder_on_true_latents_too(new_task, tmp_path):
     task = new_task("all", sources=(1,))
     batch = batch_of(task)

@@ -38,33 +38,10 @@ class Baseline:
         copied: Tensor | None = None,
         colour: Tensor | None = None,
     ) -> WriteReport:
-        """Write frames one by one.
+        """Write frames one by one, as `LatentMemory.write`; but keep (T, H, W) is as large as depth (T, H, W).
 
-        Args:
-            latents: (T, C, h, w); caches of colours need none.
-            depth: (T, H, W) metres.
-            camera: T cameras of any resolution.
-            keep: (T, H, W) bool, false on what must not be remembered.
-            frame: not used.
-            copied: (T, h, w) bool, cells that are not to be remembered either.
-            colour: (T, H, W, 3) uint8, for caches of colours.
-
-        Raises:
-            ValueError: shapes differ; names the argument. Nothing is written then.
+        Caches of colours need no latents, others no colours; `frame` is not used.
         """
-        if depth.ndim != 3 or camera.batch_shape != depth.shape[:1]:
-            raise ValueError(
-                f"depth: expected (T, H, W) for {tuple(camera.batch_shape)} cameras, got {tuple(depth.shape)}"
-            )
-        channels = getattr(self, "channels", None)
-        if channels and (latents is None or latents.ndim != 4 or latents.shape[:2] != (len(depth), channels)):
-            given = None if latents is None else tuple(latents.shape)
-            raise ValueError(f"latents: expected ({len(depth)}, {channels}, h, w) like depth, got {given}")
-        if self.colour and (colour is None or colour.shape != (*depth.shape, 3) or colour.dtype != torch.uint8):
-            got = None if colour is None else f"{tuple(colour.shape)} {colour.dtype}"
-            raise ValueError(f"colour: expected {(*depth.shape, 3)} uint8, got {got}")
-        if keep is not None and keep.shape != depth.shape:
-            raise ValueError(f"keep: expected {tuple(depth.shape)} like depth, got {tuple(keep.shape)}")
         mask = torch.ones_like(depth, dtype=torch.bool) if keep is None else keep
         if copied is not None:
             mask = mask & ~enlarge(copied, *depth.shape[1:])

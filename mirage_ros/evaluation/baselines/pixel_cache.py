@@ -15,7 +15,6 @@ from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_judgement import tile_order
 from mirage_ros.memory.write_rules import WriteReport
-from mirage_ros.memory.zbuffer.culling import BLOCK
 from mirage_ros.memory.zbuffer.reference import TOLERANCE
 from mirage_ros.models.branch_input import fill_smoothly
 from mirage_ros.models.log_depth import FINE
@@ -33,29 +32,19 @@ class RgbMemory(Baseline):
     image goes through the encoder at every read. It uses the latent memory's own z-buffer, so that a comparison is
     about what is stored.
 
-    A point holds 12 bytes of position, 2 of size and 3 of colour. At `max_bytes` the oldest points go.
+    A point holds 12 bytes of position, 2 of size and 3 of colour.
 
     Args:
         encode: images (T, 3, H, W) float32 in 0..1 to latents (T, C, H / stride, W / stride).
         stride: pixels of a latent cell.
         device: where the points are.
-        max_bytes: cap on the buffers.
-
-    Raises:
-        ValueError: an argument is out of range.
     """
 
     colour = True
 
-    def __init__(
-        self, encode: Encoder, stride: int, device: torch.device | str = "cpu", max_bytes: int = 512 << 20
-    ) -> None:
-        if stride < 1:
-            raise ValueError(f"stride: expected pixels from 1, got {stride}")
-        self.encode, self.stride, self.max_bytes, self.device = encode, stride, max_bytes, torch.device(device)
+    def __init__(self, encode: Encoder, stride: int, device: torch.device | str = "cpu") -> None:
+        self.encode, self.stride, self.device = encode, stride, torch.device(device)
         self._store = PointStore({"colour": ((3,), torch.uint8)}, self.device)
-        if max_bytes < (least := BLOCK * self._store.row_bytes):
-            raise ValueError(f"max_bytes: expected at least {least} for one block of points, got {max_bytes}")
 
     def __len__(self) -> int:
         return self._store.count
@@ -75,17 +64,10 @@ class RgbMemory(Baseline):
         points = camera.lift(depth).reshape(-1, 3)[rows]
         focal = torch.minimum(camera.intrinsics[0, 0], camera.intrinsics[1, 1])
         sizes = depth.reshape(-1)[rows] / focal
-        most = self.max_bytes // self._store.row_bytes
-        written, evicted = self._store.append(points, sizes, {"colour": content.reshape(-1, 3)[rows]}, most)
-        masked, invalid = int((~keep).sum()), int((keep & ~valid).sum())
-        return WriteReport(
-            masked=masked,
-            invalid=invalid,
-            explained=depth.numel() - masked - invalid - len(rows),
-            dropped=len(rows) - written,
-            written=written,
-            evicted=evicted,
-        )
+        self._store.append(points, sizes, {"colour": content.reshape(-1, 3)[rows]})
+        report = WriteReport(masked=int((~keep).sum()), invalid=int((keep & ~valid).sum()), written=len(rows))
+        report.explained = depth.numel() - report.cells
+        return report
 
     @torch.no_grad()
     def render(self, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.zbuffer.backends import winners
@@ -40,11 +41,6 @@ class PointStore:
         self._blocks: Blocks | None = None
 
     @property
-    def row_bytes(self) -> int:
-        """Bytes of one point."""
-        return 12 + sum(column.shape[1:].numel() * column.itemsize for column in self.columns.values())
-
-    @property
     def nbytes(self) -> int:
         """Bytes of every buffer."""
         return sum(buffer.untyped_storage().nbytes() for buffer in (self.positions, *self.columns.values()))
@@ -61,44 +57,19 @@ class PointStore:
             self.columns = {name: column.clone() for name, column in self.columns.items()}
             self._shared = False
 
-    def append(self, positions: Tensor, sizes: Tensor, columns: dict[str, Tensor], most: int) -> tuple[int, int]:
-        """Add points, at most up to `most` rows in all; the oldest go where there is no room.
-
-        Args:
-            positions: (N, 3) metres.
-            sizes: (N,) metres.
-            columns: (N, ...) payloads.
-            most: rows that the buffers may have.
-
-        Returns:
-            how many points were added, the last ones where there is no room for all, and how many old ones went.
-        """
+    def append(self, positions: Tensor, sizes: Tensor, columns: dict[str, Tensor]) -> None:
+        """Add points at positions (N, 3), of sizes (N,) in metres, with payloads (N, ...)."""
         self.own()
-        most = most // BLOCK * BLOCK
-        added = min(len(positions), most)
-        if added == 0:
-            return 0, 0
-        dropped = max(self.count + added - most, 0)
-        if dropped:
-            # A twentieth more at a time: moving everything for each write would cost more than the writing.
-            dropped = min(self.count, max(dropped, most // 20))
-        kept, capacity = self.count - dropped, self.positions.shape[1]
-        if kept + added > capacity:
-            wanted = min(max(kept + added, int(capacity * _GROWTH)), most)
-            capacity = -(-wanted // BLOCK) * BLOCK
-        if dropped or capacity > self.positions.shape[1]:
-            held = slice(dropped, self.count)
-            old, self.positions = self.positions, self.positions.new_full((3, capacity), torch.nan)
-            self.positions[:, :kept] = old[:, held]
+        rows, capacity = slice(self.count, self.count + len(positions)), self.positions.shape[1]
+        if rows.stop > capacity:
+            missing = -(-max(rows.stop, int(capacity * _GROWTH)) // BLOCK) * BLOCK - capacity
+            self.positions = F.pad(self.positions, (0, missing), value=torch.nan)
             for name, column in self.columns.items():
-                self.columns[name] = column.new_zeros(capacity, *column.shape[1:])
-                self.columns[name][:kept] = column[held]
-        rows = slice(kept, kept + added)
-        self.positions[:, rows] = positions[-added:].T.to(self.positions)
+                self.columns[name] = torch.cat([column, column.new_zeros(missing, *column.shape[1:])])
+        self.positions[:, rows] = positions.T.to(self.positions)
         for name, values in (("size", sizes), *columns.items()):
-            self.columns[name][rows] = values[-added:].to(self.columns[name])
-        self.count, self._blocks = kept + added, None
-        return added, dropped
+            self.columns[name][rows] = values.to(self.columns[name])
+        self.count, self._blocks = rows.stop, None
 
     def blocks(self) -> Blocks:
         """Boxes of the blocks, made when first asked for after a change."""
@@ -120,7 +91,7 @@ class PointStore:
         shape = (len(views), camera.height, camera.width)
         if self.count == 0:
             return torch.full(shape, -1, device=self.device), torch.zeros(shape, device=self.device)
-        index = winners(self.positions, self.columns["size"], views, self.blocks, rule=rule)[:, 0]
+        index = winners(self.positions, self.columns["size"], views, self.blocks, rule)
         x, y, z = self.positions[:, index.clamp(min=0).reshape(-1)].reshape(3, *index.shape)
         depth = project(x, y, z, views.matrices)[2]
         return index.reshape(shape), torch.where(index >= 0, depth, 0.0).reshape(shape)

@@ -22,8 +22,6 @@ from mirage_ros.memory.zbuffer.reference import TOLERANCE
 RETRIEVED = 4
 # Views that one surfel remembers; the oldest is forgotten for a newer one.
 _VIEWS = 8
-# A surfel lists views in 16 bits, as their names plus one.
-_NAMES = 2**15 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,35 +52,17 @@ class ViewMemory(Baseline):
     target by the latent memory's own z-buffer; `retrieve` gives the views themselves.
 
     A view holds its latents and its depth on the latent grid (float16 each); a surfel 14 bytes and 2 for each of 8
-    views. At `max_bytes` the oldest views go, and the oldest surfels where they need the room.
+    views, which it lists by their numbers plus one.
 
     Args:
-        channels: of the latents.
         device: where everything is.
         dtype: of the stored latents.
-        max_bytes: cap on views and surfels.
-
-    Raises:
-        ValueError: there are no channels.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float16,
-        max_bytes: int = 512 << 20,
-    ) -> None:
-        if channels < 1:
-            raise ValueError(f"channels: expected from 1, got {channels}")
-        self.channels, self.dtype, self.max_bytes = channels, dtype, max_bytes
-        self.device = torch.device(device)
-        self._views: dict[int, View] = {}
-        self._next = 0
-        self._surfels = self._new_surfels()
-
-    def _new_surfels(self) -> PointStore:
-        return PointStore({"seen": ((_VIEWS,), torch.int16)}, self.device)
+    def __init__(self, channels: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float16) -> None:
+        self.channels, self.dtype, self.device = channels, dtype, torch.device(device)
+        self._views: list[View] = []
+        self._surfels = PointStore({"seen": ((_VIEWS,), torch.int16)}, self.device)
 
     def __len__(self) -> int:
         return len(self._views)
@@ -90,7 +70,7 @@ class ViewMemory(Baseline):
     @property
     def nbytes(self) -> int:
         """Bytes of the views and of the surfels' buffers."""
-        return sum(view.nbytes for view in self._views.values()) + self._surfels.nbytes
+        return sum(view.nbytes for view in self._views) + self._surfels.nbytes
 
     def _write_frame(self, content: Tensor, depth: Tensor, camera: Camera, keep: Tensor) -> WriteReport:
         height, width = content.shape[1:]
@@ -99,48 +79,28 @@ class ViewMemory(Baseline):
         usable = cells.state == USABLE
         index, seen = self._surfels.winners(own)
         known = usable & (seen[0] > 0) & ((seen[0] / cells.depth - 1).abs() <= TOLERANCE)
-        name = self._next % _NAMES
-        self._next += 1
         self._surfels.own()
         order = tile_order(height, width, depth.device)
         new = order[(usable & ~known).reshape(-1)[order]]
         view = View(content.to(self.dtype).clone(), torch.where(usable, cells.depth, torch.nan).half(), own)
-        report = WriteReport(
-            masked=int((cells.state == MASKED).sum()),
-            invalid=int((cells.state == INVALID).sum()),
-            edge=int((cells.state == EDGE).sum()),
-        )
-        if view.nbytes > self.max_bytes:
-            report.dropped = int(usable.sum())
-            return report
-        if not self._make_room(view.nbytes + 2 * self._surfels.row_bytes * len(new)):
-            known, new = torch.zeros_like(known), order[usable.reshape(-1)[order]]
+        self._views.append(view)
         rows = index[0][known].unique()
         column = self._surfels.columns["seen"]
-        # The newest view is the first of a surfel's list; identifiers are stored plus one, zero is none.
+        # The newest view is the first of a surfel's list; zero is none.
         column[rows, 1:] = column[rows, :-1].clone()
-        column[rows, 0] = name + 1
+        column[rows, 0] = len(self._views)
         points = own.lift(cells.depth).reshape(-1, 3)[new]
         focal = torch.minimum(own.intrinsics[0, 0], own.intrinsics[1, 1])
         listed = torch.zeros(len(new), _VIEWS, dtype=torch.int16, device=self.device)
-        listed[:, 0] = name + 1
-        room = self.max_bytes - view.nbytes - sum(held.nbytes for held in self._views.values())
-        sizes = cells.depth.reshape(-1)[new] / focal
-        report.written, report.evicted = self._surfels.append(
-            points, sizes, {"seen": listed}, room // self._surfels.row_bytes
+        listed[:, 0] = len(self._views)
+        self._surfels.append(points, cells.depth.reshape(-1)[new] / focal, {"seen": listed})
+        return WriteReport(
+            masked=int((cells.state == MASKED).sum()),
+            invalid=int((cells.state == INVALID).sum()),
+            edge=int((cells.state == EDGE).sum()),
+            explained=int(known.sum()),
+            written=len(new),
         )
-        report.explained, report.dropped = int(known.sum()), len(new) - report.written
-        self._views[name] = view
-        return report
-
-    def _make_room(self, needed: int) -> bool:
-        """Let go of the oldest views; false if all had to go, and with them the surfels, which then name none."""
-        while self._views and self.nbytes + needed > self.max_bytes:
-            del self._views[next(iter(self._views))]
-        if self._views or self.nbytes + needed <= self.max_bytes:
-            return True
-        self._surfels = self._new_surfels()
-        return False
 
     @torch.no_grad()
     def retrieve(self, camera: Camera) -> list[tuple[int, int]]:
@@ -155,10 +115,8 @@ class ViewMemory(Baseline):
         index, _ = self._surfels.winners(camera)
         rows = index[index >= 0]
         names = self._surfels.columns["seen"][rows].reshape(-1).to(torch.int64) - 1
-        votes = torch.bincount(names[names >= 0], minlength=1).tolist()
-        ranked = sorted(
-            ((votes[name], name) for name in self._views if name < len(votes) and votes[name]), reverse=True
-        )
+        votes = torch.bincount(names[names >= 0]).tolist()
+        ranked = sorted(((count, name) for name, count in enumerate(votes) if count), reverse=True)
         return [(name, count) for count, name in ranked[:RETRIEVED]]
 
     @torch.no_grad()
@@ -188,5 +146,5 @@ class ViewMemory(Baseline):
     def fork(self) -> Self:
         """A cache with the same views that goes its own way."""
         fork = super().fork()
-        fork._views, fork._surfels = dict(self._views), self._surfels.fork()
+        fork._views, fork._surfels = list(self._views), self._surfels.fork()
         return fork

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mirage_ros.evaluation.cases import Case
+from mirage_ros.evaluation.cases import Case, CaseList
 from mirage_ros.geometry import Camera
-from mirage_ros.images import fit_camera, fit_colour, fit_nearest
+from mirage_ros.images import as_pixels, fit_camera, fit_colour, fit_nearest
 from mirage_ros.media import read_picture
 from mirage_ros.recordings.clips import Clip
 from mirage_ros.recordings.rgbd_folder import RgbdFolder
@@ -23,40 +24,32 @@ RGBD_FRAMES, RGBD_FPS = 17, 30.0 / 8
 RE10K_FRAMES, RE10K_EVERY, RE10K_FPS = 17, 8, 30.0
 
 
-class RgbdProtocol:
+def rgbd_cases(folder: str | Path, height: int, width: int, limit: int | None = None) -> CaseList:
     """A recorded RGB-D walk cut into cases that follow each other.
 
     Args:
         folder: see `recordings.rgbd_folder`.
         height, width: pixels that frames are fitted to, middle first.
         limit: use only the first so many cases.
+
+    Raises:
+        ValueError: the walk is too short for a case.
     """
-
-    name = "rgbd"
-
-    def __init__(self, folder: str | Path, height: int, width: int, limit: int | None = None) -> None:
-        self._walk, self._size = RgbdFolder(folder), (height, width)
-        self._name = Path(folder).name
-        self._starts = range(0, len(self._walk) - RGBD_FRAMES + 1, RGBD_FRAMES - 1)[:limit]
-        if not self._starts:
-            raise ValueError(f"rgbd: expected at least {RGBD_FRAMES} frames in {folder}, got {len(self._walk)}")
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def cases(self) -> Iterator[Case]:
-        """Read the cases one by one."""
-        for start in self._starts:
-            frames = [self._walk[start + index] for index in range(RGBD_FRAMES)]
-            poses = torch.stack([frame.camera.cam2world for frame in frames])
-            depth = np.stack([fit_nearest(torch.from_numpy(frame.depth), *self._size).numpy() for frame in frames])
-            camera = frames[0].camera.at(poses)
-            yield fitted_case(
-                f"{self._name}-{start:04d}", [frame.rgb for frame in frames], depth, camera, self._size, RGBD_FPS
-            )
+    walk = RgbdFolder(folder)
+    starts = range(0, len(walk) - RGBD_FRAMES + 1, RGBD_FRAMES - 1)[:limit]
+    if not starts:
+        raise ValueError(f"rgbd: expected at least {RGBD_FRAMES} frames in {folder}, got {len(walk)}")
+    return CaseList("rgbd", [partial(_rgbd_case, walk, Path(folder).name, (height, width), start) for start in starts])
 
 
-class Re10kProtocol:
+def _rgbd_case(walk: RgbdFolder, name: str, size: tuple[int, int], start: int) -> Case:
+    frames = [walk[start + index] for index in range(RGBD_FRAMES)]
+    camera = frames[0].camera.at(torch.stack([frame.camera.cam2world for frame in frames]))
+    depth = np.stack([fit_nearest(torch.from_numpy(frame.depth), *size).numpy() for frame in frames])
+    return fitted_case(f"{name}-{start:04d}", [frame.rgb for frame in frames], depth, camera, size, RGBD_FPS)
+
+
+def re10k_cases(folder: str | Path, height: int, width: int, limit: int | None = None) -> CaseList:
     """RealEstate10K: a folder with cameras/NAME.txt and frames/NAME/TIMESTAMP.png (or .jpg).
 
     The first frame is shown; targets are the 8th, 16th and so on. Frames are cut to the model's shape around their
@@ -67,34 +60,28 @@ class Re10kProtocol:
         folder: as above.
         height, width: pixels.
         limit: use only the first so many clips, by name.
+
+    Raises:
+        FileNotFoundError: the folder holds no clip.
     """
+    files = sorted((Path(folder) / "cameras").glob("*.txt"))
+    if not files:
+        raise FileNotFoundError(f"re10k: {folder}/cameras holds no NAME.txt")
+    return CaseList("re10k", [partial(_re10k_case, Path(folder), (height, width), file) for file in files[:limit]])
 
-    name = "re10k"
 
-    def __init__(self, folder: str | Path, height: int, width: int, limit: int | None = None) -> None:
-        self._folder, self._size = Path(folder), (height, width)
-        files = sorted((self._folder / "cameras").glob("*.txt"))
-        if not files:
-            raise FileNotFoundError(f"re10k: {self._folder}/cameras holds no NAME.txt")
-        self._files = files[:limit]
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def cases(self) -> Iterator[Case]:
-        """Read the clips one by one."""
-        for file in self._files:
-            trajectory = read_trajectory(file, "realestate10k")
-            images = sorted((self._folder / "frames" / file.stem).glob("*.[pj][np]g"), key=lambda path: int(path.stem))
-            if len(images) != len(trajectory):
-                raise ValueError(f"re10k: expected {len(trajectory)} frames for {file.name}, got {len(images)}")
-            chosen = list(range(0, len(images), RE10K_EVERY))[:RE10K_FRAMES]
-            if len(chosen) < 2:
-                raise ValueError(f"re10k: expected more than {RE10K_EVERY} frames for {file.name}, got {len(images)}")
-            frames = [read_picture(images[index], "re10k") for index in chosen]
-            camera = trajectory.camera(*frames[0].shape[:2])[torch.tensor(chosen)]
-            unknown = np.zeros((len(chosen), *self._size), np.float32)
-            yield fitted_case(file.stem, frames, unknown, camera, self._size, RE10K_FPS / RE10K_EVERY)
+def _re10k_case(folder: Path, size: tuple[int, int], file: Path) -> Case:
+    trajectory = read_trajectory(file, "realestate10k")
+    images = sorted((folder / "frames" / file.stem).glob("*.[pj][np]g"), key=lambda path: int(path.stem))
+    if len(images) != len(trajectory):
+        raise ValueError(f"re10k: expected {len(trajectory)} frames for {file.name}, got {len(images)}")
+    chosen = list(range(0, len(images), RE10K_EVERY))[:RE10K_FRAMES]
+    if len(chosen) < 2:
+        raise ValueError(f"re10k: expected more than {RE10K_EVERY} frames for {file.name}, got {len(images)}")
+    frames = [read_picture(images[index], "re10k") for index in chosen]
+    camera = trajectory.camera(*frames[0].shape[:2])[torch.tensor(chosen)]
+    unknown = np.zeros((len(chosen), *size), np.float32)
+    return fitted_case(file.stem, frames, unknown, camera, size, RE10K_FPS / RE10K_EVERY)
 
 
 def fitted_case(
@@ -107,7 +94,6 @@ def fitted_case(
 ) -> Case:
     """A walk without known movement, its frames (H, W, 3) and cameras fitted to a size; depth (T, *size) is already."""
     colour = torch.stack([fit_colour(torch.from_numpy(frame), *size) for frame in frames])
-    rgb = (colour * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
     labels = np.zeros(depth.shape, np.uint8)
     fitted = fit_camera(camera, *size)
-    return Case(Clip(rgb=rgb, depth=depth, camera=fitted, name=name, labels=labels, fps=fps))
+    return Case(Clip(rgb=as_pixels(colour), depth=depth, camera=fitted, name=name, labels=labels, fps=fps))

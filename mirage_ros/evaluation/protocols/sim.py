@@ -7,8 +7,7 @@ poses. The scenes are never trained on (`mirage_ros.sim.splits`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mirage_ros.evaluation.cases import Case
+from mirage_ros.evaluation.cases import Case, CaseList
 from mirage_ros.recordings.clips import Clip
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
@@ -33,7 +32,7 @@ def frozen_lists() -> dict[str, Any]:
     return content
 
 
-class SimProtocol:
+def sim_cases(name: str, height: int, width: int, limit: int | None = None) -> CaseList:
     """Walks through held-out scenes.
 
     Args:
@@ -42,34 +41,22 @@ class SimProtocol:
         height, width: pixels.
         limit: use only the first so many cases.
     """
+    content = frozen_lists()[name]
+    return CaseList(
+        name, [partial(_case, name, content["frames"], (height, width), entry) for entry in content["cases"][:limit]]
+    )
 
-    def __init__(self, name: str, height: int, width: int, limit: int | None = None) -> None:
-        lists = frozen_lists()
-        if name not in lists:
-            raise ValueError(f"protocol: expected one of {', '.join(lists)}, got {name!r}")
-        self.name = name
-        self._size = (height, width)
-        self._entries = lists[name]["cases"][:limit]
-        self._frames = int(lists[name]["frames"])
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def cases(self) -> Iterator[Case]:
-        """Render the cases one by one."""
-        return map(self._case, self._entries)
-
-    def _case(self, entry: dict[str, Any]) -> Case:
-        scene = build_scene(entry["seed"], entry["family"], entry["moving"])
-        poses = plan_path(scene, self._frames, entry["path"], style=entry["style"], step=entry["step"]).double()
-        scored: tuple[int, ...] = ()
-        if self.name == "closed-loop":
-            poses = torch.cat([poses, poses[:-1].flip(0)])
-            # The last quarter counts: the robot is back where it started.
-            scored = tuple(range(len(poses) - len(poses) // 4, len(poses)))
-        with Renderer(scene, *self._size) as renderer:
-            clip = draw_walk(f"{entry['family']}-{entry['seed']}-{entry['style']}", renderer, poses)
-        return Case(clip, scored=scored)
+def _case(name: str, frames: int, size: tuple[int, int], entry: dict[str, Any]) -> Case:
+    scene = build_scene(entry["seed"], entry["family"], entry["moving"])
+    poses = plan_path(scene, frames, entry["path"], style=entry["style"], step=entry["step"]).double()
+    scored: tuple[int, ...] = ()
+    if name == "closed-loop":
+        poses = torch.cat([poses, poses[:-1].flip(0)])
+        # The last quarter counts: the robot is back where it started.
+        scored = tuple(range(len(poses) - len(poses) // 4, len(poses)))
+    with Renderer(scene, *size) as renderer:
+        return Case(draw_walk(f"{entry['family']}-{entry['seed']}-{entry['style']}", renderer, poses), scored)
 
 
 def draw_walk(name: str, renderer: Renderer, poses: Tensor) -> Clip:

@@ -26,7 +26,7 @@ from mirage_ros.memory.zbuffer.reference import TOLERANCE
 logger = logging.getLogger(__name__)
 
 LIBRARY = "libmirage_memory.so"
-_VERSION = 2
+_VERSION = 3
 # With fewer (view, element) pairs one thread is done before others have begun.
 _WORTH_SHARING = 50_000
 
@@ -42,7 +42,7 @@ class _Scene(ctypes.Structure):
         ("half_focal", ctypes.c_float * 2),
         *((name, ctypes.c_float) for name in ("near_plane", "outside", "centre", "factor")),
         *((name, ctypes.c_int32) for name in ("height", "width", "border", "max_footprint")),
-        *((name, ctypes.c_int32) for name in ("footprints", "integer_centres", "strict", "best")),
+        *((name, ctypes.c_int32) for name in ("footprints", "integer_centres", "strict")),
     )
 
 
@@ -106,23 +106,14 @@ def library() -> ctypes.CDLL | None:
 
 
 def winners_native(
-    compiled: ctypes.CDLL,
-    positions: Tensor,
-    sizes: Tensor,
-    views: Views,
-    blocks: Blocks,
-    *,
-    rule: str = "nearest",
-    tolerance: float = TOLERANCE,
-    best: int = 1,
-    max_footprint: int = MAX_FOOTPRINT,
+    compiled: ctypes.CDLL, positions: Tensor, sizes: Tensor, views: Views, blocks: Blocks, rule: str
 ) -> Tensor:
     """Winners of padded, blocked elements; arguments and result as `backends.winners`."""
     positions, sizes = positions.contiguous(), sizes.float().contiguous()
     count, seen = len(views), visible_blocks(blocks, views)
-    winners = torch.empty((count, best, views.cells), dtype=torch.int64)
+    winners = torch.empty((count, views.cells), dtype=torch.int64)
     surface, limit = torch.empty((2, count, views.slots)).unbind(0)
-    keys = torch.empty((count, best, views.slots), dtype=torch.int64)
+    keys = torch.empty((count, views.slots), dtype=torch.int64)
     scenes = (_Scene * count)()
     x, y, z = (axis.data_ptr() for axis in positions.unbind(0))
     for i, scene in enumerate(scenes):
@@ -133,10 +124,10 @@ def winners_native(
         scene.matrix[:] = views.matrices[i].reshape(-1).tolist()
         scene.half_focal[:] = views.half_focal[i].tolist()
         scene.near_plane, scene.outside, scene.centre = NEAR, OUTSIDE, views.convention.centre
-        scene.factor = 1 + tolerance
-        scene.height, scene.width, scene.border, scene.max_footprint = views.height, views.width, BORDER, max_footprint
+        scene.factor = 1 + TOLERANCE
+        scene.height, scene.width, scene.border, scene.max_footprint = views.height, views.width, BORDER, MAX_FOOTPRINT
         scene.footprints, scene.integer_centres = views.convention.footprints, views.convention.integer_centres
-        scene.strict, scene.best = rule == "strict", best
+        scene.strict = rule == "strict"
     work = sum(len(held) for held in seen) * BLOCK
     workers = min(torch.get_num_threads(), count) if work > _WORTH_SHARING else 1
     _share_out(compiled.mirage_memory_winners, scenes, count, workers)

@@ -3,7 +3,7 @@
 How a reader chooses, on any device other than a CPU:
 
     find = winners_triton if available(positions.device) else winners_dense
-    index = find(positions, sizes, views, rule=rule, tolerance=tolerance, best=best)
+    index = find(positions, sizes, views, rule)
 
 or `winners_device`, which is just that. The torch version needs (2 x 4 + 1)^2 passes over all elements of all views;
 here one program holds a block of elements in registers, looks only as far as the widest of them reaches, and skips the
@@ -16,9 +16,8 @@ minima do not depend on the order of what they are taken of. The exceptions are 
 - grids of 2^22 columns or rows and more with cell centres at integers, where rounding is done by adding 1.5 x 2^23;
 - 2^31 elements or cells and more are refused, because indices within a launch are 32 bits wide.
 
-CUDA graphs. Shapes are static, nothing is copied to the host, and with a `Workspace` nothing is allocated but the
-limits of `nearest`, which a graph keeps in its own pool. Read once with the same shapes before the capture: the first
-call compiles, which a capture does not allow.
+CUDA graphs. Shapes are static and nothing is copied to the host. Read once with the same shapes before the capture: the
+first call compiles, which a capture does not allow.
 """
 
 from __future__ import annotations
@@ -26,14 +25,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mirage_ros.memory.zbuffer.projection import MAX_FOOTPRINT, Convention, Views
-from mirage_ros.memory.zbuffer.reference import EMPTY, RULES, TOLERANCE, depth_limit, winners_dense
+from mirage_ros.memory.zbuffer.reference import EMPTY, RULES, depth_limit, winners_dense
 
 logger = logging.getLogger(__name__)
 
@@ -42,28 +39,6 @@ _BLOCK = 256
 _WARPS = 4
 # Elements, or cells of all views and ranks.
 _LIMIT = 2**31 - _BLOCK
-
-
-@dataclass(frozen=True, eq=False)
-class Workspace:
-    """Buffers that reads of one shape use again and again.
-
-    Attributes:
-        surface: (V, cells) int32 bits of the least depth of each cell.
-        keys: (V, best, cells) int64, in the end the result.
-    """
-
-    surface: Tensor
-    keys: Tensor
-
-    @classmethod
-    def like(cls, views: Views, best: int = 1) -> Workspace:
-        """Buffers for these views, or others of the same number and size, on their device."""
-        device, count = views.matrices.device, len(views)
-        return cls(
-            surface=torch.empty((count, views.cells), dtype=torch.int32, device=device),
-            keys=torch.empty((count, best, views.cells), dtype=torch.int64, device=device),
-        )
 
 
 def available(device: torch.device) -> bool:
@@ -95,8 +70,8 @@ def trial(device: torch.device) -> bool:
     views = Views(matrices, torch.full((1, 2), 4.2, device=device), matrices[:, 0, 0], 8, 8, Convention())
     try:
         for rule in RULES:
-            expected = winners_dense(positions, sizes, views, rule=rule)
-            if not torch.equal(winners_triton(positions, sizes, views, rule=rule), expected):
+            expected = winners_dense(positions, sizes, views, rule)
+            if not torch.equal(winners_triton(positions, sizes, views, rule), expected):
                 raise ArithmeticError("winners differ from those that torch finds")
     except Exception as error:
         # Compilers, drivers and Triton's own stages fail with errors of many kinds. All mean: read with torch.
@@ -105,83 +80,61 @@ def trial(device: torch.device) -> bool:
     return True
 
 
-def winners_device(positions: Tensor, sizes: Tensor, views: Views, **options: Any) -> Tensor:
+def winners_device(positions: Tensor, sizes: Tensor, views: Views, rule: str) -> Tensor:
     """`winners_triton` where it is available, else `reference.winners_dense`; arguments and result as theirs."""
     find = winners_triton if available(positions.device) else winners_dense
-    return find(positions, sizes, views, **options)
+    return find(positions, sizes, views, rule)
 
 
-def winners_triton(
-    positions: Tensor,
-    sizes: Tensor,
-    views: Views,
-    *,
-    rule: str = "nearest",
-    tolerance: float = TOLERANCE,
-    best: int = 1,
-    max_footprint: int = MAX_FOOTPRINT,
-    workspace: Workspace | None = None,
-) -> Tensor:
+def winners_triton(positions: Tensor, sizes: Tensor, views: Views, rule: str) -> Tensor:
     """Winners by Triton kernels, without host synchronisation.
 
     Args:
         positions: (3, N) metres, or (V, 3, N) for views that have their own elements. Any float type and strides.
         sizes: (N,) or (V, N) metres, likewise.
-        views: V target views.
-        rule, tolerance, best, max_footprint: see `reference.winners_dense`.
-        workspace: buffers to use instead of new ones; the result is then `workspace.keys`, until the next read with it.
+        rule: see `reference`.
 
     Returns:
-        (V, best, cells) int64 indices into the elements, -1 where there is none.
+        (V, cells) int64 indices into the elements, -1 where there is none.
 
     Raises:
-        ValueError: a shape does not fit, more than one winner with `strict`, or too many elements or cells.
+        ValueError: a shape does not fit, or too many elements or cells.
         ImportError: there is no Triton.
     """
-    if rule == "strict" and best != 1:
-        raise ValueError(f"best: expected 1 with rule 'strict', got {best}")
-    workspace = Workspace.like(views, best) if workspace is None else workspace
-    shape = (len(views), best, views.cells)
-    if tuple(workspace.keys.shape) != shape or tuple(workspace.surface.shape) != (len(views), views.cells):
-        raise ValueError(f"workspace: expected buffers for {shape}, got {tuple(workspace.keys.shape)}")
-    count = positions.shape[-1]
-    cells = workspace.keys.numel()
+    device, count, cells = positions.device, positions.shape[-1], len(views) * views.cells
     if max(count, cells) >= _LIMIT:
         raise ValueError(f"positions, views: expected fewer than {_LIMIT} elements and cells, got {count} and {cells}")
     if count == 0 or cells == 0:
-        return workspace.keys.fill_(-1)
+        return torch.full((len(views), views.cells), -1, device=device)
     from mirage_ros.memory.zbuffer import triton_kernels as kernels
 
-    keys = workspace.keys.fill_(EMPTY)
+    keys = torch.full((len(views), views.cells), EMPTY, device=device)
     programs = (_ceil_div(count, _BLOCK) * len(views),)
     scene = (
-        positions,
-        sizes,
+        positions.contiguous(),
+        sizes.contiguous(),
         views.matrices.contiguous(),
         views.half_focal.contiguous(),
         count,
         len(views),
         views.height,
         views.width,
-        *_strides("positions", positions, (len(views), 3, count)),
-        *_strides("sizes", sizes, (len(views), count)),
+        _stride("positions", positions, (len(views), 3, count)),
+        _stride("sizes", sizes, (len(views), count)),
     )
-    radius = max_footprint if views.convention.footprints else 0
-    options = {"FOOTPRINT": max_footprint, "INTEGER": views.convention.integer_centres, "BLOCK": _BLOCK}
+    radius = MAX_FOOTPRINT if views.convention.footprints else 0
+    options = {"FOOTPRINT": MAX_FOOTPRINT, "INTEGER": views.convention.integer_centres, "BLOCK": _BLOCK}
     # The contract rounds after every multiplication.
     options |= {"num_warps": _WARPS, "enable_fp_fusion": False}
-    on_device = torch.cuda.device(positions.device) if positions.is_cuda else contextlib.nullcontext()
+    on_device = torch.cuda.device(device) if positions.is_cuda else contextlib.nullcontext()
     with on_device:
         if rule == "strict":
             kernels.frontmost[programs](*scene, keys, RADIUS=radius, KEYS=True, **options)
         else:
-            surface = workspace.surface.fill_(kernels.NO_DEPTH.value)
+            surface = torch.full(keys.shape, kernels.NO_DEPTH.value, dtype=torch.int32, device=device)
             kernels.frontmost[programs](*scene, surface, RADIUS=radius, KEYS=False, **options)
             depths = surface.view(torch.float32).reshape(len(views), views.height, views.width)
-            limit = depth_limit(depths, tolerance)
-            for rank in range(best):
-                ranked = (limit, keys, rank, best)
-                kernels.nearest[programs](*scene, *ranked, FIRST=rank == 0, RADIUS=max(radius, 1), **options)
+            kernels.nearest[programs](*scene, depth_limit(depths), keys, RADIUS=max(radius, 1), **options)
         kernels.unpack[(_ceil_div(cells, 4 * _BLOCK),)](keys, cells, BLOCK=4 * _BLOCK)
     return keys
 
@@ -190,11 +143,9 @@ def _ceil_div(count: int, size: int) -> int:
     return -(-count // size)
 
 
-def _strides(name: str, values: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides, zero along the views where all share their elements."""
+def _stride(name: str, values: Tensor, shape: tuple[int, ...]) -> int:
+    """Numbers from one view to the next, zero where all share their elements."""
     # A kernel would read beyond the end of what is smaller.
-    if values.shape == shape:
-        return values.stride()
-    if values.shape == shape[1:]:
-        return 0, *values.stride()
-    raise ValueError(f"{name}: expected {shape} or {shape[1:]}, got {tuple(values.shape)}")
+    if values.shape not in (shape, shape[1:]):
+        raise ValueError(f"{name}: expected {shape} or {shape[1:]}, got {tuple(values.shape)}")
+    return values[0].numel() if values.shape == shape else 0

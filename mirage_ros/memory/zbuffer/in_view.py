@@ -44,7 +44,6 @@ def in_view(positions: Tensor, sizes: Tensor, blocks: Blocks, view: Views) -> In
         positions: (3, B x BLOCK) float32 metres, NaN where there is no element.
         sizes: (B x BLOCK,) metres.
         blocks: the boxes of these elements.
-        view: a single one.
     """
     held = visible_blocks(blocks, view)[0]
     x, y, z = positions.reshape(3, -1, BLOCK).index_select(1, held).reshape(3, -1).unbind(0)

@@ -6,7 +6,7 @@ its projection matrix and the half focal lengths f0, f1, every operation rounds 
 
     depth  = ((P20 x + P21 y) + P22 z) + P23
     column = (((P00 x + P01 y) + P02 z) + P03) / depth          likewise row, with P1
-    reach  = min((s f0) / depth, max_footprint)                 likewise along rows, with f1
+    reach  = min((s f0) / depth, MAX_FOOTPRINT)                 likewise along rows, with f1
 
 The matrices are products in float64, rounded once. Columns and rows count from the corner of a grid that has `BORDER`
 more cells than the image on every side: elements just outside the image then need no test before they are drawn, and
@@ -179,19 +179,16 @@ def _row(x: Tensor, y: Tensor, z: Tensor, coefficients: Tensor) -> Tensor:
     return result
 
 
-def reaches(
-    size: Tensor, depth: Tensor, half_focal: Tensor, max_footprint: int = MAX_FOOTPRINT
-) -> tuple[Tensor, Tensor]:
+def reaches(size: Tensor, depth: Tensor, half_focal: Tensor) -> tuple[Tensor, Tensor]:
     """Half widths in cells of footprints along columns and rows, (..., N) float32.
 
     Args:
         size: (..., N) float32 metres.
         depth: (..., N) float32 metres.
         half_focal: (..., 2).
-        max_footprint: cells.
     """
-    along_columns = (size * half_focal[..., :1]).div_(depth).clamp_(max=float(max_footprint))
-    along_rows = (size * half_focal[..., 1:]).div_(depth).clamp_(max=float(max_footprint))
+    along_columns = (size * half_focal[..., :1]).div_(depth).clamp_(max=float(MAX_FOOTPRINT))
+    along_rows = (size * half_focal[..., 1:]).div_(depth).clamp_(max=float(MAX_FOOTPRINT))
     return along_columns, along_rows
 
 

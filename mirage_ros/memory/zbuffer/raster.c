@@ -14,7 +14,7 @@
 #include "raster.h"
 
 /* Raised whenever the meaning of an argument changes; cpu.py refuses a library of another version. */
-#define VERSION 2
+#define VERSION 3
 #define EMPTY INT64_MAX
 /* Elements in a block, see culling.py. */
 #define BLOCK 256
@@ -27,11 +27,11 @@ typedef struct {
   int64_t block_count;
   float *surface, *limit; /* room for one number for each cell of the bordered grid */
   int64_t *keys;          /* likewise */
-  int64_t *winners;       /* (best, height, width) indices of elements, -1 where there is none: the result */
+  int64_t *winners;       /* (height, width) indices of elements, -1 where there is none: the result */
   float matrix[12];       /* rows for column, row and depth */
   float half_focal[2];
   float near_plane, outside, centre, factor;
-  int32_t height, width, border, max_footprint, footprints, integer_centres, strict, best;
+  int32_t height, width, border, max_footprint, footprints, integer_centres, strict;
 } Scene;
 
 /* The elements of one block, projected. Cells other than the own one are those on the element's own side. */
@@ -218,15 +218,14 @@ static void find_limits(const Scene *s) {
   }
 }
 
-/* Lower the key of a cell to a candidate, unless that is too deep there, or among those that won before. */
-static inline void compete(
-    const Scene *s, const int64_t *before, int32_t cell, float depth, float dx, float dy, int64_t index) {
+/* Lower the key of a cell to a candidate, unless that is too deep there. */
+static inline void compete(const Scene *s, int32_t cell, float depth, float dx, float dy, int64_t index) {
   const float xx = dx * dx, yy = dy * dy;
   const int64_t key = pack(xx + yy, index);
-  if (key < s->keys[cell] && depth <= s->limit[cell] && (!before || key > before[cell])) s->keys[cell] = key;
+  if (key < s->keys[cell] && depth <= s->limit[cell]) s->keys[cell] = key;
 }
 
-static inline void compete_wide(const Scene *s, const Block *b, const int64_t *before, int32_t i, int64_t index) {
+static inline void compete_wide(const Scene *s, const Block *b, int32_t i, int64_t index) {
   const int32_t pitch = pitch_of(s), reached = steps_of(b, i), steps = reached < 1 ? 1 : reached;
   for (int32_t sy = -steps; sy <= steps; sy++) {
     const float dy = offset(b->row[i], b->own_y[i], sy, s->centre);
@@ -236,13 +235,13 @@ static inline void compete_wide(const Scene *s, const Block *b, const int64_t *b
       const float dx = offset(b->column[i], b->own_x[i], sx, s->centre);
       const int32_t near_x = fabsf(dx) < 1.0f, in_x = fabsf(dx) <= b->reach_x[i];
       if ((sx || sy) && ((near_x & near_y) || (in_x & in_y)))
-        compete(s, before, b->cell[i] + sy * pitch + sx, b->depth[i], dx, dy, index);
+        compete(s, b->cell[i] + sy * pitch + sx, b->depth[i], dx, dy, index);
     }
   }
 }
 
-/* Find the visible candidate nearest to each cell's centre, of those that come after the keys `before`. */
-static void rank(const Scene *s, const int64_t *before) {
+/* Find the visible candidate nearest to each cell's centre. */
+static void choose(const Scene *s) {
   Block b;
   for (int64_t block = 0; block < s->block_count; block++) {
     const int64_t first = s->blocks[block] * BLOCK;
@@ -251,22 +250,23 @@ static void rank(const Scene *s, const int64_t *before) {
       const int32_t i = b.listed[k], cell = b.cell[i];
       const float depth = b.depth[i], dx = b.dx[i], dy = b.dy[i], far_x = b.far_x[i], far_y = b.far_y[i];
       const int64_t index = first + i;
-      compete(s, before, cell, depth, dx, dy, index);
+      compete(s, cell, depth, dx, dy, index);
       if (b.wide[i]) {
-        compete_wide(s, &b, before, i, index);
+        compete_wide(s, &b, i, index);
         continue;
       }
       /* On a centre line the cells beside are a whole cell away, and too far. */
       const int32_t near_x = fabsf(far_x) < 1.0f, near_y = fabsf(far_y) < 1.0f;
-      if (near_x) compete(s, before, cell + b.step_x[i], depth, far_x, dy, index);
-      if (near_y) compete(s, before, cell + b.step_y[i], depth, dx, far_y, index);
-      if (near_x & near_y) compete(s, before, cell + b.step_x[i] + b.step_y[i], depth, far_x, far_y, index);
+      if (near_x) compete(s, cell + b.step_x[i], depth, far_x, dy, index);
+      if (near_y) compete(s, cell + b.step_y[i], depth, dx, far_y, index);
+      if (near_x & near_y) compete(s, cell + b.step_x[i] + b.step_y[i], depth, far_x, far_y, index);
     }
   }
 }
 
 /* Indices of the keys in the image. */
-static void unpack(const Scene *s, int64_t *restrict winners) {
+static void unpack(const Scene *s) {
+  int64_t *restrict winners = s->winners;
   const int32_t pitch = pitch_of(s);
   for (int32_t row = 0; row < s->height; row++) {
     const int64_t *restrict keys = s->keys + (row + s->border) * pitch + s->border;
@@ -278,25 +278,17 @@ static void unpack(const Scene *s, int64_t *restrict winners) {
 /* The winners of views `first`, `first + step` and so on, below `count`. */
 EXPORT void mirage_memory_winners(const Scene *scenes, int32_t first, int32_t step, int32_t count) {
   for (int32_t view = first; view < count; view += step) {
-    Scene scene = scenes[view];
-    const Scene *s = &scene;
+    const Scene *s = scenes + view;
     const int32_t slots = slots_of(s);
     for (int32_t slot = 0; slot < slots; slot++) s->keys[slot] = EMPTY;
     if (s->strict) {
       draw(s, 1);
-      unpack(s, s->winners);
-      continue;
+    } else {
+      for (int32_t slot = 0; slot < slots; slot++) s->surface[slot] = INFINITY;
+      draw(s, 0);
+      find_limits(s);
+      choose(s);
     }
-    for (int32_t slot = 0; slot < slots; slot++) s->surface[slot] = INFINITY;
-    draw(s, 0);
-    find_limits(s);
-    for (int32_t ranked = 0; ranked < s->best; ranked++) {
-      rank(s, ranked ? scene.keys - slots : 0);
-      unpack(s, s->winners + (int64_t)ranked * s->height * s->width);
-      if (ranked + 1 < s->best) {
-        scene.keys += slots;
-        for (int32_t slot = 0; slot < slots; slot++) s->keys[slot] = EMPTY;
-      }
-    }
+    unpack(s);
   }
 }

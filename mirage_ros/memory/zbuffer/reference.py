@@ -9,7 +9,7 @@ Semantics, shared by every path. An element at (column, row, depth) with reach (
 Rule ``strict``: among the elements that cover a cell the one of least depth wins; of equals the lowest index.
 
 Rule ``nearest``: a cell is visible if an element covers it; the least depth of those is its surface. Candidates are the
-elements no deeper than surface x (1 + tolerance), and what the surface's slope adds (`depth_limit`), that cover the
+elements no deeper than surface x (1 + TOLERANCE), and what the surface's slope adds (`depth_limit`), that cover the
 cell or whose position is less than one cell from its centre along both axes. The candidate nearest to the centre wins;
 of equals the lowest index.
 
@@ -30,8 +30,6 @@ from mirage_ros.memory.zbuffer.projection import MAX_FOOTPRINT, Views, own_cell,
 RULES = ("nearest", "strict")
 # Share of depth within which elements count as one surface.
 TOLERANCE = 0.05
-# Cells: with `nearest`, an element is a candidate this far along each axis, whatever its footprint.
-CANDIDATE_REACH = 1.0
 # Larger than any packed key: the key of a cell that no element covers.
 EMPTY = torch.iinfo(torch.int64).max
 _INDEX_BITS = 32
@@ -49,7 +47,7 @@ def unpack_index(keys: Tensor) -> Tensor:
     return torch.where(keys == EMPTY, -1, keys & ((1 << _INDEX_BITS) - 1))
 
 
-def depth_limit(surface: Tensor, tolerance: float) -> Tensor:
+def depth_limit(surface: Tensor) -> Tensor:
     """Greatest depth that counts as visible with `nearest`, from the surface of each cell.
 
     Depths within a cell differ by the slope of the surface; without an allowance for it, only the near side of a
@@ -60,7 +58,6 @@ def depth_limit(surface: Tensor, tolerance: float) -> Tensor:
 
     Args:
         surface: (..., h, w) float32 metres, infinite where there is none.
-        tolerance: share of depth.
 
     Returns:
         (..., h, w) float32 metres, minus infinity where there is no surface, so that one comparison decides.
@@ -68,7 +65,7 @@ def depth_limit(surface: Tensor, tolerance: float) -> Tensor:
     rise = _rise(surface, -2) * _rise(surface, -1)
     flat = surface.reshape(-1, 1, *surface.shape[-2:])
     deepest = F.max_pool2d(F.pad(flat, (1, 1, 1, 1), value=torch.inf), 3, stride=1).reshape(surface.shape)
-    limit = torch.minimum(surface * rise, deepest) * (1 + tolerance)
+    limit = torch.minimum(surface * rise, deepest) * (1 + TOLERANCE)
     return torch.where(surface == torch.inf, -torch.inf, limit)
 
 
@@ -85,33 +82,20 @@ def _rise(surface: Tensor, axis: int) -> Tensor:
     return torch.minimum(ahead, behind).clamp(min=1) / torch.maximum(ahead, behind).clamp(max=1)
 
 
-def winners_dense(
-    positions: Tensor,
-    sizes: Tensor,
-    views: Views,
-    *,
-    rule: str = "nearest",
-    tolerance: float = TOLERANCE,
-    best: int = 1,
-    max_footprint: int = MAX_FOOTPRINT,
-) -> Tensor:
+def winners_dense(positions: Tensor, sizes: Tensor, views: Views, rule: str) -> Tensor:
     """Winners by static loops over the cells around each element: no host synchronisation, any device.
 
     Args:
         positions: (3, N) float32 metres, or (V, 3, N) for views that have their own elements.
         sizes: (N,) or (V, N) metres.
-        views: V target views.
         rule: 'nearest' or 'strict'.
-        tolerance: share of depth, for `nearest`.
-        best: number of winners kept for each cell, in order; more than one only with `nearest`.
-        max_footprint: greatest reach in cells, at most MAX_FOOTPRINT; with less the loops are shorter.
 
     Returns:
-        (V, best, cells) int64 indices into the elements, -1 where there is none.
+        (V, cells) int64 indices into the elements, -1 where there is none.
     """
     x, y, z = positions.float().unbind(-2)
     column, row, depth = project(x, y, z, views.matrices)
-    reach_x, reach_y = reaches(sizes.float(), depth, views.half_focal, max_footprint)
+    reach_x, reach_y = reaches(sizes.float(), depth, views.half_focal)
     usable = views.in_reach(column, row, depth)
     # What cannot take part lands in the corner, which is outside the image.
     column, row = torch.where(usable, column, 0.5), torch.where(usable, row, 0.5)
@@ -120,7 +104,7 @@ def winners_dense(
     own = (own_y * views.pitch + own_x).to(torch.int64) + first
     index = torch.arange(depth.shape[-1], device=depth.device).expand_as(depth)
     centre = views.convention.centre
-    radius = max_footprint if views.convention.footprints else 0
+    radius = MAX_FOOTPRINT if views.convention.footprints else 0
 
     def around(radius: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         for step_y in range(-radius, radius + 1):
@@ -140,20 +124,13 @@ def winners_dense(
     limit = surface
     if rule == "nearest":
         image = views.image(surface.reshape(len(views), -1)).reshape(-1, views.height, views.width)
-        limit = views.bordered(depth_limit(image, tolerance), -torch.inf).reshape(-1)
-    ranked: list[Tensor] = []
-    for _ in range(best):
-        keys = torch.full((slots,), EMPTY, device=depth.device)
-        for cell, covers, dx, dy in around(radius if rule == "strict" else max(radius, 1)):
-            taken = covers if rule == "strict" else covers | (usable & (dx.abs() < 1) & (dy.abs() < 1))
-            measure = torch.zeros_like(dx) if rule == "strict" else dx * dx + dy * dy
-            packed = torch.where(taken & (depth <= limit[cell]), pack(measure, index), EMPTY)
-            if ranked:
-                packed = torch.where(packed > ranked[-1][cell], packed, EMPTY)
-            _amin(keys, cell, packed)
-        ranked.append(keys)
-    grids = torch.stack([keys.reshape(len(views), -1) for keys in ranked], dim=1)
-    return unpack_index(views.image(grids))
+        limit = views.bordered(depth_limit(image), -torch.inf).reshape(-1)
+    keys = torch.full((slots,), EMPTY, device=depth.device)
+    for cell, covers, dx, dy in around(radius if rule == "strict" else max(radius, 1)):
+        taken = covers if rule == "strict" else covers | (usable & (dx.abs() < 1) & (dy.abs() < 1))
+        measure = torch.zeros_like(dx) if rule == "strict" else dx * dx + dy * dy
+        _amin(keys, cell, torch.where(taken & (depth <= limit[cell]), pack(measure, index), EMPTY))
+    return unpack_index(views.image(keys.reshape(len(views), -1)))
 
 
 def _amin(target: Tensor, cell: Tensor, values: Tensor) -> None:

@@ -58,10 +58,7 @@ def _elements(
     height: tl.tensor,
     width: tl.tensor,
     position_view: tl.tensor,
-    position_axis: tl.tensor,
-    position_element: tl.tensor,
     size_view: tl.tensor,
-    size_element: tl.tensor,
     FOOTPRINT: tl.constexpr,  # noqa: N803
     INTEGER: tl.constexpr,  # noqa: N803
     BLOCK: tl.constexpr,  # noqa: N803
@@ -70,13 +67,13 @@ def _elements(
     view = tl.program_id(0) % views
     index = (tl.program_id(0) // views) * BLOCK + tl.arange(0, BLOCK)
     held = index < elements
-    wide_index, wide_view = index.to(tl.int64), view.to(tl.int64)
+    wide_index, wide_view, wide_elements = index.to(tl.int64), view.to(tl.int64), elements.to(tl.int64)
 
-    axis = positions + wide_view * position_view + wide_index * position_element
+    axis = positions + wide_view * position_view + wide_index
     x = tl.load(axis, mask=held, other=0.0).to(tl.float32)
-    y = tl.load(axis + position_axis, mask=held, other=0.0).to(tl.float32)
-    z = tl.load(axis + 2 * position_axis, mask=held, other=0.0).to(tl.float32)
-    size = tl.load(sizes + wide_view * size_view + wide_index * size_element, mask=held, other=0.0).to(tl.float32)
+    y = tl.load(axis + wide_elements, mask=held, other=0.0).to(tl.float32)
+    z = tl.load(axis + 2 * wide_elements, mask=held, other=0.0).to(tl.float32)
+    size = tl.load(sizes + wide_view * size_view + wide_index, mask=held, other=0.0).to(tl.float32)
 
     matrix = matrices + wide_view * 12
     depth = _coordinate(x, y, z, matrix + 8)
@@ -149,10 +146,7 @@ def frontmost(
     height: tl.tensor,
     width: tl.tensor,
     position_view: tl.tensor,
-    position_axis: tl.tensor,
-    position_element: tl.tensor,
     size_view: tl.tensor,
-    size_element: tl.tensor,
     grid: tl.tensor,
     FOOTPRINT: tl.constexpr,  # noqa: N803
     RADIUS: tl.constexpr,  # noqa: N803
@@ -163,11 +157,10 @@ def frontmost(
     """Lower every cell's surface to the elements that cover it.
 
     Args:
-        positions, sizes: of elements, in any float type, with the strides that follow.
+        positions, sizes: of elements, contiguous, in any float type.
         matrices, half_focal: of `projection.Views`, contiguous.
         elements, views, height, width: how many.
-        position_view, position_axis, position_element, size_view, size_element: strides; zero along views that share
-            their elements.
+        position_view, size_view: strides from view to view; zero where views share their elements.
         grid: (views, height, width), lowered in place: int32 bits of float32 depths, or int64 keys of depth and index.
         FOOTPRINT: cells that a footprint reaches at most.
         RADIUS: cells around the own one that are looked at.
@@ -177,7 +170,7 @@ def frontmost(
     """
     view, index, depth, column, row, own_x, own_y, reach_x, reach_y, usable, furthest = _elements(
         positions, sizes, matrices, half_focal, elements, views, height, width,
-        position_view, position_axis, position_element, size_view, size_element, FOOTPRINT, INTEGER, BLOCK,
+        position_view, size_view, FOOTPRINT, INTEGER, BLOCK,
     )  # fmt: skip
     steps = tl.minimum(furthest, RADIUS)
     image = grid + view * height * width
@@ -190,7 +183,7 @@ def frontmost(
             _lower(image + cell, value, usable & covers & inside)
 
 
-@triton.jit(do_not_specialize=["elements", "rank"])
+@triton.jit(do_not_specialize=["elements"])
 def nearest(
     positions: tl.tensor,
     sizes: tl.tensor,
@@ -201,15 +194,9 @@ def nearest(
     height: tl.tensor,
     width: tl.tensor,
     position_view: tl.tensor,
-    position_axis: tl.tensor,
-    position_element: tl.tensor,
     size_view: tl.tensor,
-    size_element: tl.tensor,
     limit: tl.tensor,
     keys: tl.tensor,
-    rank: tl.tensor,
-    best: tl.tensor,
-    FIRST: tl.constexpr,  # noqa: N803
     FOOTPRINT: tl.constexpr,  # noqa: N803
     RADIUS: tl.constexpr,  # noqa: N803
     INTEGER: tl.constexpr,  # noqa: N803
@@ -219,22 +206,19 @@ def nearest(
 
     Args:
         limit: (views, height, width) float32 greatest depth that is visible, minus infinity where there is no surface.
-        keys: (views, best, height, width) int64, lowered in place at this rank: squared distance and index.
-        rank: which winner is looked for; those before are complete.
-        best: ranks.
-        FIRST: whether the rank is zero.
+        keys: (views, height, width) int64, lowered in place: squared distance and index.
         RADIUS: one at least: candidates are up to a cell away, whatever their footprint.
 
     The others are as in `frontmost`.
     """
     view, index, depth, column, row, own_x, own_y, reach_x, reach_y, usable, furthest = _elements(
         positions, sizes, matrices, half_focal, elements, views, height, width,
-        position_view, position_axis, position_element, size_view, size_element, FOOTPRINT, INTEGER, BLOCK,
+        position_view, size_view, FOOTPRINT, INTEGER, BLOCK,
     )  # fmt: skip
     steps = tl.where(furthest < 0, furthest, tl.minimum(tl.maximum(furthest, 1), RADIUS))
     cells = height * width
     image = limit + view * cells
-    ranked = keys + (view * best + rank) * cells
+    own_keys = keys + view * cells
     for step_y in range(-steps, steps + 1):
         for step_x in range(-steps, steps + 1):
             dx, dy, covers, inside, cell = _beside(
@@ -242,10 +226,7 @@ def nearest(
             )
             taken = usable & inside & (covers | ((tl.abs(dx) < 1.0) & (tl.abs(dy) < 1.0)))
             taken &= depth <= tl.load(image + cell, mask=taken, other=0.0)
-            value = _key(dx * dx + dy * dy, index)
-            if not FIRST:
-                taken &= value > tl.load(ranked + cell - cells, mask=taken, other=_EMPTY)
-            _lower(ranked + cell, value, taken)
+            _lower(own_keys + cell, _key(dx * dx + dy * dy, index), taken)
 
 
 @triton.jit

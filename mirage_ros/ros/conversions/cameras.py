@@ -8,7 +8,8 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from torch import Tensor
 
-from mirage_ros.geometry import Camera, check_intrinsics, check_pose, intrinsics_from_ros, intrinsics_to_ros
+from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros, intrinsics_to_ros
+from mirage_ros.poses import check_pose
 from mirage_ros.ros.conversions.checks import check_finite, check_message, check_size, header_or_empty
 
 

@@ -13,7 +13,7 @@ from nav_msgs.msg import Path
 from std_msgs.msg import Header
 from torch import Tensor
 
-from mirage_ros.geometry import check_pose, pose_from_quaternion, quaternion_from_pose
+from mirage_ros.poses import check_pose, pose_from_quaternion, quaternion_from_pose
 from mirage_ros.ros.conversions.checks import check_finite, check_message
 from mirage_ros.trajectory import check_trajectory
 

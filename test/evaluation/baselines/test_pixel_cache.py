@@ -88,15 +88,6 @@ def test_only_what_is_new_is_stored(room):
     assert again.cells == depth[0].numel()
 
 
-def test_the_cap_holds_and_the_newest_stay(room):
-    colour, depth, camera = room
-    memory = RgbMemory(encode, STRIDE, max_bytes=200_000)
-    for t in range(8):
-        memory.write(None, depth[t : t + 1], camera[t : t + 1], colour=colour[t : t + 1])
-        assert memory.nbytes <= 200_000
-    assert memory.render(camera[7:8])[1].mean() > 0.99
-
-
 def test_masks_and_invalid_depth_are_left_out(room):
     colour, depth, camera = room
     keep = torch.ones_like(depth[:1], dtype=torch.bool)
@@ -124,19 +115,6 @@ def test_forks_go_their_own_way(room):
     assert empty.read(camera[:1].resized(8, 12)).visible.sum() == 0
 
 
-def test_bad_arguments_are_named(room):
-    colour, depth, camera = room
-    memory = RgbMemory(encode, STRIDE)
-    with pytest.raises(ValueError, match="depth: expected"):
-        memory.write(None, depth[:2], camera[:1], colour=colour[:2])
-    with pytest.raises(ValueError, match="colour: expected"):
-        memory.write(None, depth[:1], camera[:1], colour=colour[:1].float())
-    with pytest.raises(ValueError, match="keep: expected"):
-        memory.write(None, depth[:1], camera[:1], torch.ones(1, 2, 2, dtype=torch.bool), colour=colour[:1])
-    with pytest.raises(ValueError, match="stride: expected"):
-        RgbMemory(encode, 0)
-
-
 def test_coming_closer_leaves_no_holes():
     camera = pinhole(64, 96, vertical_fov=1.0)
     wall = torch.full((1, 64, 96), 3.0)
@@ -148,17 +126,3 @@ def test_coming_closer_leaves_no_holes():
     assert (memory.render(closer)[1] == 1).all()
     aside = memory.render(camera.at(pan(torch.eye(4), 0.3, 2)))[1]
     assert 0.5 < aside[1].mean() < 1
-
-
-def test_a_cap_below_one_block_is_refused():
-    with pytest.raises(ValueError, match="max_bytes: expected at least 4352"):
-        RgbMemory(encode, STRIDE, max_bytes=4000)
-
-
-def test_pixels_without_room_are_counted_as_dropped(room):
-    colour, depth, camera = room
-    memory = RgbMemory(encode, STRIDE, max_bytes=5000)
-    report = memory.write(None, depth[:1], camera[:1], colour=colour[:1])
-    assert (report.written, report.dropped) == (256, depth[0].numel() - 256)
-    assert len(memory) == 256
-    assert memory.nbytes <= 5000

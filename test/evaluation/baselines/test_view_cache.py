@@ -66,16 +66,6 @@ def test_what_is_masked_casts_no_votes(room):
     assert memory.read(camera[0].resized(8, 12)).visible.sum() == 0
 
 
-def test_the_cap_holds(room):
-    latents, depth, camera = room
-    memory = ViewMemory(3, max_bytes=9000)
-    for t in range(20):
-        memory.write(latents[t : t + 1], depth[t : t + 1], camera[t : t + 1])
-        assert memory.nbytes <= 9000
-    assert 0 < len(memory) < 20
-    assert memory.retrieve(camera[19].resized(8, 12))
-
-
 def test_forks_go_their_own_way(room):
     latents, depth, camera = room
     memory = written(room, 3)
@@ -85,44 +75,3 @@ def test_forks_go_their_own_way(room):
     fork.write(latents[10:], depth[10:], camera[10:])
     assert (len(memory), len(fork)) == (3, 13)
     assert torch.equal(memory.read(grid).latents, before)
-
-
-def test_bad_arguments_are_named(room):
-    latents, depth, camera = room
-    with pytest.raises(ValueError, match="latents: expected"):
-        ViewMemory(4).write(latents, depth, camera)
-    with pytest.raises(ValueError, match=r"latents: expected \(3, 3, h, w\) like depth"):
-        ViewMemory(3).write(latents[:2], depth[:3], camera[:3])
-    with pytest.raises(ValueError, match="channels: expected"):
-        ViewMemory(0)
-
-
-def test_a_view_larger_than_the_cap_is_dropped(room):
-    latents, depth, camera = room
-    memory = ViewMemory(3, max_bytes=500)
-    report = memory.write(latents[:1], depth[:1], camera[:1])
-    assert report.dropped > 50
-    assert report.cells == 96
-    assert len(memory) == memory.nbytes == 0
-    assert memory.read(camera[0].resized(8, 12)).visible.sum() == 0
-
-
-@pytest.mark.parametrize("max_bytes", [1_500, 3_000, 12_000])
-def test_small_caps_hold_while_surfels_and_views_compete(room, max_bytes):
-    latents, depth, camera = room
-    memory = ViewMemory(3, max_bytes=max_bytes)
-    for t in range(20):
-        report = memory.write(latents[t : t + 1], depth[t : t + 1], camera[t : t + 1])
-        assert memory.nbytes <= max_bytes
-        assert report.cells == 96
-    assert len(memory) > 0
-
-
-def test_names_of_views_start_again_after_the_last(room):
-    latents, depth, camera = room
-    memory = ViewMemory(3)
-    memory._next = 2**15 - 3
-    memory.write(latents[:4], depth[:4], camera[:4])
-    grid = camera.resized(8, 12)
-    assert {memory.retrieve(grid[t])[0][0] for t in range(4)} <= {2**15 - 3, 2**15 - 2, 0, 1}
-    assert {name for name, _ in memory.retrieve(grid[3])} == {2**15 - 3, 2**15 - 2, 0, 1}

@@ -16,11 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mirage_ros.geometry import pinhole
-from mirage_ros.memory.zbuffer.cuda import Workspace, available, trial, winners_device, winners_triton
+from mirage_ros.memory.zbuffer.cuda import available, trial, winners_device, winners_triton
 from mirage_ros.memory.zbuffer.projection import (
     BORDER,
     CENTRED,
-    MAX_FOOTPRINT,
     NEAR,
     PUBLIC,
     Convention,
@@ -55,18 +54,15 @@ def interpreted():
     kind=st.sampled_from(KINDS),
     views=st.integers(1, 2),
     convention=st.sampled_from([CENTRED, INTEGER, ONE_CELL, PUBLIC]),
-    rule=st.sampled_from([("strict", 1), ("nearest", 1), ("nearest", 2)]),
-    tolerance=st.sampled_from([0.0, 0.05, 0.7]),
-    max_footprint=st.sampled_from([1, 2, MAX_FOOTPRINT]),
+    rule=st.sampled_from(["strict", "nearest"]),
 )
 def test_winners_are_those_of_the_reference(
-    random_scene, random_views, interpreted, seed, count, kind, views, convention, rule, tolerance, max_footprint
+    random_scene, random_views, interpreted, seed, count, kind, views, convention, rule
 ):
     positions, sizes = random_scene(seed, count, kind)
-    options = {"rule": rule[0], "best": rule[1], "tolerance": tolerance, "max_footprint": max_footprint}
     into = random_views(seed, views, convention)
-    expected = winners_dense(positions, sizes, into, **options)
-    assert torch.equal(interpreted(winners_triton, positions, sizes, into, **options), expected)
+    expected = winners_dense(positions, sizes, into, rule)
+    assert torch.equal(interpreted(winners_triton, positions, sizes, into, rule), expected)
 
 
 def flat(convention, half_focal, height=6, width=6):
@@ -100,9 +96,9 @@ def test_comparisons_that_hang_on_the_last_bit(interpreted, rule, convention):
         one, count = flat(convention, 1.0), len(rows)
         many = replace(one, matrices=one.matrices.repeat(count, 1, 1), half_focal=one.half_focal.repeat(count, 1))
         positions, sizes = rows[:, :3].unsqueeze(-1), rows[:, 3:]
-        expected = winners_dense(positions, sizes, many, rule=rule)
+        expected = winners_dense(positions, sizes, many, rule)
         assert len({tuple(view.flatten().tolist()) for view in expected}) > 1
-        assert torch.equal(interpreted(winners_triton, positions, sizes, many, rule=rule), expected)
+        assert torch.equal(interpreted(winners_triton, positions, sizes, many, rule), expected)
 
 
 def test_depth_at_the_limit_of_what_is_visible(interpreted):
@@ -113,9 +109,9 @@ def test_depth_at_the_limit_of_what_is_visible(interpreted):
             # The deeper one is nearer to the centre, and so wins where it counts as visible.
             positions = torch.tensor([[2.3 * front, 2.5 * depth], [2.3 * front, 2.5 * depth], [front, depth]])
             sizes = torch.zeros(2)
-            expected = winners_dense(positions, sizes, views)
-            assert expected[0, 0, 2 * 6 + 2] == (1 if depth <= limit else 0)
-            assert torch.equal(interpreted(winners_triton, positions, sizes, views), expected)
+            expected = winners_dense(positions, sizes, views, "nearest")
+            assert expected[0, 2 * 6 + 2] == (1 if depth <= limit else 0)
+            assert torch.equal(interpreted(winners_triton, positions, sizes, views, "nearest"), expected)
 
 
 def test_candidates_are_less_than_a_cell_away(interpreted):
@@ -124,9 +120,9 @@ def test_candidates_are_less_than_a_cell_away(interpreted):
         # The first covers the cell in column 2 from afar, the second is nearer and covers nothing but column 1.
         positions = torch.tensor([[5.5, x - BORDER], [2.5, 2.5], [1.0, 1.0]])
         sizes = torch.tensor([4.0, 0.0])
-        expected = winners_dense(positions, sizes, views)
-        assert expected[0, 0, 2 * 6 + 2] == (1 if x > 1.5 + BORDER else 0)
-        assert torch.equal(interpreted(winners_triton, positions, sizes, views), expected)
+        expected = winners_dense(positions, sizes, views, "nearest")
+        assert expected[0, 2 * 6 + 2] == (1 if x > 1.5 + BORDER else 0)
+        assert torch.equal(interpreted(winners_triton, positions, sizes, views, "nearest"), expected)
 
 
 def test_depths_that_differ_by_rounding_alone(interpreted):
@@ -140,11 +136,11 @@ def test_depths_that_differ_by_rounding_alone(interpreted):
     there[2] = 3
     positions = (pose[:3, :3] @ there + pose[:3, 3:]).float()
     sizes = torch.full((250,), 0.6)
-    expected = winners_dense(positions, sizes, views, rule="strict")
+    expected = winners_dense(positions, sizes, views, "strict")
     order = [1, 2, 0]
     otherwise = replace(views, matrices=views.matrices[..., [*order, 3]])
-    assert (winners_dense(positions[order], sizes, otherwise, rule="strict") != expected).any()
-    assert torch.equal(interpreted(winners_triton, positions, sizes, views, rule="strict"), expected)
+    assert (winners_dense(positions[order], sizes, otherwise, "strict") != expected).any()
+    assert torch.equal(interpreted(winners_triton, positions, sizes, views, "strict"), expected)
 
 
 def test_views_with_their_own_elements_in_any_layout(random_scene, random_views, interpreted):
@@ -153,59 +149,41 @@ def test_views_with_their_own_elements_in_any_layout(random_scene, random_views,
     sizes = torch.stack([sizes for _, sizes in scenes], dim=-1).half().T
     assert not positions.is_contiguous()
     views = random_views(7, 2, CENTRED)
-    expected = winners_dense(positions, sizes, views)
-    assert not torch.equal(expected[0], winners_dense(positions[1], sizes[1], views.at(slice(0, 1)))[0])
-    assert torch.equal(interpreted(winners_triton, positions, sizes, views), expected)
-
-
-def test_a_workspace_forgets_the_read_before(random_scene, random_views, interpreted):
-    views = random_views(3, 2, CENTRED)
-    near, far = random_scene(1, 80, "room"), random_scene(2, 5, "room")
-    workspace = Workspace.like(views, 2)
-    full = interpreted(winners_triton, *near, views, best=2, workspace=workspace)
-    workspace.keys.copy_(full)
-    workspace.surface.zero_()
-    found = interpreted(winners_triton, *far, views, best=2, workspace=workspace)
-    assert torch.equal(found, winners_dense(*far, views, best=2))
-    empty = winners_triton(torch.zeros(3, 0), torch.zeros(0), views, best=2, workspace=workspace)
-    assert empty is workspace.keys
-    assert (empty == -1).all()
+    expected = winners_dense(positions, sizes, views, "nearest")
+    assert not torch.equal(expected[0], winners_dense(positions[1], sizes[1], views.at(slice(0, 1)), "nearest")[0])
+    assert torch.equal(interpreted(winners_triton, positions, sizes, views, "nearest"), expected)
 
 
 def test_what_a_kernel_would_read_beyond_is_refused(random_scene, random_views):
     views = random_views(3, 2, CENTRED)
     positions, sizes = random_scene(1, 8, "room")
-    with pytest.raises(ValueError, match=r"workspace: expected buffers for \(2, 1, 35\), got \(2, 2, 35\)"):
-        winners_triton(positions, sizes, views, workspace=Workspace.like(views, 2))
     with pytest.raises(ValueError, match=r"sizes: expected \(2, 8\) or \(8,\), got \(7,\)"):
-        winners_triton(positions, sizes[1:], views)
+        winners_triton(positions, sizes[1:], views, "nearest")
     with pytest.raises(ValueError, match=r"positions: expected \(2, 3, 8\) or \(3, 8\), got \(3, 3, 8\)"):
-        winners_triton(positions.expand(3, 3, 8), sizes, views)
-    with pytest.raises(ValueError, match="best: expected 1 with rule 'strict', got 2"):
-        winners_triton(positions, sizes, views, rule="strict", best=2)
+        winners_triton(positions.expand(3, 3, 8), sizes, views, "nearest")
 
 
 def test_a_cpu_is_read_with_torch(random_scene, random_views, interpreted):
     assert not available(torch.device("cpu"))
     positions, sizes = random_scene(4, 50, "room")
     views = random_views(4, 2, CENTRED)
-    expected = winners_dense(positions, sizes, views, rule="strict")
-    assert torch.equal(winners_device(positions, sizes, views, rule="strict"), expected)
+    expected = winners_dense(positions, sizes, views, "strict")
+    assert torch.equal(winners_device(positions, sizes, views, "strict"), expected)
     assert interpreted(trial, torch.device("cpu"))
 
 
 @needs_gpu
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("rule", "best"), [("strict", 1), ("nearest", 1), ("nearest", 4)])
-def test_a_gpu_finds_the_winners_of_the_reference(random_scene, random_views, kind, rule, best):
+@pytest.mark.parametrize("rule", ["strict", "nearest"])
+def test_a_gpu_finds_the_winners_of_the_reference(random_scene, random_views, kind, rule):
     device = torch.device("cuda", torch.cuda.current_device())
     assert available(device)
     positions, sizes = random_scene(1, 50_000, kind)
     for convention in (CENTRED, PUBLIC):
         views = random_views(1, 3, convention, 44, 80)
-        expected = winners_dense(positions, sizes, views, rule=rule, best=best)
+        expected = winners_dense(positions, sizes, views, rule)
         views = random_views(1, 3, convention, 44, 80, device)
-        found = winners_triton(positions.to(device), sizes.to(device), views, rule=rule, best=best)
+        found = winners_triton(positions.to(device), sizes.to(device), views, rule)
         assert torch.equal(found.cpu(), expected)
 
 
@@ -215,13 +193,12 @@ def test_a_captured_read_follows_its_inputs(random_scene, random_views, rule):
     device = torch.device("cuda", torch.cuda.current_device())
     positions, sizes = (tensor.to(device) for tensor in random_scene(1, 20_000, "room"))
     views = random_views(1, 2, CENTRED, 44, 80, device)
-    workspace = Workspace.like(views)
-    winners_triton(positions, sizes, views, rule=rule, workspace=workspace)
+    winners_triton(positions, sizes, views, rule)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        found = winners_triton(positions, sizes, views, rule=rule, workspace=workspace)
+        found = winners_triton(positions, sizes, views, rule)
     for seed in (2, 3):
         positions.copy_(random_scene(seed, 20_000, "room")[0])
         views.matrices.copy_(random_views(seed, 2, CENTRED, 44, 80).matrices)
         graph.replay()
-        assert torch.equal(found, winners_dense(positions, sizes, views, rule=rule))
+        assert torch.equal(found, winners_dense(positions, sizes, views, rule))

@@ -36,7 +36,7 @@ from mirage_ros.memory.zbuffer import triton_kernels as kernels
 def ptx(kernel, capability, fused, **known):
     names = {"positions": "*fp32", "sizes": "*fp16", "matrices": "*fp32", "half_focal": "*fp32", "limit": "*fp32",
              "keys": "*i64", "grid": "*i64" if known.get("KEYS") else "*i32"}
-    constants = {"FOOTPRINT": 4, "RADIUS": 4, "INTEGER": False, "BLOCK": 256, "position_element": 1, "size_element": 1}
+    constants = {"FOOTPRINT": 4, "RADIUS": 4, "INTEGER": False, "BLOCK": 256}
     constants = {name: value for name, value in {**constants, **known}.items() if name in kernel.arg_names}
     signature = {name: "constexpr" if name in constants else names.get(name, "i32") for name in kernel.arg_names}
     options = {"num_warps": 4, "enable_fp_fusion": fused}
@@ -46,8 +46,7 @@ def ptx(kernel, capability, fused, **known):
 report["plain"] = {
     "strict": ptx(kernels.frontmost, 90, False, KEYS=True),
     "surface": ptx(kernels.frontmost, 90, False, KEYS=False, views=1),
-    "first": ptx(kernels.nearest, 90, False, FIRST=True, best=1, INTEGER=True),
-    "next": ptx(kernels.nearest, 75, False, FIRST=False),
+    "nearest": ptx(kernels.nearest, 90, False, INTEGER=True),
     "unpack": ptx(kernels.unpack, 75, False),
 }
 report["fused"] = ptx(kernels.frontmost, 90, True, KEYS=True)
@@ -72,7 +71,7 @@ def test_machine_code_rounds_as_the_contract_says(compiled):
         assert not re.search(r"\bfma\.|\.ftz|\.approx|div\.full", code), name
     # Were fusion not switched off, there would be some.
     assert re.search(r"\bfma\.rn\.f32", compiled["fused"])
-    for name in ("strict", "first", "next"):
+    for name in ("strict", "nearest"):
         assert len(re.findall(r"div\.rn\.f32", plain[name])) >= 4
         assert re.search(r"(red|atom)\S*\.min\.s64", plain[name])
     assert re.search(r"(red|atom)\S*\.min\.s32", plain["surface"])

@@ -9,7 +9,7 @@ from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
 from nav_msgs.msg import Path
 from std_msgs.msg import Header
 
-from mirage_ros.geometry import pose_from_quaternion
+from mirage_ros.poses import pose_from_quaternion
 from mirage_ros.ros.conversions import (
     ns_from_stamp,
     path_to_poses,
