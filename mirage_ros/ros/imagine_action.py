@@ -224,6 +224,6 @@ def _trajectory(candidate: _Candidate, outputs: Outputs, frames: bool) -> Imagin
 
 def _without_frames(chunk: ImaginedChunk) -> ImaginedChunk:
     """The chunk without its pixels, which a goal that does not ask for them need not keep."""
-    images = {"rgb": chunk.rgb, "depth": chunk.depth, "visible": chunk.visible}
     # One zero that stands for all pixels.
-    return replace(chunk, **{name: np.broadcast_to(image.dtype.type(0), image.shape) for name, image in images.items()})
+    rgb, metres = np.broadcast_to(np.uint8(0), chunk.rgb.shape), np.broadcast_to(np.float32(0), chunk.depth.shape)
+    return replace(chunk, rgb=rgb, depth=metres, visible=metres)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from mirage_ros.training.clip_cache import ClipCache
-from mirage_ros.training.shards import decode_clip, encode_clip, read_shard, shard_paths, write_shard
+from mirage_ros.training.shards import decode_clip, encode_clip, read_clips, shard_paths, write_shard
 
 
 def test_a_clip_comes_back_as_it_was(new_clip, tmp_path):
     clip = new_clip()
     write_shard(tmp_path / "00000.tar", [clip, new_clip("wall-1", seed=1)])
-    first, second = (clip for path in shard_paths(tmp_path) for clip in read_shard(path))
+    first, second = read_clips(tmp_path)
     assert (first.name, second.name) == ("wall-0", "wall-1")
     assert np.array_equal(first.rgb, clip.rgb)
     assert np.array_equal(first.labels, clip.labels)
