@@ -71,8 +71,9 @@ def check_system(_: Path) -> Iterator[Finding]:
 
     yield Finding("system", "python", GOOD, f"{platform.python_version()} at {sys.executable}")
     yield Finding("system", "torch", GOOD, f"{torch.__version__}, {torch.get_num_threads()} threads")
-    half = multiplies_bfloat16()
-    found = f"networks in {'bfloat16' if half else 'float32, it has no fast bfloat16'}, {usable_cores()} cores"
+    fast = multiplies_bfloat16()
+    dtype = "bfloat16" if fast else "float32, it has no fast bfloat16"
+    found = f"networks in {dtype}; {usable_cores()} cores"
     yield Finding("system", "processor", GOOD, found)
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
