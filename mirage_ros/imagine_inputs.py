@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import tyro
 from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
-from mirage_ros.images import fit_colour, fit_nearest
+from mirage_ros.images import doubt_of_optics, fit_colour, fit_nearest
 from mirage_ros.media import read_picture
 from mirage_ros.recordings.rgbd_folder import RgbdFolder, read_intrinsics
 from mirage_ros.recordings.trajectories import read_trajectory
@@ -144,10 +145,13 @@ def read_task(options: ImagineOptions, world: WorldModel) -> ImagineTask:
     assert options.trajectory is not None
     rgb = read_picture(options.image, "image")
     intrinsics = read_intrinsics(options.camera, "camera")
-    poses = read_trajectory(options.trajectory, options.format).cam2world
+    poses = read_trajectory(options.trajectory, options.format, optics=False).cam2world
     if options.frames is not None:
         poses = poses[: world.frames_for(options.frames)]
-    return ImagineTask(rgb, _read_depth(options.depth), Camera(intrinsics, poses, *rgb.shape[:2]))
+    camera = Camera(intrinsics, poses, *rgb.shape[:2])
+    if (doubt := doubt_of_optics(camera)) is not None:
+        warnings.warn(f"camera: {doubt}", stacklevel=2)
+    return ImagineTask(rgb, _read_depth(options.depth), camera)
 
 
 def _read_depth(path: Path) -> NDArray[np.float32]:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
+# How OpenCV reads colours without turning them by EXIF.
+STORED_COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
 MARGIN = 4
 CAPTION_HEIGHT = 18
 BACKGROUND = 24
@@ -87,7 +90,9 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Pixels:
 
 
 def read_picture(path: str | os.PathLike[str], field: str) -> Pixels:
-    """Read a picture file as (H, W, 3) rgb.
+    """Read a picture file as (H, W, 3) rgb: its pixels as they are stored, since intrinsics and poses are theirs.
+
+    An orientation in EXIF, as phones write it, is not followed.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -95,7 +100,7 @@ def read_picture(path: str | os.PathLike[str], field: str) -> Pixels:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{field}: {os.fspath(path)} is not a file")
-    bgr = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR)
+    bgr = cv2.imread(os.fspath(path), STORED_COLOUR)
     if bgr is None:
         raise ValueError(f"{field}: expected a picture, got {os.fspath(path)}")
     return np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8)

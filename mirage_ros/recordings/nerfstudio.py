@@ -1,0 +1,110 @@
+"""transforms.json of nerfstudio: poses, and intrinsics where all frames are pinhole pictures of one shape."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Models whose pictures are pinhole pictures once every coefficient of theirs is zero; None is nerfstudio's default.
+PINHOLE = (None, "OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV")
+COEFFICIENTS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "distortion_params")
+# nerfstudio's (OpenGL's) camera axes seen from optical ones: y and z turn round.
+_OPTICAL_FROM_OPENGL = (1.0, -1.0, -1.0, 1.0)
+
+
+def frames_of(path: Path, text: str) -> list[dict[str, Any]]:
+    """The frames of a file, each with what the file says of all.
+
+    Raises:
+        ValueError: no JSON, or no frames; names the file.
+    """
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: expected JSON, {error.msg}") from None
+    frames = content.get("frames") if isinstance(content, dict) else None
+    if not isinstance(frames, list) or not frames:
+        raise ValueError(f"{path}: expected a list 'frames' with at least one entry")
+    for index, frame in enumerate(frames):
+        if not isinstance(frame, dict):
+            raise ValueError(f"{path}, frames[{index}]: expected an object, got {frame!r}")
+    del content["frames"]
+    return [{**content, **frame} for frame in frames]
+
+
+def poses_of(path: Path, frames: list[dict[str, Any]]) -> Tensor:
+    """(T, 4, 4) float64 cam2world in optical axes.
+
+    Raises:
+        ValueError: something else than 4x4 finite numbers; names the frame.
+    """
+    matrices = [
+        _matrix(f"{path}, frames[{index}].transform_matrix", frame.get("transform_matrix"))
+        for index, frame in enumerate(frames)
+    ]
+    cam2world = torch.from_numpy(np.stack(matrices)) * torch.tensor(_OPTICAL_FROM_OPENGL, dtype=torch.float64)
+    cam2world[:, :3, 3] = torch.from_numpy(np.stack(matrices))[:, :3, 3]
+    return cam2world
+
+
+def intrinsics_of(path: Path, frames: list[dict[str, Any]]) -> tuple[Tensor, int, int]:
+    """(T, 3, 3) float64 in pixels of the first frame, and its height and width.
+
+    Raises:
+        ValueError: a frame has no such intrinsics, is distorted, or has another shape than the first.
+    """
+    matrices = []
+    for index, frame in enumerate(frames):
+        place = f"{path}, frames[{index}]"
+        _check_lens(place, frame)
+        fx, fy, cx, cy, height, width = (_number(place, frame, key) for key in ("fl_x", "fl_y", "cx", "cy", "h", "w"))
+        if not (height >= 1 and width >= 1):
+            raise ValueError(f"{place}: expected h and w from 1, got {height:g} and {width:g}")
+        if not matrices:
+            size = (height, width)
+        across, down = size[1] / width, size[0] / height
+        # A pixel more or less is the rounding of smaller copies.
+        if abs(width * down - size[1]) > max(1, down):
+            raise ValueError(
+                f"{place}: expected pictures of one shape, {size[1]:g}x{size[0]:g} as in frames[0], "
+                f"got {width:g}x{height:g}"
+            )
+        matrices.append([[fx * across, 0, cx * across], [0, fy * down, cy * down], [0, 0, 1]])
+    return torch.tensor(matrices, dtype=torch.float64), int(size[0]), int(size[1])
+
+
+def _check_lens(place: str, frame: dict[str, Any]) -> None:
+    model = frame.get("camera_model")
+    if frame.get("is_fisheye"):
+        model = "a fisheye (is_fisheye)"
+    if model not in PINHOLE:
+        raise ValueError(f"{place}: expected a pinhole camera_model, got {model!r}; undistort the pictures first")
+    distorted = {name: frame[name] for name in COEFFICIENTS if np.any(frame.get(name) or 0)}
+    if distorted:
+        raise ValueError(f"{place}: expected no distortion, got {distorted}; undistort the pictures first")
+
+
+def _matrix(place: str, value: Any) -> NDArray[np.float64]:
+    try:
+        matrix = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
+    if matrix.shape == (3, 4):
+        matrix = np.vstack([matrix, [0, 0, 0, 1]])
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise ValueError(f"{place}: expected 4x4 finite numbers, got {value!r}")
+    return matrix
+
+
+def _number(place: str, holder: dict[str, Any], key: str) -> float:
+    value = holder.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{place}: expected a number {key}, got {value!r}")
+    return float(value)
