@@ -181,7 +181,7 @@ def _poses(reader: AnyReader, topics: Mapping[str, str], optical: str, transform
     found = of_role(reader, "pose")
     if "pose" not in topics and any(one.msgtype == ODOMETRY for one in found):
         found = [one for one in found if one.msgtype == ODOMETRY]
-    if not found and transforms.edges:
+    if not found and transforms.edges and "pose" not in topics:
         frames = ", ".join(sorted(f"{edge.parents[0]} to {child}" for child, edge in transforms.edges.items()))
         raise ValueError(
             f"pose: expected transforms that lead from {optical!r}, the frame of the pictures, to a root and move, "

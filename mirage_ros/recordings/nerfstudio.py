@@ -60,7 +60,7 @@ def intrinsics_of(path: Path, frames: list[dict[str, Any]]) -> tuple[Tensor, int
     Raises:
         ValueError: a frame has no such intrinsics, is distorted, or has another shape than the first.
     """
-    matrices = []
+    matrices: list[list[list[float]]] = []
     for index, frame in enumerate(frames):
         place = f"{path}, frames[{index}]"
         _check_lens(place, frame)

@@ -56,6 +56,6 @@ def register_depth(depth: NDArray[np.float32], camera: Camera, target: Camera) -
             x, y = start[0] + across, start[1] + down
             covered = (x < stop[0]) & (y < stop[1])
             np.minimum.at(nearest, y[covered] * target.width + x[covered], distance[covered])
-    nearest = nearest.reshape(target.height, target.width)
-    known = np.isfinite(nearest)
-    return np.where(known, np.where(nearest < _HORIZON / 2, nearest, np.inf), 0).astype(np.float32)
+    nearest[np.isinf(nearest)] = 0
+    nearest[nearest > _HORIZON / 100] = np.inf
+    return nearest.reshape(target.height, target.width).astype(np.float32)

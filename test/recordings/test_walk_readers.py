@@ -11,7 +11,8 @@ import torch
 
 from mirage_ros.geometry import invert
 from mirage_ros.recordings.clips import clips_of, fit
-from mirage_ros.recordings.walk_readers import realestate10k_frames, rgbd_frames, tum_frames
+from mirage_ros.recordings.tum import tum_frames
+from mirage_ros.recordings.walk_readers import realestate10k_frames, rgbd_frames
 from mirage_ros.training.data import cut
 from mirage_ros.training.render import ClipSettings
 from mirage_ros.training.shards import read_clips
@@ -79,16 +80,17 @@ def test_an_rgbd_folder(new_clip, tmp_path):
 def test_a_tum_sequence_is_matched_by_time(new_clip, tmp_path):
     clip = new_clip()
     write_tum(tmp_path, clip)
-    k = clip.camera.intrinsics
-    intrinsics = (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]) - 0.5, float(k[1, 2]) - 0.5)
-    check(tum_frames(tmp_path, intrinsics), clip)
+    matrix = clip.camera.intrinsics.clone()
+    matrix[:2, 2] -= 0.5
+    np.savetxt(tmp_path / "K.txt", matrix.numpy())
+    check(tum_frames(tmp_path, tmp_path / "K.txt"), clip)
     # Without depth near its time a frame is left out.
     lines = (tmp_path / "depth.txt").read_text().splitlines()
     (tmp_path / "depth.txt").write_text("\n".join(lines[:-1]) + "\n")
-    assert len(list(tum_frames(tmp_path, intrinsics))) == len(clip) - 1
+    assert len(list(tum_frames(tmp_path, tmp_path / "K.txt"))) == len(clip) - 1
     (tmp_path / "rgb.txt").write_text("half a line\n")
     with pytest.raises(ValueError, match=r"rgb\.txt:1"):
-        list(tum_frames(tmp_path, intrinsics))
+        list(tum_frames(tmp_path, tmp_path / "K.txt"))
 
 
 def test_a_realestate10k_clip_has_no_depth(new_clip, tmp_path):
