@@ -17,9 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,15 +25,13 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros
 from mirage_ros.images import doubt_of_optics
-from mirage_ros.media import STORED_COLOUR
+from mirage_ros.media import read_depth, read_picture
 from mirage_ros.recordings.registration import register_depth
 from mirage_ros.recordings.trajectories import read_text, read_trajectory
 from mirage_ros.rgbd import RgbdFrame
 
 _FRAME = re.compile(r"(.+)\.color\.(jpg|jpeg|png)")
 _PARTS = re.compile(r"([0-9]+)")
-# The largest distance that 16 bits of millimetres hold; 65535 means that nothing was measured.
-_MAX_MILLIMETRES = 65534
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +65,7 @@ def read_intrinsics(path: Path, field: str) -> Tensor:
     return intrinsics_from_ros(intrinsics)
 
 
-def _by_number(name: str) -> list[int | str]:
+def by_number(name: str) -> list[int | str]:
     """Orders names by the numbers in them: every other part is one."""
     return [int(part) if index % 2 else part for index, part in enumerate(_PARTS.split(name))]
 
@@ -93,7 +89,7 @@ class RgbdFolder:
         matches = (_FRAME.fullmatch(path.name) for path in self._folder.iterdir())
         self._images = {match[1]: match[0] for match in matches if match}
         # frame-9 is before frame-10.
-        self.names = sorted(self._images, key=_by_number)
+        self.names = sorted(self._images, key=by_number)
         if not self.names:
             raise FileNotFoundError(f"rgbd: {self._folder} holds no frame (NAME.color.jpg)")
         for name in self.names:
@@ -117,26 +113,21 @@ class RgbdFolder:
             ValueError: an image is damaged, or colour and depth differ in size.
         """
         name = self.names[index]
-        bgr = self._image(self._images[name], STORED_COLOUR)
-        self._size = self._size or bgr.shape[:2]
-        if bgr.shape[:2] != self._size:
+        rgb = read_picture(self._folder / self._images[name], "rgbd")
+        self._size = self._size or rgb.shape[:2]
+        if rgb.shape[:2] != self._size:
             raise ValueError(
                 f"{self._folder / self._images[name]}: expected {self._size} pixels as in the first frame read, "
-                f"got {bgr.shape[:2]}"
+                f"got {rgb.shape[:2]}"
             )
-        millimetres: NDArray[Any] = self._image(f"{name}.depth.png", cv2.IMREAD_UNCHANGED)
-        size = self._size if self._sensor is None else millimetres.shape[:2]
-        if millimetres.dtype != np.uint16 or millimetres.shape != size:
-            raise ValueError(
-                f"{self._folder / name}.depth.png: expected {size} of 16 bits, "
-                f"got {millimetres.shape} {millimetres.dtype}"
-            )
-        depth = np.where(millimetres <= _MAX_MILLIMETRES, millimetres, 0).astype(np.float32) / np.float32(1000)
-        camera = Camera(self._intrinsics, self.cam2world[index], *bgr.shape[:2])
+        depth = read_depth(self._folder / f"{name}.depth.png", "rgbd")
+        if self._sensor is None and depth.shape != self._size:
+            raise ValueError(f"{self._folder / name}.depth.png: expected {self._size} pixels, got {depth.shape}")
+        camera = Camera(self._intrinsics, self.cam2world[index], *rgb.shape[:2])
         if self._sensor is not None:
             intrinsics, move = self._sensor
             depth = register_depth(depth, Camera(intrinsics, camera.cam2world @ move, *depth.shape), camera)
-        return MeasuredFrame(np.ascontiguousarray(bgr[..., ::-1], np.uint8), depth, camera)
+        return MeasuredFrame(rgb, depth, camera)
 
     def __iter__(self) -> Iterator[MeasuredFrame]:
         return (self[index] for index in range(len(self)))
@@ -157,9 +148,3 @@ class RgbdFolder:
         if missing:
             raise FileNotFoundError(f"rgbd: {missing[0]} is missing, depth has a camera of its own")
         return read_intrinsics(files[0], "rgbd"), self._pose(files[1].name)[0]
-
-    def _image(self, name: str, flags: int) -> NDArray[Any]:
-        image: NDArray[Any] | None = cv2.imread(str(self._folder / name), flags)
-        if image is None:
-            raise ValueError(f"{self._folder / name}: expected an image, got a damaged or foreign file")
-        return image

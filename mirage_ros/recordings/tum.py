@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros, intrinsics_to_ros
 from mirage_ros.images import doubt_of_depth, doubt_of_optics
-from mirage_ros.media import read_picture
+from mirage_ros.media import read_depth, read_picture
 from mirage_ros.recordings.rgbd_folder import read_intrinsics
 from mirage_ros.recordings.trajectories import read_text, read_trajectory
 from mirage_ros.rgbd import RgbdFrame
@@ -72,7 +72,7 @@ def tum_frames(folder: str | Path, camera: str | Path | None = None, units: floa
         if abs(depth_times[nearest] - time) > APART or not known:
             continue
         pose = interpolate(walk.cam2world, stamps, torch.tensor([time], dtype=torch.float64))[0]
-        rgb, depth = read_picture(folder / name, "tum"), _depth(folder / depths[nearest][1], units)
+        rgb, depth = read_picture(folder / name, "tum"), read_depth(folder / depths[nearest][1], "tum", units)
         if depth.shape != rgb.shape[:2]:
             raise ValueError(
                 f"{folder / depths[nearest][1]}: expected a depth image of {rgb.shape[:2]}, got {depth.shape}"
@@ -93,15 +93,6 @@ def tum_frames(folder: str | Path, camera: str | Path | None = None, units: floa
             f"{len(depths)} depth images and {len(stamps)} poses begin at "
             f"{', '.join(f'{each:.3f}' for each in (colours[0][0] if colours else np.nan, depths[0][0], stamps[0]))} s"
         )
-
-
-def _depth(path: Path, units: float) -> np.ndarray:
-    """(H, W) float32 metres of a file."""
-    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
-        got = "none" if raw is None else f"{raw.shape} {raw.dtype}"
-        raise ValueError(f"{path}: expected a depth image of 16 bits and one channel, got {got}")
-    return np.where(raw == np.iinfo(np.uint16).max, 0, raw).astype(np.float32) / np.float32(units)
 
 
 def _optics(

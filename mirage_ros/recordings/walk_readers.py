@@ -1,4 +1,4 @@
-"""Readers of recorded walks: RGB-D folders, TUM RGB-D sequences, RealEstate10K camera files with frames, bags."""
+"""Readers of recorded walks: RGB-D folders, TUM sequences, nerfstudio, RealEstate10K files with frames, bags."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
-from mirage_ros.images import doubt_of_optics
-from mirage_ros.media import read_picture
+from mirage_ros.images import check_shape, depth_like, doubt_of_optics
+from mirage_ros.media import read_depth, read_picture
 from mirage_ros.recordings.bags import rosbag_frames
-from mirage_ros.recordings.rgbd_folder import RgbdFolder
-from mirage_ros.recordings.trajectories import read_trajectory
+from mirage_ros.recordings.nerfstudio import frames_of
+from mirage_ros.recordings.rgbd_folder import RgbdFolder, by_number
+from mirage_ros.recordings.trajectories import read_text, read_trajectory
 from mirage_ros.recordings.tum import tum_frames
 from mirage_ros.rgbd import RgbdFrame
 
@@ -55,8 +56,42 @@ def realestate10k_frames(cameras: str | Path, folder: str | Path) -> Iterator[Rg
         raise FileNotFoundError(f"realestate10k: {folder} holds no picture for the stamps of {cameras}")
 
 
+def nerfstudio_frames(file: str | Path, fps: float = 10.0) -> Iterator[RgbdFrame]:
+    """Frames of a transforms.json by the numbers in their names, with depth where frames have a depth_file_path.
+
+    Args:
+        file: transforms.json, or its folder. Depth is in millimetres of 16 bits, poses in metres.
+        fps: frames a second, as the file knows no times.
+
+    Raises:
+        FileNotFoundError: the file or a picture is missing.
+        ValueError: pictures are distorted or of another shape than the file says, or something is not usable.
+    """
+    file = Path(file) / "transforms.json" if Path(file).is_dir() else Path(file)
+    walk = read_trajectory(file, "nerfstudio")
+    frames = frames_of(file, read_text(file))
+    for index, frame in enumerate(frames):
+        if not isinstance(frame.get("file_path"), str):
+            raise ValueError(f"{file}, frames[{index}]: expected a file_path, got {frame.get('file_path')!r}")
+    order = sorted(range(len(frames)), key=lambda index: by_number(frames[index]["file_path"]))
+    for place, index in enumerate(order):
+        frame = frames[index]
+        rgb = read_picture(file.parent / frame["file_path"], "nerfstudio")
+        camera = walk.camera()[index]
+        # Stored on its side, a picture has another shape than the one that its EXIF shows.
+        check_shape(f"{file.parent / frame['file_path']}", camera, *rgb.shape[:2])
+        camera = camera.resized(*rgb.shape[:2]).to(dtype=torch.float32)
+        if not place and (doubt := doubt_of_optics(camera)) is not None:
+            warnings.warn(f"nerfstudio: {file}: {doubt}", stacklevel=2)
+        depth = None
+        if frame.get("depth_file_path"):
+            depth = depth_like(camera, read_depth(file.parent / frame["depth_file_path"], "nerfstudio"))
+        yield RgbdFrame(rgb, depth, camera, round(place / fps * 1e9))
+
+
 READERS: dict[str, Callable[[Path], Iterator[RgbdFrame]]] = {
     "rgbd": rgbd_frames,
     "tum": tum_frames,
+    "nerfstudio": nerfstudio_frames,
     "rosbag": rosbag_frames,
 }

@@ -91,7 +91,7 @@ def cut(
     Args:
         folder: where shards and manifest go.
         walk: folder of the walk or of the bag, or the camera file of a RealEstate10K clip.
-        format: 'rgbd', 'tum', 'rosbag' or 'realestate10k'.
+        format: one of READERS, or 'realestate10k'.
         pictures: frames of the RealEstate10K clip.
         settings: frames of a clip and their size.
         clips_per_shard: clips that share a shard.

@@ -54,8 +54,13 @@ def test_a_walk_comes_back_as_it_was(walk):
         ("camera-intrinsics.txt", "1 2\n3 4\n", ValueError, r"expected 3x3 numbers in .*, got \(2, 2\)"),
         ("camera-intrinsics.txt", "0 0 1\n0 1 1\n0 0 1\n", ValueError, "expected positive focal"),
         ("frame-000002.pose.txt", "0 0 0 0\n" * 4, ValueError, "frame-000002.pose.txt, line 1: pose: expected"),
-        ("frame-000000.depth.png", "no image", ValueError, "frame-000000.depth.png: expected an image"),
-        ("frame-000000.color.png", "no image", ValueError, "frame-000000.color.png: expected an image"),
+        (
+            "frame-000000.depth.png",
+            "no image",
+            ValueError,
+            "expected depth of 16 .*frame-000000.depth.png, got none",
+        ),
+        ("frame-000000.color.png", "no image", ValueError, "rgbd: expected a picture, got .*frame-000000.color.png"),
     ],
 )
 def test_damaged_walks_are_refused_by_file(walk, tmp_path, name, content, error, message):
@@ -128,9 +133,21 @@ def test_depth_of_a_camera_of_its_own_is_registered(walk, tmp_path):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("frame-000001.pose.txt", "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n" * 2, "expected one pose, got 2"),
-        ("frame-000001.depth.png", np.full((48, 64), 9, np.uint8), "expected .* of 16 bits, got .* uint8"),
-        ("frame-000001.color.png", np.zeros((24, 32, 3), np.uint8), r"expected \(48, 64\) pixels as in the first"),
+        (
+            "frame-000001.pose.txt",
+            "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n" * 2,
+            "1.pose.txt: expected one pose, got 2",
+        ),
+        (
+            "frame-000001.depth.png",
+            np.full((48, 64), 9, np.uint8),
+            "expected depth of 16 bits .* uint8",
+        ),
+        (
+            "frame-000001.color.png",
+            np.zeros((24, 32, 3), np.uint8),
+            r"1.color.png: expected \(48, 64\) pixels",
+        ),
     ],
 )
 def test_a_frame_unlike_the_others_is_refused(walk, tmp_path, name, change, message):
@@ -139,7 +156,7 @@ def test_a_frame_unlike_the_others_is_refused(walk, tmp_path, name, change, mess
         (folder / name).write_text(change)
     else:
         cv2.imwrite(str(folder / name), change)
-    with pytest.raises(ValueError, match=f"{name}: {message}"):
+    with pytest.raises(ValueError, match=message):
         list(RgbdFolder(folder))
 
 

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from mirage_ros.recordings.tum import tum_frames
+from mirage_ros.training.data import cut
+from mirage_ros.training.render import ClipSettings
+from mirage_ros.training.shards import read_clips
 
 
 def sequence(folder, size=(480, 640), units=5000, depth=None):
@@ -99,8 +102,20 @@ def test_units_are_told_or_doubted(tmp_path):
 
 @pytest.mark.parametrize("depth", [np.full((480, 640), 120, np.uint8), np.full((480, 640, 3), 9999, np.uint16)])
 def test_other_depth_than_16_bits_of_one_channel_is_refused(tmp_path, depth):
-    with pytest.raises(ValueError, match=r"depth.0.png: expected a depth image of 16 bits and one channel, got"):
+    with pytest.raises(ValueError, match=r"tum: expected depth of 16 bits and one channel in .*depth.0.png, got"):
         next(tum_frames(sequence(tmp_path / "freiburg3", depth=depth)))
+
+
+def test_clips_are_cut_with_the_optics_and_units_that_are_given(tmp_path):
+    folder, settings = sequence(tmp_path / "walk", (240, 320), units=1000), ClipSettings(frames=2, height=24, width=32)
+    np.savetxt(tmp_path / "K.txt", [[320, 0, 159.5], [0, 320, 119.5], [0, 0, 1]])
+    given = {"camera": tmp_path / "K.txt", "depth_units": 1000.0}
+    cut(tmp_path / "clips", folder, "tum", None, settings, 1, 1, **given)
+    (clip,) = read_clips(tmp_path / "clips")
+    assert clip.camera.intrinsics[0, 0].tolist() == [32, 0, 16]
+    assert np.median(clip.depth) == pytest.approx(2)
+    with pytest.raises(ValueError, match="camera, depth_units: expected with the format tum, got 'rgbd'"):
+        cut(tmp_path / "clips", folder, "rgbd", None, settings, 1, 1, **given)
 
 
 def test_lists_that_do_not_meet_are_said(tmp_path):

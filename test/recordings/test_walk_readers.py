@@ -12,7 +12,7 @@ import torch
 from mirage_ros.geometry import invert
 from mirage_ros.recordings.clips import clips_of, fit
 from mirage_ros.recordings.tum import tum_frames
-from mirage_ros.recordings.walk_readers import realestate10k_frames, rgbd_frames
+from mirage_ros.recordings.walk_readers import nerfstudio_frames, realestate10k_frames, rgbd_frames
 from mirage_ros.training.data import cut
 from mirage_ros.training.render import ClipSettings
 from mirage_ros.training.shards import read_clips
@@ -100,6 +100,39 @@ def test_a_realestate10k_clip_has_no_depth(new_clip, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no picture"):
         list(realestate10k_frames(cameras, tmp_path / "empty"))
+
+
+def write_nerfstudio(folder, clip):
+    """Pictures out of order in the file, its camera twice their size, depth of half of it, as phones export."""
+    folder.mkdir()
+    k, (height, width) = clip.camera.intrinsics, clip.rgb.shape[1:3]
+    fx, fy, cx, cy = (2 * float(k[row, column]) for row, column in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    frames = []
+    for i in reversed(range(len(clip))):
+        cv2.imwrite(str(folder / f"{9 + i}.png"), clip.rgb[i][..., ::-1])
+        cv2.imwrite(str(folder / f"{9 + i}.depth.png"), np.round(clip.depth[i, ::2, ::2] * 1000).astype(np.uint16))
+        pose = clip.camera.cam2world[i] @ torch.diag(torch.tensor([1.0, -1, -1, 1]))
+        files = {"file_path": f"{9 + i}.png", "depth_file_path": f"{9 + i}.depth.png"}
+        frames.append({**files, "transform_matrix": pose.tolist()})
+    size = {"w": 2 * width, "h": 2 * height, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}
+    (folder / "transforms.json").write_text(json.dumps({**size, "frames": frames}))
+
+
+def test_a_nerfstudio_recording(new_clip, tmp_path):
+    clip = new_clip(moving=False)
+    write_nerfstudio(tmp_path / "scan", clip)
+    check(nerfstudio_frames(tmp_path / "scan"), clip)
+    file = tmp_path / "scan" / "transforms.json"
+    content = json.loads(file.read_text())
+    # As phones write portraits: stored on their side.
+    content["w"], content["h"] = content["h"], content["w"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="9.png: expected the shape of the camera, 96x64, .* got 32x48"):
+        list(nerfstudio_frames(file))
+    del content["frames"][0]["file_path"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"frames\[0\]: expected a file_path, got None"):
+        list(nerfstudio_frames(file))
 
 
 def test_fitting_crops_in_the_middle_and_keeps_the_geometry(new_clip, tmp_path):
