@@ -70,6 +70,8 @@ def rosbag_frames(folder: str | Path, topics: Mapping[str, str] | None = None) -
     folder = Path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"rosbag: {folder} is missing")
+    if folder.is_file() and folder.suffix != ".bag":
+        raise ValueError(f"rosbag: expected the folder of a bag, which holds its metadata.yaml, got the file {folder}")
     try:
         # Old bags say the names of their types only.
         with AnyReader([folder], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:

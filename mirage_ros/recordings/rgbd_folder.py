@@ -125,8 +125,10 @@ class RgbdFolder:
             raise ValueError(f"{self._folder / name}.depth.png: expected {self._size} pixels, got {depth.shape}")
         camera = Camera(self._intrinsics, self.cam2world[index], *rgb.shape[:2])
         if self._sensor is not None:
+            # In the colour camera's own axes: recorded rotations are rounded, and their inverses are not exact.
             intrinsics, move = self._sensor
-            depth = register_depth(depth, Camera(intrinsics, camera.cam2world @ move, *depth.shape), camera)
+            here = camera.at(torch.eye(4, dtype=torch.float64))
+            depth = register_depth(depth, Camera(intrinsics, move, *depth.shape), here)
         return MeasuredFrame(rgb, depth, camera)
 
     def __iter__(self) -> Iterator[MeasuredFrame]:

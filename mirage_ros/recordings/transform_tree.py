@@ -57,14 +57,14 @@ class TransformTree:
             edge.parents.append(parent)
         edge.poses.setdefault(stamp_of(message.header), pose_of(message))
 
-    def chain(self, frame: str) -> list[tuple[str, Edge]]:
-        """Frames from one up to its root, each with its edge.
+    def chain(self, frame: str, above: str | None = None) -> list[tuple[str, Edge]]:
+        """Frames from one up to its root, or to one above it, each with its edge.
 
         Raises:
             ValueError: a frame on the way has two parents, or there is a circle.
         """
         chain: list[tuple[str, Edge]] = []
-        while frame in self.edges:
+        while frame in self.edges and frame != above:
             edge = self.edges[frame]
             if len(edge.parents) > 1:
                 raise ValueError(
@@ -77,6 +77,14 @@ class TransformTree:
             frame = edge.parents[0]
         return chain
 
+    def _names(self, frame: str) -> list[str]:
+        """A frame and those above it, by their first parents: above where two ways meet nothing is asked."""
+        names = [frame]
+        while frame in self.edges and self.edges[frame].parents[0] not in names:
+            frame = self.edges[frame].parents[0]
+            names.append(frame)
+        return names
+
     def moves(self, frame: str) -> bool:
         """Whether a frame changes its place under its root over time."""
         return any(not edge.still for _, edge in self.chain(frame))
@@ -84,9 +92,7 @@ class TransformTree:
     def pose(self, frame: str, stamp: int, above: str | None = None) -> Tensor | None:
         """(4, 4) of a frame in its root, or in one above it; None where it is not known at this time."""
         pose = torch.eye(4, dtype=torch.float64)
-        for child, edge in self.chain(frame):
-            if child == above:
-                break
+        for _, edge in self.chain(frame, above):
             step = edge.at(stamp)
             if step is None:
                 return None
@@ -95,7 +101,7 @@ class TransformTree:
 
     def between(self, target: str, source: str, stamp: int) -> Tensor | None:
         """(4, 4) that takes points of one frame to another; None where the two are not connected at this time."""
-        ways = [[frame, *(edge.parents[0] for _, edge in self.chain(frame))] for frame in (target, source)]
+        ways = [self._names(frame) for frame in (target, source)]
         common = next((frame for frame in ways[0] if frame in ways[1]), None)
         if common is None:
             return None

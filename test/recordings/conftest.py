@@ -65,6 +65,12 @@ class BagMaker:
         stamped = T["geometry_msgs/msg/TransformStamped"](self.header(seconds, parent), child, pose)
         self.add("/tf_static" if still else "/tf", seconds, T["tf2_msgs/msg/TFMessage"]([stamped]))
 
+    def pose(self, topic, seconds, place, frame="map"):
+        pose = T["geometry_msgs/msg/Pose"](
+            T["geometry_msgs/msg/Point"](*map(float, place)), T["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0)
+        )
+        self.add(topic, seconds, T["geometry_msgs/msg/PoseStamped"](self.header(seconds, frame), pose))
+
     def frames(self, rgb=None, depth=None, topic="/cam/image_raw", depth_topic="/cam/depth/image_raw", **frames):
         """Five pictures a tenth of a second apart, and depth: millimetres or metres by the type; and the transforms."""
         rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8) if rgb is None else rgb

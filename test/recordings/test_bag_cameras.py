@@ -59,6 +59,11 @@ def test_what_is_not_of_the_pictures_is_refused_by_name(bag, info, message):
         first_of(bag, **info)
 
 
+def test_intrinsics_that_hardly_belong_to_the_pictures_are_said(bag):
+    with pytest.warns(UserWarning, match=r"camera_info.k: the principal point \(127.5, 95.5\) lies far from"):
+        first_of(bag, k=(60.0, 60.0, 127.0, 95.0))
+
+
 def test_a_fisheye_is_one_with_zero_coefficients(bag):
     """An equidistant lens: angles, not their tangents, are in proportion to the distance from the middle."""
     columns, rows = np.meshgrid(np.arange(64) - 31.5, np.arange(48) - 23.5)
@@ -103,6 +108,26 @@ def test_a_wall_seen_by_a_second_camera_is_registered(bag):
     # A finer picture has no gaps.
     rows, columns = np.nonzero(box)
     assert box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].mean() > 0.95
+
+
+def test_two_parents_above_both_cameras_do_not_hinder_registration(bag):
+    """Poses come from a topic; two trees stand over the base that carries both."""
+    bag.info("/cam/camera_info")
+    bag.info("/depth/camera_info")
+    bag.frames(depth=DEPTH, depth_topic="/depth/image_raw", depth_frame="depth_optical", child="base")
+    for frame in ("optical", "depth_optical"):
+        bag.transform(0.5, "base", frame, (0.1 * (frame == "optical"), 0, 0), still=True)
+    bag.transform(1.0, "odom", "base")
+    with pytest.raises(ValueError, match="tf: expected one parent of 'base'"):
+        next(rosbag_frames(bag.write()))
+    for index in range(5):
+        bag.pose("/pose", 1 + index / 10, (0.1 * index, 0, 0))
+    bag.folder = bag.folder.with_name("with_poses")
+    frames = list(rosbag_frames(bag.write(), {"pose": "/pose"}))
+    assert [round(float(frame.camera.cam2world[0, 3]), 4) for frame in frames] == [0, 0.1, 0.2, 0.3, 0.4]
+    # The depth camera stands 10 cm, 3 pixels, to the left: its wall ends before the picture does.
+    assert (frames[0].depth[:, 61:] == 0).all()
+    np.testing.assert_allclose(frames[0].depth[:, :61], 2.0)
 
 
 def test_depth_of_another_frame_is_refused_where_it_cannot_be_registered(bag):

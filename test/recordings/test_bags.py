@@ -244,6 +244,8 @@ def test_what_is_missing_or_ambiguous_is_named(new_clip, tmp_path):
     with pytest.raises(ValueError, match="is no usable bag"):
         next(rosbag_frames(tmp_path / "empty"))
     bag = write(tmp_path / "bag", [*pictures(clip)])
+    with pytest.raises(ValueError, match="rosbag: expected the folder of a bag, .* got the file .*bag.mcap"):
+        next(rosbag_frames(bag / "bag.mcap"))
     with pytest.raises(
         ValueError,
         match=r"pose: expected a topic of geometry_msgs/PoseS.* got none in the bag, which holds /",
