@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros, intrinsics_to_ros
+from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros
 from mirage_ros.images import doubt_of_optics
-
-# A function of a picture and OpenCV's kind of interpolation.
-Rectify = Callable[[NDArray[Any], int], NDArray[Any]]
-# Numbers of coefficients that each distortion model may have; drivers without any write zeros, or none.
-_LENSES = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14)}
-_FISHEYES = ("equidistant", "fisheye", "kannala_brandt")
+from mirage_ros.recordings.lenses import Rectify, rectification
 
 
 def lens_of(message: Any, rectified: bool, height: int, width: int) -> tuple[Camera, Rectify | None]:
@@ -51,7 +43,7 @@ def lens_of(message: Any, rectified: bool, height: int, width: int) -> tuple[Cam
     camera = _of_pictures(message, intrinsics, height, width)
     if (doubt := doubt_of_optics(camera)) is not None:
         warnings.warn(f"{field}: {doubt}", stacklevel=2)
-    return camera, None if rectified else _rectification(str(message.distortion_model), d, camera)
+    return camera, None if rectified else rectification("camera_info", str(message.distortion_model), d, camera)
 
 
 def _of_pictures(message: Any, intrinsics: torch.Tensor, height: int, width: int) -> Camera:
@@ -83,25 +75,3 @@ def _of_pictures(message: Any, intrinsics: torch.Tensor, height: int, width: int
             raise ValueError(said)
         warnings.warn(f"{said}; the pictures are taken as copies of the whole in another size", stacklevel=3)
     return camera.resized(height, width)
-
-
-def _rectification(model: str, d: NDArray[np.float64], camera: Camera) -> Rectify | None:
-    matrix, size = intrinsics_to_ros(camera.intrinsics).numpy(), (camera.width, camera.height)
-    if model in _FISHEYES:
-        # Rays of a fisheye bend with all coefficients zero, too.
-        if d.size not in (0, 4):
-            raise ValueError(f"camera_info.d: expected 4 coefficients of {model}, got {d.size}")
-        bends = d if d.size else np.zeros(4)
-        maps = cv2.fisheye.initUndistortRectifyMap(matrix, bends, np.eye(3), matrix, size, cv2.CV_32FC1)
-    elif not d.any() and model in ("", "none", *_LENSES):
-        return None
-    elif model in _LENSES:
-        if d.size not in _LENSES[model]:
-            raise ValueError(f"camera_info.d: expected {_LENSES[model]} coefficients of {model}, got {d.size}")
-        maps = cv2.initUndistortRectifyMap(matrix, d, np.eye(3), matrix, size, cv2.CV_32FC1)
-    else:
-        raise ValueError(
-            f"camera_info: expected distortion {', '.join((*_LENSES, *_FISHEYES))} or none, got {model!r} "
-            f"with d {d.tolist()}"
-        )
-    return lambda image, kind: cv2.remap(image, maps[0], maps[1], kind)

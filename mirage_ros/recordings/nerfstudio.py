@@ -14,7 +14,8 @@ from torch import Tensor
 
 # Models whose pictures are pinhole pictures once every coefficient of theirs is zero; None is nerfstudio's default.
 PINHOLE = (None, "OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV")
-COEFFICIENTS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "distortion_params")
+# In OpenCV's order; the last three belong to FULL_OPENCV.
+COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 # nerfstudio's (OpenGL's) camera axes seen from optical ones: y and z turn round.
 _OPTICAL_FROM_OPENGL = (1.0, -1.0, -1.0, 1.0)
 
@@ -54,8 +55,13 @@ def poses_of(path: Path, frames: list[dict[str, Any]]) -> Tensor:
     return cam2world
 
 
-def intrinsics_of(path: Path, frames: list[dict[str, Any]]) -> tuple[Tensor, int, int]:
+def intrinsics_of(path: Path, frames: list[dict[str, Any]], pinhole: bool = True) -> tuple[Tensor, int, int]:
     """(T, 3, 3) float64 in pixels of the first frame, and its height and width.
+
+    Args:
+        path: of the file.
+        frames: of it.
+        pinhole: refuse distorted frames; else the caller straightens them, see `lens_of_frame`.
 
     Raises:
         ValueError: a frame has no such intrinsics, is distorted, or has another shape than the first.
@@ -63,7 +69,8 @@ def intrinsics_of(path: Path, frames: list[dict[str, Any]]) -> tuple[Tensor, int
     matrices: list[list[list[float]]] = []
     for index, frame in enumerate(frames):
         place = f"{path}, frames[{index}]"
-        _check_lens(place, frame)
+        if pinhole:
+            _check_pinhole(place, frame)
         fx, fy, cx, cy, height, width = (_number(place, frame, key) for key in ("fl_x", "fl_y", "cx", "cy", "h", "w"))
         if not (height >= 1 and width >= 1):
             raise ValueError(f"{place}: expected h and w from 1, got {height:g} and {width:g}")
@@ -80,15 +87,36 @@ def intrinsics_of(path: Path, frames: list[dict[str, Any]]) -> tuple[Tensor, int
     return torch.tensor(matrices, dtype=torch.float64), int(size[0]), int(size[1])
 
 
-def _check_lens(place: str, frame: dict[str, Any]) -> None:
+def lens_of_frame(place: str, frame: dict[str, Any]) -> tuple[str, NDArray[np.float64]]:
+    """Distortion model and coefficients of a frame, as `lenses.rectification` wants them.
+
+    Raises:
+        ValueError: another model than OpenCV's, or coefficients that do not belong to it.
+    """
     model = frame.get("camera_model")
-    if frame.get("is_fisheye"):
-        model = "a fisheye (is_fisheye)"
-    if model not in PINHOLE:
-        raise ValueError(f"{place}: expected a pinhole camera_model, got {model!r}; undistort the pictures first")
-    distorted = {name: frame[name] for name in COEFFICIENTS if np.any(frame.get(name) or 0)}
-    if distorted:
-        raise ValueError(f"{place}: expected no distortion, got {distorted}; undistort the pictures first")
+    given = {name: _number(place, {name: frame.get(name) or 0}, name) for name in COEFFICIENTS}
+    if model == "OPENCV_FISHEYE" or (model in PINHOLE and frame.get("is_fisheye")):
+        name, used = "equidistant", ("k1", "k2", "k3", "k4")
+    elif model == "FULL_OPENCV":
+        name, used = "rational_polynomial", COEFFICIENTS
+    elif model in PINHOLE:
+        name, used = "plumb_bob", COEFFICIENTS[:5]
+    else:
+        raise ValueError(f"{place}: expected a pinhole camera_model or OPENCV_FISHEYE, got {model!r}")
+    others = {key: value for key, value in given.items() if value and key not in used}
+    if np.any(frame.get("distortion_params") or 0):
+        others["distortion_params"] = frame["distortion_params"]
+    if others:
+        raise ValueError(f"{place}: expected no other distortion of {model or 'OPENCV'} than {used}, got {others}")
+    return name, np.array([given[key] for key in used])
+
+
+def _check_pinhole(place: str, frame: dict[str, Any]) -> None:
+    model, d = lens_of_frame(place, frame)
+    if model == "equidistant":
+        raise ValueError(f"{place}: expected a pinhole camera_model, got a fisheye; undistort the pictures first")
+    if d.any():
+        raise ValueError(f"{place}: expected no distortion, got {d.tolist()}; undistort the pictures first")
 
 
 def _matrix(place: str, value: Any) -> NDArray[np.float64]:

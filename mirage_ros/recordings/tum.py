@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros, intrinsics_to_ros
+from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros
 from mirage_ros.images import doubt_of_depth, doubt_of_optics
 from mirage_ros.media import read_depth, read_picture
+from mirage_ros.recordings.lenses import Rectify, rectification
 from mirage_ros.recordings.rgbd_folder import read_intrinsics
 from mirage_ros.recordings.trajectories import read_text, read_trajectory
 from mirage_ros.rgbd import RgbdFrame
@@ -65,7 +66,7 @@ def tum_frames(folder: str | Path, camera: str | Path | None = None, units: floa
     if stamps is None or not depths:
         raise ValueError(f"tum: {folder} has no depth or no stamped poses")
     depth_times = np.array([time for time, _ in depths])
-    optics: tuple[Camera, tuple[np.ndarray, np.ndarray] | None] | None = None
+    optics: tuple[Camera, Rectify | None] | None = None
     for time, name in colours:
         nearest = int(np.abs(depth_times - time).argmin())
         known = bool(stamps[0] <= time <= stamps[-1]) and float((stamps - time).abs().min()) <= 5 * APART
@@ -80,12 +81,11 @@ def tum_frames(folder: str | Path, camera: str | Path | None = None, units: floa
         if optics is None:
             optics = _optics(folder, None if camera is None else Path(camera), *rgb.shape[:2])
             _warn_of_units(depth, units)
-        view, maps = optics
+        view, rectify = optics
         if rgb.shape[:2] != (view.height, view.width):
             raise ValueError(f"{folder / name}: expected {view.width}x{view.height} as before, got {rgb.shape[:2]}")
-        if maps is not None:
-            rgb = cv2.remap(rgb, *maps, cv2.INTER_LINEAR).astype(np.uint8)
-            depth = cv2.remap(depth, *maps, cv2.INTER_NEAREST).astype(np.float32)
+        if rectify is not None:
+            rgb, depth = rectify(rgb, cv2.INTER_LINEAR), rectify(depth, cv2.INTER_NEAREST)
         yield RgbdFrame(rgb, depth, view.at(pose).to(dtype=torch.float32), round(time * 1e9))
     if optics is None:
         raise ValueError(
@@ -95,19 +95,13 @@ def tum_frames(folder: str | Path, camera: str | Path | None = None, units: floa
         )
 
 
-def _optics(
-    folder: Path, file: Path | None, height: int, width: int
-) -> tuple[Camera, tuple[np.ndarray, np.ndarray] | None]:
+def _optics(folder: Path, file: Path | None, height: int, width: int) -> tuple[Camera, Rectify | None]:
     """Camera of the pictures, at the origin, and what straightens them."""
     matrix, distortion = _intrinsics(folder, file, height, width)
     camera = Camera(matrix, torch.eye(4, dtype=torch.float64), height, width)
     if (doubt := doubt_of_optics(camera)) is not None:
         warnings.warn(f"tum: {doubt}", stacklevel=3)
-    if not any(distortion):
-        return camera, None
-    k = intrinsics_to_ros(matrix).numpy()
-    maps = cv2.initUndistortRectifyMap(k, np.array(distortion), np.eye(3), k, (width, height), cv2.CV_32FC1)
-    return camera, (maps[0], maps[1])
+    return camera, rectification("tum", "plumb_bob", np.array(distortion), camera)
 
 
 def _intrinsics(folder: Path, file: Path | None, height: int, width: int) -> tuple[Tensor, tuple[float, ...]]:

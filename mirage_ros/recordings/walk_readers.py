@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import torch
 
+from mirage_ros.geometry import Camera
 from mirage_ros.images import check_shape, depth_like, doubt_of_optics
 from mirage_ros.media import read_depth, read_picture
 from mirage_ros.recordings.bags import rosbag_frames
-from mirage_ros.recordings.nerfstudio import frames_of
+from mirage_ros.recordings.lenses import rectification
+from mirage_ros.recordings.nerfstudio import frames_of, intrinsics_of, lens_of_frame
 from mirage_ros.recordings.rgbd_folder import RgbdFolder, by_number
 from mirage_ros.recordings.trajectories import read_text, read_trajectory
 from mirage_ros.recordings.tum import tum_frames
@@ -59,17 +62,21 @@ def realestate10k_frames(cameras: str | Path, folder: str | Path) -> Iterator[Rg
 def nerfstudio_frames(file: str | Path, fps: float = 10.0) -> Iterator[RgbdFrame]:
     """Frames of a transforms.json by the numbers in their names, with depth where frames have a depth_file_path.
 
+    Distorted pictures, and depth with them, are straightened.
+
     Args:
         file: transforms.json, or its folder. Depth is in millimetres of 16 bits, poses in metres.
         fps: frames a second, as the file knows no times.
 
     Raises:
         FileNotFoundError: the file or a picture is missing.
-        ValueError: pictures are distorted or of another shape than the file says, or something is not usable.
+        ValueError: a lens is not known, pictures have another shape than the file says, or something is not usable.
     """
     file = Path(file) / "transforms.json" if Path(file).is_dir() else Path(file)
-    walk = read_trajectory(file, "nerfstudio")
+    poses = read_trajectory(file, "nerfstudio", optics=False).cam2world
     frames = frames_of(file, read_text(file))
+    intrinsics, height, width = intrinsics_of(file, frames, pinhole=False)
+    cameras = Camera(intrinsics, poses, height, width)
     for index, frame in enumerate(frames):
         if not isinstance(frame.get("file_path"), str):
             raise ValueError(f"{file}, frames[{index}]: expected a file_path, got {frame.get('file_path')!r}")
@@ -77,16 +84,20 @@ def nerfstudio_frames(file: str | Path, fps: float = 10.0) -> Iterator[RgbdFrame
     for place, index in enumerate(order):
         frame = frames[index]
         rgb = read_picture(file.parent / frame["file_path"], "nerfstudio")
-        camera = walk.camera()[index]
+        camera = cameras[index]
         # Stored on its side, a picture has another shape than the one that its EXIF shows.
         check_shape(f"{file.parent / frame['file_path']}", camera, *rgb.shape[:2])
-        camera = camera.resized(*rgb.shape[:2]).to(dtype=torch.float32)
+        camera = camera.resized(*rgb.shape[:2])
+        rectify = rectification(str(file), *lens_of_frame(f"{file}, frames[{index}]", frame), camera)
         if not place and (doubt := doubt_of_optics(camera)) is not None:
             warnings.warn(f"nerfstudio: {file}: {doubt}", stacklevel=2)
         depth = None
         if frame.get("depth_file_path"):
             depth = depth_like(camera, read_depth(file.parent / frame["depth_file_path"], "nerfstudio"))
-        yield RgbdFrame(rgb, depth, camera, round(place / fps * 1e9))
+        if rectify is not None:
+            rgb = rectify(rgb, cv2.INTER_LINEAR)
+            depth = None if depth is None else rectify(depth, cv2.INTER_NEAREST)
+        yield RgbdFrame(rgb, depth, camera.to(dtype=torch.float32), round(place / fps * 1e9))
 
 
 READERS: dict[str, Callable[[Path], Iterator[RgbdFrame]]] = {

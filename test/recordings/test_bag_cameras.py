@@ -50,7 +50,7 @@ def test_binning_and_a_region_of_interest_are_applied(bag, recwarn):
         ({**LARGE, "roi": (0, 0, 96, 96)}, "camera_info: expected that of the pictures, 64x48, .* roi 96x96"),
         ({**LARGE, "roi": (200, 0, 48, 64)}, "camera_info.roi: expected a window inside 256x192, got 64x48"),
         ({"model": "omni"}, "camera_info: expected distortion .* got 'omni'"),
-        ({"d": (0.1, 0.2, 0.3)}, "camera_info.d: expected .* coefficients of plumb_bob, got 3"),
+        ({"d": (0.1, 0.2, 0.3)}, "camera_info: expected .* coefficients of plumb_bob, got 3"),
         ({"k": (0.0, 0.0, 0.0, 0.0)}, "camera_info.k: expected positive focal lengths"),
     ],
 )

@@ -135,6 +135,42 @@ def test_a_nerfstudio_recording(new_clip, tmp_path):
         list(nerfstudio_frames(file))
 
 
+@pytest.mark.parametrize(
+    "lens",
+    [
+        {"camera_model": "OPENCV", "k1": 0.3, "k2": 0.05, "p1": 0.002, "p2": -0.002},
+        {"camera_model": "OPENCV_FISHEYE", "k1": 0.1},
+        {"is_fisheye": True},
+    ],
+)
+def test_a_distorted_nerfstudio_recording_is_straightened(new_clip, tmp_path, lens):
+    """Ray directions painted as a picture, seen through a lens: straightened, they are those of the pinhole."""
+    clip = new_clip(moving=False)
+    write_nerfstudio(tmp_path / "scan", clip)
+    k = clip.camera.intrinsics.double().numpy().copy()
+    k[:2, 2] -= 0.5
+    grid = np.stack(np.meshgrid(np.arange(48.0), np.arange(32.0)), axis=-1).reshape(-1, 1, 2)
+    if "p1" in lens:
+        straight = cv2.undistortPoints(grid, k, np.array([lens[name] for name in ("k1", "k2", "p1", "p2")]))
+    else:
+        straight = cv2.fisheye.undistortPoints(grid, k, np.array([lens.get("k1", 0), 0, 0, 0.0]))
+    straight = straight.reshape(32, 48, 2)
+    shades = np.clip(128 + 100 * np.concatenate([straight, straight[..., :1]], axis=-1), 0, 255).round()
+    cv2.imwrite(str(tmp_path / "scan" / "9.png"), shades[..., ::-1])
+    file = tmp_path / "scan" / "transforms.json"
+    content = json.loads(file.read_text())
+    content["frames"][-1].update(lens)
+    file.write_text(json.dumps(content))
+    frame = next(nerfstudio_frames(file))
+    rays = 128 + 100 * (frame.camera.rays() @ frame.camera.cam2world[:3, :3])[..., :2].numpy()
+    assert np.abs(frame.rgb[..., :2] - rays)[5:-5, 7:-7].max() < 3
+    assert np.abs(shades[..., :2] - rays)[5:-5, 7:-7].max() > 4
+    content["frames"][-1]["camera_model"] = "EQUIRECTANGULAR"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="expected a pinhole camera_model or OPENCV_FISHEYE, got 'EQUIRECTANGULAR'"):
+        list(nerfstudio_frames(file))
+
+
 def test_fitting_crops_in_the_middle_and_keeps_the_geometry(new_clip, tmp_path):
     clip = new_clip(moving=False)
     write_rgbd(tmp_path / "walk", clip)
