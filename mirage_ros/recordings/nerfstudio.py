@@ -95,6 +95,7 @@ def lens_of_frame(place: str, frame: dict[str, Any]) -> tuple[str, NDArray[np.fl
     """
     model = frame.get("camera_model")
     given = {name: _number(place, {name: frame.get(name) or 0}, name) for name in COEFFICIENTS}
+    used: tuple[str, ...]
     if model == "OPENCV_FISHEYE" or (model in PINHOLE and frame.get("is_fisheye")):
         name, used = "equidistant", ("k1", "k2", "k3", "k4")
     elif model == "FULL_OPENCV":
