@@ -16,8 +16,12 @@ from torch.nn.functional import interpolate
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.rgbd import RgbdFrame
 
-# Metres that half of a picture is rarely beyond.
-FAR = 300.0
+# Metres that half of a picture is rarely beyond, or nearer than.
+FAR, NEAR = 300.0, 0.03
+# Shares of a picture's sides by which its principal point is rarely off the middle: along one, and along both at once.
+OFF_ONE, OFF_BOTH = 0.25, 0.12
+# Most by which focal lengths rarely differ, and by which they are rarely longer or shorter than the longer side.
+UNEQUAL, FOCAL = 1.25, 8.0
 # Share by which the shapes of two images of one view may differ.
 SHAPE_TOLERANCE = 0.02
 
@@ -122,7 +126,7 @@ def check_shape(name: str, camera: Camera, rows: int, columns: int, slack: float
 
 
 def check_depth(name: str, depth: NDArray[np.float32]) -> Tensor:
-    """Depth as a tensor; refuses an image that says nothing, and warns of what is more likely millimetres.
+    """Depth as a tensor; refuses an image that says nothing, and warns of what is more likely in another unit.
 
     Raises:
         ValueError: no pixel is valid, nor too far to measure.
@@ -131,11 +135,8 @@ def check_depth(name: str, depth: NDArray[np.float32]) -> Tensor:
     # A view of nothing but sky says something.
     if not (metres > 0).any():
         raise ValueError(f"{name}: expected some valid pixel, got none")
-    valid = metres[valid_depth(metres)]
-    if len(valid) and (median := float(valid.median())) > FAR:
-        warnings.warn(
-            f"{name}: half of it lies beyond {median:.0f} m; expected metres, are these millimetres?", stacklevel=2
-        )
+    if (doubt := doubt_of_depth(metres)) is not None:
+        warnings.warn(f"{name}: {doubt}", stacklevel=2)
     return metres
 
 
@@ -150,6 +151,40 @@ def as_pixels(images: Tensor) -> NDArray[np.uint8]:
         (images.float().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).contiguous().cpu().numpy()
     )
     return pixels
+
+
+def doubt_of_depth(metres: Tensor) -> str | None:
+    """Why depth in metres is more likely in another unit, in words; None where nothing speaks for it."""
+    valid = metres[valid_depth(metres)]
+    if not len(valid) or NEAR <= (median := float(valid.median())) <= FAR:
+        return None
+    if median > FAR:
+        return f"half of it lies beyond {median:.0f} m; expected metres, are these millimetres?"
+    return f"half of it lies nearer than {median * 1000:.3g} mm; was the unit converted twice?"
+
+
+def doubt_of_optics(camera: Camera) -> str | None:
+    """Why intrinsics are hardly those of pictures of this size, in words; None where nothing speaks against them.
+
+    A crop out of a larger picture can be meant, so this is no error.
+    """
+    width, height = camera.width, camera.height
+    fx, fy, cx, cy = (camera.intrinsics[..., i, j].flatten() for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    across, down = (cx / width - 0.5).abs(), (cy / height - 0.5).abs()
+    off = (torch.maximum(across, down) > OFF_ONE) | (torch.minimum(across, down) > OFF_BOTH)
+    unequal = torch.maximum(fx / fy, fy / fx) > UNEQUAL
+    focal = torch.maximum(fx, fy) / max(width, height)
+    for wrong, what in (
+        (off, "the principal point ({cx:.1f}, {cy:.1f}) lies far from the middle of"),
+        (unequal, "the focal lengths fx {fx:.1f} and fy {fy:.1f} differ widely in"),
+        ((focal > FOCAL) | (focal < 1 / FOCAL), "the focal length {fx:.1f} hardly fits"),
+    ):
+        if wrong.any():
+            first = int(wrong.nonzero()[0, 0])
+            values = {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
+            words = what.format(**{name: float(each[first % len(each)]) for name, each in values.items()})
+            return f"{words} pictures of {width}x{height}; are these intrinsics those of pictures of another size?"
+    return None
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:

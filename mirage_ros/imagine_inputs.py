@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import cv2
 import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
-from mirage_ros.images import fit_colour, fit_nearest
-from mirage_ros.media import read_picture
+from mirage_ros.images import doubt_of_optics, fit_colour, fit_nearest
+from mirage_ros.media import read_depth, read_picture
 from mirage_ros.recordings.rgbd_folder import RgbdFolder, read_intrinsics
 from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.world.model import WorldModel
@@ -144,10 +144,13 @@ def read_task(options: ImagineOptions, world: WorldModel) -> ImagineTask:
     assert options.trajectory is not None
     rgb = read_picture(options.image, "image")
     intrinsics = read_intrinsics(options.camera, "camera")
-    poses = read_trajectory(options.trajectory, options.format).cam2world
+    poses = read_trajectory(options.trajectory, options.format, optics=False).cam2world
     if options.frames is not None:
         poses = poses[: world.frames_for(options.frames)]
-    return ImagineTask(rgb, _read_depth(options.depth), Camera(intrinsics, poses, *rgb.shape[:2]))
+    camera = Camera(intrinsics, poses, *rgb.shape[:2])
+    if (doubt := doubt_of_optics(camera)) is not None:
+        warnings.warn(f"camera: {doubt}", stacklevel=2)
+    return ImagineTask(rgb, _read_depth(options.depth), camera)
 
 
 def _read_depth(path: Path) -> NDArray[np.float32]:
@@ -161,7 +164,4 @@ def _read_depth(path: Path) -> NDArray[np.float32]:
                 f"depth: expected (H, W) floating-point metres, got {metres.shape} {metres.dtype} in {path}"
             )
         return metres.astype(np.float32)
-    millimetres: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if millimetres is None or millimetres.dtype != np.uint16 or millimetres.ndim != 2:
-        raise ValueError(f"depth: expected a 16-bit PNG of one channel or a .npy file, got {path}")
-    return np.where(millimetres == 65535, 0, millimetres).astype(np.float32) / np.float32(1000)
+    return read_depth(path, "depth")

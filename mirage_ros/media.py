@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
+# How OpenCV reads colours without turning them by EXIF.
+STORED_COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
 MARGIN = 4
 CAPTION_HEIGHT = 18
 BACKGROUND = 24
@@ -87,7 +90,9 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Pixels:
 
 
 def read_picture(path: str | os.PathLike[str], field: str) -> Pixels:
-    """Read a picture file as (H, W, 3) rgb.
+    """Read a picture file as (H, W, 3) rgb: its pixels as they are stored, since intrinsics and poses are theirs.
+
+    An orientation in EXIF, as phones write it, is not followed.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -95,10 +100,31 @@ def read_picture(path: str | os.PathLike[str], field: str) -> Pixels:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{field}: {os.fspath(path)} is not a file")
-    bgr = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR)
+    bgr = cv2.imread(os.fspath(path), STORED_COLOUR)
     if bgr is None:
         raise ValueError(f"{field}: expected a picture, got {os.fspath(path)}")
     return np.ascontiguousarray(bgr[..., ::-1]).astype(np.uint8)
+
+
+def read_depth(path: str | os.PathLike[str], field: str, units: float = 1000.0) -> NDArray[np.float32]:
+    """Read a depth image of 16 bits as (H, W) metres, 0 where unknown: 0 or 65535 in the file.
+
+    Args:
+        path: of the file.
+        field: what asks for it; messages begin with it.
+        units: in a metre; millimetres by default.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image of 16 bits and one channel.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{field}: {os.fspath(path)} is not a file")
+    raw: NDArray[Any] | None = cv2.imread(os.fspath(path), cv2.IMREAD_UNCHANGED)
+    if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
+        got = "none" if raw is None else f"{raw.shape} {raw.dtype}"
+        raise ValueError(f"{field}: expected depth of 16 bits and one channel in {os.fspath(path)}, got {got}")
+    return np.where(raw == np.iinfo(np.uint16).max, 0, raw).astype(np.float32) / np.float32(units)
 
 
 def save_png(path: str | os.PathLike[str], pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:

@@ -27,8 +27,10 @@ def pixels_of(camera: Camera, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_pixels(image: Tensor, pixel: Tensor) -> Tensor:
-    """Values (..., N) of images (..., H, W) at flat pixels (..., N), NaN where those are -1."""
-    return torch.where(pixel >= 0, image.flatten(-2).gather(-1, pixel.clamp(min=0)), torch.nan)
+    """Values (..., N) of images (..., H, W) at flat pixels (..., N), NaN where those are -1; batches broadcast."""
+    batch = torch.broadcast_shapes(image.shape[:-2], pixel.shape[:-1])
+    values = image.flatten(-2).expand(*batch, -1).gather(-1, pixel.clamp(min=0).expand(*batch, -1))
+    return torch.where(pixel >= 0, values, torch.nan)
 
 
 def sees(camera: Camera, depth: Tensor, points: Tensor, tolerance: float) -> Tensor:

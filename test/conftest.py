@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import socket
+import struct
 import sys
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
+import cv2
 import hypothesis
 import numpy as np
 import pytest
@@ -251,3 +253,18 @@ def wall_clip(name: str = "wall-0", frames: int = 6, seed: int = 0, step: float 
 def new_clip() -> Callable[..., Clip]:
     """The function that draws a clip."""
     return wall_clip
+
+
+@pytest.fixture
+def turned_jpeg() -> tuple[bytes, np.ndarray]:
+    """A JPEG whose EXIF asks for a quarter turn, as phones write it, and its (48, 64, 3) rgb pixels as stored."""
+    shades = np.linspace(0, 255, 64).astype(np.uint8)[None, :, None].repeat(48, 0).repeat(3, 2)
+    shades[:24, :, 0] = 0
+    plain = cv2.imencode(".jpg", shades)[1].tobytes()
+    # TIFF header, one entry: orientation (0x0112), a short, 6.
+    entry = struct.pack("<HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entry
+    data = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
+    turned = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert turned.shape == (64, 48, 3)
+    return data, np.ascontiguousarray(cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_COLOR)[..., ::-1])

@@ -1,11 +1,24 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirage_ros.geometry import pinhole
-from mirage_ros.images import centre_window, check_depth, depth_like, enlarge, fit, fit_camera, fit_colour, fit_nearest
+from mirage_ros.geometry import Camera, pinhole
+from mirage_ros.images import (
+    centre_window,
+    check_depth,
+    depth_like,
+    doubt_of_depth,
+    doubt_of_optics,
+    enlarge,
+    fit,
+    fit_camera,
+    fit_colour,
+    fit_nearest,
+)
 from mirage_ros.rgbd import RgbdFrame
 
 
@@ -84,3 +97,38 @@ def test_depth_of_another_resolution_is_brought_to_that_of_its_image():
         depth_like(camera, np.ones((60, 60), np.float32))
     with pytest.raises(ValueError, match=r"depth: expected \(H, W\) floating-point metres"):
         depth_like(camera, np.ones((60, 80), np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("fx", "fy", "cx", "cy", "words"),
+    [
+        (500, 500, 320, 240, None),
+        (517, 516, 318, 255, None),
+        # The optical middle of a good lens may be off along one side.
+        (500, 500, 320, 330, None),
+        (500, 500, 800, 600, r"principal point \(800.0, 600.0\) lies far from the middle of pictures of 640x480"),
+        (250, 250, 160, 120, "principal point"),
+        # Of the same picture on its side.
+        (500, 500, 240, 320, "principal point"),
+        (0.8, 1.1, 0.5, 0.5, "principal point"),
+        (500, 300, 320, 240, "focal lengths fx 500.0 and fy 300.0 differ widely"),
+        (9000, 9000, 320, 240, "focal length 9000.0 hardly fits"),
+        (20, 20, 320, 240, "focal length 20.0 hardly fits"),
+    ],
+)
+def test_intrinsics_that_are_hardly_those_of_the_picture_are_doubted(fx, fy, cx, cy, words):
+    matrix = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+    camera = Camera(torch.stack([pinhole(480, 640, focal=500).intrinsics, matrix]), torch.eye(4), 480, 640)
+    doubt = doubt_of_optics(camera)
+    assert (doubt is None) == (words is None)
+    assert words is None or re.search(words, doubt)
+
+
+@pytest.mark.parametrize(
+    ("median", "words"),
+    [(2.0, None), (120.0, None), (2000.0, "are these millimetres"), (0.002, "converted twice"), (0.0, None)],
+)
+def test_depth_in_another_unit_is_doubted(median, words):
+    doubt = doubt_of_depth(torch.full((4, 4), median))
+    assert (doubt is None) == (words is None)
+    assert words is None or words in doubt

@@ -110,6 +110,31 @@ def test_one_image_and_a_trajectory_file(walk, tmp_path, monkeypatch):
     assert "imagined" not in report
 
 
+def test_of_a_trajectory_file_the_poses_alone_are_taken(walk, tmp_path, monkeypatch):
+    """Its lens is not that of the picture, whose intrinsics are given."""
+    matrices = [[[1, 0, 0, 0.05 * index], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]] for index in range(5)]
+    content = {"camera_model": "OPENCV_FISHEYE", "k1": 0.1, "frames": [{"transform_matrix": each} for each in matrices]}
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    run(
+        monkeypatch,
+        *("--image", walk / "frame-000000.color.png", "--depth", walk / "frame-000000.depth.png"),
+        *("--camera", walk / "camera-intrinsics.txt", "--trajectory", tmp_path / "transforms.json"),
+        *("--out", tmp_path / "out"),
+    )
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["frames"] == 5
+
+
+def test_intrinsics_of_another_size_are_said(walk, tmp_path, monkeypatch):
+    np.savetxt(tmp_path / "K.txt", [[600, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
+    (tmp_path / "path.txt").write_text("0 0 0 0 0 0 0 1\n")
+    with pytest.warns(UserWarning, match=r"camera: the principal point \(320.0, 240.0\) lies far from .* of 64x48"):
+        run(
+            monkeypatch,
+            *("--image", walk / "frame-000000.color.png", "--depth", walk / "frame-000000.depth.png"),
+            *("--camera", tmp_path / "K.txt", "--trajectory", tmp_path / "path.txt", "--out", tmp_path / "out"),
+        )
+
+
 def test_wrong_options_are_named(walk, tmp_path, monkeypatch):
     out = ("--out", tmp_path / "out")
     image = ("--image", walk / "frame-000000.color.png")

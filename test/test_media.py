@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mirage_ros.media import colour_depth, colour_labels, contact_sheet, grey, save_png, spread
+from mirage_ros.media import colour_depth, colour_labels, contact_sheet, grey, read_picture, save_png, spread
 
 
 def test_nearer_is_brighter_and_invalid_is_black():
@@ -50,3 +50,9 @@ def test_sixteen_bits_come_back(tmp_path):
     millimetres = np.array([[0, 300], [40000, 65535]], np.uint16)
     save_png(tmp_path / "depth.png", millimetres)
     assert (cv2.imread(str(tmp_path / "depth.png"), cv2.IMREAD_UNCHANGED) == millimetres).all()
+
+
+def test_a_picture_is_read_as_stored_whatever_exif_says(turned_jpeg, tmp_path):
+    data, stored = turned_jpeg
+    (tmp_path / "phone.jpg").write_bytes(data)
+    np.testing.assert_array_equal(read_picture(tmp_path / "phone.jpg", "image"), stored)

@@ -44,3 +44,6 @@ def test_batches_of_points_meet_batches_of_views() -> None:
     assert together.any()
     for index in range(2):
         assert torch.equal(together[:, index], sees(CAMERA[index], depth[:, index], points[:, 0], 0.5))
+    # One view and one depth, points of several frames.
+    alone = sees(CAMERA[0], depth[0, 0], points[:, 0], 0.5)
+    assert torch.equal(alone, together[:, 0])

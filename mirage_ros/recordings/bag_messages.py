@@ -1,4 +1,4 @@
-"""ROS messages of a bag as arrays, without a ROS installation: pictures, depth, cameras and poses.
+"""ROS messages of a bag as arrays, without a ROS installation: pictures, depth and poses.
 
 Messages are those that `rosbags` deserialises: plain objects with the fields of sensor_msgs, geometry_msgs, nav_msgs
 and tf2_msgs.
@@ -6,7 +6,8 @@ and tf2_msgs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import struct
 from typing import Any
 
 import cv2
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirage_ros.geometry import check_intrinsics, intrinsics_from_ros
+from mirage_ros.media import STORED_COLOUR
 from mirage_ros.poses import pose_from_quaternion
 
 # Encodings of sensor_msgs/Image: channels, and the order that gives red, green, blue.
@@ -29,9 +30,12 @@ COLOURS: dict[str, tuple[int, list[int]]] = {
 }
 # Depth as REP 118 has it: metres in float32, or millimetres in uint16.
 DEPTHS: dict[str, tuple[str, float]] = {"32FC1": ("f4", 1.0), "16UC1": ("u2", 1e-3), "mono16": ("u2", 1e-3)}
-# Bytes before the PNG of a compressedDepth message (compressed_depth_image_transport): format and two parameters.
-_DEPTH_HEADER = 12
-Rectify = Callable[[NDArray[Any], int], NDArray[Any]]
+# A driver's word for depth that was not measured, in millimetres.
+_UNMEASURED = 65535
+# What compressed_depth_image_transport puts before the PNG (ConfigHeader): format, and the two parameters of floats.
+_DEPTH_HEADER = struct.Struct("<iff")
+# A PNG's signature, and the bytes of its header that tell 16 bits of grey (PNG specification, 11.2.1 IHDR).
+_PNG, _GREY_16 = b"\x89PNG\r\n\x1a\n", bytes([16, 0])
 
 
 def stamp_of(header: Any) -> int:
@@ -39,21 +43,37 @@ def stamp_of(header: Any) -> int:
     return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
 
 
+def frame_of(header: Any) -> str:
+    """Name of a std_msgs/Header's frame; the slash before it in ROS 1 means nothing."""
+    return str(header.frame_id).lstrip("/")
+
+
+def _encoding(message: Any) -> str:
+    """Of the pixels, before compression: compressed messages name it first in their format."""
+    if hasattr(message, "encoding"):
+        return str(message.encoding)
+    return str(message.format).partition(";")[0].strip()
+
+
 def is_depth(message: Any) -> bool:
     """Whether a picture holds depth."""
+    if _encoding(message) in DEPTHS:
+        return True
     if hasattr(message, "encoding"):
-        return str(message.encoding) in DEPTHS
-    return "compressedDepth" in str(message.format)
+        return False
+    start = bytes(message.data[:26])
+    return "compressedDepth" in str(message.format) or (start.startswith(_PNG) and start[24:26] == _GREY_16)
 
 
 def colour_of(message: Any) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 of a sensor_msgs/Image or CompressedImage.
+    """(H, W, 3) uint8 of a sensor_msgs/Image or CompressedImage, whose orientation in EXIF is not followed.
 
     Raises:
         ValueError: an encoding that is no colour, or damaged data.
     """
     if not hasattr(message, "encoding"):
-        image = cv2.imdecode(np.asarray(message.data, np.uint8), cv2.IMREAD_COLOR)
+        data = np.asarray(message.data, np.uint8)
+        image = cv2.imdecode(data, STORED_COLOUR) if data.size else None
         if image is None:
             raise ValueError(f"image: expected a compressed picture, got damaged data of format {message.format!r}")
         return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
@@ -65,62 +85,50 @@ def colour_of(message: Any) -> NDArray[np.uint8]:
 
 
 def depth_of(message: Any) -> NDArray[np.float32]:
-    """(H, W) float32 metres, 0 where unknown, of a sensor_msgs/Image or a compressedDepth image of millimetres.
+    """(H, W) float32 metres, 0 where unknown, of a sensor_msgs/Image or a compressed image of depth.
 
     Raises:
         ValueError: an encoding that is no depth, or damaged data.
     """
     if not hasattr(message, "encoding"):
-        data = np.asarray(message.data, np.uint8)[_DEPTH_HEADER:]
-        units = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-        if units is None or units.dtype != np.uint16:
-            raise ValueError(f"depth: expected 16UC1 in PNG, got format {message.format!r}")
-        metres = units.astype(np.float32) * np.float32(1e-3)
+        metres = _decompressed(message)
     else:
         if message.encoding not in DEPTHS:
             raise ValueError(f"depth: expected an encoding out of {', '.join(DEPTHS)}, got {message.encoding!r}")
         kind, unit = DEPTHS[message.encoding]
         order = ">" if message.is_bigendian else "<"
-        metres = _rows(message, np.dtype(order + kind), 1).astype(np.float32) * np.float32(unit)
+        units = _rows(message, np.dtype(order + kind), 1)
+        metres = _metres(units) if kind == "u2" else units.astype(np.float32) * np.float32(unit)
     return np.where(metres > 0, metres, 0).astype(np.float32)
 
 
-def lens_of(message: Any, rectified: bool) -> tuple[Tensor, Rectify | None]:
-    """Intrinsics of a sensor_msgs/CameraInfo, and what makes its pictures pinhole pictures.
+def _metres(millimetres: NDArray[Any]) -> NDArray[np.float32]:
+    return np.where(millimetres == _UNMEASURED, 0, millimetres).astype(np.float32) * np.float32(1e-3)
 
-    Args:
-        message: which describes two streams, the driver's (k, d) and the rectified one (p).
-        rectified: the pictures are those of the rectified one: p holds, or k where p is left empty, whatever d says.
 
-    Returns:
-        (3, 3) float64 in the centre convention; a function of a picture and OpenCV's kind of interpolation, or None
-        where there is nothing to straighten.
-
-    Raises:
-        ValueError: intrinsics that are not usable, or a distortion model that is not known.
-    """
-    # In ROS 1 their names were large.
-    k, d, p = (
-        np.array(getattr(message, name if hasattr(message, name) else name.upper()), np.float64) for name in "kdp"
-    )
-    matrix = k.reshape(3, 3)
-    if rectified and p.size == 12 and p[0] != 0:
-        matrix = np.ascontiguousarray(p.reshape(3, 4)[:, :3])
-    check_intrinsics(torch.from_numpy(matrix), "camera_info")
-    intrinsics = intrinsics_from_ros(torch.from_numpy(matrix))
-    if rectified or not d.any():
-        return intrinsics, None
-    size = (int(message.width), int(message.height))
-    if message.distortion_model in ("plumb_bob", "rational_polynomial"):
-        maps = cv2.initUndistortRectifyMap(matrix, d, np.eye(3), matrix, size, cv2.CV_32FC1)
-    elif message.distortion_model == "equidistant":
-        maps = cv2.fisheye.initUndistortRectifyMap(matrix, d[:4], np.eye(3), matrix, size, cv2.CV_32FC1)
-    else:
+def _decompressed(message: Any) -> NDArray[np.float32]:
+    """Metres of a compressedDepth message, or of a PNG of 16 bits as image_transport's `compressed` has it."""
+    data, special, encoding = bytes(message.data), "compressedDepth" in str(message.format), _encoding(message)
+    near, offset = 0.0, 0.0
+    if special and encoding not in DEPTHS:
         raise ValueError(
-            "camera_info: expected distortion plumb_bob, rational_polynomial or equidistant, "
-            f"got {message.distortion_model!r}"
+            f"depth: expected a format like '16UC1; compressedDepth png' with {', '.join(DEPTHS)}, "
+            f"got {message.format!r}"
         )
-    return intrinsics, lambda image, kind: cv2.remap(image, maps[0], maps[1], kind)
+    if special and len(data) > _DEPTH_HEADER.size:
+        _, near, offset = _DEPTH_HEADER.unpack_from(data)
+        data = data[_DEPTH_HEADER.size :]
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.startswith(_PNG) else None
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 2:
+        raise ValueError(f"depth: expected 16 bits in PNG, got other or damaged data of format {message.format!r}")
+    if not special or encoding != "32FC1":
+        return _metres(pixels)
+    if not (math.isfinite(near) and math.isfinite(offset) and near > 0):
+        raise ValueError(f"depth: expected quantisation above 0 of 32FC1 in compressedDepth, got {near} and {offset}")
+    # Inverse depth in steps: value = near / metres + offset, 0 where unknown (compressed_depth_image_transport).
+    inverse = pixels.astype(np.float32) - np.float32(offset)
+    with np.errstate(divide="ignore"):
+        return np.where((pixels > 0) & (inverse > 0), np.float32(near) / inverse, 0).astype(np.float32)
 
 
 def pose_of(message: Any) -> Tensor:

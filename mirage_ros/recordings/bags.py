@@ -2,71 +2,49 @@
 
 from __future__ import annotations
 
-import re
-from bisect import bisect
+import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_typestore
-from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.recordings.bag_messages import colour_of, depth_of, is_depth, lens_of, pose_of, stamp_of
-from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.trajectory import interpolate
-
-PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-CAMERA = "sensor_msgs/msg/CameraInfo"
-ODOMETRY = "nav_msgs/msg/Odometry"
-TRANSFORMS = "tf2_msgs/msg/TFMessage"
-POSES = (
-    "geometry_msgs/msg/PoseStamped",
-    "geometry_msgs/msg/PoseWithCovarianceStamped",
-    "geometry_msgs/msg/TransformStamped",
+from mirage_ros.images import depth_like, doubt_of_depth
+from mirage_ros.recordings.bag_cameras import lens_of
+from mirage_ros.recordings.bag_messages import colour_of, depth_of, frame_of, stamp_of
+from mirage_ros.recordings.bag_topics import (
     ODOMETRY,
+    RECTIFIED,
+    ROLES,
+    TRANSFORMS,
+    beside,
+    choose,
+    first,
+    messages,
+    of_role,
+    picture_topics,
 )
-ROLES = ("image", "depth", "camera_info", "pose")
+from mirage_ros.recordings.lenses import Rectify
+from mirage_ros.recordings.registration import register_depth
+from mirage_ros.recordings.transform_tree import TransformTree
+from mirage_ros.rgbd import RgbdFrame
+
 # Nanoseconds by which depth and picture of a frame may differ.
 APART = 30_000_000
-# Topics of pictures that are rectified already, as image_proc and camera drivers name them: image_rect,
-# image_rect_color, image_rect_raw, left/rectified/image. CameraInfo does not say beside which stream it lies.
-RECTIFIED = re.compile(r"(?:^|[/_])rect(?:ified)?(?:[/_]|$)")
+# Share by which the intrinsics of two streams of one camera may differ.
+SAME = 1e-3
 
-
-@dataclass(eq=False)
-class Edge:
-    """A frame's place in its parent over time.
-
-    Attributes:
-        parent: name of the parent frame.
-        still: it does not change.
-        poses: (4, 4) child to parent by nanoseconds.
-    """
-
-    parent: str
-    still: bool
-    poses: dict[int, Tensor]
-
-    def at(self, stamp: int) -> Tensor | None:
-        """The pose at a time; None outside of what was recorded."""
-        if self.still:
-            return self.poses[max(self.poses)]
-        if stamp in self.poses:
-            return self.poses[stamp]
-        times = sorted(self.poses)
-        after = bisect(times, stamp)
-        if not 0 < after < len(times):
-            return None
-        near = times[after - 1 : after + 1]
-        knots, query = torch.tensor(near).double() - near[0], torch.tensor([stamp - near[0]]).double()
-        return interpolate(torch.stack([self.poses[time] for time in near]), knots, query)[0]
+# Depth in the pixels of the (straightened) colour picture, of a message with depth.
+Fitted = Callable[[Any], NDArray[np.float32]]
 
 
 def rosbag_frames(folder: str | Path, topics: Mapping[str, str] | None = None) -> Iterator[RgbdFrame]:
@@ -75,12 +53,13 @@ def rosbag_frames(folder: str | Path, topics: Mapping[str, str] | None = None) -
     Poses come from the transforms that lead from the picture's frame to a root and change over time, else from odometry
     with the transforms below it, else from a topic of poses, which are taken for those of the camera's optical frame
     (REP 103). Distorted pictures are rectified by their CameraInfo, those of topics that are called rectified are
-    taken as they are; depth must be registered to the picture.
+    taken as they are. Depth in the picture's frame and with its intrinsics is registered to it; other depth is
+    registered here, by the CameraInfo beside it and the transform between the two frames.
 
     Args:
         folder: of the bag.
-        topics: names for 'image', 'depth', 'camera_info' and 'pose'; where one is not given, the bag's only topic of
-            that kind.
+        topics: names by role, see ROLES; where one is not given, the one beside the pictures, or the bag's only topic
+            of that kind.
 
     Raises:
         FileNotFoundError: there is no such bag.
@@ -92,6 +71,8 @@ def rosbag_frames(folder: str | Path, topics: Mapping[str, str] | None = None) -
     folder = Path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"rosbag: {folder} is missing")
+    if folder.is_file() and folder.suffix != ".bag":
+        raise ValueError(f"rosbag: expected the folder of a bag, which holds its metadata.yaml, got the file {folder}")
     try:
         # Old bags say the names of their types only.
         with AnyReader([folder], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
@@ -101,125 +82,132 @@ def rosbag_frames(folder: str | Path, topics: Mapping[str, str] | None = None) -
 
 
 def _frames(reader: AnyReader, topics: dict[str, str]) -> Iterator[RgbdFrame]:
-    colour, depth = _picture_topics(reader, topics)
-    optical = str(next(_messages(reader, [colour]))[1].header.frame_id)
-    info = next(_messages(reader, [_camera_topic(reader, topics, colour)]))[1]
-    intrinsics, rectify = lens_of(info, rectified=RECTIFIED.search(colour.topic) is not None)
-    edges = _poses(reader, topics, optical)
-    for message, beside in _pairs(reader, colour, depth):
+    colour, depth = picture_topics(reader, topics)
+    shown = first(reader, colour)
+    optical, size = frame_of(shown.header), colour_of(shown).shape[:2]
+    info = beside(reader, topics, "camera_info", colour)
+    if info is None:
+        info = choose(reader, "camera_info", of_role(reader, "camera_info"), topics)
+    camera, rectify = lens_of(first(reader, info), RECTIFIED.search(colour.topic) is not None, *size)
+    transforms = _transforms(reader)
+    tree = _poses(reader, topics, optical, transforms)
+    fitted = None if depth is None else _registration(reader, topics, depth, info, camera, rectify, optical, transforms)
+    count, paired, given, last = 0, 0, 0, -1
+    for message, sensed in _pairs(reader, colour, depth):
+        count += 1
         stamp = stamp_of(message.header)
-        pose = _camera_pose(edges, optical, stamp)
+        if stamp == last == 0:
+            raise ValueError(f"image: expected stamps that advance in {colour.topic}, got 0 again and again")
+        if (depth is not None and sensed is None) or stamp <= last:
+            continue
+        paired, last = paired + 1, stamp
+        pose = tree.pose(optical, stamp)
         if pose is None:
             continue
-        rgb, metres = colour_of(message), None if beside is None else depth_of(beside)
-        if metres is not None and metres.shape != rgb.shape[:2]:
-            raise ValueError(f"depth: expected {rgb.shape[:2]} pixels, registered to the picture, got {metres.shape}")
-        if rectify is not None:
-            rgb = rectify(rgb, cv2.INTER_LINEAR)
-            if metres is not None and depth is not None and not RECTIFIED.search(depth.topic):
-                metres = rectify(metres, cv2.INTER_NEAREST)
-        yield RgbdFrame(rgb, metres, Camera(intrinsics.float(), pose.float(), *rgb.shape[:2]), stamp)
+        rgb = colour_of(message)
+        if rgb.shape[:2] != size:
+            raise ValueError(f"image: expected {size} pixels as in the first picture, got {rgb.shape[:2]}")
+        metres = None if fitted is None else fitted(sensed)
+        if metres is not None and not given and (doubt := doubt_of_depth(torch.from_numpy(metres))) is not None:
+            warnings.warn(f"depth: {doubt}", stacklevel=2)
+        given += 1
+        rgb = rgb if rectify is None else rectify(rgb, cv2.INTER_LINEAR)
+        yield RgbdFrame(rgb, metres, camera.at(pose).to(dtype=torch.float32), stamp)
+    if not given:
+        raise ValueError(
+            f"rosbag: expected pictures with a pose, got {count} pictures in {colour.topic}, {paired} of them "
+            + ("" if depth is None else f"with depth of {depth.topic} within {APART / 1e6:.0f} ms, ")
+            + f"none with a pose of {optical!r} at its time"
+        )
 
 
-def _messages(reader: AnyReader, connections: list[Connection]) -> Iterator[tuple[Connection, Any]]:
-    # An empty list would mean every topic.
-    for connection, _, data in reader.messages(connections) if connections else ():
-        yield connection, reader.deserialize(data, connection.msgtype)
+def _registration(
+    reader: AnyReader,
+    topics: Mapping[str, str],
+    depth: Connection,
+    colour_info: Connection,
+    camera: Camera,
+    rectify: Rectify | None,
+    optical: str,
+    transforms: TransformTree,
+) -> Fitted:
+    """How depth comes to the pixels of the picture."""
+    shown, rectified = first(reader, depth), RECTIFIED.search(depth.topic) is not None
+    frame = frame_of(shown.header) or optical
+    info = beside(reader, topics, "depth_camera_info", depth)
+    own: Camera | None = None
+    straighten: Rectify | None = None
+    if info is None or info.topic == colour_info.topic:
+        if frame != optical:
+            raise ValueError(
+                f"depth: expected in the frame of the picture, {optical!r}, or with a camera_info of its own beside it "
+                f"(or the topic depth_camera_info) to register it, got {depth.topic} in the frame {frame!r}"
+            )
+    else:
+        own, straighten = lens_of(first(reader, info), rectified, *depth_of(shown).shape)
+        alike = own.resized(camera.height, camera.width).intrinsics
+        if frame == optical and torch.allclose(alike, camera.intrinsics, rtol=SAME, atol=SAME):
+            own = None
+
+    def as_registered(message: Any) -> NDArray[np.float32]:
+        metres = depth_like(camera, depth_of(message))
+        return metres if rectify is None or rectified else rectify(metres, cv2.INTER_NEAREST)
+
+    def register(message: Any, sensor: Camera) -> NDArray[np.float32]:
+        metres = depth_of(message)
+        if straighten is not None:
+            metres = straighten(metres, cv2.INTER_NEAREST)
+        move = transforms.between(optical, frame, stamp_of(message.header))
+        if move is None:
+            raise ValueError(
+                f"depth: expected a transform between {frame!r}, the frame of {depth.topic}, and the picture's "
+                f"{optical!r} to register it, got none"
+            )
+        return register_depth(metres, sensor.at(move), camera)
+
+    return as_registered if own is None else partial(register, sensor=own)
 
 
-def _picture_topics(reader: AnyReader, topics: Mapping[str, str]) -> tuple[Connection, Connection | None]:
-    found: dict[bool, list[Connection]] = {True: [], False: []}
-    for connection in reader.connections:
-        if connection.msgtype in PICTURES and connection.msgcount:
-            found[is_depth(next(_messages(reader, [connection]))[1])].append(connection)
-    colour = _choose("image", found[False], topics)
-    return colour, _choose("depth", found[True], topics) if found[True] or "depth" in topics else None
-
-
-def _camera_topic(reader: AnyReader, topics: Mapping[str, str], colour: Connection) -> Connection:
-    cameras = [one for one in reader.connections if one.msgtype == CAMERA and one.msgcount]
-    # By custom it lies beside the picture (image_transport): camera/image_raw, camera/image_raw/compressed.
-    for above in (1, 2):
-        beside = colour.topic.rsplit("/", above)[0] + "/camera_info"
-        near = [one for one in cameras if one.topic == beside]
-        if "camera_info" not in topics and near:
-            return near[0]
-    return _choose("camera_info", cameras, topics)
-
-
-def _choose(role: str, found: list[Connection], topics: Mapping[str, str]) -> Connection:
-    names = sorted({one.topic for one in found})
-    if role in topics:
-        found = [one for one in found if one.topic == topics[role]]
-        if not found:
-            raise ValueError(f"{role}: expected one of {names}, got {topics[role]!r}")
-    elif len(names) > 1:
-        raise ValueError(f"{role}: expected the name of one of {names}, as the bag has several")
-    if not found:
-        raise ValueError(f"{role}: expected a topic of that kind in the bag, got none")
-    return found[0]
-
-
-def _poses(reader: AnyReader, topics: Mapping[str, str], optical: str) -> dict[str, Edge]:
-    """Edges by child frame, out of which the camera's pose follows."""
-    edges: dict[str, Edge] = {}
-    for connection, message in _messages(reader, [one for one in reader.connections if one.msgtype == TRANSFORMS]):
+def _transforms(reader: AnyReader) -> TransformTree:
+    tree = TransformTree()
+    for connection, message in messages(reader, [one for one in reader.connections if one.msgtype == TRANSFORMS]):
         still = connection.topic.endswith("tf_static")
         for transform in message.transforms:
-            _add(edges, transform, str(transform.child_frame_id), still)
-    if "pose" not in topics and _moves(edges, optical):
-        return edges
-    found = [one for one in reader.connections if one.msgtype in POSES and one.msgcount]
+            tree.add(transform, str(transform.child_frame_id).lstrip("/"), still)
+    return tree
+
+
+def _poses(reader: AnyReader, topics: Mapping[str, str], optical: str, transforms: TransformTree) -> TransformTree:
+    """The tree out of which the camera's pose follows."""
+    if "pose" not in topics and transforms.moves(optical):
+        return transforms
+    found = of_role(reader, "pose")
     if "pose" not in topics and any(one.msgtype == ODOMETRY for one in found):
         found = [one for one in found if one.msgtype == ODOMETRY]
-    chosen = _choose("pose", found, topics)
-    child = optical
-    own: dict[str, Edge] = {}
-    for connection, message in _messages(reader, [chosen]):
+    if not found and transforms.edges and "pose" not in topics:
+        frames = ", ".join(sorted(f"{edge.parents[0]} to {child}" for child, edge in transforms.edges.items()))
+        raise ValueError(
+            f"pose: expected transforms that lead from {optical!r}, the frame of the pictures, to a root and move, "
+            f"or a topic of poses, got transforms from {frames}"
+        )
+    chosen = choose(reader, "pose", found, topics)
+    child, own = optical, TransformTree()
+    for connection, message in messages(reader, [chosen]):
         if connection.msgtype == ODOMETRY:
-            child = str(message.child_frame_id)
-        _add(own, message, child, still=False)
-    edges.update(own)
-    if not _moves(edges, optical):
+            child = str(message.child_frame_id).lstrip("/")
+            if not child:
+                raise ValueError(f"pose: expected a child_frame_id in {chosen.topic}, got none")
+        own.add(message, child, still=False)
+    tree = TransformTree({**transforms.edges, **own.edges})
+    if not tree.moves(optical):
         raise ValueError(f"pose: expected transforms from {optical!r} to {child!r}, whose pose {chosen.topic} gives")
-    return edges
-
-
-def _add(edges: dict[str, Edge], message: Any, child: str, still: bool) -> None:
-    """Note a pose; of several at one time the first."""
-    edge = edges.setdefault(child, Edge(str(message.header.frame_id), still, {}))
-    edge.poses.setdefault(stamp_of(message.header), pose_of(message))
-
-
-def _chain(edges: Mapping[str, Edge], frame: str) -> list[Edge]:
-    """Edges from a frame up to its root."""
-    chain: list[Edge] = []
-    while frame in edges:
-        if len(chain) > len(edges):
-            raise ValueError(f"tf: expected a tree, got a circle through {frame!r}")
-        chain.append(edges[frame])
-        frame = edges[frame].parent
-    return chain
-
-
-def _moves(edges: Mapping[str, Edge], frame: str) -> bool:
-    return any(not edge.still for edge in _chain(edges, frame))
-
-
-def _camera_pose(edges: Mapping[str, Edge], optical: str, stamp: int) -> Tensor | None:
-    pose = torch.eye(4, dtype=torch.float64)
-    for edge in _chain(edges, optical):
-        step = edge.at(stamp)
-        if step is None:
-            return None
-        pose = step @ pose
-    return pose
+    return tree
 
 
 def _pairs(reader: AnyReader, colour: Connection, depth: Connection | None) -> Iterator[tuple[Any, Any]]:
-    """Pictures with the depth nearest in time; those without any are left out where the bag has depth."""
+    """Pictures with the depth nearest in time, or None where there is none near."""
     if depth is None:
-        for _, message in _messages(reader, [colour]):
+        for _, message in messages(reader, [colour]):
             yield message, None
         return
     pictures: deque[Any] = deque()
@@ -230,10 +218,9 @@ def _pairs(reader: AnyReader, colour: Connection, depth: Connection | None) -> I
         while depths and depths[0][0] < stamp - APART:
             depths.popleft()
         best = min(depths, key=lambda entry: abs(entry[0] - stamp), default=None)
-        if best is not None and abs(best[0] - stamp) <= APART:
-            yield message, best[1]
+        yield message, None if best is None or abs(best[0] - stamp) > APART else best[1]
 
-    for connection, message in _messages(reader, [colour, depth]):
+    for connection, message in messages(reader, [colour, depth]):
         if connection.topic == colour.topic:
             pictures.append(message)
         else:

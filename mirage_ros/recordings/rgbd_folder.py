@@ -3,29 +3,35 @@
 The layout is that of 7-Scenes and tsdf-fusion: frame-NNNNNN.color.jpg (or .png), frame-NNNNNN.depth.png (16 bit,
 millimetres, 0 and 65535 invalid), frame-NNNNNN.pose.txt (cam2world 4x4, optical axes) and camera-intrinsics.txt (3x3,
 pixel centres at integers).
+
+Where depth was measured by a camera of its own, depth-intrinsics.txt (3x3) and depth-to-color.txt (4x4: takes points of
+the depth camera to the colour camera, metres, optical axes) lie beside: depth, of any size, is then registered to the
+colours as it is read. Both files, or none.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, check_intrinsics, intrinsics_from_ros
-from mirage_ros.recordings.trajectories import read_trajectory
+from mirage_ros.images import doubt_of_optics
+from mirage_ros.media import read_depth, read_picture
+from mirage_ros.recordings.registration import register_depth
+from mirage_ros.recordings.trajectories import read_text, read_trajectory
 from mirage_ros.rgbd import RgbdFrame
 
 _FRAME = re.compile(r"(.+)\.color\.(jpg|jpeg|png)")
-# The largest distance that 16 bits of millimetres hold; 65535 means that nothing was measured.
-_MAX_MILLIMETRES = 65534
+_PARTS = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +55,7 @@ def read_intrinsics(path: Path, field: str) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"{field}: {path} is missing")
     try:
-        matrix = np.loadtxt(path, dtype=np.float64)
+        matrix = np.loadtxt(StringIO(read_text(path).replace(",", " ")), dtype=np.float64, ndmin=2)
     except ValueError as error:
         raise ValueError(f"{field}: expected 3x3 numbers in {path}, {error}") from None
     if matrix.shape != (3, 3):
@@ -57,6 +63,11 @@ def read_intrinsics(path: Path, field: str) -> Tensor:
     intrinsics = torch.from_numpy(matrix)
     check_intrinsics(intrinsics, name=f"{field} {path}")
     return intrinsics_from_ros(intrinsics)
+
+
+def by_number(name: str) -> list[int | str]:
+    """Orders names by the numbers in them: every other part is one."""
+    return [int(part) if index % 2 else part for index, part in enumerate(_PARTS.split(name))]
 
 
 class RgbdFolder:
@@ -77,7 +88,8 @@ class RgbdFolder:
             raise FileNotFoundError(f"rgbd: {self._folder} is not a folder")
         matches = (_FRAME.fullmatch(path.name) for path in self._folder.iterdir())
         self._images = {match[1]: match[0] for match in matches if match}
-        self.names = sorted(self._images)
+        # frame-9 is before frame-10.
+        self.names = sorted(self._images, key=by_number)
         if not self.names:
             raise FileNotFoundError(f"rgbd: {self._folder} holds no frame (NAME.color.jpg)")
         for name in self.names:
@@ -85,9 +97,11 @@ class RgbdFolder:
                 if not (self._folder / f"{name}.{suffix}").is_file():
                     raise FileNotFoundError(f"rgbd: {self._folder / name}.{suffix} is missing")
         self._intrinsics = read_intrinsics(self._folder / "camera-intrinsics.txt", "rgbd")
-        self.cam2world: Tensor = torch.cat(
-            [read_trajectory(self._folder / f"{name}.pose.txt", "matrices").cam2world for name in self.names]
-        )
+        self._sensor = self._depth_camera()
+        self.cam2world: Tensor = torch.cat([self._pose(f"{name}.pose.txt") for name in self.names])
+        self._size: tuple[int, ...] | None = None
+        if (doubt := doubt_of_optics(self[0].camera)) is not None:
+            warnings.warn(f"rgbd: {self._folder / 'camera-intrinsics.txt'}: {doubt}", stacklevel=2)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -99,22 +113,40 @@ class RgbdFolder:
             ValueError: an image is damaged, or colour and depth differ in size.
         """
         name = self.names[index]
-        bgr = self._image(self._images[name], cv2.IMREAD_COLOR)
-        millimetres: NDArray[Any] = self._image(f"{name}.depth.png", cv2.IMREAD_UNCHANGED)
-        if millimetres.dtype != np.uint16 or millimetres.shape != bgr.shape[:2]:
+        rgb = read_picture(self._folder / self._images[name], "rgbd")
+        self._size = self._size or rgb.shape[:2]
+        if rgb.shape[:2] != self._size:
             raise ValueError(
-                f"{self._folder / name}.depth.png: expected {bgr.shape[:2]} of 16 bits, "
-                f"got {millimetres.shape} {millimetres.dtype}"
+                f"{self._folder / self._images[name]}: expected {self._size} pixels as in the first frame read, "
+                f"got {rgb.shape[:2]}"
             )
-        depth = np.where(millimetres <= _MAX_MILLIMETRES, millimetres, 0).astype(np.float32) / np.float32(1000)
-        camera = Camera(self._intrinsics, self.cam2world[index], *bgr.shape[:2])
-        return MeasuredFrame(np.ascontiguousarray(bgr[..., ::-1], np.uint8), depth, camera)
+        depth = read_depth(self._folder / f"{name}.depth.png", "rgbd")
+        if self._sensor is None and depth.shape != self._size:
+            raise ValueError(f"{self._folder / name}.depth.png: expected {self._size} pixels, got {depth.shape}")
+        camera = Camera(self._intrinsics, self.cam2world[index], *rgb.shape[:2])
+        if self._sensor is not None:
+            # In the colour camera's own axes: recorded rotations are rounded, and their inverses are not exact.
+            intrinsics, move = self._sensor
+            here = camera.at(torch.eye(4, dtype=torch.float64))
+            depth = register_depth(depth, Camera(intrinsics, move, *depth.shape), here)
+        return MeasuredFrame(rgb, depth, camera)
 
     def __iter__(self) -> Iterator[MeasuredFrame]:
         return (self[index] for index in range(len(self)))
 
-    def _image(self, name: str, flags: int) -> NDArray[Any]:
-        image: NDArray[Any] | None = cv2.imread(str(self._folder / name), flags)
-        if image is None:
-            raise ValueError(f"{self._folder / name}: expected an image, got a damaged or foreign file")
-        return image
+    def _pose(self, name: str) -> Tensor:
+        """(1, 4, 4) of a file."""
+        poses = read_trajectory(self._folder / name, "matrices").cam2world
+        if len(poses) != 1:
+            raise ValueError(f"{self._folder / name}: expected one pose, got {len(poses)}")
+        return poses
+
+    def _depth_camera(self) -> tuple[Tensor, Tensor] | None:
+        """Intrinsics of the camera that measured depth, and what takes its points to the colour camera."""
+        files = [self._folder / name for name in ("depth-intrinsics.txt", "depth-to-color.txt")]
+        missing = [file for file in files if not file.is_file()]
+        if len(missing) == len(files):
+            return None
+        if missing:
+            raise FileNotFoundError(f"rgbd: {missing[0]} is missing, depth has a camera of its own")
+        return read_intrinsics(files[0], "rgbd"), self._pose(files[1].name)[0]

@@ -14,28 +14,22 @@ that start with # are comments.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, check_intrinsics
 from mirage_ros.poses import check_pose, invert, pose_from_quaternion
+from mirage_ros.recordings.nerfstudio import frames_of, intrinsics_of, poses_of
 
 FORMATS = ("matrices", "tum", "nerfstudio", "realestate10k")
 # Larger files than any trajectory; they are refused before they are read.
 MAX_BYTES = 256 << 20
-# nerfstudio's (OpenGL's) camera axes seen from optical ones: y and z turn round.
-_OPTICAL_FROM_OPENGL = (1.0, -1.0, -1.0, 1.0)
-
 Rows = list[tuple[int, list[float]]]
 
 
@@ -85,12 +79,13 @@ class Trajectory:
         return Camera(self.intrinsics, self.cam2world, own_height, own_width).resized(height, width)
 
 
-def read_trajectory(path: str | Path, format: str | None = None) -> Trajectory:
+def read_trajectory(path: str | Path, format: str | None = None, optics: bool = True) -> Trajectory:
     """Read a trajectory file.
 
     Args:
         path: of the file.
         format: one of FORMATS; guessed from the name and the first numbers by default.
+        optics: read what the file says of the camera, too; where poses alone are wanted, no lens is refused.
 
     Raises:
         FileNotFoundError: no such file.
@@ -101,14 +96,23 @@ def read_trajectory(path: str | Path, format: str | None = None) -> Trajectory:
         raise FileNotFoundError(f"trajectory: {path} is not a file")
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path}: expected at most {MAX_BYTES} bytes, got {path.stat().st_size}")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected text, got bytes that are not UTF-8 at {error.start}") from None
+    text = read_text(path)
     name = format or _guess(path, text)
     if name not in _READERS:
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {name!r}")
-    return _READERS[name](path, text)
+    return _READERS[name](path, text, optics)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, without the byte order mark that some editors put before it.
+
+    Raises:
+        ValueError: it is not UTF-8; names the file.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text, got bytes that are not UTF-8 at {error.start}") from None
 
 
 def _guess(path: Path, text: str) -> str:
@@ -155,7 +159,7 @@ def _checked(path: Path, lines: Sequence[int | str], poses: Tensor) -> Tensor:
     return poses
 
 
-def _read_matrices(path: Path, text: str) -> Trajectory:
+def _read_matrices(path: Path, text: str, _optics: bool) -> Trajectory:
     rows = _rows(path, text)
     width = len(rows[0][1])
     if width not in (4, 16):
@@ -170,7 +174,7 @@ def _read_matrices(path: Path, text: str) -> Trajectory:
     return Trajectory(_checked(path, [number for number, _ in rows[::per_pose]], poses))
 
 
-def _read_tum(path: Path, text: str) -> Trajectory:
+def _read_tum(path: Path, text: str, _optics: bool) -> Trajectory:
     rows = _rows(path, text)
     for number, values in rows:
         if len(values) != 8:
@@ -193,7 +197,7 @@ def _increasing(path: Path, rows: Rows) -> None:
             )
 
 
-def _read_realestate10k(path: Path, text: str) -> Trajectory:
+def _read_realestate10k(path: Path, text: str, optics: bool) -> Trajectory:
     rows = _rows(path, text, skip_links=True)
     for number, values in rows:
         if len(values) != 19:
@@ -201,21 +205,22 @@ def _read_realestate10k(path: Path, text: str) -> Trajectory:
                 f"{path}, line {number}: expected timestamp, fx fy cx cy k1 k2 and a 3x4 matrix, "
                 f"got {len(values)} numbers"
             )
-        if values[5] != 0 or values[6] != 0:
+        if optics and (values[5] != 0 or values[6] != 0):
             raise ValueError(f"{path}, line {number}: expected no distortion (k1 = k2 = 0), got {values[5:7]}")
     _increasing(path, rows)
     table = torch.tensor([values for _, values in rows], dtype=torch.float64)
     world2cam = torch.eye(4, dtype=torch.float64).repeat(len(table), 1, 1)
     world2cam[:, :3] = table[:, 7:].reshape(-1, 3, 4)
     lines = [number for number, _ in rows]
+    # Timestamps are microseconds of the video.
+    cam2world, stamps = invert(_checked(path, lines, world2cam)), table[:, 0] / 1e6
+    if not optics:
+        return Trajectory(cam2world, stamps)
     intrinsics = torch.eye(3, dtype=torch.float64).repeat(len(table), 1, 1)
     intrinsics[:, 0, 0], intrinsics[:, 1, 1], intrinsics[:, 0, 2], intrinsics[:, 1, 2] = table[:, 1:5].T
     for number, matrix in zip(lines, intrinsics, strict=True):
         _check_matrix(f"{path}, line {number}", matrix)
-    # Timestamps are microseconds of the video.
-    return Trajectory(
-        invert(_checked(path, lines, world2cam)), stamps=table[:, 0] / 1e6, intrinsics=intrinsics, normalised=True
-    )
+    return Trajectory(cam2world, stamps, intrinsics, normalised=True)
 
 
 def _check_matrix(place: str, intrinsics: Tensor) -> None:
@@ -225,59 +230,19 @@ def _check_matrix(place: str, intrinsics: Tensor) -> None:
         raise ValueError(f"{place}: {error}") from None
 
 
-def _read_nerfstudio(path: Path, text: str) -> Trajectory:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: expected JSON, {error.msg}") from None
-    frames = content.get("frames") if isinstance(content, dict) else None
-    if not isinstance(frames, list) or not frames:
-        raise ValueError(f"{path}: expected a list 'frames' with at least one entry")
-    model = content.get("camera_model", "OPENCV")
-    if model not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE"):
-        raise ValueError(f"{path}: expected a pinhole camera_model, got {model!r}")
-    distorted = {name: content[name] for name in ("k1", "k2", "k3", "k4", "p1", "p2") if content.get(name)}
-    if distorted:
-        raise ValueError(f"{path}: expected no distortion, got {distorted}")
-    poses, matrices = [], []
-    for index, frame in enumerate(frames):
-        place = f"frames[{index}]"
-        if not isinstance(frame, dict):
-            raise ValueError(f"{path}, {place}: expected an object, got {frame!r}")
-        poses.append(_matrix(f"{path}, {place}.transform_matrix", frame.get("transform_matrix")))
-        matrices.append([_number(path, place, {**content, **frame}, key) for key in ("fl_x", "fl_y", "cx", "cy")])
+def _read_nerfstudio(path: Path, text: str, optics: bool) -> Trajectory:
+    frames = frames_of(path, text)
     places = [f"frames[{index}].transform_matrix" for index in range(len(frames))]
-    cam2world = torch.from_numpy(np.stack(poses)) * torch.tensor(_OPTICAL_FROM_OPENGL, dtype=torch.float64)
-    cam2world[:, :3, 3] = torch.from_numpy(np.stack(poses))[:, :3, 3]
-    intrinsics = torch.eye(3, dtype=torch.float64).repeat(len(frames), 1, 1)
-    values = torch.tensor(matrices, dtype=torch.float64).T
-    intrinsics[:, 0, 0], intrinsics[:, 1, 1], intrinsics[:, 0, 2], intrinsics[:, 1, 2] = values
+    poses = _checked(path, places, poses_of(path, frames))
+    if not optics:
+        return Trajectory(poses)
+    intrinsics, height, width = intrinsics_of(path, frames)
     for index, matrix in enumerate(intrinsics):
         _check_matrix(f"{path}, frames[{index}]", matrix)
-    height, width = (int(_number(path, "the file", content, key)) for key in ("h", "w"))
-    return Trajectory(_checked(path, places, cam2world), intrinsics=intrinsics, height=height, width=width)
+    return Trajectory(poses, intrinsics=intrinsics, height=height, width=width)
 
 
-def _matrix(place: str, value: Any) -> NDArray[np.float64]:
-    try:
-        matrix = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        matrix = np.empty(0)
-    if matrix.shape == (3, 4):
-        matrix = np.vstack([matrix, [0, 0, 0, 1]])
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise ValueError(f"{place}: expected 4x4 finite numbers, got {value!r}")
-    return matrix
-
-
-def _number(path: Path, place: str, holder: dict[str, Any], key: str) -> float:
-    value = holder.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{path}, {place}: expected a number {key}, got {value!r}")
-    return float(value)
-
-
-_READERS: dict[str, Callable[[Path, str], Trajectory]] = {
+_READERS: dict[str, Callable[[Path, str, bool], Trajectory]] = {
     "matrices": _read_matrices,
     "tum": _read_tum,
     "nerfstudio": _read_nerfstudio,

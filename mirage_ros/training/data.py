@@ -22,6 +22,7 @@ from tqdm import tqdm
 from mirage_ros.atomic_files import write_atomically
 from mirage_ros.recordings.bags import ROLES, rosbag_frames
 from mirage_ros.recordings.clips import Clip, clips_of
+from mirage_ros.recordings.tum import UNITS, tum_frames
 from mirage_ros.recordings.walk_readers import READERS, realestate10k_frames
 from mirage_ros.sim.scene import FAMILIES
 from mirage_ros.sim.splits import SEEDS, Split, scene_seeds
@@ -81,19 +82,22 @@ def cut(
     skip: int,
     topics: Mapping[str, str] | None = None,
     prompt: str = "",
+    camera: Path | None = None,
+    depth_units: float | None = None,
 ) -> dict[str, Any]:
     """Cut a recorded walk into clips; they are appended to the folder's shards.
 
     Args:
         folder: where shards and manifest go.
         walk: folder of the walk or of the bag, or the camera file of a RealEstate10K clip.
-        format: 'rgbd', 'tum', 'rosbag' or 'realestate10k'.
+        format: one of READERS, or 'realestate10k'.
         pictures: frames of the RealEstate10K clip.
         settings: frames of a clip and their size.
         clips_per_shard: clips that share a shard.
         skip: every so many-th frame is taken.
         topics: of a bag, see `rosbag_frames`.
         prompt: what is to be seen, for models that take text.
+        camera, depth_units: of a walk in TUM's layout, see `tum_frames`.
 
     Returns:
         the manifest.
@@ -103,12 +107,16 @@ def cut(
     """
     if topics and format != "rosbag":
         raise ValueError(f"topics: expected with the format rosbag, got {format!r}")
+    if format != "tum" and (camera is not None or depth_units is not None):
+        raise ValueError(f"camera, depth_units: expected with the format tum, got {format!r}")
     if format == "rosbag":
         frames = rosbag_frames(walk, topics)
     elif format == "realestate10k":
         if pictures is None:
             raise ValueError("pictures: expected a folder of frames beside the camera file")
         frames = realestate10k_frames(walk, pictures)
+    elif format == "tum":
+        frames = tum_frames(walk, camera, UNITS if depth_units is None else depth_units)
     elif format in READERS:
         frames = READERS[format](walk)
     else:
@@ -187,6 +195,8 @@ def main() -> None:
     walks.add_argument(
         "--topic", action="append", default=[], metavar="ROLE=NAME", help=f"of a bag; roles: {', '.join(ROLES)}"
     )
+    walks.add_argument("--camera", type=Path, help="of a TUM walk: text file of 3x3 intrinsics, centres at integers")
+    walks.add_argument("--depth-units", type=float, help="of a TUM walk: in a metre (5000)")
     walks.add_argument("--prompt", default="", help="what is to be seen, for models that take text")
     walks.add_argument("--skip", type=int, default=1, help="take every so many-th frame")
     options = parser.parse_args()
@@ -197,7 +207,7 @@ def main() -> None:
     if options.walk is not None:
         walk = (options.out, options.walk, options.format, options.pictures, settings, options.clips_per_shard)
         topics = dict(_role(entry) for entry in options.topic)
-        manifest = cut(*walk, options.skip, topics, options.prompt)
+        manifest = cut(*walk, options.skip, topics, options.prompt, options.camera, options.depth_units)
     else:
         families = options.family or list(FAMILIES)
         shards = plan(options.split, options.scenes, options.first, families, options.clips_per_shard)
