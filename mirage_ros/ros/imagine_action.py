@@ -17,7 +17,7 @@ from mirage_ros.msg import ImaginedTrajectory
 from mirage_ros.ros.active_state import ActiveState, Stage
 from mirage_ros.ros.commanding import draw_seed, frame_stamps, padded, rolling
 from mirage_ros.ros.context import NodeContext
-from mirage_ros.ros.conversions import camera_to_info, numpy_to_image, path_to_poses
+from mirage_ros.ros.conversions import camera_to_info, ns_from_stamp, numpy_to_image, path_to_poses
 from mirage_ros.ros.open_requests import OpenRequests
 from mirage_ros.ros.parameters import MAX_STEPS
 from mirage_ros.ros.publications import Outputs
@@ -112,7 +112,7 @@ class ImagineAction:
             Cancelled: it was cancelled.
         """
         active, goal = self._stage.require(), handle.request
-        candidates += self._candidates(goal, active)
+        candidates += await self._requests.awaitable(active.patience.future(lambda: self._candidates(goal, active)))
         request = self._request(goal, candidates)
         result.seed = request.seed
         job, key = self._start(handle, request, candidates, active), bytes(handle.goal_id.uuid)
@@ -142,7 +142,8 @@ class ImagineAction:
                 poses, frame_id, stamps = path_to_poses(candidate.path)
             except ValueError as error:
                 raise ValueError(f"candidates[{index}].{error}") from None
-            poses = active.frames.optical(poses, frame_id, goal.pose_of, max(stamps[0], 0), name)
+            stamp = ns_from_stamp(candidate.path.header.stamp, f"{name}.header.stamp") or stamps[0]
+            poses = active.frames.optical(poses, frame_id, goal.pose_of, stamp, name)
             check_poses(poses, limits.max_distance, name)
             candidates.append(_Candidate(candidate.label, poses, frame_stamps(stamps, now, fps, name)))
         return candidates
