@@ -56,9 +56,10 @@ class PoseBuffer:
             self._poses.pop()
         self._poses.append((stamp, pose))
 
-    def forget_after(self, stamp: int) -> None:
-        """Let go of poses from later, nanoseconds, as after a clock was set back to then."""
-        self._poses = deque((entry for entry in self._poses if entry[0] <= stamp), maxlen=self._poses.maxlen)
+    def set_back(self, stamp: int) -> None:
+        """Start anew if there are poses from later, nanoseconds: all are of before the clock was set back to then."""
+        if self._poses and self._poses[-1][0] > stamp:
+            self._poses.clear()
 
     def at(self, stamp: int) -> Tensor | None:
         """The (4, 4) pose at a moment in nanoseconds; None while a pose from after it is still to come.
@@ -213,7 +214,7 @@ class CameraInput:
             raise ValueError(
                 f"depth.header.frame_id: expected {image_frame!r} like the image, to which depth is registered, got "
                 f"{depth.header.frame_id!r}; subscribe to aligned depth, or give depth/camera_info (and TF between "
-                "the frames) to have it registered here, or set observation.registered if it is and only its name differs"
+                "the frames) to have it registered here, or set observation.registered if only its name differs"
             )
         if (info.width, info.height) != (depth.width, depth.height):
             raise ValueError(

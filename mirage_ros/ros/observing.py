@@ -61,12 +61,12 @@ class Observing:
         # Not in the callback itself: the clock is not to be read there.
         if self._set_back:
             self._set_back = False
-            self._restart(self._context.now())
+            self._restart(self._context.now() - 1)
 
     def _restart(self, stamp: int) -> None:
         """The clock was set back: what is stamped later is of another time."""
         self._camera.restart(stamp)
-        self._poses.forget_after(stamp)
+        self._poses.set_back(stamp)
         self._frames.restart()
         self._context.health.event(
             "clock", f"was set back to {stamp * 1e-9:.3f} s; frames, poses and transforms from later are forgotten"

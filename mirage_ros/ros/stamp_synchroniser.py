@@ -1,4 +1,4 @@
-"""Messages of several topics brought together by their stamps: equal ones where there are, else the nearest within a slop."""
+"""Messages of several topics brought together by their stamps: equal ones where there are, else the nearest."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ KEPT_PATIENCE = 0.1
 class StampSynchroniser:
     """Collects messages until every topic has one for an image.
 
-    For each image a topic gives the message with the same stamp, or, once nothing nearer can come, the nearest one within
-    the slop. camera_info gives its last message of the image's frame_id where there is none, because some drivers send it
-    once. Of cameras that share a topic, messages of the same frame_id belong together.
+    For each image a topic gives the message with the same stamp, or, once nothing nearer can come, the nearest one
+    within the slop. camera_info gives its last message of the image's frame_id where there is none, because some
+    drivers send it once. Of cameras that share a topic, messages of the same frame_id belong together.
 
     Attributes:
         dropped: images given up because newer ones were complete or filled the queue.

@@ -78,8 +78,8 @@ INPUTS = (
         "depth",
         Image,
         CAMERA,
-        "Their depth, registered to the image by its source or, with depth/camera_info, here; REP-118: +inf is too far to "
-        "measure, NaN (in millimetres 0) unknown.",
+        "Their depth, registered to the image by its source or, with depth/camera_info, here; REP-118: +inf is too far "
+        "to measure, NaN (in millimetres 0) unknown.",
     ),
     Topic(
         "depth/camera_info",

@@ -131,8 +131,8 @@ class FrameIds:
             )
         if not self.camera_frame:
             raise TransformPendingError(
-                "pose_of: base, but nothing says where on it the camera is: no image has come yet whose frame_id TF could "
-                f"be asked for below {self._base_frame!r} (base_frame); show one, or set extrinsics.*",
+                "pose_of: base, but nothing says where on it the camera is: no image has come yet whose frame_id TF "
+                f"could be asked for below {self._base_frame!r} (base_frame); show one, or set extrinsics.*",
                 f"(no image yet) -> {self._base_frame}",
             )
         return poses @ self.transform(self._base_frame, self.camera_frame, 0, "base_frame")

@@ -1,4 +1,4 @@
-"""A small stand-in of tf2_ros' Buffer and TransformListener over real /tf messages, and tf2_msgs built from its one file.
+"""A small stand-in of tf2_ros' Buffer and TransformListener over real /tf messages, and tf2_msgs from its one file.
 
 The wheels have neither. The stand-in gives what the node uses: `lookup_transform(target, source, time, timeout)`, which
 interpolates between two transforms and raises for what is unknown, in the future or too old; `clear`; `unregister`.
@@ -19,7 +19,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 ROOT = Path(__file__).parents[2]
-PACKAGE_XML = """<package format="3"><name>tf2_msgs</name><version>0.0.0</version><description>TF's message.</description>
+PACKAGE_XML = """<package format="3"><name>tf2_msgs</name><version>0.0.0</version>
+<description>TF's message.</description>
 <maintainer email="nobody@example.com">nobody</maintainer><license>BSD-3-Clause</license>
 <buildtool_depend>ament_cmake</buildtool_depend><depend>geometry_msgs</depend>
 <member_of_group>rosidl_interface_packages</member_of_group></package>"""
@@ -82,7 +83,7 @@ def matrix(transform) -> np.ndarray:
     return result
 
 
-class LookupError_(Exception):
+class UnknownTransformError(Exception):
     """What tf2's own exceptions are here."""
 
 
@@ -110,7 +111,9 @@ class Buffer:
         if static or stamp == 0:
             return known[times[-1]]
         if not times or not times[0] <= stamp <= times[-1]:
-            raise LookupError_(f"Lookup would require extrapolation of {child!r} to {stamp}; known are {times[:1]}...")
+            raise UnknownTransformError(
+                f"Lookup would require extrapolation of {child!r} to {stamp}; known are {times[:1]}..."
+            )
         if stamp in known:
             return known[stamp]
         index = int(np.searchsorted(times, stamp))
@@ -129,7 +132,7 @@ class Buffer:
         up, down = self._chain(source), self._chain(target)
         common = next((frame for frame in up if frame in down), None)
         if common is None:
-            raise LookupError_(f"{source!r} and {target!r} are not part of the same tree")
+            raise UnknownTransformError(f"{source!r} and {target!r} are not part of the same tree")
         poses = []
         for chain in (up, down):
             pose = np.eye(4)
