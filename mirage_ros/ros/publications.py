@@ -57,12 +57,16 @@ class Outputs:
         if row.delivery != LATCHED:
             return None
         return PublisherEventCallbacks(
-            matched=lambda change: self._repeat(row.name) if change.current_count_change > 0 else None,
+            matched=lambda change: self._repeat(row.name) if change.total_count_change > 0 else None,
         )
 
     def _repeat(self, topic: str) -> None:
-        listeners = self._node.get_subscriptions_info_by_topic(self._node.resolve_topic_name(topic))
-        if topic in self._last and any(each.qos_profile.durability == DurabilityPolicy.VOLATILE for each in listeners):
+        if topic not in self._last:
+            return
+        known = self._node.get_subscriptions_info_by_topic(self._node.resolve_topic_name(topic))
+        kept = [each for each in known if each.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL]
+        # The graph may not know the newest one yet.
+        if len(kept) < max(len(known), self._publishers[topic].get_subscription_count()):
             self.publish(topic, self._last[topic])
 
     def close(self) -> None:

@@ -75,6 +75,11 @@ class Robot:
         )
         (self.static if static else self.tf).publish(self.kind(transforms=[stamped]))
 
+    def mount(self):
+        self.send("base_link", "camera", CAMERA, 0, static=True)
+        self.send("base_link", "rear", at(yaw=math.pi) @ CAMERA, 0, static=True)
+        self.node.spin(0.2)
+
     def show(self, stamp, frame="camera", **options):
         for name, message in self.node.camera_frame(**options).items():
             if name != "camera_pose":
@@ -115,7 +120,7 @@ def test_a_missing_link_is_named_by_its_own_key(robot):
 
 @pytest.mark.parametrize("late", [0.1, 0.8])
 def test_a_late_transform_is_waited_for(robot, late):
-    robot.send("base_link", "camera", CAMERA, 0, static=True)
+    robot.mount()
     stamp = robot.now()
     robot.send("map", "base_link", at(1.0), stamp - 10**8)
     robot.show(stamp)
@@ -126,7 +131,7 @@ def test_a_late_transform_is_waited_for(robot, late):
 
 
 def test_two_cameras_on_one_topic_have_each_its_own_pose(robot):
-    robot.send("base_link", "rear", at(yaw=math.pi) @ CAMERA, 0, static=True)
+    robot.mount()
     stamp = robot.now()
     robot.show(stamp, "camera", seed=1)
     # Equally old, and the last one when the first gets its transform.
@@ -143,6 +148,7 @@ def test_two_cameras_on_one_topic_have_each_its_own_pose(robot):
 
 
 def test_a_command_in_another_frame_waits_and_comes_in_order(robot):
+    robot.mount()
     robot.show(robot.now(), "camera", seed=3)
     robot.node.received["imagined/pose"].clear()
     stamp = robot.now()
@@ -169,6 +175,7 @@ def test_goals_wait_too(robot):
     from mirage_ros.msg import Candidate
     from rclpy.action import ActionClient
 
+    robot.mount()
     client = ActionClient(robot.node.tester, Imagine, "imagine")
     robot.node.spin_until(client.server_is_ready)
     stamp = robot.now()
@@ -188,6 +195,7 @@ def test_goals_wait_too(robot):
 
 
 def test_the_imagined_camera_is_on_tf_with_every_frame_and_preview(robot):
+    robot.mount()
     from tf2_msgs.msg import TFMessage
 
     sent = []
