@@ -115,7 +115,8 @@ class ImagineAction:
             Cancelled: it was cancelled.
         """
         active, goal = self._stage.require(), handle.request
-        candidates += await self._requests.awaitable(active.patience.future(lambda: self._candidates(goal, active)))
+        placed: Any = await self._requests.awaitable(active.patience.future(lambda: self._candidates(goal, active)))
+        candidates += placed
         request = self._request(goal, candidates)
         result.seed = request.seed
         job, key = self._start(handle, request, candidates, active), bytes(handle.goal_id.uuid)

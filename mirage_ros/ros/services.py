@@ -118,7 +118,8 @@ class Services:
             check_poses(torch.stack(poses), limit, "poses")
             return poses, stamps
 
-        poses, stamps = await self._requests.awaitable(active.patience.future(in_world))
+        placed: Any = await self._requests.awaitable(active.patience.future(in_world))
+        poses, stamps = placed
 
         def work() -> tuple[int, int]:
             slop = self._context.parameters.observation.slop

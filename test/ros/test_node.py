@@ -300,10 +300,3 @@ def test_two_nodes_in_two_namespaces_do_not_mix(new_node, seen):
     assert depth.min() > 1.9
     other_depth = other.node.configured.context.session.memory.elements().positions[:, 2]
     assert other_depth.min() < 1.1
-
-
-def test_stamp_zero_means_now(seen):
-    before = seen.tester.get_clock().now().nanoseconds
-    seen.publish("pose", pose_to_stamped(poses(1)[0], Header(stamp=stamp_from_ns(0), frame_id="map")))
-    seen.spin_until(lambda: seen.received["preview/image"])
-    assert ns_from_stamp(seen.received["preview/image"][0].header.stamp) >= before

@@ -156,3 +156,10 @@ def test_images_of_unusable_encodings_are_told_only_what_works():
     depth.encoding = "yuv422_yuy2"
     with pytest.raises(ValueError, match=r"expected one of rgb8, bgr8, rgba8, bgra8, mono8, got 'yuv422_yuy2'"):
         image_to_numpy(depth, "rgb8")
+
+
+def test_stamp_zero_means_now(seen):
+    before = seen.tester.get_clock().now().nanoseconds
+    seen.publish("pose", pose_to_stamped(turned(), Header(stamp=stamp_from_ns(0), frame_id="map")))
+    seen.spin_until(lambda: seen.received["preview/image"])
+    assert ns_from_stamp(seen.received["preview/image"][0].header.stamp) >= before
