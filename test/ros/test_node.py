@@ -17,7 +17,6 @@ from mirage_ros.ros.conversions import (
     ns_from_stamp,
     pose_to_stamped,
     poses_to_path,
-    stamp_from_ns,
 )
 
 FRAMES = ("imagined/image", "imagined/camera_info", "imagined/depth", "imagined/visibility", "imagined/pose")
