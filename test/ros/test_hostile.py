@@ -28,7 +28,7 @@ def bad_pose(rng):
     values = [math.nan, math.inf, -math.inf, 1e300, -1e12]
     setattr(part, "xyz"[int(rng.integers(3))], float(rng.choice(values)))
     if rng.random() < 0.2:
-        message = pose(frame=str(rng.choice(["odom", "x" * 5000, "/map", "map ", "é"])))
+        message = pose(frame=str(rng.choice(["odom", "x" * 5000, "/odom", "map ", "é"])))
     if rng.random() < 0.2:
         message = pose()
         message.pose.orientation.w = 0.0
