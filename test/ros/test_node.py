@@ -48,8 +48,8 @@ def test_a_path_becomes_frames_that_look_like_a_camera(seen):
     seen.spin(0.2)
     for name in FRAMES:
         assert [ns_from_stamp(message.header.stamp) for message in seen.received[name]] == stamps, name
-    frames = {message.header.frame_id for name in FRAMES[:4] for message in seen.received[name]}
-    assert frames == {"imagined_camera_optical_frame"}
+    ids = {message.header.frame_id for name in FRAMES[:4] for message in seen.received[name]}
+    assert ids == {"imagined_camera_optical_frame"}
     world = seen.node.configured.context.session.world
     for index in range(11):
         image = image_to_numpy(seen.received["imagined/image"][index], "rgb8")
@@ -129,7 +129,6 @@ def test_a_new_path_replaces_the_one_under_way(seen):
 def test_status_tells_what_the_memory_holds(seen):
     seen.publish("path", poses_to_path(poses(9), Header(frame_id="map")))
     seen.spin_until(lambda: len(seen.received["imagined/image"]) == 9)
-    # The last one may be of before the path.
     old = len(seen.received["memory/status"])
     seen.spin_until(lambda: any(status.backlog == 0 for status in seen.received["memory/status"][old:]))
     status = seen.received["memory/status"][-1]
