@@ -11,12 +11,14 @@ from launch_ros.actions import LifecycleNode
 from launch import LaunchDescription
 from mirage_ros.resources import share_directory
 from mirage_ros.ros.dds import default_environment
+from mirage_ros.ros.parameter_rows import Parameter
 from mirage_ros.ros.parameters import PARAMETERS
 
 # Topics that robots name differently, with the names that the node gives them.
-REMAPPED = ("image", "camera_info", "depth", "camera_pose", "pose", "path")
+REMAPPED = ("image", "camera_info", "depth", "depth/camera_info", "camera_pose", "pose", "path")
 # Of an argument that was not given: what the file or the node itself says holds.
 UNSET = "__unset__"
+USE_SIM_TIME = Parameter("use_sim_time", False, "Follow /clock.")
 
 
 def generate_launch_description():
@@ -31,7 +33,9 @@ def generate_launch_description():
     arguments += [DeclareLaunchArgument(name, default_value=name, description=f"Topic {name}.") for name in REMAPPED]
     arguments += [
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
-        DeclareLaunchArgument("use_sim_time", default_value="false", description="Follow /clock."),
+        DeclareLaunchArgument(
+            USE_SIM_TIME.name, default_value=str(USE_SIM_TIME.default), description=USE_SIM_TIME.description
+        ),
         DeclareLaunchArgument(
             "params_file",
             default_value=str(share_directory() / "config" / "default.yaml"),
@@ -47,8 +51,8 @@ def start_node(context):
     def given(name):
         return LaunchConfiguration(name).perform(context)
 
-    chosen = {row.name: value_of(row, given(row.name)) for row in PARAMETERS if given(row.name) != UNSET}
-    chosen["use_sim_time"] = given("use_sim_time").lower() == "true"
+    chosen = {row.name: row.parsed(given(row.name)) for row in PARAMETERS if given(row.name) != UNSET}
+    chosen["use_sim_time"] = USE_SIM_TIME.parsed(given("use_sim_time"))
     node = LifecycleNode(
         package="mirage_ros",
         executable="mirage",
@@ -61,10 +65,3 @@ def start_node(context):
         remappings=[(name, given(name)) for name in REMAPPED if given(name) != name],
     )
     return [node]
-
-
-def value_of(row, text):
-    """The text of an argument as the parameter's type."""
-    if isinstance(row.default, bool):
-        return text.lower() == "true"
-    return type(row.default)(text)

@@ -19,6 +19,7 @@ INTERFACES = {
     "msg/MemoryStatus.msg",
     "srv/ExportCloud.srv",
     "srv/LoadMemory.srv",
+    "srv/Repose.srv",
     "srv/Reset.srv",
     "srv/SaveMemory.srv",
     "srv/SetPrompt.srv",
@@ -66,7 +67,7 @@ def test_interface_definitions_are_installed(share):
 def test_interfaces_import_in_a_fresh_process(prefix):
     code = (
         "from mirage_ros.msg import Candidate, ImaginedTrajectory, MemoryStatus\n"
-        "from mirage_ros.srv import ExportCloud, LoadMemory, Reset, SaveMemory, SetPrompt\n"
+        "from mirage_ros.srv import ExportCloud, LoadMemory, Repose, Reset, SaveMemory, SetPrompt\n"
         "from mirage_ros.action import Imagine\n"
         "from rclpy.type_support import check_for_type_support\n"
         "for kind in (Candidate, ImaginedTrajectory, MemoryStatus, Reset, Imagine): check_for_type_support(kind)\n"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mirage_ros.ros.parameters import PARAMETERS, Parameter
+from mirage_ros.ros.parameter_rows import Parameter
+from mirage_ros.ros.parameters import PARAMETERS
 from mirage_ros.ros.topics import ACTIONS, CAMERA, INPUTS, LATCHED, OUTPUT, OUTPUTS, RELIABLE, SERVICES
 
 _DELIVERY = {

@@ -11,8 +11,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
-from mirage_ros.ros.camera_input import StampSynchroniser
 from mirage_ros.ros.conversions import camera_from_info, depth_to_metres, image_to_numpy, pose_from_stamped
+from mirage_ros.ros.stamp_synchroniser import StampSynchroniser
 from mirage_ros.ros.topics import image_qos
 from mirage_ros.sim.renderer import LabelledFrame
 
@@ -41,13 +41,13 @@ class SimCameraReceiver:
     def _receive(self, name: str, message: Any) -> None:
         if self._on_message is not None:
             self._on_message(name, message)
+        now = time.monotonic()
         try:
-            complete = self._synchroniser.add(name, message)
+            self._synchroniser.add(name, message, now)
         except ValueError as error:
             self._node.get_logger().warning(f"{name}: {error}; ignored", throttle_duration_sec=2.0)
             return
-        if complete is not None:
-            self._ready.append(complete)
+        self._ready += [parts for parts, _ in self._synchroniser.complete(now)]
 
     def next(self, executor: SingleThreadedExecutor, timeout: float) -> LabelledFrame:
         """Wait at most `timeout` seconds for the next complete set, spinning the node; its pose is the true one.

@@ -10,6 +10,7 @@ from mirage_ros.ros.autosave import Autosave
 from mirage_ros.ros.commanding import Commands
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.observing import Observing
+from mirage_ros.ros.patience import Patience
 from mirage_ros.ros.publications import Outputs
 from mirage_ros.ros.subscriptions import Inputs
 from mirage_ros.ros.timers import Timers
@@ -21,6 +22,7 @@ class ActiveState:
 
     Attributes:
         frames: turns poses of messages into optical ones of the world frame.
+        patience: keeps what waits for a transform.
         outputs: publishes.
         commands: imagines along streamed poses and paths.
         observing: writes camera frames.
@@ -41,16 +43,18 @@ class ActiveState:
         self.frames = FrameIds(context.node, context.parameters)
         if context.parameters.observation.pose == "tf" and not self.frames.has_tf:
             raise ValueError("observation.pose is tf, but tf2_ros is not installed or use_tf is off")
+        self.patience = Patience(lambda: context.parameters.tf_tolerance)
         self.outputs = Outputs(context)
         self.commands = Commands(context, self.outputs)
         self.observing = Observing(context, self.frames)
-        self._inputs = Inputs(context, self.frames, self.commands, self.observing)
-        self._timers = Timers(context, self.outputs, self.commands, self.observing, autosave, clock)
+        self._inputs = Inputs(context, self.frames, self.patience, self.commands, self.observing)
+        self._timers = Timers(context, self.outputs, self.patience, self.commands, self.observing, autosave, clock)
 
     def close(self) -> None:
         """Stop all work and close the topics."""
         self._inputs.close()
         self._timers.close()
+        self.patience.close()
         self.observing.close()
         self.commands.clear()
         # After this nobody publishes any more.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -22,7 +23,9 @@ from mirage_ros.ros.conversions import (
     image_to_numpy,
     ns_from_stamp,
 )
+from mirage_ros.ros.depth_registration import register_depth, same_view
 from mirage_ros.ros.parameters import ObservationParameters
+from mirage_ros.ros.stamp_synchroniser import StampSynchroniser
 from mirage_ros.trajectory import interpolate
 
 # Poses that are remembered: ten seconds at 100 Hz.
@@ -33,47 +36,8 @@ MAX_EXTRAPOLATION = 500_000_000
 CLOCK_RESET = 2_000_000_000
 # Share by which the shape of a depth image may differ from its image's; a pixel more or less is rounding.
 SHAPE_TOLERANCE = 0.02
-
-
-class StampSynchroniser:
-    """Collects messages until every topic has one with the same stamp.
-
-    Attributes:
-        dropped: incomplete sets given up because newer ones filled the queue.
-    """
-
-    def __init__(self, topics: Iterable[str], size: int = 10) -> None:
-        """Topics that make a complete set, and how many stamps wait at most; the oldest is dropped beyond."""
-        self._topics, self._size = frozenset(topics), size
-        self._waiting: dict[int, dict[str, Any]] = {}
-        self.dropped = 0
-
-    def add(self, topic: str, message: Any) -> dict[str, Any] | None:
-        """Take a message with a header.
-
-        Returns:
-            The complete set by topic, in case this message completes one. Older incomplete sets are dropped then: what
-            is newer has overtaken them.
-
-        Raises:
-            ValueError: a topic that was not announced, or a stamp that is no time.
-        """
-        if topic not in self._topics:
-            raise ValueError(f"topic: expected one of {sorted(self._topics)}, got {topic!r}")
-        stamp = ns_from_stamp(message.header.stamp)
-        entry = self._waiting.setdefault(stamp, {})
-        entry[topic] = message
-        if len(entry) == len(self._topics):
-            stale = [other for other in self._waiting if other < stamp]
-            for other in stale:
-                del self._waiting[other]
-            self.dropped += len(stale)
-            return self._waiting.pop(stamp)
-        if len(self._waiting) > self._size:
-            # The one that came first, not the earliest stamp: after a clock jumps back, new stamps are the earliest.
-            del self._waiting[next(iter(self._waiting))]
-            self.dropped += 1
-        return None
+# Metres; a median of measured depth outside of these is more likely one of another unit.
+NEAREST_MEDIAN, FARTHEST_MEDIAN = 0.025, 100.0
 
 
 class PoseBuffer:
@@ -91,6 +55,11 @@ class PoseBuffer:
         if self._poses and stamp == self._poses[-1][0]:
             self._poses.pop()
         self._poses.append((stamp, pose))
+
+    def set_back(self, stamp: int) -> None:
+        """Start anew if there are poses from later, nanoseconds: all are of before the clock was set back to then."""
+        if self._poses and self._poses[-1][0] > stamp:
+            self._poses.clear()
 
     def at(self, stamp: int) -> Tensor | None:
         """The (4, 4) pose at a moment in nanoseconds; None while a pose from after it is still to come.
@@ -114,6 +83,13 @@ class PoseBuffer:
         query = torch.tensor([float(stamp - before)], dtype=torch.float64)
         return interpolate(torch.stack([earlier, pose]), times, query)[0]
 
+    def span(self) -> str:
+        """What is known, in words."""
+        if not self._poses:
+            return "got none"
+        first, last = self._poses[0][0], self._poses[-1][0]
+        return f"got those from {first * 1e-9:.3f} to {last * 1e-9:.3f}"
+
     def latest(self, stamp: int) -> Tensor | None:
         """The last pose, if it is at most half a second older than the moment."""
         if not self._poses or stamp - self._poses[-1][0] > MAX_EXTRAPOLATION:
@@ -126,51 +102,86 @@ class CameraInput:
 
     Attributes:
         topics: that make a frame.
+        completed: frames that became complete.
+        doubts: what looked wrong in the last frame, though it was taken.
     """
 
     def __init__(self, wanted: ObservationParameters) -> None:
         """Set up: whether a depth image belongs to a frame, rectification, and how much waits."""
         self._wanted = wanted
         self.topics = ("image", "camera_info", "depth") if wanted.depth == "topic" else ("image", "camera_info")
-        self._synchroniser = StampSynchroniser(self.topics, wanted.queue)
-        self._waiting: deque[dict[str, Any]] = deque()
-        self._lost = 0
+        self._synchroniser = StampSynchroniser(self.topics, wanted.queue, wanted.slop)
+        self._waiting: deque[tuple[dict[str, Any], float]] = deque()
+        self._depth_infos: dict[str, Any] = {}
+        self._newest = -1
+        self.completed, self.doubts = 0, ""
 
     @property
     def dropped(self) -> int:
-        """Frames that stayed incomplete or without a pose."""
-        return self._synchroniser.dropped + self._lost
+        """Frames that stayed incomplete."""
+        return self._synchroniser.dropped
 
-    def add(self, topic: str, message: Any) -> None:
-        """Take a message of one of the camera's topics; a ValueError if its stamp is no time."""
-        complete = self._synchroniser.add(topic, message)
-        if complete is not None:
-            self._waiting.append(complete)
-            if len(self._waiting) > self._wanted.queue:
-                self.skip(lost=True)
+    def add(self, topic: str, message: Any) -> int | None:
+        """Take a message of one of the camera's topics.
 
-    def waiting_stamp(self) -> int | None:
-        """Stamp of the oldest complete frame."""
-        return ns_from_stamp(self._waiting[0]["image"].header.stamp) if self._waiting else None
+        Returns:
+            The stamp to which the clock was set back, in case this message shows that it was.
 
-    def skip(self, lost: bool = False) -> None:
-        """Let go of the oldest complete frame; `lost` counts it as dropped."""
+        Raises:
+            ValueError: its stamp is no time.
+        """
+        if topic == "depth/camera_info":
+            self._depth_infos[message.header.frame_id] = message
+            return None
+        self._synchroniser.add(topic, message, time.monotonic())
+        back = None
+        if topic == "image":
+            stamp = ns_from_stamp(message.header.stamp)
+            if stamp < self._newest - CLOCK_RESET:
+                back = stamp
+                self.restart(stamp + CLOCK_RESET)
+            self._newest = stamp if back is not None else max(self._newest, stamp)
+        return back
+
+    def restart(self, stamp: int) -> None:
+        """Let go of what is stamped later, nanoseconds: the clock was set back."""
+        self._synchroniser.forget_after(stamp)
+        self._waiting = deque(entry for entry in self._waiting if _stamp(entry[0]) <= stamp)
+        self._newest = min(self._newest, stamp)
+
+    def settle(self) -> None:
+        """Look for complete frames. Of more than may wait, the oldest stay, so that what they wait for can come."""
+        found = self._synchroniser.complete(time.monotonic())
+        self.completed += len(found)
+        self._waiting.extend(found[: max(self._wanted.queue - len(self._waiting), 0)])
+
+    def waiting(self) -> tuple[Any, float] | None:
+        """Header of the oldest complete frame, and when its image came, by the steady clock."""
+        return (self._waiting[0][0]["image"].header, self._waiting[0][1]) if self._waiting else None
+
+    def skip(self) -> None:
+        """Let go of the oldest complete frame."""
         self._waiting.popleft()
-        self._lost += lost
 
-    def take(self, pose: Tensor) -> RgbdFrame:
+    def take(self, pose: Tensor, transform: Callable[[str, str], Tensor] | None = None) -> RgbdFrame:
         """The oldest complete frame, seen from an optical pose (4, 4).
+
+        Args:
+            pose: of the image's frame in the world.
+            transform: gives the pose of a depth frame in an image's frame, for depth that is not registered.
 
         Raises:
             ValueError: a message is not usable, or they contradict each other; names the field. The frame is gone.
         """
-        messages = self._waiting.popleft()
+        messages, _ = self._waiting.popleft()
         image, info = messages["image"], messages["camera_info"]
         # A copy: it goes to another thread, and the message's own buffer must not be written to.
         rgb = np.array(image_to_numpy(image, "rgb8")) if hasattr(image, "encoding") else compressed_to_numpy(image)
         depth = depth_to_metres(messages["depth"]) if "depth" in messages else None
+        self.doubts = "" if depth is None else doubts_of_units(depth, messages["depth"].encoding)
         height, width = rgb.shape[:2]
-        if depth is not None and depth.shape != (height, width):
+        own = None if depth is None else self._own_camera(messages["depth"], image.header.frame_id, info, transform)
+        if depth is not None and own is None and depth.shape != (height, width):
             rows, columns = depth.shape
             if abs(columns / rows * height / width - 1) > max(SHAPE_TOLERANCE, 1 / min(rows, columns)):
                 raise ValueError(
@@ -178,14 +189,67 @@ class CameraInput:
                 )
             depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.float32)
         if self._wanted.undistort and np.any(info.d):
-            rgb, depth, camera = undistorted(rgb, depth, info, pose)
+            rgb, bent, camera = undistorted(rgb, depth if own is None else None, info, pose)
+            depth = bent if own is None else depth
         else:
             camera = camera_from_info(info, pose, self._wanted.rectified)
         if (height, width) != (camera.height, camera.width):
             raise ValueError(
                 f"camera_info: expected {width}x{height} like the image, got {camera.width}x{camera.height}"
             )
+        if depth is not None and own is not None:
+            depth = register_depth(depth, own, camera.at(torch.eye(4, dtype=torch.float64)))
         return RgbdFrame(rgb, depth, camera, ns_from_stamp(image.header.stamp))
+
+    def _own_camera(
+        self, depth: Any, image_frame: str, image_info: Any, transform: Callable[[str, str], Tensor] | None
+    ) -> Camera | None:
+        """The depth camera in the image's frame; None where depth is registered to the image already."""
+        frame = depth.header.frame_id.lstrip("/") or image_frame.lstrip("/")
+        apart = frame != image_frame.lstrip("/")
+        info = self._depth_infos.get(depth.header.frame_id)
+        if self._wanted.registered or (info is None and not apart):
+            return None
+        if info is None:
+            raise ValueError(
+                f"depth.header.frame_id: expected {image_frame!r} like the image, to which depth is registered, got "
+                f"{depth.header.frame_id!r}; subscribe to aligned depth, or give depth/camera_info (and TF between "
+                "the frames) to have it registered here, or set observation.registered if only its name differs"
+            )
+        if (info.width, info.height) != (depth.width, depth.height):
+            raise ValueError(
+                f"depth/camera_info: expected {depth.width}x{depth.height} like depth, got {info.width}x{info.height}"
+            )
+        if apart and transform is None:
+            raise ValueError(f"depth: no TF to bring {frame!r} to {image_frame!r}")
+        place = torch.eye(4, dtype=torch.float64)
+        if apart and transform is not None:
+            place = transform(image_frame, frame)
+        try:
+            own = camera_from_info(info, place, self._wanted.rectified)
+            if not apart:
+                straight = copy.copy(image_info)
+                straight.d = []
+                if same_view(own, camera_from_info(straight, place, self._wanted.rectified)):
+                    return None
+        except ValueError as error:
+            raise ValueError(f"depth/{error}") from None
+        return own
+
+
+def doubts_of_units(depth: NDArray[np.float32], encoding: str) -> str:
+    """What is odd about (H, W) metres: millimetres that are called metres, or metres that are called millimetres."""
+    known = depth[np.isfinite(depth) & (depth > 0)]
+    middle = float(np.median(known)) if known.size else 1.0
+    if encoding == "32FC1" and middle > FARTHEST_MEDIAN:
+        return f"half of it is beyond {middle:.0f} m; 32FC1 is metres (REP-118): are these millimetres?"
+    if encoding != "32FC1" and middle < NEAREST_MEDIAN:
+        return f"half of it is nearer than {middle * 1000:.0f} millimetres, the unit of {encoding}: are these metres?"
+    return ""
+
+
+def _stamp(messages: dict[str, Any]) -> int:
+    return ns_from_stamp(messages["image"].header.stamp)
 
 
 def undistorted(

@@ -82,16 +82,20 @@ def draw_seed(seed: int) -> int:
 
 
 def frame_stamps(given: list[int], now: int, fps: float, name: str) -> list[int]:
-    """Stamps of frames in nanoseconds: the given ones, or from now on at the model's rate where none is given.
+    """Stamps of frames in nanoseconds: the given ones where they increase, else from now on at the model's rate.
+
+    Planners give all poses of a path one stamp, none at all, or one to the goal alone; those say nothing of when a pose
+    is to be reached.
 
     Raises:
-        ValueError: some are given and do not increase.
+        ValueError: some are earlier than those before them.
     """
-    if not any(given):
-        return [now + round(index * 1e9 / fps) for index in range(len(given))]
-    if any(later <= earlier for earlier, later in pairwise(given)):
-        raise ValueError(f"{name}.poses: expected stamps that increase, or none at all")
-    return given
+    known = [stamp for stamp in given if stamp]
+    if any(later < earlier for earlier, later in pairwise(known)):
+        raise ValueError(f"{name}.poses: expected stamps that increase, equal ones, or none")
+    if len(known) == len(given) and all(later > earlier for earlier, later in pairwise(known)):
+        return given
+    return [now + round(index * 1e9 / fps) for index in range(len(given))]
 
 
 class Commands:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
@@ -14,11 +13,12 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from torch import Tensor
 
 from mirage_ros.action import Imagine
+from mirage_ros.geometry import Camera
 from mirage_ros.msg import ImaginedTrajectory
 from mirage_ros.ros.active_state import ActiveState, Stage
 from mirage_ros.ros.commanding import draw_seed, frame_stamps, padded, rolling
 from mirage_ros.ros.context import NodeContext
-from mirage_ros.ros.conversions import camera_to_info, numpy_to_image, path_to_poses
+from mirage_ros.ros.conversions import camera_to_info, ns_from_stamp, numpy_to_image, path_to_poses
 from mirage_ros.ros.open_requests import OpenRequests
 from mirage_ros.ros.parameters import MAX_STEPS
 from mirage_ros.ros.publications import Outputs
@@ -39,12 +39,15 @@ class _Candidate:
     label: str
     poses: Tensor
     stamps: list[int]
+    cameras: list[Camera] = field(default_factory=list)
+    coverage: list[float] = field(default_factory=list)
+    # With pixels, which a goal that does not ask for them need not keep.
     chunks: list[ImaginedChunk] = field(default_factory=list)
 
     @property
     def done(self) -> int:
         """Frames that were imagined, those that only pad the trajectory left out."""
-        return min(sum(map(len, self.chunks)), len(self.poses))
+        return min(len(self.coverage), len(self.poses))
 
 
 class ImagineAction:
@@ -95,8 +98,7 @@ class ImagineAction:
             result.seconds_per_frame = seconds / frames if frames else float("nan")
             active = self._stage.active
             if frames and active is not None:
-                wanted = handle.request.return_frames
-                result.trajectories = [_trajectory(each, active.outputs, wanted) for each in candidates]
+                result.trajectories = [_trajectory(each, active.outputs) for each in candidates]
             if handle.is_cancel_requested:
                 handle.canceled()
             elif result.status == Imagine.Result.OK:
@@ -113,7 +115,8 @@ class ImagineAction:
             Cancelled: it was cancelled.
         """
         active, goal = self._stage.require(), handle.request
-        candidates += self._candidates(goal, active)
+        placed: Any = await self._requests.awaitable(active.patience.future(lambda: self._candidates(goal, active)))
+        candidates += placed
         request = self._request(goal, candidates)
         result.seed = request.seed
         job, key = self._start(handle, request, candidates, active), bytes(handle.goal_id.uuid)
@@ -143,7 +146,8 @@ class ImagineAction:
                 poses, frame_id, stamps = path_to_poses(candidate.path)
             except ValueError as error:
                 raise ValueError(f"candidates[{index}].{error}") from None
-            poses = active.frames.optical(poses, frame_id, goal.pose_of, max(stamps[0], 0), name)
+            stamp = ns_from_stamp(candidate.path.header.stamp, f"{name}.header.stamp") or stamps[0]
+            poses = active.frames.optical(poses, frame_id, goal.pose_of, stamp, name)
             check_poses(poses, limits.max_distance, name)
             candidates.append(_Candidate(candidate.label, poses, frame_stamps(stamps, now, fps, name)))
         return candidates
@@ -179,7 +183,10 @@ class ImagineAction:
             stop = len(candidate.poses) - chunk.first
             if request.stamps is not None:
                 active.outputs.frames(chunk, request.stamps[chunk.first : chunk.first + len(chunk)], 0, stop)
-            candidate.chunks.append(chunk if handle.request.return_frames else _without_frames(chunk))
+            candidate.cameras.append(chunk.camera)
+            candidate.coverage += [float(value) for value in chunk.coverage]
+            if handle.request.return_frames:
+                candidate.chunks.append(chunk)
             feedback.frames_done = sum(other.done for other in candidates)
             feedback.candidate = chunk.candidate
             feedback.coverage = float(chunk.coverage[:stop].mean())
@@ -201,29 +208,21 @@ class ImagineAction:
         )
 
 
-def _trajectory(candidate: _Candidate, outputs: Outputs, frames: bool) -> ImaginedTrajectory:
-    """What a goal's result says of a candidate, with its pixels if `frames`."""
+def _trajectory(candidate: _Candidate, outputs: Outputs) -> ImaginedTrajectory:
+    """What a goal's result says of a candidate, with the pixels that were kept."""
     message = ImaginedTrajectory(label=candidate.label)
     done = candidate.done
     if not done:
         return message
     stamps = candidate.stamps[:done]
-    poses = torch.cat([chunk.camera.cam2world for chunk in candidate.chunks])[:done]
+    poses = torch.cat([camera.cam2world for camera in candidate.cameras])[:done]
     message.path = outputs.path_message(poses, stamps)
-    message.coverage = [float(value) for chunk in candidate.chunks for value in chunk.coverage][:done]
-    message.camera_info = camera_to_info(candidate.chunks[0].camera[0], outputs.header(stamps[0]))
-    if frames:
-        for chunk in candidate.chunks:
-            for place, stamp in enumerate(stamps[chunk.first : chunk.first + len(chunk)]):
-                header = outputs.header(stamp)
-                message.images.append(numpy_to_image(chunk.rgb[place], "rgb8", header))
-                message.depths.append(numpy_to_image(chunk.depth[place], "32FC1", header))
-                message.visibilities.append(numpy_to_image(chunk.visible[place], "32FC1", header))
+    message.coverage = candidate.coverage[:done]
+    message.camera_info = camera_to_info(candidate.cameras[0][0], outputs.header(stamps[0]))
+    for chunk in candidate.chunks:
+        for place, stamp in enumerate(stamps[chunk.first : chunk.first + len(chunk)]):
+            header = outputs.header(stamp)
+            message.images.append(numpy_to_image(chunk.rgb[place], "rgb8", header))
+            message.depths.append(numpy_to_image(chunk.depth[place], "32FC1", header))
+            message.visibilities.append(numpy_to_image(chunk.visible[place], "32FC1", header))
     return message
-
-
-def _without_frames(chunk: ImaginedChunk) -> ImaginedChunk:
-    """The chunk without its pixels, which a goal that does not ask for them need not keep."""
-    # One zero that stands for all pixels.
-    rgb, metres = np.broadcast_to(np.uint8(0), chunk.rgb.shape), np.broadcast_to(np.float32(0), chunk.depth.shape)
-    return replace(chunk, rgb=rgb, depth=metres, visible=metres)

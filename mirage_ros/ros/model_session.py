@@ -6,7 +6,7 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from mirage_ros.perception import registry
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.layer_pauses import LayerPauses
+from mirage_ros.ros.loop_closure import Correction, move_history
 from mirage_ros.ros.parameters import MirageParameters
 from mirage_ros.ros.requests import ImagineRequest, Snapshot
 from mirage_ros.world.results import STAGES, Cancel, ImaginedChunk, OnProgress, Preview
@@ -204,6 +205,22 @@ class ModelSession:
         self.history = self.world.new_history()
         self._wrote()
         return before - len(self.memory)
+
+    def repose(self, poses: Mapping[int, Tensor]) -> tuple[int, int]:
+        """Give source frames new (4, 4) poses by their ids; what was imagined near them and the history move along.
+
+        Returns:
+            The numbers of frames and of elements that moved.
+
+        Raises:
+            ValueError: an id is unknown or a pose not rigid; nothing has moved then.
+        """
+        self.memory.fork().repose(poses)
+        correction = Correction(self.memory.frames(), poses)
+        elements = self.memory.repose(correction.poses)
+        move_history(self.history, correction)
+        self._wrote()
+        return len(correction.poses), elements
 
     def save(self, path: Path) -> int:
         """Write the memory to a file; the number of elements."""

@@ -7,18 +7,22 @@ import time
 from typing import Any
 
 import torch
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
 from torch import Tensor
 
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.ros.camera_input import CameraInput, PoseBuffer
+from mirage_ros.ros.camera_input import CLOCK_RESET, CameraInput, PoseBuffer
 from mirage_ros.ros.context import NodeContext
-from mirage_ros.ros.conversions import pose_from_stamped
+from mirage_ros.ros.conversions import ns_from_stamp, pose_from_stamped
+from mirage_ros.ros.patience import TransformPendingError
 from mirage_ros.ros.transforms import FrameIds, check_poses
 
 # A request for a camera frame that none answers ends after this many seconds.
 OBSERVE_TIMEOUT = 60.0
-# Nanoseconds that an image waits for a pose from after it.
-PATIENCE = 500_000_000
+# Seconds without a complete camera frame after which incomplete ones are reported: of a topic that is slower than the
+# others, most are.
+STARVED = 2.0
 
 Added = concurrent.futures.Future[int]
 
@@ -27,24 +31,51 @@ class Observing:
     """Takes the camera's messages while the node is active."""
 
     def __init__(self, context: NodeContext, frames: FrameIds) -> None:
-        """Set up; `frames` brings poses into the world frame."""
+        """Set up; `frames` brings poses into the world frame and gives TF's."""
         self._context, self._frames = context, frames
-        self._incomplete = 0
+        self._incomplete = self._completed = 0
+        self._fed = time.monotonic()
         self._poses = PoseBuffer()
         self._camera = CameraInput(context.parameters.observation)
         self._observing: Added | None = None
         self._asked: list[tuple[Added, float]] = []
-        self._last_stamp, self._last_time = -1, 0.0
+        self._last, self._last_time = (-1, ""), 0.0
+        # Simulated time that is set back, as when a recording starts anew. Other clocks show it in the stamps.
+        self._jumps = context.node.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
+            post_callback=lambda jump: setattr(self, "_set_back", True),
+        )
+        self._set_back = False
 
     def add(self, topic: str, message: Any) -> None:
-        """Take a message of image, camera_info or depth; a ValueError if it, or the frame it completes, is unusable."""
-        self._camera.add(topic, message)
+        """Take a message of a camera topic; a ValueError if it, or the frame it completes, is unusable."""
+        self._look_at_clock()
+        back = self._camera.add(topic, message)
+        if back is not None:
+            self._restart(back + CLOCK_RESET)
         if topic == "image":
             self._frames.camera_frame = message.header.frame_id
         self.pump()
 
+    def _look_at_clock(self) -> None:
+        # Not in the callback itself: the clock is not to be read there.
+        if self._set_back:
+            self._set_back = False
+            self._restart(self._context.now() - 1)
+
+    def _restart(self, stamp: int) -> None:
+        """The clock was set back: what is stamped later is of another time."""
+        self._camera.restart(stamp)
+        self._poses.set_back(stamp)
+        self._frames.restart()
+        self._context.health.event(
+            "clock", f"was set back to {stamp * 1e-9:.3f} s; frames, poses and transforms from later are forgotten"
+        )
+        self._context.node.get_logger().warning("the clock was set back; camera frames and poses start anew")
+
     def pose(self, message: Any) -> None:
         """Take a message of camera_pose; a ValueError if it is not usable."""
+        self._look_at_clock()
         pose, frame, stamp = pose_from_stamped(message, "camera_pose")
         self._check_future(stamp, "camera_pose")
         pose = self._frames.optical(pose, frame, "optical", stamp, "camera_pose")
@@ -58,34 +89,42 @@ class Observing:
         Raises:
             ValueError: a frame is not usable; it is gone.
         """
-        while (stamp := self._camera.waiting_stamp()) is not None:
+        self._look_at_clock()
+        self._camera.settle()
+        while (waiting := self._camera.waiting()) is not None:
+            header, arrived = waiting
+            stamp = ns_from_stamp(header.stamp)
             busy = self._observing is not None and not self._observing.done()
-            if busy or not (self._asked or self._due(stamp)):
+            if busy or not (self._asked or self._due(stamp, header.frame_id)):
                 self._camera.skip()
                 continue
-            in_time = False
             try:
                 self._check_future(stamp, "image")
-                in_time = True
-                pose = self._pose_at(stamp)
-            except ValueError:
-                self._camera.skip(lost=in_time)
+                pose = self._pose_at(stamp, header.frame_id, time.monotonic() - arrived)
+            except ValueError as error:
+                self._camera.skip()
+                if isinstance(error, TransformPendingError):
+                    self._context.health.event(f"tf {error.link}", str(error))
+                    raise ValueError(str(error)) from None
                 raise
             if pose is None:
                 return
-            self._observe(self._camera.take(pose))
+            self._observe(self._camera.take(pose, self._depth_place), header.frame_id)
 
     def expire(self) -> None:
         """Answer requests for a camera frame that have waited too long, and report frames that stay incomplete."""
-        now, incomplete = time.monotonic(), self._camera.dropped
-        if incomplete > self._incomplete:
+        now, incomplete, completed = time.monotonic(), self._camera.dropped, self._camera.completed
+        if completed > self._completed:
+            self._fed = now
+        elif incomplete > self._incomplete and now - self._fed > STARVED:
             needed = " and ".join(self._camera.topics)
+            slop = self._context.parameters.observation.slop
             self._context.health.event(
                 "image",
-                f"{incomplete} camera frames stayed incomplete: {needed} must come with equal stamps, and the camera's "
-                "pose from around that time",
+                f"{incomplete} camera frames stayed incomplete: {needed} must come with stamps that differ by at most "
+                f"{slop:g} s (observation.slop)",
             )
-        self._incomplete = incomplete
+        self._incomplete, self._completed = incomplete, completed
         for entry in [entry for entry in self._asked if entry[1] < now]:
             self._asked.remove(entry)
             entry[0].set_exception(TimeoutError(f"no complete camera frame came within {OBSERVE_TIMEOUT:g} s"))
@@ -98,6 +137,7 @@ class Observing:
 
     def close(self) -> None:
         """Give up requests that wait."""
+        self._jumps.unregister()
         for future, _ in self._asked:
             future.cancel()
         self._asked.clear()
@@ -113,36 +153,55 @@ class Observing:
     def _check_distance(self, pose: Tensor, name: str) -> None:
         check_poses(pose, self._context.parameters.imagine.max_distance, name)
 
-    def _pose_at(self, stamp: int) -> Tensor | None:
-        """(4, 4) optical pose of the camera in the world frame; None while it may still come."""
-        source = self._context.parameters.observation.pose
+    def _pose_at(self, stamp: int, frame: str, waited: float) -> Tensor | None:
+        """(4, 4) optical pose of a camera in the world frame; None while it may still come.
+
+        Args:
+            stamp: nanoseconds of the image.
+            frame: the image's frame_id.
+            waited: seconds since the image came.
+        """
+        source, tolerance = self._context.parameters.observation.pose, self._context.parameters.tf_tolerance
         if source == "origin":
             return torch.eye(4, dtype=torch.float64)
-        waited = self._context.now() - stamp
         if source == "topic":
             pose = self._poses.at(stamp)
+            if pose is not None or waited < tolerance:
+                return pose
             # A robot that stands still may say nothing more.
-            return self._poses.latest(stamp) if pose is None and waited > PATIENCE else pose
+            pose = self._poses.latest(stamp)
+            if pose is None:
+                raise ValueError(
+                    f"camera_pose: expected poses around the image's stamp {stamp * 1e-9:.3f}, {self._poses.span()} "
+                    f"{tolerance:g} s after the image came (tf_tolerance)"
+                )
+            return pose
         try:
-            pose = self._frames.camera_pose(stamp)
-        except ValueError:
+            pose = self._frames.transform(self._context.parameters.world_frame, frame, stamp, "image.header.frame_id")
+        except TransformPendingError:
             # Transforms come a little later than images.
-            if 0 <= waited < PATIENCE:
+            if waited < tolerance:
                 return None
             raise
         self._check_distance(pose, "image: the camera's pose in TF")
         return pose
 
-    def _due(self, stamp: int) -> bool:
+    def _depth_place(self, image_frame: str, depth_frame: str) -> Tensor:
+        """(4, 4) pose of a depth camera in the colour camera's frame."""
+        return self._frames.transform(image_frame, depth_frame, 0, "depth.header.frame_id")
+
+    def _due(self, stamp: int, frame: str) -> bool:
         wanted = self._context.parameters.observation
         enough = not wanted.rate or time.monotonic() - self._last_time >= 1 / wanted.rate
         # The same image twice adds nothing; stamps may go back when a recording starts anew.
-        return wanted.enabled and enough and stamp != self._last_stamp
+        return wanted.enabled and enough and (stamp, frame) != self._last
 
-    def _observe(self, frame: RgbdFrame) -> None:
+    def _observe(self, frame: RgbdFrame, frame_id: str) -> None:
         asked, self._asked = self._asked, []
         session = self._context.session
-        self._last_stamp, self._last_time = int(frame.stamp), time.monotonic()
+        self._last, self._last_time = (int(frame.stamp), frame_id), time.monotonic()
+        if self._camera.doubts:
+            self._context.health.event("depth", self._camera.doubts)
         self._observing = self._context.worker.call(lambda: session.observe(frame), slot="observation")
 
         def done(future: Added) -> None:

@@ -9,7 +9,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from mirage_ros.ros.parameters import MirageParameters, Parameter
+from mirage_ros.ros.parameter_rows import Parameter
+from mirage_ros.ros.parameters import MirageParameters
 
 # What rclpy and its tools set on any node.
 _RCLPY_NAMES = ("use_sim_time", "start_type_description_service", "qos_overrides.")

@@ -6,12 +6,9 @@ Free of ROS, so that launch files read it at once; `parameter_declaration` decla
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field
 
-Value = bool | int | float | str
-Group = TypeVar("Group", bound="ParameterGroup")
+from mirage_ros.ros.parameter_rows import ParameterGroup, row
 
 # Names of models.presets, models.schedule and perception.registry; importing those would cost a launch file seconds.
 PRESETS = ("default", "wan2.2-ti2v-5b", "test")
@@ -21,105 +18,6 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 POSES_OF = ("optical", "body", "base")
 RELIABILITIES = ("reliable", "best_effort")
 MEBIBYTE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One row of a node's list of parameters.
-
-    Attributes:
-        name: of the parameter; dots make groups.
-        default: its type is the parameter's type.
-        description: meaning and unit, one sentence.
-        minimum, maximum: inclusive limits of a number, where it has any.
-        choices: allowed values of a string, where it has a fixed set.
-        runtime: may change while the node runs; otherwise it is read once at start-up.
-    """
-
-    name: str
-    default: Value
-    description: str
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    runtime: bool = False
-
-    def expectation(self) -> str:
-        """What a value must be, in words."""
-        if self.choices:
-            return f"one of {', '.join(self.choices)}"
-        kind = type(self.default).__name__
-        return kind if self.minimum is None else f"{kind} from {self.minimum} to {self.maximum}"
-
-    def checked(self, value: Any) -> Any:
-        """The value as the parameter's type; a whole number is taken for a real one.
-
-        Raises:
-            ValueError: it is none of the expected ones; names the parameter and the expectation.
-        """
-        if isinstance(self.default, float) and type(value) is int:
-            value = float(value)
-        fits = type(value) is type(self.default) and (not self.choices or value in self.choices)
-        if fits and self.minimum is not None and self.maximum is not None:
-            fits = self.minimum <= value <= self.maximum
-        if not fits:
-            raise ValueError(f"parameter {self.name}: expected {self.expectation()}, got {value!r}")
-        return value
-
-
-def row(
-    default: Value,
-    description: str,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    *,
-    choices: tuple[str, ...] = (),
-    live: bool = False,
-) -> Any:
-    """A field of a group that is a parameter; see `Parameter`, `live` is its `runtime`."""
-    rest = {"description": description, "minimum": minimum, "maximum": maximum, "choices": choices, "runtime": live}
-    return field(default=default, metadata=rest)
-
-
-class ParameterGroup:
-    """Base of frozen dataclasses whose fields are parameters, or groups of them.
-
-    Raises:
-        ValueError: a value is none of those that its row expects.
-    """
-
-    prefix: ClassVar[str] = ""
-
-    def __post_init__(self) -> None:
-        for name, entry in self.own_rows().items():
-            object.__setattr__(self, name, entry.checked(getattr(self, name)))
-
-    @classmethod
-    def own_rows(cls) -> dict[str, Parameter]:
-        """Rows of the fields that are no groups."""
-        return {
-            entry.name: Parameter(cls.prefix + entry.name, entry.default, **entry.metadata)
-            for entry in fields(cls)  # type: ignore[arg-type]
-            if entry.default is not MISSING
-        }
-
-    @classmethod
-    def rows(cls) -> tuple[Parameter, ...]:
-        """All rows, in the order of the fields."""
-        rows: list[Parameter] = []
-        for entry in fields(cls):  # type: ignore[arg-type]
-            group: Any = entry.default_factory
-            rows += [cls.own_rows()[entry.name]] if group is MISSING else group.rows()
-        return tuple(rows)
-
-    @classmethod
-    def of(cls: type[Group], values: Mapping[str, Any]) -> Group:
-        """From values by the full names of all parameters."""
-        chosen = {}
-        for entry in fields(cls):  # type: ignore[arg-type]
-            group: Any = entry.default_factory
-            chosen[entry.name] = values[cls.prefix + entry.name] if group is MISSING else group.of(values)
-        return cls(**chosen)
 
 
 @dataclass(frozen=True)
@@ -165,12 +63,28 @@ class ObservationParameters(ParameterGroup):
     rectified: bool = row(False, "Camera frames are rectified: camera_info.p holds, whatever d says.")
     undistort: bool = row(False, "Rectify camera frames here, after k and d; else distorted ones are refused.")
     queue: int = row(10, "Stamps that wait for the other messages of their camera frame.", 1, 1000)
+    slop: float = row(
+        0.02,
+        "Seconds by which the stamps of image, depth and camera_info may differ where no equal ones come.",
+        0.0,
+        10.0,
+    )
+    registered: bool = row(False, "Depth is registered to the image, whatever its frame_id and depth/camera_info say.")
     reliability: str = row(
         "best_effort",
         "Quality of service asked of the camera; best_effort hears both kinds of publisher.",
         choices=RELIABILITIES,
     )
     max_future: float = row(5.0, "Camera frames stamped later than now by more seconds are refused.", 0.0, 1e9)
+
+
+@dataclass(frozen=True)
+class StandingParameters(ParameterGroup):
+    """The camera that a click on the ground means."""
+
+    prefix = "standing."
+    height: float = row(1.2, "Height of the camera that standing/pose means, metres.", -100.0, 100.0, live=True)
+    pitch: float = row(0.0, "Its pitch, radians; positive looks down.", -1.57, 1.57, live=True)
 
 
 @dataclass(frozen=True)
@@ -280,7 +194,12 @@ class MirageParameters(ParameterGroup):
     )
     pose_of: str = row("optical", "What poses on pose, preview/pose and path describe.", choices=POSES_OF)
     use_tf: bool = row(True, "Use TF where tf2_ros is installed, for poses in other frames and of the base.")
+    tf_tolerance: float = row(
+        1.0, "Seconds from its arrival that a message waits for its transform or pose.", 0.0, 60.0, live=True
+    )
+    tf_broadcast: bool = row(True, "Broadcast the imagined camera's pose on /tf, where tf2_msgs is installed.")
     extrinsics: ExtrinsicsParameters = field(default_factory=ExtrinsicsParameters)
+    standing: StandingParameters = field(default_factory=StandingParameters)
     observation: ObservationParameters = field(default_factory=ObservationParameters)
     perception: PerceptionParameters = field(default_factory=PerceptionParameters)
     imagine: ImagineParameters = field(default_factory=ImagineParameters)

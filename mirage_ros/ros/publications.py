@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from nav_msgs.msg import Path
 from numpy.typing import NDArray
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy
 from std_msgs.msg import Header
 from torch import Tensor
 
@@ -25,8 +27,12 @@ from mirage_ros.ros.conversions import (
     poses_to_path,
     stamp_from_ns,
 )
-from mirage_ros.ros.topics import OUTPUTS
+from mirage_ros.ros.imagined_transform import ImaginedTransform
+from mirage_ros.ros.topics import LATCHED, OUTPUTS, Topic
 from mirage_ros.world.results import ImaginedChunk, Preview
+
+# Topics whose last message late listeners get.
+KEPT = frozenset(row.name for row in OUTPUTS if row.delivery == LATCHED)
 
 
 class Outputs:
@@ -36,17 +42,40 @@ class Outputs:
         """Open the topics."""
         self._node, self._context = context.node, context
         reliability = context.parameters.output.reliability
+        self._last: dict[str, Any] = {}
         self._publishers: dict[str, Publisher[Any]] = {
-            topic.name: context.node.create_publisher(topic.kind, topic.name, topic.qos(output=reliability))
-            for topic in OUTPUTS
-            if not topic.name.startswith("/")
+            row.name: context.node.create_publisher(
+                row.kind, row.name, row.qos(output=reliability), event_callbacks=self._events(row)
+            )
+            for row in OUTPUTS
+            if not row.name.startswith("/")
         }
+        self._tf = ImaginedTransform(context.node, context.parameters)
+
+    def _events(self, row: Topic) -> PublisherEventCallbacks | None:
+        """The last message of a kept topic again for whoever comes late, also if it did not ask for kept ones."""
+        if row.delivery != LATCHED:
+            return None
+        return PublisherEventCallbacks(
+            matched=lambda change: self._repeat(row.name) if change.total_count_change > 0 else None,
+        )
+
+    def _repeat(self, topic: str) -> None:
+        if topic not in self._last:
+            return
+        known = self._node.get_subscriptions_info_by_topic(self._node.resolve_topic_name(topic))
+        kept = [each for each in known if each.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL]
+        # The graph may not know the newest one yet.
+        if len(kept) < max(len(known), self._publishers[topic].get_subscription_count()):
+            self.publish(topic, self._last[topic])
 
     def close(self) -> None:
         """Take the topics away."""
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
         self._publishers.clear()
+        self._last.clear()
+        self._tf.close()
 
     def wanted(self, topic: str) -> bool:
         """Whether somebody listens; nobody does once ROS was shut down."""
@@ -62,6 +91,8 @@ class Outputs:
 
         An interrupt shuts ROS down under a running job: what it would still say has no one to hear it.
         """
+        if topic in KEPT:
+            self._last[topic] = message
         try:
             self._publishers[topic].publish(message)
         except Exception:
@@ -79,6 +110,7 @@ class Outputs:
         output = self._context.parameters.output
         for index in range(len(chunk))[start:stop]:
             camera, header = chunk.camera[index], self.header(stamps[index])
+            self._tf.send(camera.cam2world, header)
             self._image("imagined", header, chunk.rgb[index], chunk.visible[index], camera)
             if self.wanted("imagined/depth"):
                 depth = depth_from_metres(chunk.depth[index], output.depth_encoding, header)
@@ -91,6 +123,7 @@ class Outputs:
 
     def preview(self, preview: Preview, stamp: int) -> None:
         """Publish the first view of a preview."""
+        self._tf.send(preview.camera[0].cam2world, self.header(stamp))
         self._image("preview", self.header(stamp), preview.rgb[0], preview.visible[0], preview.camera[0])
 
     def path(self, poses: Tensor, stamps: Sequence[int]) -> None:

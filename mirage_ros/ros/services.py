@@ -7,13 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from rclpy.callback_groups import ReentrantCallbackGroup
+from torch import Tensor
 
 from mirage_ros.ros.active_state import Stage
 from mirage_ros.ros.autosave import memory_folder
 from mirage_ros.ros.context import NodeContext
+from mirage_ros.ros.conversions import pose_from_stamped
+from mirage_ros.ros.loop_closure import distinct, frames_at
 from mirage_ros.ros.open_requests import OpenRequests
 from mirage_ros.ros.topics import SERVICES, check_prompt_length
+from mirage_ros.ros.transforms import check_poses
 
 
 class Services:
@@ -96,6 +101,34 @@ class Services:
 
         response.points = await self._do(work)
         response.path = str(path)
+
+    async def _repose(self, request: Any, response: Any) -> None:
+        active, limit = self._stage.require(), self._context.parameters.imagine.max_distance
+        if not request.poses or len(request.frames) not in (0, len(request.poses)):
+            raise ValueError(
+                f"frames: expected none or one for each pose, got {len(request.frames)} and {len(request.poses)} poses"
+            )
+
+        def in_world() -> tuple[list[Tensor], list[int]]:
+            poses, stamps = [], []
+            for index, message in enumerate(request.poses):
+                pose, frame, stamp = pose_from_stamped(message, f"poses[{index}]")
+                poses.append(active.frames.optical(pose, frame, "optical", stamp, f"poses[{index}]"))
+                stamps.append(stamp)
+            check_poses(torch.stack(poses), limit, "poses")
+            return poses, stamps
+
+        placed: Any = await self._requests.awaitable(active.patience.future(in_world))
+        poses, stamps = placed
+
+        def work() -> tuple[int, int]:
+            slop = self._context.parameters.observation.slop
+            ids = list(request.frames) or frames_at(self._session.memory.frames(), stamps, slop)
+            return self._session.repose(distinct(ids, poses, "frames" if len(request.frames) else "poses"))
+
+        self._give_up()
+        response.moved, response.elements = await self._do(work)
+        response.message = f"{response.moved} source frames moved"
 
     async def _set_prompt(self, request: Any, response: Any) -> None:
         check_prompt_length(request.prompt)

@@ -98,7 +98,8 @@ class Health:
             problems = [*self._silent(), *self._stuck(), *self._mismatches(), *self._told()]
             level, message = (WARN, "; ".join(problems)) if problems else (OK, "all topics are heard")
             counts = {f"refused {topic}": count for topic, count in self.refused.items()}
-            statuses.append(self._status("inputs", level, message, **counts))
+            links = {topic: told for topic, told in self._fresh() if topic.startswith("tf ")}
+            statuses.append(self._status("inputs", level, message, **counts, **links))
         if snapshot is not None:
             statuses += [self._memory(snapshot), self._work(snapshot, backlog, notes)]
         stamp = self._node.get_clock().now().to_msg()
@@ -162,10 +163,12 @@ class Health:
                 name, why = topic.removeprefix(node.get_namespace()).lstrip("/"), " and ".join(policies)
                 yield f"{name}: QoS mismatch: {what} this node's ({why} of {whose}); nothing is delivered between them"
 
+    def _fresh(self) -> Iterator[tuple[str, str]]:
+        since = time.monotonic() - FRESH
+        yield from ((topic, message) for topic, (message, at) in list(self._events.items()) if at > since)
+
     def _told(self) -> Iterator[str]:
-        fresh = time.monotonic() - FRESH
-        yield from (f"{topic}: {message}" for topic, (message, at) in list(self._events.items()) if at > fresh)
-        yield from (f"{topic}: {message}" for topic, message in list(self.standing.items()))
+        yield from (f"{topic}: {message}" for topic, message in (*self._fresh(), *list(self.standing.items())))
 
     def _memory(self, snapshot: Snapshot) -> DiagnosticStatus:
         level, message = OK, f"{snapshot.elements} elements of {snapshot.frames} frames"

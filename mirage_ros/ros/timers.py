@@ -10,6 +10,7 @@ from mirage_ros.ros.autosave import Autosave
 from mirage_ros.ros.commanding import Commands
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.observing import Observing
+from mirage_ros.ros.patience import Patience
 from mirage_ros.ros.publications import Outputs
 from mirage_ros.ros.status import memory_status
 from mirage_ros.ros.work_queue import BusyError
@@ -25,6 +26,7 @@ class Timers:
         self,
         context: NodeContext,
         outputs: Outputs,
+        patience: Patience,
         commands: Commands,
         observing: Observing,
         autosave: Autosave,
@@ -32,7 +34,7 @@ class Timers:
     ) -> None:
         """Start them, by a steady clock."""
         self._context, self._outputs, self._commands = context, outputs, commands
-        self._observing, self._autosave = observing, autosave
+        self._patience, self._observing, self._autosave = patience, observing, autosave
         self._cloud_changes, self._cloud_time = -1, 0.0
         period = 1 / context.parameters.status.rate
         self._timers = [
@@ -47,6 +49,7 @@ class Timers:
         self._timers.clear()
 
     def _tick(self) -> None:
+        self._patience.pump()
         self._commands.pump()
         try:
             self._observing.pump()

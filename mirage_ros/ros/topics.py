@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Path
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
@@ -16,7 +16,7 @@ from std_srvs.srv import Trigger
 from mirage_ros.action import Imagine
 from mirage_ros.msg import MemoryStatus
 from mirage_ros.ros.parameters import RELIABILITIES
-from mirage_ros.srv import ExportCloud, LoadMemory, Reset, SaveMemory, SetPrompt
+from mirage_ros.srv import ExportCloud, LoadMemory, Repose, Reset, SaveMemory, SetPrompt
 
 # How messages of a topic are delivered: as observation.reliability or output.reliability says, reliably, or reliably
 # with the last one kept for those who come late.
@@ -73,20 +73,38 @@ class Topic:
 INPUTS = (
     Topic("image", Image, CAMERA, "Camera frames; with observation.transport compressed, image/compressed instead."),
     Topic("image/compressed", CompressedImage, CAMERA, "Camera frames as JPEG or PNG, with that transport only."),
-    Topic("camera_info", CameraInfo, CAMERA, "Their optics, same stamp."),
+    Topic("camera_info", CameraInfo, CAMERA, "Their optics; one that is sent once, or seldom, holds on."),
     Topic(
         "depth",
         Image,
         CAMERA,
-        "Their depth, registered to the image, same stamp; REP-118: +inf is too far to measure, NaN (in millimetres 0) "
-        "unknown.",
+        "Their depth, registered to the image by its source or, with depth/camera_info, here; REP-118: +inf is too far "
+        "to measure, NaN (in millimetres 0) unknown.",
+    ),
+    Topic(
+        "depth/camera_info",
+        CameraInfo,
+        CAMERA,
+        "Optics of a depth camera of its own; TF knows the place of its frame_id.",
     ),
     Topic(
         "camera_pose", PoseStamped, RELIABLE, "Pose of the camera's optical frame, interpolated to the image's stamp."
     ),
     Topic("pose", PoseStamped, RELIABLE, "Streamed pose command: preview at once, frames a chunk at a time."),
     Topic("preview/pose", PoseStamped, RELIABLE, "Asks for a preview and nothing else."),
-    Topic("path", Path, RELIABLE, "A whole trajectory to imagine."),
+    Topic(
+        "standing/pose",
+        PoseStamped,
+        RELIABLE,
+        "A place on the ground and a heading (RViz: 2D Goal Pose): pose for a camera that stands there.",
+    ),
+    Topic(
+        "standing/preview",
+        PoseWithCovarianceStamped,
+        RELIABLE,
+        "The same (RViz: 2D Pose Estimate) as preview/pose.",
+    ),
+    Topic("path", Path, RELIABLE, "A whole trajectory to imagine; stamps that do not increase are replaced."),
     Topic("prompt", String, RELIABLE, "Text that conditions what is imagined from the next chunk on."),
 )
 
@@ -118,6 +136,7 @@ OUTPUTS = (
 
 SERVICES: tuple[tuple[str, Any, str], ...] = (
     ("reset", Reset, "Forget everything, or what was imagined only."),
+    ("repose", Repose, "Move source frames by id or stamp, as after a loop closure; what came from them moves along."),
     ("save_memory", SaveMemory, "Write the memory to a file below memory.folder."),
     ("load_memory", LoadMemory, "Replace the memory by a file's."),
     ("export_cloud", ExportCloud, "Write the memory as a PLY cloud."),

@@ -15,6 +15,7 @@ from torch import Tensor
 from mirage_ros.poses import body_to_optical
 from mirage_ros.ros.conversions import pose_from_msg
 from mirage_ros.ros.parameters import POSES_OF, ExtrinsicsParameters, MirageParameters
+from mirage_ros.ros.patience import TransformPendingError
 
 WITHOUT_TF = "tf2_ros is not installed, so only poses in the world frame can be used"
 
@@ -37,6 +38,20 @@ def check_poses(poses: Tensor, max_distance: float, name: str) -> None:
         )
 
 
+def standing_camera(ground: Tensor, height: float, pitch: float) -> Tensor:
+    """(4, 4) optical pose of a level camera above a place of the ground, looking along the place's x axis.
+
+    Args:
+        ground: (4, 4) pose in the world frame, whose z is up; only its heading is used of its rotation.
+        height: metres above it.
+        pitch: radians; positive looks down.
+    """
+    heading = float(torch.atan2(ground[1, 0], ground[0, 0]))
+    above = extrinsics(ExtrinsicsParameters(z=height, pitch=pitch, yaw=heading))
+    above[:3, 3] += ground[:3, 3]
+    return body_to_optical(above)
+
+
 class FrameIds:
     """Turns poses into optical poses in the world frame.
 
@@ -56,6 +71,7 @@ class FrameIds:
         self._world_frame, self._base_frame = parameters.world_frame, parameters.base_frame
         self._base_from_body = extrinsics(parameters.extrinsics)
         self._told = parameters.extrinsics != ExtrinsicsParameters()
+        self._use_tf = parameters.use_tf
         self._buffer: Any = None
         self._listener: Any = None
         if parameters.use_tf:
@@ -70,6 +86,11 @@ class FrameIds:
     def has_tf(self) -> bool:
         """Whether TF is listened to."""
         return self._buffer is not None
+
+    def restart(self) -> None:
+        """Forget what moved, as after a clock was set back; what is static stays."""
+        if self._buffer is not None:
+            self._buffer.clear()
 
     def close(self) -> None:
         """Stop listening."""
@@ -88,37 +109,60 @@ class FrameIds:
             name: of the field, for errors.
 
         Raises:
+            TransformPendingError: TF does not know a frame, or not at that moment (yet).
             ValueError: the frame cannot be reached; says why.
         """
         if isinstance(pose_of, int):
             if not 0 <= pose_of < len(POSES_OF):
                 raise ValueError(f"pose_of: expected 0 (OPTICAL), 1 (BODY) or 2 (BASE), got {pose_of}")
             pose_of = POSES_OF[pose_of]
-        if frame_id not in ("", self._world_frame):
-            poses = self._lookup(self._world_frame, frame_id, stamp, f"{name}.header.frame_id") @ poses
+        if bare(frame_id) not in ("", bare(self._world_frame)):
+            poses = self.transform(self._world_frame, frame_id, stamp, f"{name}.header.frame_id") @ poses
         if pose_of == "optical":
             return poses
         if pose_of == "body":
             return body_to_optical(poses)
-        if self.has_tf and self.camera_frame and not self._told:
-            return poses @ self._lookup(self._base_frame, self.camera_frame, 0, "base_frame")
-        return poses @ body_to_optical(self._base_from_body)
+        if self._told or not self._use_tf:
+            return poses @ body_to_optical(self._base_from_body)
+        if not self.has_tf:
+            raise ValueError(
+                "pose_of: base, but nothing says where on it the camera is: set extrinsics.* (or use_tf to false for a "
+                "camera at the base's origin); tf2_ros, which could tell, is not installed"
+            )
+        if not self.camera_frame:
+            raise TransformPendingError(
+                "pose_of: base, but nothing says where on it the camera is: no image has come yet whose frame_id TF "
+                f"could be asked for below {self._base_frame!r} (base_frame); show one, or set extrinsics.*",
+                f"(no image yet) -> {self._base_frame}",
+            )
+        return poses @ self.transform(self._base_frame, self.camera_frame, 0, "base_frame")
 
-    def camera_pose(self, stamp: int) -> Tensor:
-        """(4, 4) pose of the camera's optical frame in the world frame at a moment, from TF.
+    def transform(self, target: str, source: str, stamp: int, name: str) -> Tensor:
+        """(4, 4) float64 transform from a source frame to a target frame.
+
+        Args:
+            target, source: frame ids; a leading slash, which TF 2 does not have, is left out.
+            stamp: nanoseconds; zero for the latest.
+            name: of what is asked for, for errors.
 
         Raises:
-            ValueError: TF does not know it (yet), or is not there.
+            TransformPendingError: TF does not know it (yet).
+            ValueError: there is no TF.
         """
-        return self._lookup(self._world_frame, self.camera_frame, stamp, "image")
-
-    def _lookup(self, target: str, source: str, stamp: int, name: str) -> Tensor:
-        """(4, 4) float64 transform from a source frame to a target frame."""
+        target, source = bare(target), bare(source)
         if self._buffer is None:
             raise ValueError(f"{name}: expected {target!r} or empty, got {source!r}; {WITHOUT_TF}")
+        if not source:
+            raise ValueError(f"{name}: expected a frame_id that TF can be asked for, got none")
         try:
             found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp), Duration()).transform
         except Exception as error:  # tf2 raises classes of its own compiled module
-            raise ValueError(f"{name}: no transform from {source!r} to {target!r}: {error}") from None
+            reason = f"{name}: no transform from {source!r} to {target!r}: {error}"
+            raise TransformPendingError(reason, f"{source} -> {target}") from None
         at = found.translation
         return pose_from_msg(Pose(position=Point(x=at.x, y=at.y, z=at.z), orientation=found.rotation), "tf")
+
+
+def bare(frame_id: str) -> str:
+    """A frame id without the leading slash of TF 1."""
+    return frame_id.lstrip("/")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mirage_ros.ros.parameters import RELIABILITIES, Parameter
+from mirage_ros.ros.parameter_rows import Parameter
+from mirage_ros.ros.parameters import RELIABILITIES
 from mirage_ros.sim.scene import FAMILIES, MAX_MOVING, MAX_SEED
 
 PARAMETERS = (

@@ -53,11 +53,12 @@ def topics():
 
 
 def services():
-    from mirage_ros.srv import ExportCloud, LoadMemory, Reset, SaveMemory, SetPrompt
+    from mirage_ros.srv import ExportCloud, LoadMemory, Repose, Reset, SaveMemory, SetPrompt
 
     return {
         "export_cloud": ExportCloud,
         "load_memory": LoadMemory,
+        "repose": Repose,
         "reset": Reset,
         "save_memory": SaveMemory,
         "set_prompt": SetPrompt,

@@ -4,14 +4,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 
 from mirage_ros.geometry import pinhole
-from mirage_ros.ros.camera_input import CameraInput, PoseBuffer, StampSynchroniser
+from mirage_ros.ros.camera_input import CameraInput, PoseBuffer, doubts_of_units
 from mirage_ros.ros.conversions import camera_to_info, depth_from_metres, numpy_to_image, pose_from_msg, stamp_from_ns
+from mirage_ros.ros.depth_registration import register_depth
 from mirage_ros.ros.parameters import ObservationParameters
 
 SECOND = 10**9
@@ -83,6 +83,7 @@ def feed(camera_input, parts, pose=None):
     pose = at(0.0) if pose is None else pose
     for name, message in parts.items():
         camera_input.add(name, message)
+    camera_input.settle()
     return camera_input.take(pose)
 
 
@@ -98,15 +99,78 @@ def test_a_frame_keeps_its_pixels_pose_and_optics(compressed):
     torch.testing.assert_close(observation.camera.intrinsics, pinhole(40, 60, focal=50.0).intrinsics.double())
 
 
-def test_the_oldest_frame_goes_when_too_many_wait():
+def test_of_frames_that_wait_for_their_pose_the_oldest_stay():
     camera_input = CameraInput(ObservationParameters(depth="estimated", queue=2))
-    for index in range(3):
+    for index in range(4):
         parts = messages(NOW + index)
         camera_input.add("image", parts["image"])
         camera_input.add("camera_info", parts["camera_info"])
-    assert camera_input.dropped == 1
+        camera_input.settle()
+    assert camera_input.take(at(1.0)).stamp == NOW
     assert camera_input.take(at(1.0)).stamp == NOW + 1
-    assert camera_input.waiting_stamp() == NOW + 2
+    assert camera_input.waiting() is None
+
+
+def test_depth_of_another_frame_is_registered_or_refused_by_name():
+    def renamed():
+        parts = messages()
+        parts["depth"].header = Header(stamp=stamp_from_ns(NOW), frame_id="depth_camera")
+        return parts
+
+    def place(target, source):
+        assert (target, source) == ("camera", "depth_camera")
+        return at(0.1)
+
+    camera_input = CameraInput(ObservationParameters())
+    with pytest.raises(ValueError, match=r"depth.header.frame_id: expected 'camera' like the image.*'depth_camera'"):
+        feed(camera_input, renamed())
+    assert (feed(CameraInput(ObservationParameters(registered=True)), renamed()).depth == 2.0).all()
+    info = camera_to_info(pinhole(40, 60, focal=50.0), Header(frame_id="depth_camera"))
+    camera_input.add("depth/camera_info", info)
+    for name, message in renamed().items():
+        camera_input.add(name, message)
+    camera_input.settle()
+    # A wall 2 m away, seen from 10 cm to the right: 2.5 columns of it at the left are unknown.
+    depth = camera_input.take(at(0.0), place).depth
+    assert set(np.unique(depth)) == {0.0, 2.0}
+    assert (depth[:, 4:] == 2.0).mean() > 0.99
+    assert (depth[:, 0] == 0.0).all()
+
+
+def test_depth_of_other_optics_in_the_same_frame_is_registered():
+    camera_input, parts = CameraInput(ObservationParameters()), messages()
+    wide = camera_to_info(pinhole(40, 60, focal=25.0), parts["depth"].header)
+    camera_input.add("depth/camera_info", wide)
+    metres = np.full((40, 60), 4.0, np.float32)
+    # Twice the view: what the colour camera sees is the middle of it.
+    metres[10:30, 15:45] = 2.0
+    parts["depth"] = depth_from_metres(metres, header=parts["image"].header)
+    depth = feed(camera_input, parts).depth
+    assert (depth[2:-2, 2:-2] == 2.0).mean() > 0.98
+    camera_input.add("depth/camera_info", camera_to_info(pinhole(20, 30, focal=25.0), parts["image"].header))
+    parts = messages()
+    parts["depth"] = depth_from_metres(np.full((20, 30), 2.0, np.float32), header=parts["image"].header)
+    assert (feed(camera_input, parts).depth == 2.0).all()
+
+
+def test_the_nearer_of_two_surfaces_is_what_a_camera_beside_sees():
+    camera = pinhole(40, 60, focal=50.0)
+    depth = np.full((40, 60), 4.0, np.float32)
+    depth[:, 20:40] = 1.0
+    seen = register_depth(depth, camera.at(at(0.2).float()), camera)
+    # 1 m away 0.2 m are ten columns, 4 m away two and a half.
+    assert (seen[:, 32:48] == 1.0).mean() > 0.99
+    assert (seen[:, 4:22] == 4.0).mean() > 0.99
+    assert (seen[:, 23:28] == 0.0).mean() > 0.9
+
+
+def test_units_that_cannot_be_meant_are_doubted():
+    wall = np.full((4, 4), 2000.0, np.float32)
+    assert "2000 m; 32FC1 is metres (REP-118): are these millimetres" in doubts_of_units(wall, "32FC1")
+    assert not doubts_of_units(wall / 1000, "32FC1")
+    assert "2 millimetres, the unit of 16UC1: are these metres" in doubts_of_units(wall / 1e6, "16UC1")
+    assert not doubts_of_units(wall / 1000, "16UC1")
+    assert not doubts_of_units(np.zeros((4, 4), np.float32), "32FC1")
 
 
 def test_depth_of_another_resolution_is_brought_to_the_image_without_mixing_surfaces():
@@ -125,7 +189,7 @@ def test_other_sizes_are_refused_and_gone():
     camera_input = CameraInput(ObservationParameters())
     with pytest.raises(ValueError, match="camera_info: expected 60x40 like the image, got 30x20"):
         feed(camera_input, messages(camera=pinhole(20, 30, focal=50.0)))
-    assert camera_input.waiting_stamp() is None
+    assert camera_input.waiting() is None
 
 
 class TestDistortion:
@@ -174,48 +238,3 @@ def test_an_uncalibrated_camera_is_refused():
     parts["camera_info"] = CameraInfo(header=parts["image"].header, height=40, width=60)
     with pytest.raises(ValueError, match="calibrated"):
         feed(CameraInput(ObservationParameters()), parts)
-
-
-class Message:
-    def __init__(self, second):
-        self.header = Header(stamp=Time(sec=second))
-
-
-def test_a_set_is_complete_when_every_topic_has_the_stamp():
-    synchroniser = StampSynchroniser(["image", "depth"])
-    image, depth = Message(1), Message(1)
-    assert synchroniser.add("image", image) is None
-    assert synchroniser.add("depth", Message(2)) is None
-    assert synchroniser.add("depth", depth) == {"image": image, "depth": depth}
-    assert synchroniser.dropped == 0
-
-
-def test_overtaken_sets_are_dropped_and_counted():
-    synchroniser = StampSynchroniser(["image", "depth"])
-    synchroniser.add("image", Message(1))
-    synchroniser.add("image", Message(2))
-    assert synchroniser.add("depth", Message(2)) is not None
-    assert synchroniser.dropped == 1
-    assert synchroniser.add("depth", Message(1)) is None
-
-
-def test_the_queue_is_bounded():
-    synchroniser = StampSynchroniser(["image", "depth"], size=3)
-    for second in range(10):
-        synchroniser.add("image", Message(second))
-    assert synchroniser.dropped == 7
-    assert synchroniser.add("depth", Message(6)) is None
-    assert synchroniser.add("depth", Message(9)) is not None
-
-
-def test_a_clock_that_jumps_back_does_not_block_it():
-    synchroniser = StampSynchroniser(["image", "depth"], size=3)
-    for second in range(100, 110):
-        synchroniser.add("image", Message(second))
-    synchroniser.add("image", Message(1))
-    assert synchroniser.add("depth", Message(1)) is not None
-
-
-def test_topics_that_were_not_announced_are_refused():
-    with pytest.raises(ValueError, match="topic: expected"):
-        StampSynchroniser(["image"]).add("depth", Message(1))

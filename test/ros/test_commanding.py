@@ -47,7 +47,10 @@ def test_seeds():
 def test_stamps_of_frames():
     assert frame_stamps([0, 0, 0], 100, 1e9, "path") == [100, 101, 102]
     assert frame_stamps([5, 7, 9], 100, 10.0, "path") == [5, 7, 9]
-    for wrong in ([5, 5, 6], [0, 3, 2], [9, 8, 7]):
+    # One stamp for all poses, for some, or the goal's alone, as planners give them: none of them says when.
+    for planned in ([5, 5, 5], [5, 5, 6], [0, 0, 7], [4, 0, 7]):
+        assert frame_stamps(planned, 100, 1e9, "path") == [100, 101, 102]
+    for wrong in ([0, 3, 2], [9, 8, 7]):
         with pytest.raises(ValueError, match="path.poses: expected stamps that increase"):
             frame_stamps(wrong, 100, 10.0, "path")
 

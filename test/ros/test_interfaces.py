@@ -76,7 +76,7 @@ def test_every_field_is_commented():
 
     files = [path for folder in ("msg", "srv", "action") for path in (share_directory() / folder).glob("*.*")]
     definitions = [path for path in files if path.suffix in (".msg", ".srv", ".action")]
-    assert len(definitions) == 9
+    assert len(definitions) == 10
     bare = []
     for path in definitions:
         previous = ""

@@ -121,3 +121,15 @@ def test_type_checkers_are_told_that_the_package_has_types():
     import mirage_ros.resources
 
     assert Path(mirage_ros.resources.__file__).with_name("py.typed").is_file()
+
+
+@pytest.mark.parametrize("path", sorted((SHARE / "config" / "cameras").glob("*.yaml")), ids=lambda path: path.stem)
+def test_files_of_cameras_set_parameters_that_exist_and_topics_that_the_launch_file_takes(path):
+    text = path.read_text()
+    for name, value in flat(yaml.safe_load(text)["/**"]["ros__parameters"]).items():
+        assert TABLE[name].checked(value) == value
+    offered = {row.name for row in INPUTS}
+    arguments = {
+        word.split(":=")[0] for line in text.splitlines() if line.startswith("#     ") for word in line.split()[1:]
+    }
+    assert {"image", "camera_info", "depth"} <= arguments - {"\\"} <= offered

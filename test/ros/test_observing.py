@@ -1,5 +1,6 @@
 """Poses of camera frames from TF are waited for, and checked as all others are."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +10,9 @@ from std_msgs.msg import Header
 
 from mirage_ros.geometry import pinhole
 from mirage_ros.ros.conversions import camera_to_info, numpy_to_image, stamp_from_ns
-from mirage_ros.ros.observing import PATIENCE, Observing
+from mirage_ros.ros.observing import Observing
 from mirage_ros.ros.parameters import MirageParameters, ObservationParameters
+from mirage_ros.ros.patience import TransformPendingError
 from mirage_ros.ros.work_queue import Worker
 
 NOW = 1_700_000_000 * 10**9
@@ -23,18 +25,21 @@ def robot():
     worker, written = Worker(), []
     robot = SimpleNamespace(now=NOW, pose=torch.eye(4, dtype=torch.float64), written=written)
 
-    def camera_pose(stamp):
+    def transform(target, source, stamp, name):
         if robot.pose is None:
-            raise ValueError("image: no transform")
+            raise TransformPendingError("image: no transform", f"{source} -> {target}")
         return robot.pose
 
-    frames = SimpleNamespace(camera_frame="", camera_pose=camera_pose)
+    frames = SimpleNamespace(camera_frame="", transform=transform)
+    events = robot.events = {}
+    clock = SimpleNamespace(create_jump_callback=lambda *how, **more: None)
     context = SimpleNamespace(
-        parameters=MirageParameters(observation=observation),
+        parameters=MirageParameters(observation=observation, tf_tolerance=0.2),
         session=SimpleNamespace(observe=lambda frame: written.append(frame) or 1),
         worker=worker,
-        health=SimpleNamespace(watch=lambda *work: None, event=lambda *why: None),
+        health=SimpleNamespace(watch=lambda *work: None, event=events.__setitem__),
         now=lambda: robot.now,
+        node=SimpleNamespace(get_clock=lambda: clock),
     )
     robot.observing = Observing(context, frames)
 
@@ -68,6 +73,10 @@ def test_a_transform_is_waited_for_a_moment(robot):
     robot.pose = None
     robot.show(NOW)
     assert not robot.written
-    robot.now += PATIENCE
+    # However old the stamps of a recording are, and however young: the wait is from the image's arrival.
+    robot.now += 10**12
+    robot.observing.pump()
+    time.sleep(0.25)
     with pytest.raises(ValueError, match="no transform"):
         robot.observing.pump()
+    assert robot.events == {"tf camera -> map": "image: no transform"}

@@ -4,7 +4,8 @@ import pytest
 from rclpy.parameter import Parameter as RosParameter
 
 from mirage_ros.ros.parameter_declaration import LiveParameters, declare
-from mirage_ros.ros.parameters import ImagineParameters, MirageParameters, Parameter
+from mirage_ros.ros.parameter_rows import Parameter
+from mirage_ros.ros.parameters import ImagineParameters, MirageParameters
 
 TABLE = (
     Parameter("width", 192, "Image width, pixels.", 16, 4096),

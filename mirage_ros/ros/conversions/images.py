@@ -79,6 +79,10 @@ def image_to_numpy(message: Image, encoding: str | None = None) -> NDArray[Any]:
     """
     check_message(message, Image, "image")
     target = None if encoding is None else _lookup(encoding, "encoding")
+    if encoding in COLOURS and message.encoding not in COLOURS:
+        usable = [*COLOURS, *(["8UC1"] if encoding == "mono8" else [])]
+        if message.encoding not in usable:
+            raise ValueError(f"image.encoding: expected one of {', '.join(usable)}, got {message.encoding!r}")
     pixels, source, own = _unpack(message), ENCODINGS[message.encoding], message.encoding
     if target is None or encoding is None or encoding == own:
         return pixels

@@ -1,0 +1,115 @@
+"""Messages of several topics brought together by their stamps: equal ones where there are, else the nearest."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+from mirage_ros.ros.conversions import ns_from_stamp
+
+# The topic that others are matched to, and the one of which the last message holds where it is sent seldom.
+PIVOT, KEPT = "image", "camera_info"
+# Seconds that an image waits at least before the last camera_info is taken for its own.
+KEPT_PATIENCE = 0.1
+
+
+class StampSynchroniser:
+    """Collects messages until every topic has one for an image.
+
+    For each image a topic gives the message with the same stamp, or, once nothing nearer can come, the nearest one
+    within the slop. camera_info gives its last message of the image's frame_id where there is none, because some
+    drivers send it once. Of cameras that share a topic, messages of the same frame_id belong together.
+
+    Attributes:
+        dropped: images given up because newer ones were complete or filled the queue.
+    """
+
+    def __init__(self, topics: Iterable[str], size: int = 10, slop: float = 0.0) -> None:
+        """Set up.
+
+        Args:
+            topics: that make a complete set, 'image' among them.
+            size: messages of a topic that wait at most; the one that came first is dropped beyond.
+            slop: seconds by which stamps may differ.
+        """
+        self._partners = tuple(name for name in topics if name != PIVOT)
+        self._size, self._slop = size, round(slop * 1e9)
+        # By (stamp, frame_id), in the order of arrival; images with the time at which they came.
+        self._images: OrderedDict[tuple[int, str], tuple[Any, float]] = OrderedDict()
+        self._others: dict[str, OrderedDict[tuple[int, str], Any]] = {name: OrderedDict() for name in self._partners}
+        self._kept: dict[str, Any] = {}
+        self.dropped = 0
+
+    def add(self, topic: str, message: Any, now: float) -> None:
+        """Take a message with a header at a time in seconds of a steady clock.
+
+        Raises:
+            ValueError: a topic that was not announced, or a stamp that is no time.
+        """
+        if topic != PIVOT and topic not in self._others:
+            raise ValueError(f"topic: expected one of {sorted((PIVOT, *self._others))}, got {topic!r}")
+        frame = message.header.frame_id
+        key = (ns_from_stamp(message.header.stamp), frame)
+        if topic == PIVOT:
+            self._images[key] = (message, now)
+            if len(self._images) > self._size:
+                self._images.popitem(last=False)
+                self.dropped += 1
+            return
+        if topic == KEPT:
+            self._kept[frame] = message
+        waiting = self._others[topic]
+        waiting[key] = message
+        if len(waiting) > self._size:
+            waiting.popitem(last=False)
+
+    def complete(self, now: float) -> list[tuple[dict[str, Any], float]]:
+        """Sets by topic that are complete by now, in the order of their stamps, and when their images came.
+
+        Images older than one of these are given up.
+        """
+        found = []
+        for key in sorted(self._images):
+            image, arrived = self._images[key]
+            parts = {PIVOT: image}
+            for topic in self._partners:
+                match = self._match(topic, key, now - arrived)
+                if match is None:
+                    break
+                parts[topic] = match
+            else:
+                found.append((key, parts, arrived))
+        if found:
+            newest = found[-1][0]
+            stale = [key for key in self._images if key <= newest]
+            for key in stale:
+                del self._images[key]
+            self.dropped += len(stale) - len(found)
+            for waiting in self._others.values():
+                for key in [key for key in waiting if key[0] < newest[0] - self._slop]:
+                    del waiting[key]
+        return [(parts, arrived) for _, parts, arrived in found]
+
+    def forget_after(self, stamp: int) -> None:
+        """Let go of what is stamped later, nanoseconds, as after a clock was set back to then."""
+        tables: list[OrderedDict[tuple[int, str], Any]] = [self._images, *self._others.values()]
+        for table in tables:
+            for key in [key for key in table if key[0] > stamp]:
+                del table[key]
+
+    def _match(self, topic: str, key: tuple[int, str], waited: float) -> Any:
+        """The message of a topic that belongs to an image; None while there is none."""
+        waiting, (stamp, frame) = self._others[topic], key
+        if key in waiting:
+            return waiting[key]
+        nearest = min(waiting, key=lambda other: (abs(other[0] - stamp), other[1] != frame), default=None)
+        if nearest is not None and nearest[0] == stamp:
+            return waiting[nearest]
+        # Streams come in order: what is later than the image has passed by all that could be nearer.
+        over = any(other[0] > stamp for other in waiting) or waited * 1e9 > max(self._slop, 1)
+        if nearest is not None and over and abs(nearest[0] - stamp) <= self._slop:
+            return waiting[nearest]
+        if topic == KEPT and waited > KEPT_PATIENCE:
+            return self._kept.get(frame, self._kept.get(""))
+        return None

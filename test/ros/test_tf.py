@@ -1,0 +1,288 @@
+"""TF in and out over real DDS: late, missing, future and jumping transforms, two cameras, a moving base."""
+
+import importlib.util
+import math
+import shutil
+import sys
+from pathlib import Path as FilePath
+
+import numpy as np
+import pytest
+import torch
+from geometry_msgs.msg import Transform, TransformStamped, Vector3
+from nav_msgs.msg import Path
+from std_msgs.msg import Header
+
+from mirage_ros.poses import body_to_optical
+from mirage_ros.ros.conversions import ns_from_stamp, pose_to_msg, pose_to_stamped, stamp_from_ns
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tf(tmp_path_factory):
+    """tf2_ros' interface and tf2_msgs, those installed or the stand-ins."""
+    spec = importlib.util.spec_from_file_location("tf_stand_in", FilePath(__file__).with_name("tf_stand_in.py"))
+    tf_stand_in = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tf_stand_in)
+    with pytest.MonkeyPatch.context() as patch:
+        if importlib.util.find_spec("tf2_msgs") is None:
+            if not ((importlib.util.find_spec("rosidl_generator_c") and shutil.which("cmake")) or _cmake()):
+                pytest.skip("neither tf2_msgs nor what builds it is installed")
+            tf_stand_in.load_messages(tf_stand_in.build_messages(tmp_path_factory.mktemp("tf2_msgs") / "source"))
+        if importlib.util.find_spec("tf2_ros") is None:
+            patch.setitem(sys.modules, "tf2_ros", tf_stand_in.module())
+        yield
+
+
+def _cmake():
+    return FilePath(sys.executable).with_name("cmake").exists()
+
+
+class Robot:
+    """Sends transforms to a node and camera frames in frames of TF."""
+
+    def __init__(self, node):
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+        from tf2_msgs.msg import TFMessage
+
+        self.node, self.kind = node, TFMessage
+        kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.tf = node.tester.create_publisher(TFMessage, "/tf", 100)
+        self.static = node.tester.create_publisher(TFMessage, "/tf_static", kept)
+        node.spin_until(lambda: self.tf.get_subscription_count() and self.static.get_subscription_count())
+        # What was written, whether or not it added anything to the memory.
+        self.seen, session = {}, node.node.configured.context.session
+        observe = session.observe
+
+        def observed(frame):
+            added = observe(frame)
+            self.seen[frame.stamp] = frame.camera.cam2world
+            return added
+
+        session.observe = observed
+
+    def now(self):
+        return self.node.tester.get_clock().now().nanoseconds
+
+    def send(self, parent, child, pose, stamp, static=False):
+        message = pose_to_msg(pose)
+        p = message.position
+        stamped = TransformStamped(
+            header=Header(stamp=stamp_from_ns(stamp), frame_id=parent),
+            child_frame_id=child,
+            transform=Transform(translation=Vector3(x=p.x, y=p.y, z=p.z), rotation=message.orientation),
+        )
+        (self.static if static else self.tf).publish(self.kind(transforms=[stamped]))
+
+    def mount(self):
+        self.send("base_link", "camera", CAMERA, 0, static=True)
+        self.send("base_link", "rear", at(yaw=math.pi) @ CAMERA, 0, static=True)
+        self.node.spin(0.2)
+
+    def show(self, stamp, frame="camera", **options):
+        for name, message in self.node.camera_frame(**options).items():
+            if name != "camera_pose":
+                message.header.stamp, message.header.frame_id = stamp_from_ns(stamp), frame
+                self.node.publish(name, message)
+
+
+def at(x=0.0, y=0.0, z=0.0, yaw=0.0):
+    pose = torch.eye(4, dtype=torch.float64)
+    cosine, sine = math.cos(yaw), math.sin(yaw)
+    pose[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]])
+    pose[:3, 3] = torch.tensor([x, y, z])
+    return pose
+
+
+CAMERA = body_to_optical(at(z=0.5))
+
+
+@pytest.fixture(scope="module")
+def robot(tf, new_node):
+    node = new_node("tf", **{"observation.pose": "tf", "pose_of": "base", "tf_tolerance": 1.5}).start()
+    node.listen("/diagnostics", "imagined/pose", "preview/camera_info", "imagined/image")
+    return Robot(node)
+
+
+def test_poses_of_the_base_wait_for_a_first_image_and_say_so(robot):
+    robot.node.publish("preview/pose", pose_to_stamped(at(), Header(frame_id="map")))
+    robot.node.spin_until(lambda: "no image has come yet" in robot.node.diagnosis("inputs"))
+    assert not robot.node.received["preview/camera_info"]
+
+
+def test_a_missing_link_is_named_by_its_own_key(robot):
+    robot.show(robot.now())
+    robot.node.spin_until(lambda: "tf camera -> map: " in robot.node.diagnosis("inputs"))
+    assert "incomplete" not in robot.node.diagnosis("inputs")
+    assert not robot.seen
+
+
+@pytest.mark.parametrize("late", [0.1, 0.8])
+def test_a_late_transform_is_waited_for(robot, late):
+    robot.mount()
+    stamp = robot.now()
+    robot.send("map", "base_link", at(1.0), stamp - 10**8)
+    robot.show(stamp)
+    robot.node.spin(late)
+    robot.send("map", "base_link", at(1.2), stamp + 10**8)
+    robot.node.spin_until(lambda: stamp in robot.seen)
+    torch.testing.assert_close(robot.seen[stamp], at(1.1) @ CAMERA)
+
+
+def test_two_cameras_on_one_topic_have_each_its_own_pose(robot):
+    robot.mount()
+    stamp = robot.now()
+    robot.show(stamp, "camera", seed=1)
+    # Equally old, and the last one when the first gets its transform.
+    robot.show(stamp, "rear", seed=2)
+    robot.node.spin(0.2)
+    for shift in (-1, 1):
+        robot.send("map", "base_link", at(2.0), stamp + shift * 10**8)
+    robot.node.spin_until(lambda: stamp in robot.seen)
+    torch.testing.assert_close(robot.seen[stamp], at(2.0) @ CAMERA)
+    stamp += 10**7
+    robot.show(stamp, "rear", seed=2)
+    robot.node.spin_until(lambda: stamp in robot.seen)
+    torch.testing.assert_close(robot.seen[stamp], at(2.0, yaw=math.pi) @ CAMERA)
+
+
+def test_a_command_in_another_frame_waits_and_comes_in_order(robot):
+    robot.mount()
+    robot.show(robot.now(), "camera", seed=3)
+    robot.node.received["imagined/pose"].clear()
+    stamp = robot.now()
+    path = Path(header=Header(stamp=stamp_from_ns(stamp), frame_id="odom"))
+    path.poses = [pose_to_stamped(at(0.1 * i), Header(frame_id="odom")) for i in range(3)]
+    robot.node.publish("path", path)
+    robot.node.spin(0.4)
+    assert not robot.node.received["imagined/pose"]
+    for shift in (-1, 1):
+        robot.send("map", "odom", at(5.0), stamp + shift * 10**7)
+    robot.node.spin_until(lambda: len(robot.node.received["imagined/pose"]) == 3)
+    assert [p.pose.position.x for p in robot.node.received["imagined/pose"]] == pytest.approx([5.0, 5.1, 5.2])
+
+
+def test_a_command_whose_transform_never_comes_is_refused_with_the_reason(robot):
+    robot.node.publish(
+        "preview/pose", pose_to_stamped(at(), Header(stamp=stamp_from_ns(robot.now()), frame_id="nowhere"))
+    )
+    robot.node.spin_until(lambda: "tf nowhere -> map: preview/pose.header.frame_id" in robot.node.diagnosis("inputs"))
+
+
+def test_goals_wait_too(robot):
+    from mirage_ros.action import Imagine
+    from mirage_ros.msg import Candidate
+    from rclpy.action import ActionClient
+
+    robot.mount()
+    client = ActionClient(robot.node.tester, Imagine, "imagine")
+    robot.node.spin_until(client.server_is_ready)
+    stamp = robot.now()
+    path = Path(
+        header=Header(stamp=stamp_from_ns(stamp), frame_id="late_odom"), poses=[pose_to_stamped(at(), Header())]
+    )
+    sent = client.send_goal_async(Imagine.Goal(candidates=[Candidate(path=path)], pose_of=Imagine.Goal.BASE))
+    robot.node.spin_until(sent.done)
+    answer = sent.result().get_result_async()
+    robot.node.spin(0.3)
+    robot.send("map", "late_odom", at(3.0), stamp - 10**7)
+    robot.send("map", "late_odom", at(3.0), stamp + 10**7)
+    robot.node.spin_until(answer.done)
+    result = answer.result().result
+    assert result.status == Imagine.Result.OK, result.message
+    assert result.trajectories[0].path.poses[0].pose.position.x == pytest.approx(3.0)
+
+
+def test_the_imagined_camera_is_on_tf_with_every_frame_and_preview(robot):
+    robot.mount()
+    from tf2_msgs.msg import TFMessage
+
+    sent = []
+    robot.node.tester.create_subscription(TFMessage, "/tf", lambda m: sent.extend(m.transforms), 100)
+    robot.node.spin(0.5)
+    robot.node.received["imagined/image"].clear()
+    stamps = [robot.now() + index * 10**8 for index in range(4)]
+    poses = [pose_to_stamped(at(1 + 0.1 * i), Header(stamp=stamp_from_ns(s))) for i, s in enumerate(stamps)]
+    robot.node.publish("path", Path(header=Header(frame_id="map"), poses=poses))
+    robot.node.publish("preview/pose", pose_to_stamped(at(7.0), Header(stamp=stamp_from_ns(stamps[0] - 1))))
+    robot.node.spin_until(lambda: len(robot.node.received["imagined/image"]) == 4)
+
+    def imagined():
+        return [t for t in sent if t.child_frame_id == "imagined_camera_optical_frame"]
+
+    robot.node.spin_until(lambda: len(imagined()) == 5)
+    by_stamp = {ns_from_stamp(t.header.stamp): t for t in imagined()}
+    assert set(by_stamp) == {stamps[0] - 1, *stamps}
+    assert by_stamp[stamps[2]].header.frame_id == "map"
+    assert by_stamp[stamps[2]].transform.translation.x == pytest.approx(1.2)
+    assert by_stamp[stamps[2]].transform.translation.z == pytest.approx(0.5)
+
+
+def test_depth_of_a_camera_of_its_own_is_registered_with_its_optics_and_tf(tf, new_node):
+    from mirage_ros.geometry import pinhole
+    from mirage_ros.ros.conversions import camera_to_info, depth_from_metres
+
+    node = new_node("rgbd").start()
+    node.listen("/diagnostics")
+    robot, frame = Robot(node), node.camera_frame()
+    # A depth camera 5 cm to the right, with a wider view; the wall ends at x = 0.2 m of the colour camera.
+    depth_camera = pinhole(60, 80, vertical_fov=1.2)
+    rays = depth_camera.pixel_centres()[..., 0].numpy()
+    focal, centre = float(depth_camera.intrinsics[0, 0]), float(depth_camera.intrinsics[0, 2])
+    wall = np.where((rays - centre) / focal * 2.0 + 0.05 < 0.2, 2.0, 4.0).astype(np.float32)
+    optics = Header(stamp=frame["image"].header.stamp, frame_id="depth_camera")
+    frame["depth"] = depth_from_metres(wall, header=optics)
+    for name, message in frame.items():
+        node.publish(name, message)
+    node.spin_until(lambda: "depth.header.frame_id: expected 'camera' like the image" in node.diagnosis("inputs"))
+    session = node.node.configured.context.session
+    assert not len(session.memory)
+    robot.send("camera", "depth_camera", at(0.05), 0, static=True)
+    node.publish("depth/camera_info", camera_to_info(depth_camera, optics))
+    node.spin(0.3)
+    stamp = node.stamp()
+    for name, message in frame.items():
+        message.header.stamp = stamp
+        node.publish(name, message)
+    node.spin_until(lambda: len(session.memory))
+    points = session.memory.elements().positions
+    near = points[(points[:, 2] - 2.0).abs() < 0.05]
+    far = points[(points[:, 2] - 4.0).abs() < 0.1]
+    assert len(near) + len(far) > 0.9 * len(points)
+    assert near[:, 0].max() == pytest.approx(0.2, abs=0.12)
+    assert far[:, 0].min() > 0.25
+
+
+@pytest.mark.parametrize("clock", [False, True])
+def test_a_clock_that_is_set_back_starts_the_node_anew(tf, new_node, clock):
+    from rosgraph_msgs.msg import Clock
+
+    options = {"use_sim_time": True} if clock else {}
+    node = new_node("loop_clock" if clock else "loop", **options).start()
+    node.listen("/diagnostics")
+    times = node.tester.create_publisher(Clock, "/clock", 10)
+    session = node.node.configured.context.session
+
+    def play(start, x, count):
+        for index in range(count):
+            before = session.snapshot.changes
+            stamp = start + index * 10**8
+            if clock:
+                times.publish(Clock(clock=stamp_from_ns(stamp)))
+                node.spin(0.05)
+            for name, message in node.camera_frame(seed=index, x=x + 0.3 * index).items():
+                message.header.stamp = stamp_from_ns(stamp)
+                node.publish(name, message)
+            node.spin_until(lambda before=before: session.snapshot.changes > before)
+
+    if clock:
+        node.spin_until(times.get_subscription_count)
+    # With /clock also a jump of less than what late messages are allowed.
+    length = 10 if clock else 30
+    play(100 * 10**9, 0.0, 4)
+    play(100 * 10**9 + length * 10**8, 2.0, 2)
+    play(100 * 10**9, 5.0, 4)
+    newest = [float(r.camera.cam2world[0, 3]) for r in session.memory.frames()][-4:]
+    assert newest == pytest.approx([5.0, 5.3, 5.6, 5.9])
+    node.spin_until(lambda: "clock: was set back to 10" in node.diagnosis("inputs"))
