@@ -10,7 +10,6 @@ from nav_msgs.msg import Path
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 
-from mirage_ros.geometry import compose
 from mirage_ros.poses import optical_to_body
 from mirage_ros.ros.conversions import (
     depth_from_metres,
@@ -77,7 +76,7 @@ def observe_at(node, pose, seed):
 def test_a_loop_closure_puts_the_scene_together_again(seen, by):
     session = seen.node.configured.context.session
     true = turned(0.3, -0.1)
-    drifted = compose(turned(0.5, 0.2), true)
+    drifted = turned(0.5, 0.2) @ true
     frame = observe_at(seen, true, seed=4)
     frame["camera_pose"] = pose_to_stamped(drifted, frame["camera_pose"].header)
     before = session.snapshot.changes
