@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, pixel_unshuffle
 
 from mirage_ros.geometry import Camera
+from mirage_ros.images import fit_nearest
 from mirage_ros.models import log_depth
 from mirage_ros.models.branch_input import fill_views, pack_filled
 from mirage_ros.visibility import pixels_of
@@ -37,6 +38,14 @@ class Keyframe:
     depth: Tensor
     known: Tensor
     camera: Camera
+
+    @staticmethod
+    def of(latents: Tensor, depth: Tensor, known: Tensor, camera: Camera) -> Keyframe:
+        """A keyframe from depth (H, W) metres and the camera of a frame; see the attributes for the others."""
+        rows, columns = known.shape
+        metres = torch.where(depth == torch.inf, log_depth.SKY_DEPTH, depth)
+        fine = fit_nearest(metres, rows * log_depth.FINE, columns * log_depth.FINE)
+        return Keyframe(latents, fine, known, camera.resized(rows, columns))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
 
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.frame_grids import splat_in_order
@@ -157,6 +158,19 @@ def as_reading(
         log_scale=coarse.log_scale,
         camera=camera,
     )
+
+
+def known_latents(reading: Reading, preset: Preset) -> tuple[Tensor, Tensor]:
+    """Latents (C, F, h, w) that the memory gives and where they are kept, depth channels included."""
+    latents, kept = reading.latents, reading.sharp.expand_as(reading.latents)
+    if not preset.keep_known:
+        kept = torch.zeros_like(kept)
+    if preset.depth_channels:
+        depth = log_depth.pack(reading.fine_depth, preset.log_depth_mean, preset.log_depth_std)
+        measured = pixel_unshuffle(valid_depth(reading.fine_depth)[:, None].float(), log_depth.FINE)
+        kept = torch.cat([kept, (measured > 0) & kept[:, :1]], dim=1)
+        latents = torch.cat([latents, depth], dim=1)
+    return latents.transpose(0, 1).contiguous(), kept.transpose(0, 1).contiguous()
 
 
 def branch_input(

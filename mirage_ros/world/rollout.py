@@ -6,22 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mirage_ros.geometry import Camera, valid_depth
-from mirage_ros.images import enlarge, fit_nearest
+from mirage_ros.geometry import Camera
+from mirage_ros.images import enlarge
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models import log_depth
-from mirage_ros.perception.pipeline import FAR, DecodedFrames, Perceived, Perception
+from mirage_ros.perception.pipeline import DecodedFrames, Perceived, Perception
 from mirage_ros.world.between import LEAST_SHOWN, Between, Keyframe, read_between
 from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions
 from mirage_ros.world.history import History, PastFrame
 from mirage_ros.world.networks import Networks
-from mirage_ros.world.reading import Reading, branch_input, has_layout, read_views
+from mirage_ros.world.pieces import Piece, joined, piece_between, pixels_of_video
+from mirage_ros.world.reading import Reading, branch_input, has_layout, known_latents, read_views
 from mirage_ros.world.results import STAGES, ImaginedChunk
 from mirage_ros.world.spatial_memory import SpatialMemory
 
@@ -39,31 +39,6 @@ class Tail:
     preceding: Tensor
     reading: Reading | None
     past: tuple[PastFrame, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Frames of a chunk that were made together.
-
-    Attributes:
-        places: of the frames in the trajectory.
-        video: (T, 3, H, W) 0..1.
-        depth: (T, H, W) metres.
-        visible: (T, H, W) float32.
-        coverage: (T,) float32.
-        camera: (T,).
-        report: what was written of them.
-        notes: of perception.
-    """
-
-    places: tuple[int, ...]
-    video: Tensor
-    depth: Tensor
-    visible: Tensor
-    coverage: Tensor
-    camera: Camera
-    report: WriteReport = field(default_factory=WriteReport)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -116,7 +91,7 @@ class Rollout:
                 networks.unfolder,
                 with_room=has_layout(inputs),
             )
-            known, fixed = self._known(reading)
+            known, fixed = known_latents(reading, self.networks.preset)
             clean_frames = 0
             if span.overlap or self.first is not None:
                 known[:, :1] = self._first_latent(span, reading)
@@ -194,64 +169,15 @@ class Rollout:
     def chunk(self, span: Span) -> ImaginedChunk:
         """The chunk whose keyframes are finished, its frames in order."""
         if self._between is not None:
-            self._pieces.append(self._decoded_between(*self._between))
+            places, between = self._between
+            with self.networks.timed(self.seconds, "decode"):
+                self._pieces.append(piece_between(self.networks, places, between, self.trajectory[list(places)]))
         pieces, self._pieces, self._between = self._pieces, [], None
         # To the next chunk all of it is known.
         last = self._keyframes[span.stop - 1]
         self._keyframes = {span.stop - 1: replace(last, known=torch.ones_like(last.known))}
-        places = [place for piece in pieces for place in piece.places]
-        order = torch.tensor(places).argsort()
-        report = WriteReport()
-        for piece in pieces:
-            report += piece.report
-
-        def joined(name: str) -> Tensor:
-            return torch.cat([getattr(piece, name) for piece in pieces])[order.to(self.networks.device)]
-
-        depth, seconds, self.seconds = joined("depth"), self.seconds, dict.fromkeys(STAGES, 0.0)
-        return ImaginedChunk(
-            rgb=_pixels(joined("video")).cpu().numpy(),
-            depth=torch.where(depth > 0, depth, 0.0).float().cpu().numpy(),
-            camera=Camera.joined([piece.camera for piece in pieces])[order].to("cpu"),
-            stamp=np.array([self.frames[place].stamp for place in sorted(places)], np.int64),
-            visible=joined("visible").cpu().numpy(),
-            coverage=joined("coverage").cpu().numpy(),
-            candidate=self.candidate,
-            chunk=span.index,
-            first=min(places),
-            report=report,
-            seconds=seconds,
-            notes=tuple(dict.fromkeys(note for piece in pieces for note in piece.notes)),
-        )
-
-    def _decoded_between(self, places: tuple[int, ...], between: Between) -> Piece:
-        with self.networks.timed(self.seconds, "decode"):
-            video = self.networks.decode(between.latents[None])[0]
-        size, known = self.networks.size, between.known.float()
-        depth = torch.where(between.depth > FAR, torch.inf, between.depth)
-        return Piece(
-            places,
-            video,
-            enlarge(depth, *size).float(),
-            enlarge(known, *size),
-            known.mean(dim=(1, 2)),
-            self.trajectory[list(places)],
-        )
-
-    def _known(self, reading: Reading) -> tuple[Tensor, Tensor]:
-        """Latents (C, F, h, w) that the memory gives and where they are kept, depth channels included."""
-        preset = self.networks.preset
-        latents, kept = reading.latents, reading.sharp.expand_as(reading.latents)
-        if not preset.keep_known:
-            kept = torch.zeros_like(kept)
-        if preset.depth_channels:
-            depth = log_depth.pack(reading.fine_depth, preset.log_depth_mean, preset.log_depth_std)
-            measured = torch.nn.functional.pixel_unshuffle(
-                valid_depth(reading.fine_depth)[:, None].float(), log_depth.FINE
-            )
-            kept = torch.cat([kept, (measured > 0) & kept[:, :1]], dim=1)
-            latents = torch.cat([latents, depth], dim=1)
-        return latents.transpose(0, 1).contiguous(), kept.transpose(0, 1).contiguous()
+        seconds, self.seconds = self.seconds, dict.fromkeys(STAGES, 0.0)
+        return joined(pieces, self.candidate, span.index, self.frames, seconds)
 
     def _first_latent(self, span: Span, reading: Reading) -> Tensor:
         """(C, 1, h, w) of the known first frame; depth that nobody gave is what the memory shows."""
@@ -322,7 +248,7 @@ class Rollout:
                 perceived.keep[new] if networks.preset.conventions.filter_dynamic else None,
                 [self.frames[place] for place in span.places[overlap:]],
                 copied=self._copied(span, reading)[overlap:],
-                colour=_pixels(video[overlap * stride :: stride]) if self.memory.colour else None,
+                colour=pixels_of_video(video[overlap * stride :: stride]) if self.memory.colour else None,
             )
         for frame in past:
             self.history.add(frame)
@@ -333,19 +259,15 @@ class Rollout:
 
     def _keep_keyframes(self, span: Span, latents: Tensor, perceived: Perceived, reading: Reading) -> None:
         """Keep what later frames are imagined after and read between: keyframes, or the last frame alone."""
-        networks, (rows, columns) = self.networks, self.networks.latent_size
-        if networks.preset.keyframe_stride == 1:
+        if self.networks.preset.keyframe_stride == 1:
             kept = [(span.stop - 1, latents.shape[1] - 1)]
         else:
             kept = [(place, index) for index, place in enumerate(span.places) if index >= span.overlap]
         for place, index in kept:
             frame = span.imagined.index(place)
-            depth, known = perceived.depth[frame], reading.visible[index, 0] > 0
-            self._keyframes[place] = Keyframe(
-                latents=latents[:, index],
-                depth=fit_nearest(torch.where(depth == torch.inf, log_depth.SKY_DEPTH, depth), 2 * rows, 2 * columns),
-                known=known | (self.first is not None and place == 0),
-                camera=perceived.camera[frame].resized(rows, columns),
+            known = (reading.visible[index, 0] > 0) | (self.first is not None and place == 0)
+            self._keyframes[place] = Keyframe.of(
+                latents[:, index], perceived.depth[frame], known, perceived.camera[frame]
             )
 
     def _copied(self, span: Span, reading: Reading) -> Tensor:
@@ -358,7 +280,7 @@ class Rollout:
         named = self.memory.sources is not None
         copied = torch.zeros_like(reading.sharp[:, 0])
         if named and self.networks.preset.keep_known:
-            copied |= self._known(reading)[1][0]
+            copied |= known_latents(reading, self.networks.preset)[1][0]
         if not span.overlap and self.first is not None:
             if self.memory.holds_view(reading.camera[0]):
                 copied[0] = True
@@ -375,8 +297,3 @@ class Rollout:
             reading=reading[before] if before.stop > before.start else None,
             past=tuple(past[-(preceding + 1) :]),
         )
-
-
-def _pixels(video: Tensor) -> Tensor:
-    """Frames (T, 3, H, W) 0..1 as (T, H, W, 3) uint8."""
-    return (video * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

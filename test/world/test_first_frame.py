@@ -1,10 +1,12 @@
 """The known first frame: its depth, what of it is too far to measure, and what of it is unknown."""
 
 import numpy as np
+import pytest
 import torch
 
 from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.models.log_depth import SKY_DEPTH, unpack
+from mirage_ros.perception.pipeline import NoFilter, Perception, SensorDepth
 
 SIZE = (32, 48)
 
@@ -89,3 +91,39 @@ def test_frames_of_the_history_know_what_is_too_far(frame_world, walk):
     # What is unknown is as far as what is around it, not as the mean of the training data, two metres and a half.
     assert (depth[12:, 12:] > 7.9).all()
     assert past.depth[:2].isnan().all()
+
+
+@pytest.mark.parametrize("temporal", [True, False])
+def test_a_first_frame_that_was_observed_is_not_written_again(
+    frame_world, video_world, temporal, walk, content, assert_same
+):
+    world, scene = video_world if temporal else frame_world, walk(1)
+    keep = np.ones(SIZE, bool)
+    keep[:, 30:] = False
+    memory = world.new_memory()
+    world.observe(memory, scene.frame(), keep=keep[::-1])
+    before = content(memory)
+    # An estimate that is off would add a second surface, and one without a mask what was kept out.
+    wrong = Perception(SensorDepth(scene.depth * 1.15), NoFilter())
+    (chunk,) = world.imagine(memory, scene.camera, first=scene.picture(), perception=wrong)
+    assert chunk.report.copied == chunk.report.cells > 0
+    assert_same(memory, before)
+    empty = world.new_memory()
+    list(world.imagine(empty, scene.camera, first=scene.picture(), perception=scene.perception))
+    assert len(empty) > 0
+
+
+def test_of_a_first_frame_beside_what_was_observed_only_the_rest_is_written(video_world, walk):
+    scene = walk(2, step=0.6)
+    memory, _ = scene.begin(video_world)
+    observed = memory.frames()[0].elements
+    shown = video_world.preview(memory, scene.camera[1:]).coverage[0]
+    (chunk,) = video_world.imagine(
+        memory,
+        scene.camera[1:],
+        first=scene.picture(1),
+        perception=Perception(SensorDepth(scene.depth[1:]), NoFilter()),
+    )
+    assert chunk.report.copied == round(float(shown) * chunk.report.cells)
+    assert chunk.report.written > 0
+    assert memory.frames()[0].elements == observed
