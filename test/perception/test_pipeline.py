@@ -18,7 +18,7 @@ def test_sensor_depth_is_that_of_the_frames_place_in_the_trajectory():
     depth = torch.arange(1.0, 6.0)[:, None, None].expand(5, 4, 6)
     given = SensorDepth(depth).estimate(frames(first=2), MEMORY).depth
     assert given[:, 0, 0].tolist() == [3.0, 4.0]
-    with pytest.raises(ValueError, match="depth: expected 4x6 for frames 4 to 5"):
+    with pytest.raises(ValueError, match="depth: expected 4x6 for 2 frames from 4 on"):
         SensorDepth(depth).estimate(frames(first=4), MEMORY)
 
 
