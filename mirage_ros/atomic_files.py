@@ -18,6 +18,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     if not path.parent.is_dir():
         # Otherwise the error would name the temporary file.
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+    if path.exists() and not path.is_file():
+        # A rename would put a file in the place of a device or a pipe.
+        raise OSError(errno.EINVAL, "expected a file or a new name, got something else", str(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

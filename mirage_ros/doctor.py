@@ -77,7 +77,7 @@ def check_system(_: Path) -> Iterator[Finding]:
     yield Finding("system", "processor", GOOD, found)
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        half = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        half = "bf16" if multiplies_bfloat16("cuda") else "fp16"
         found = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, {half}"
         yield Finding("system", f"cuda:{index}", GOOD, found)
     if not torch.cuda.is_available():

@@ -43,11 +43,11 @@ def wait_passively(environment: MutableMapping[str, str] | None = None) -> bool:
 
 
 def multiplies_bfloat16(device: torch.device | str = "cpu") -> bool:
-    """Whether the device multiplies bfloat16 faster than float32: CUDA devices, and CPUs with instructions for it."""
+    """Whether the device multiplies bfloat16 faster than float32: by instructions of its own."""
     import torch
 
     if torch.device(device).type != "cpu":
-        return True
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return any(bool(capabilities.get(name)) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 

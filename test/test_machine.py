@@ -39,7 +39,10 @@ def test_bfloat16_follows_what_torch_says_of_the_cpu(monkeypatch):
     assert machine.fast_dtype() == torch.float32
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     assert machine.fast_dtype() == torch.bfloat16
-    assert machine.fast_dtype("cuda") == torch.bfloat16
+    # Old GPUs emulate it.
+    for native, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native)
+        assert machine.fast_dtype("cuda") == dtype
 
 
 def test_threads():

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from mirage_ros.machine import multiplies_bfloat16
 from mirage_ros.models.network_files import MissingWeightsError, not_found
 
 
@@ -26,7 +27,7 @@ def inference_dtype(device: torch.device | str) -> torch.dtype:
     """bfloat16 on CUDA devices that have it, float16 on older ones, float32 elsewhere."""
     if torch.device(device).type != "cuda":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if multiplies_bfloat16(device) else torch.float16
 
 
 def load_network(kind: Any, source: str | Path, device: torch.device | str, *, may_lack: tuple[str, ...] = ()) -> Any:

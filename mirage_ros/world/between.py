@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -90,7 +91,7 @@ def read_between(networks: Networks, memory: SpatialMemory, cameras: Camera, key
     return Between(
         latents=filled.transpose(0, 1),
         depth=log_depth.unpack(packed, preset.log_depth_mean, preset.log_depth_std),
-        known=_known_before(reading, keyframes),
+        known=known_before(reading, keyframes),
         shown=shown.float().mean(dim=(1, 2, 3)),
     )
 
@@ -109,8 +110,8 @@ def _sky_of(keyframe: Keyframe, cameras: Camera, channels: int) -> tuple[Tensor,
     return sampled[:, :-1], (sampled[:, -1:] > 0.5) & inside[:, None]
 
 
-def _known_before(reading: Reading, keyframes: list[Keyframe]) -> Tensor:
-    """(T, h, w) bool, cells that are shown and are nothing that a keyframe invented."""
+def known_before(reading: Reading, keyframes: Sequence[Keyframe]) -> Tensor:
+    """(T, h, w) bool, cells that a reading shows and that are nothing that one of these keyframes invented."""
     known = reading.visible[:, 0] > 0
     points = reading.camera.lift(reading.depth).flatten(0, 2)
     for keyframe in keyframes:

@@ -169,7 +169,9 @@ class WorldModel:
 
         Raises:
             TypeError, ValueError: an argument does not fit; raised by this call, before any work.
-            Cancelled: while iterating; the memory is as it was after the last finished chunk.
+            Cancelled: while iterating; the memory is as it was after the last finished chunk. Once the keyframe of a
+                chunk is written nobody is asked any more until the chunk is given; an error then, such as a lack of
+                memory, leaves the keyframe in the memory.
         """
         settings = settings_of(self.networks, options)
         rollout = self._rollout(memory, trajectory, stamps, options, first=first, remember=remember)

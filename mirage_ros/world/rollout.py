@@ -15,7 +15,7 @@ from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models import log_depth
 from mirage_ros.perception.pipeline import DecodedFrames, Perceived, Perception
-from mirage_ros.world.between import LEAST_SHOWN, Between, Keyframe, read_between
+from mirage_ros.world.between import LEAST_SHOWN, Between, Keyframe, known_before, read_between
 from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions
 from mirage_ros.world.history import History, PastFrame
@@ -135,21 +135,15 @@ class Rollout:
         with timed(self.seconds, "perceive"):
             perceived = self._perceive(span, video, joint)
         after_stage("perceive")
+        # Of a further keyframe: what the others of this chunk invented is in the memory by now.
+        known = known_before(reading, list(self._keyframes.values())) if self._pieces else reading.visible[:, 0] > 0
         with timed(self.seconds, "write"):
-            report = self._remember(span, latents, video, perceived, reading)
-        visible, coverage = self._per_frame(reading.visible[:, 0], span), self._per_frame(reading.coverage(), span)
-        self._pieces.append(
-            Piece(
-                span.imagined,
-                video[span.overlap :],
-                perceived.depth,
-                visible,
-                coverage,
-                perceived.camera,
-                report,
-                perceived.notes,
-            )
-        )
+            report = self._remember(span, latents, video, perceived, reading, known)
+        visible = self._per_frame(known.float(), span)
+        coverage = self._per_frame(known.float().mean(dim=(1, 2)), span)
+        new = video[span.overlap :]
+        views = visible, coverage, perceived.camera, report, perceived.notes
+        self._pieces.append(Piece(span.imagined, new, perceived.depth, *views))
 
     def next_keyframe(self, span: Span) -> Span | None:
         """Read the frames between the keyframes; the chunk with one more where they leave too much open."""
@@ -223,7 +217,7 @@ class Rollout:
         return values if values.ndim == 1 else enlarge(values, *self.networks.size)
 
     def _remember(
-        self, span: Span, latents: Tensor, video: Tensor, perceived: Perceived, reading: Reading
+        self, span: Span, latents: Tensor, video: Tensor, perceived: Perceived, reading: Reading, known: Tensor
     ) -> WriteReport:
         """Write the new latent frames to memory and history, and keep the chunk's end; all or nothing."""
         networks, overlap = self.networks, span.overlap
@@ -254,10 +248,10 @@ class Rollout:
             self.history.add(frame)
         if span.places[-1] == span.stop - 1:
             self.tail = self._end(latents, past, reading)
-        self._keep_keyframes(span, torch.cat([latents[:, :-1], last[:, None]], dim=1), perceived, reading)
+        self._keep_keyframes(span, torch.cat([latents[:, :-1], last[:, None]], dim=1), perceived, known)
         return report
 
-    def _keep_keyframes(self, span: Span, latents: Tensor, perceived: Perceived, reading: Reading) -> None:
+    def _keep_keyframes(self, span: Span, latents: Tensor, perceived: Perceived, known: Tensor) -> None:
         """Keep what later frames are imagined after and read between: keyframes, or the last frame alone."""
         if self.networks.preset.keyframe_stride == 1:
             kept = [(span.stop - 1, latents.shape[1] - 1)]
@@ -265,9 +259,9 @@ class Rollout:
             kept = [(place, index) for index, place in enumerate(span.places) if index >= span.overlap]
         for place, index in kept:
             frame = span.imagined.index(place)
-            known = (reading.visible[index, 0] > 0) | (self.first is not None and place == 0)
+            seen = known[index] | (self.first is not None and place == 0)
             self._keyframes[place] = Keyframe.of(
-                latents[:, index], perceived.depth[frame], known, perceived.camera[frame]
+                latents[:, index], perceived.depth[frame], seen, perceived.camera[frame]
             )
 
     def _copied(self, span: Span, reading: Reading) -> Tensor:

@@ -60,6 +60,16 @@ def test_what_a_keyframe_invented_is_not_called_remembered(frame_world, walk):
     assert np.allclose(chunk.coverage, chunk.visible.mean(axis=(1, 2)), atol=0.02)
 
 
+def test_nor_is_it_by_further_keyframes_of_the_same_chunk(frame_world, walk):
+    scene, asked = walk(9, step=0.4), []
+    _, (chunk,) = imagined(frame_world, scene, first=scene.frame(), on_progress=asked.append, steps=1)
+    assert sum(progress.stage == "denoise" for progress in asked) > 1
+    # The camera leaves what the first frame shows, steadily; nothing new is ever known again.
+    assert chunk.coverage[0] > 0.9
+    assert (np.diff(chunk.coverage) < 0.1).all()
+    assert chunk.coverage[-1] < 0.4
+
+
 def test_nobody_is_asked_to_stop_once_a_keyframe_is_written(frame_world, walk):
     scene, asked = walk(9, step=0.4), []
     memory, history = scene.begin(frame_world)
