@@ -7,6 +7,11 @@
 # %%
 """The world model without ROS, cell by cell: show it one simulated view, look around, and keep what it imagined."""
 
+from mirage_ros.machine import wait_passively
+
+# Before torch is loaded: on busy cores, threads that spin while they wait make a rollout several times slower.
+wait_passively()
+
 import numpy as np
 
 from mirage_ros.geometry import Camera

@@ -35,15 +35,23 @@ class RgbdFrame:
     stamp: int | NDArray[np.int64] = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.camera, Camera):
+            raise ValueError(f"camera: expected a Camera, got {type(self.camera).__name__}")
         size = (*self.camera.batch_shape, self.camera.height, self.camera.width)
         check_pixels("rgb", self.rgb, (*size, 3), np.uint8)
         if self.depth is not None:
             check_pixels("depth", self.depth, size, np.float32)
+        if not np.issubdtype(np.asarray(self.stamp).dtype, np.integer):
+            raise ValueError(f"stamp: expected whole nanoseconds, got {self.stamp!r}")
         if np.ndim(self.stamp) and np.shape(self.stamp) != tuple(self.camera.batch_shape):
             raise ValueError(f"stamp: expected {tuple(self.camera.batch_shape)} numbers, got {np.shape(self.stamp)}")
 
     def __len__(self) -> int:
         return len(self.camera)
+
+    def __bool__(self) -> bool:
+        # A single frame has no length, and is there.
+        return True
 
     def __getitem__(self: FrameType, index: int | slice) -> FrameType:
         """Frames chosen along the first batch dimension."""
@@ -117,5 +125,7 @@ def check_pixels(name: str, values: NDArray[np.generic], shape: tuple[int, ...],
     Raises:
         ValueError: it differs; names the field.
     """
+    if not isinstance(values, np.ndarray):
+        raise ValueError(f"{name}: expected a numpy array {shape} {np.dtype(dtype)}, got {type(values).__name__}")
     if values.shape != shape or values.dtype != dtype:
         raise ValueError(f"{name}: expected {shape} {np.dtype(dtype)}, got {values.shape} {values.dtype}")

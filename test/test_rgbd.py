@@ -66,3 +66,21 @@ def test_an_imagined_frame_says_what_was_known():
         ImaginedFrame(plain.rgb, plain.depth, plain.camera, visible=visible[:1], coverage=np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="coverage: expected"):
         ImaginedFrame(plain.rgb, plain.depth, plain.camera, visible=visible, coverage=np.zeros(1, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rgb": [[0]]}, "rgb: expected a numpy array .* got list"),
+        ({"depth": torch.ones(6, 8)}, "depth: expected a numpy array .* got Tensor"),
+        ({"camera": None}, "camera: expected a Camera, got NoneType"),
+        ({"stamp": "now"}, "stamp: expected whole nanoseconds, got 'now'"),
+        ({"stamp": 1.5}, "stamp: expected whole nanoseconds, got 1.5"),
+    ],
+)
+def test_what_is_no_array_camera_or_stamp_is_named(change, message):
+    one = frame()
+    given = {"rgb": one.rgb, "depth": one.depth, "camera": one.camera, "stamp": 0}
+    with pytest.raises(ValueError, match=message):
+        RgbdFrame(**(given | change))
+    assert one

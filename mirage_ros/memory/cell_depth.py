@@ -158,8 +158,8 @@ def _split(samples: Tensor, height: int, width: int) -> Tensor:
 def _off_plane(cells: Tensor, median: Tensor, rows: int, columns: int) -> Tensor:
     """(h, w, k) distances of inverse depths from the plane through each cell, relative to the median's inverse."""
     inverse = torch.where(cells.isnan(), 1.0, median.unsqueeze(-1) / cells)
-    y = torch.arange(rows, device=cells.device).repeat_interleave(columns) - (rows - 1) / 2
-    x = torch.arange(columns, device=cells.device).repeat(rows) - (columns - 1) / 2
+    y = torch.arange(rows, dtype=cells.dtype, device=cells.device).repeat_interleave(columns) - (rows - 1) / 2
+    x = torch.arange(columns, dtype=cells.dtype, device=cells.device).repeat(rows) - (columns - 1) / 2
     # On a full grid the axes are orthogonal, so each slope is a projection.
     along_y = (inverse @ y).unsqueeze(-1) / y.square().sum().clamp(min=1e-9) * y
     along_x = (inverse @ x).unsqueeze(-1) / x.square().sum().clamp(min=1e-9) * x
