@@ -117,10 +117,6 @@ def test_depth_of_another_frame_is_registered_or_refused_by_name():
         parts["depth"].header = Header(stamp=stamp_from_ns(NOW), frame_id="depth_camera")
         return parts
 
-    def place(target, source):
-        assert (target, source) == ("camera", "depth_camera")
-        return at(0.1)
-
     camera_input = CameraInput(ObservationParameters())
     with pytest.raises(ValueError, match=r"depth.header.frame_id: expected 'camera' like the image.*'depth_camera'"):
         feed(camera_input, renamed())
@@ -131,7 +127,8 @@ def test_depth_of_another_frame_is_registered_or_refused_by_name():
         camera_input.add(name, message)
     camera_input.settle()
     # A wall 2 m away, seen from 10 cm to the right: 2.5 columns of it at the left are unknown.
-    depth = camera_input.take(at(0.0), place).depth
+    assert camera_input.depth_frames() == ("camera", "depth_camera")
+    depth = camera_input.take(at(0.0), at(0.1)).depth
     assert set(np.unique(depth)) == {0.0, 2.0}
     assert (depth[:, 4:] == 2.0).mean() > 0.99
     assert (depth[:, 0] == 0.0).all()
