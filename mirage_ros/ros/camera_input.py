@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
+from mirage_ros.recordings.registration import register_depth, same_optics
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.conversions import (
     camera_from_info,
@@ -22,7 +23,6 @@ from mirage_ros.ros.conversions import (
     image_to_numpy,
     ns_from_stamp,
 )
-from mirage_ros.ros.depth_registration import register_depth, same_view
 from mirage_ros.ros.parameters import ObservationParameters
 from mirage_ros.ros.stamp_synchroniser import StampSynchroniser
 from mirage_ros.trajectory import interpolate
@@ -235,7 +235,7 @@ class CameraInput:
             if not apart:
                 straight = copy.copy(image_info)
                 straight.d = []
-                if same_view(own, camera_from_info(straight, place, self._wanted.rectified)):
+                if same_optics(own, camera_from_info(straight, place, self._wanted.rectified)):
                     return None
         except ValueError as error:
             raise ValueError(f"depth/{error}") from None
