@@ -63,8 +63,8 @@ class Services:
 
         return respond
 
-    async def _do(self, work: Callable[[], Any]) -> Any:
-        return await self._requests.awaitable(self._context.worker.call(work))
+    async def _do(self, work: Callable[[], Any], *, quick: bool = False) -> Any:
+        return await self._requests.awaitable(self._context.worker.call(work, quick=quick))
 
     def _give_up(self) -> None:
         """Before the memory is replaced: what builds on it ends."""
@@ -129,7 +129,7 @@ class Services:
             self._session.memory.check_poses(wanted)
             return wanted
 
-        wanted = await self._do(by_id)
+        wanted = await self._do(by_id, quick=True)
         # Only now: a request that is refused ends nobody's work.
         self._give_up()
         response.moved, response.elements = await self._do(lambda: self._session.repose(wanted))

@@ -56,7 +56,7 @@ class TestWhatIsRefused:
     def services(self, tmp_path):
         given_up = []
 
-        async def do(work):
+        async def do(work, quick=False):
             return work()
 
         def refuse(*_):
