@@ -30,7 +30,10 @@ class Goal:
         self.frames_total = frames_total
 
     def cancel(self) -> None:
-        """Stop it within one denoising step; `result` then raises `ImaginationCancelled`."""
+        """Stop it within one denoising step, or at the end of the chunk once its keyframe is written.
+
+        `result` then raises `ImaginationCancelled`.
+        """
         with self._lock:
             self._cancelled = True
             if self._handle is not None:

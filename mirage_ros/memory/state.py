@@ -153,6 +153,10 @@ class MemoryState:
         counts: NDArray[np.int64] = torch.bincount(frame, minlength=len(self._table.rows)).cpu().numpy()
         return counts
 
+    def check_poses(self, poses: Mapping[int, Tensor]) -> None:
+        """Refuse poses that `repose` would refuse, with its ValueError."""
+        self._table.check_poses(poses)
+
     @torch.no_grad()
     def repose(self, poses: Mapping[int, Tensor]) -> int:
         """Move source frames, and the elements that came from them, as after a loop closure.
@@ -168,7 +172,7 @@ class MemoryState:
         Raises:
             ValueError: an id is unknown or a pose is not a rigid transform; nothing has moved then.
         """
-        self._table.check_poses(poses)
+        self.check_poses(poses)
         store = self._own()
         moved = self._table.move(poses)
         origin = torch.zeros(3, dtype=torch.float64) if self._origin is None else self._origin.cpu()

@@ -11,6 +11,20 @@ from mirage_ros.poses import invert
 
 # Metres at which what is too far to measure (+inf) is taken to lie.
 _HORIZON = 1e6
+# The square of a pixel is drawn at most this many times as large as it is for equal distances: that of a surface right
+# before the target would cover all of it.
+_LARGEST = 8
+# Two pinholes see the same within this share of the focal length and of the image's size.
+_SAME_OPTICS = 0.01
+
+
+def same_optics(one: Camera, other: Camera) -> bool:
+    """Whether two cameras at one place see the same, at whatever resolution."""
+    scaled = one.resized(other.height, other.width).intrinsics - other.intrinsics
+    focal = float(other.intrinsics[0, 0])
+    return float(scaled[:2, :2].abs().max()) <= _SAME_OPTICS * focal and float(
+        scaled[:2, 2].abs().max()
+    ) <= _SAME_OPTICS * max(other.width, other.height)
 
 
 def register_depth(depth: NDArray[np.float32], camera: Camera, target: Camera) -> NDArray[np.float32]:
@@ -40,11 +54,12 @@ def register_depth(depth: NDArray[np.float32], camera: Camera, target: Camera) -
         front = np.where(points[2] > 0, points[2], np.nan)
         return (matrix @ (points / front))[:2], front
 
-    _, distance = seen(0.5)
+    centre, distance = seen(0.5)
     first, last = seen(0.0)[0], seen(1.0)[0]
     # Pixels whose centres lie in the square.
-    start = np.ceil(np.minimum(first, last) - 0.5)
-    stop = np.ceil(np.maximum(first, last) - 0.5)
+    reach = _LARGEST / 2 * max(1.0, float((matrix @ inverse).diagonal()[:2].max()))
+    start = np.ceil(np.maximum(np.minimum(first, last), centre - reach) - 0.5)
+    stop = np.ceil(np.minimum(np.maximum(first, last), centre + reach) - 0.5)
     size = np.array([[target.width], [target.height]])
     with np.errstate(invalid="ignore"):
         inside = np.isfinite(start + stop).all(axis=0) & (stop > 0).all(axis=0) & (start < size).all(axis=0)

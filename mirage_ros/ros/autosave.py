@@ -70,7 +70,7 @@ class Autosave:
             return ""
         session = self._context.session
         try:
-            count = self._context.worker.call(lambda: session.load(self.path)).result()
+            count = self._context.worker.call(lambda: session.load(session.read(self.path))).result()
         except (ValueError, OSError) as error:
             if self._lock is None:
                 return f"{error}; starting empty"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
+from mirage_ros.recordings.registration import register_depth, same_optics
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.conversions import (
     camera_from_info,
@@ -23,7 +23,6 @@ from mirage_ros.ros.conversions import (
     image_to_numpy,
     ns_from_stamp,
 )
-from mirage_ros.ros.depth_registration import register_depth, same_view
 from mirage_ros.ros.parameters import ObservationParameters
 from mirage_ros.ros.stamp_synchroniser import StampSynchroniser
 from mirage_ros.trajectory import interpolate
@@ -163,12 +162,21 @@ class CameraInput:
         """Let go of the oldest complete frame."""
         self._waiting.popleft()
 
-    def take(self, pose: Tensor, transform: Callable[[str, str], Tensor] | None = None) -> RgbdFrame:
+    def depth_frames(self) -> tuple[str, str] | None:
+        """Frame ids of the oldest complete frame's image and depth, if TF is to bring depth from one to the other."""
+        messages = self._waiting[0][0]
+        if "depth" not in messages or self._wanted.registered:
+            return None
+        image, depth = (messages[name].header.frame_id for name in ("image", "depth"))
+        apart = depth.lstrip("/") not in ("", image.lstrip("/"))
+        return (image, depth) if apart and depth in self._depth_infos else None
+
+    def take(self, pose: Tensor, place: Tensor | None = None) -> RgbdFrame:
         """The oldest complete frame, seen from an optical pose (4, 4).
 
         Args:
             pose: of the image's frame in the world.
-            transform: gives the pose of a depth frame in an image's frame, for depth that is not registered.
+            place: (4, 4) pose of the depth's frame in the image's, needed where `depth_frames` names them.
 
         Raises:
             ValueError: a message is not usable, or they contradict each other; names the field. The frame is gone.
@@ -180,7 +188,7 @@ class CameraInput:
         depth = depth_to_metres(messages["depth"]) if "depth" in messages else None
         self.doubts = "" if depth is None else doubts_of_units(depth, messages["depth"].encoding)
         height, width = rgb.shape[:2]
-        own = None if depth is None else self._own_camera(messages["depth"], image.header.frame_id, info, transform)
+        own = None if depth is None else self._own_camera(messages["depth"], image.header.frame_id, info, place)
         if depth is not None and own is None and depth.shape != (height, width):
             rows, columns = depth.shape
             if abs(columns / rows * height / width - 1) > max(SHAPE_TOLERANCE, 1 / min(rows, columns)):
@@ -201,9 +209,7 @@ class CameraInput:
             depth = register_depth(depth, own, camera.at(torch.eye(4, dtype=torch.float64)))
         return RgbdFrame(rgb, depth, camera, ns_from_stamp(image.header.stamp))
 
-    def _own_camera(
-        self, depth: Any, image_frame: str, image_info: Any, transform: Callable[[str, str], Tensor] | None
-    ) -> Camera | None:
+    def _own_camera(self, depth: Any, image_frame: str, image_info: Any, place: Tensor | None) -> Camera | None:
         """The depth camera in the image's frame; None where depth is registered to the image already."""
         frame = depth.header.frame_id.lstrip("/") or image_frame.lstrip("/")
         apart = frame != image_frame.lstrip("/")
@@ -220,17 +226,16 @@ class CameraInput:
             raise ValueError(
                 f"depth/camera_info: expected {depth.width}x{depth.height} like depth, got {info.width}x{info.height}"
             )
-        if apart and transform is None:
+        if apart and place is None:
             raise ValueError(f"depth: no TF to bring {frame!r} to {image_frame!r}")
-        place = torch.eye(4, dtype=torch.float64)
-        if apart and transform is not None:
-            place = transform(image_frame, frame)
+        if not apart or place is None:
+            place = torch.eye(4, dtype=torch.float64)
         try:
             own = camera_from_info(info, place, self._wanted.rectified)
             if not apart:
                 straight = copy.copy(image_info)
                 straight.d = []
-                if same_view(own, camera_from_info(straight, place, self._wanted.rectified)):
+                if same_optics(own, camera_from_info(straight, place, self._wanted.rectified)):
                     return None
         except ValueError as error:
             raise ValueError(f"depth/{error}") from None

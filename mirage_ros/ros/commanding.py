@@ -145,9 +145,7 @@ class Commands:
 
     def path(self, poses: Tensor, stamps: Sequence[int]) -> None:
         """Imagine optical poses (T, 4, 4); what was commanded before is given up."""
-        self._stop()
-        self._pending.clear()
-        self._last = None
+        self.clear()
         self._start("path", poses, stamps, None)
 
     def pump(self) -> None:
@@ -168,7 +166,7 @@ class Commands:
         self._start("pose", poses, stamps, first)
 
     def clear(self) -> None:
-        """Give up what is under way or waiting, as after a reset."""
+        """Give up what is under way or waiting, as before a path and after a reset."""
         self._round += 1
         self._stop()
         self._pending.clear()
@@ -211,11 +209,13 @@ class Commands:
         )
 
         def publish(chunk: ImaginedChunk) -> None:
+            # A chunk that ends after `clear` was called is neither shown nor gone on from.
+            if turn != self._round:
+                return
             start, stop = max(known - chunk.first, 0), real - chunk.first
             if stop > start:
                 self._outputs.frames(chunk, every[chunk.first : chunk.first + len(chunk)], start, stop)
-            # A chunk that ends after `clear` was called must not be gone on from.
-            if 0 < stop <= len(chunk) and topic == "pose" and turn == self._round:
+            if 0 < stop <= len(chunk) and topic == "pose":
                 last = stop - 1
                 # Where it was asked for, which perception may have refined.
                 camera = chunk.camera[last].at(wanted[-1])

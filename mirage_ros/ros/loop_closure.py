@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -13,7 +11,6 @@ from torch import Tensor
 from mirage_ros.geometry import SAME_POSE
 from mirage_ros.memory.provenance import FrameRecord
 from mirage_ros.poses import invert
-from mirage_ros.world.history import History
 
 Value = TypeVar("Value")
 
@@ -69,11 +66,3 @@ class Correction:
         own = [frame for frame, old in self._old.items() if float((old - exact).abs().max()) < SAME_POSE]
         found = self._carried(exact) if not own else self.poses.get(own[-1])
         return pose if found is None else found.to(pose)
-
-
-def move_history(history: History, correction: Correction) -> None:
-    """Give a history's frames their new cameras."""
-    frames = [
-        replace(frame, camera=frame.camera.at(correction.moved(frame.camera.cam2world))) for frame in history._frames
-    ]
-    history._frames = deque(frames, maxlen=history._frames.maxlen)

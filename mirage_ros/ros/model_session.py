@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import math
 import time
@@ -23,7 +24,7 @@ from mirage_ros.perception import registry
 from mirage_ros.perception.pipeline import Perception
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.layer_pauses import LayerPauses
-from mirage_ros.ros.loop_closure import Correction, move_history
+from mirage_ros.ros.loop_closure import Correction
 from mirage_ros.ros.parameters import MirageParameters
 from mirage_ros.ros.requests import ImagineRequest, Snapshot
 from mirage_ros.world.results import STAGES, Cancel, ImaginedChunk, OnProgress, Preview
@@ -180,10 +181,7 @@ class ModelSession:
 
     def padded_length(self, count: int) -> int:
         """The shortest length of a trajectory that the model takes and that holds so many poses."""
-        length = count
-        while self.world.frames_for(length) < count:
-            length += 1
-        return length
+        return next(length for length in itertools.count(count) if self.world.frames_for(length) >= count)
 
     def set_prompt(self, prompt: str) -> None:
         """Text for what is imagined from now on; a ValueError if the preset takes none."""
@@ -215,10 +213,10 @@ class ModelSession:
         Raises:
             ValueError: an id is unknown or a pose not rigid; nothing has moved then.
         """
-        self.memory.fork().repose(poses)
+        self.memory.check_poses(poses)
         correction = Correction(self.memory.frames(), poses)
         elements = self.memory.repose(correction.poses)
-        move_history(self.history, correction)
+        self.history.move(correction.moved)
         self._wrote()
         return len(correction.poses), elements
 
@@ -228,12 +226,16 @@ class ModelSession:
         self.memory.save(path)
         return len(self.memory)
 
-    def load(self, path: Path) -> int:
-        """Take over a file's memory; the number of elements. The live memory is as it was if anything fails."""
-        live = self.memory
+    def read(self, path: Path) -> LatentMemory:
+        """A file's memory, of the live one's kind; that one is untouched. A ValueError or OSError if it cannot be."""
         # Weights of before may have wanted coarser patches.
-        loaded = LatentMemory.load(path, self.world.device, self._max_bytes, live.rules, live.patch)
-        self.memory.restore(loaded)
+        read = LatentMemory.load(path, self.world.device, self._max_bytes, self.memory.rules, self.memory.patch)
+        self.memory.fork().restore(read)
+        return read
+
+    def load(self, memory: LatentMemory) -> int:
+        """Take over what `read` gave; the number of elements."""
+        self.memory.restore(memory)
         self.history = self.world.new_history()
         frames = self.memory.frames()
         if frames:
@@ -264,8 +266,7 @@ class ModelSession:
     def free(self) -> None:
         """Give unused memory of the device back."""
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
 
     def idle(self) -> None:
         """Note that nothing is being done."""
@@ -296,5 +297,4 @@ def make_perception(depth_estimator: str, dynamic_filter: str, *, joint: bool) -
     """
     if depth_estimator == "joint" and not joint:
         raise ValueError("perception.depth: expected 'memory' for a preset without depth channels, got 'joint'")
-    own = joint and depth_estimator != "memory"
-    return registry.make_perception("joint" if own else "memory", dynamic_filter)
+    return registry.make_perception("joint" if joint and depth_estimator != "memory" else "memory", dynamic_filter)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
+from contextlib import ExitStack
 from typing import Any
 
 from mirage_ros.ros.executable import run  # isort: skip  (chooses the DDS profile, which must come before rclpy)
@@ -52,7 +53,8 @@ class ConfiguredState:
         start, parameters = time.monotonic(), live.current
         worker = Worker(f"{node.get_name()} worker", parameters.queue.calls, parameters.queue.jobs)
         self.stage = Stage()
-        try:
+        with ExitStack() as opened:
+            opened.callback(_end, node, worker)
             session = _result(node, worker.call(lambda: ModelSession(parameters)))
             try:
                 session.set_prompt(parameters.imagine.prompt)
@@ -60,15 +62,15 @@ class ConfiguredState:
                 raise ValueError(f"imagine.{error}") from None
             self.context = NodeContext(node, live, health, session, worker)
             self.autosave = Autosave(self.context)
+            opened.callback(self.autosave.close)
             outcome = self.autosave.restore() if parameters.memory.restore else ""
-        except BaseException:
-            _end(node, worker)
-            raise
-        if outcome:
-            node.get_logger().info(outcome)
-        # Looked for here, because trying it out takes a second.
-        cv_bridge_converter()
-        self._services, self._action = Services(self.context, self.stage), ImagineAction(self.context, self.stage)
+            if outcome:
+                node.get_logger().info(outcome)
+            # Looked for here, because trying it out takes a second.
+            cv_bridge_converter()
+            opened.callback(ImagineAction(self.context, self.stage).close)
+            opened.callback(Services(self.context, self.stage).close)
+            self._opened = opened.pop_all()
         world = session.world
         node.get_logger().info(
             f"{world.preset.name} {world.width}x{world.height} on {world.device} loaded in "
@@ -77,10 +79,7 @@ class ConfiguredState:
 
     def close(self) -> None:
         """Save what changed and end everything."""
-        self._services.close()
-        self._action.close()
-        self.autosave.close()
-        _end(self.context.node, self.context.worker)
+        self._opened.close()
 
 
 def _result(node: Node, work: concurrent.futures.Future[Any]) -> Any:

@@ -101,15 +101,16 @@ class Observing:
             try:
                 self._check_future(stamp, "image")
                 pose = self._pose_at(stamp, header.frame_id, time.monotonic() - arrived)
+                place = None if pose is None else self._depth_place(time.monotonic() - arrived)
             except ValueError as error:
                 self._camera.skip()
                 if isinstance(error, TransformPendingError):
                     self._context.health.event(f"tf {error.link}", str(error))
                     raise ValueError(str(error)) from None
                 raise
-            if pose is None:
+            if pose is None or place is None:
                 return
-            self._observe(self._camera.take(pose, self._depth_place), header.frame_id)
+            self._observe(self._camera.take(pose, place), header.frame_id)
 
     def expire(self) -> None:
         """Answer requests for a camera frame that have waited too long, and report frames that stay incomplete."""
@@ -186,9 +187,17 @@ class Observing:
         self._check_distance(pose, "image: the camera's pose in TF")
         return pose
 
-    def _depth_place(self, image_frame: str, depth_frame: str) -> Tensor:
-        """(4, 4) pose of a depth camera in the colour camera's frame."""
-        return self._frames.transform(image_frame, depth_frame, 0, "depth.header.frame_id")
+    def _depth_place(self, waited: float) -> Tensor | None:
+        """(4, 4) pose of the depth camera in the colour camera's frame; None while it may still come."""
+        frames = self._camera.depth_frames()
+        if frames is None:
+            return torch.eye(4, dtype=torch.float64)
+        try:
+            return self._frames.transform(*frames, 0, "depth.header.frame_id")
+        except TransformPendingError:
+            if waited < self._context.parameters.tf_tolerance:
+                return None
+            raise
 
     def _due(self, stamp: int, frame: str) -> bool:
         wanted = self._context.parameters.observation
@@ -197,12 +206,13 @@ class Observing:
         return wanted.enabled and enough and (stamp, frame) != self._last
 
     def _observe(self, frame: RgbdFrame, frame_id: str) -> None:
-        asked, self._asked = self._asked, []
         session = self._context.session
         self._last, self._last_time = (int(frame.stamp), frame_id), time.monotonic()
         if self._camera.doubts:
             self._context.health.event("depth", self._camera.doubts)
         self._observing = self._context.worker.call(lambda: session.observe(frame), slot="observation")
+        # Only now: of a queue that is full, requests wait for the next camera frame.
+        asked, self._asked = self._asked, []
 
         def done(future: Added) -> None:
             error = None if future.cancelled() else future.exception()

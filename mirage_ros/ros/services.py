@@ -63,8 +63,8 @@ class Services:
 
         return respond
 
-    async def _do(self, work: Callable[[], Any]) -> Any:
-        return await self._requests.awaitable(self._context.worker.call(work))
+    async def _do(self, work: Callable[[], Any], *, quick: bool = False) -> Any:
+        return await self._requests.awaitable(self._context.worker.call(work, quick=quick))
 
     def _give_up(self) -> None:
         """Before the memory is replaced: what builds on it ends."""
@@ -84,8 +84,9 @@ class Services:
 
     async def _load_memory(self, request: Any, response: Any) -> None:
         path = path_below(self._folder, request.path, ".safetensors")
+        loaded = await self._do(lambda: self._session.read(path))
         self._give_up()
-        response.elements = await self._do(lambda: self._session.load(path))
+        response.elements = await self._do(lambda: self._session.load(loaded))
         response.world_frame = self._context.parameters.world_frame
 
     async def _export_cloud(self, request: Any, response: Any) -> None:
@@ -121,13 +122,17 @@ class Services:
         placed: Any = await self._requests.awaitable(active.patience.future(in_world))
         poses, stamps = placed
 
-        def work() -> tuple[int, int]:
+        def by_id() -> dict[int, Tensor]:
             slop = self._context.parameters.observation.slop
             ids = list(request.frames) or frames_at(self._session.memory.frames(), stamps, slop)
-            return self._session.repose(distinct(ids, poses, "frames" if len(request.frames) else "poses"))
+            wanted = distinct(ids, poses, "frames" if len(request.frames) else "poses")
+            self._session.memory.check_poses(wanted)
+            return wanted
 
+        wanted = await self._do(by_id, quick=True)
+        # Only now: a request that is refused ends nobody's work.
         self._give_up()
-        response.moved, response.elements = await self._do(work)
+        response.moved, response.elements = await self._do(lambda: self._session.repose(wanted))
         response.message = f"{response.moved} source frames moved"
 
     async def _set_prompt(self, request: Any, response: Any) -> None:

@@ -39,6 +39,8 @@ class StampSynchroniser:
         self._images: OrderedDict[tuple[int, str], tuple[Any, float]] = OrderedDict()
         self._others: dict[str, OrderedDict[tuple[int, str], Any]] = {name: OrderedDict() for name in self._partners}
         self._kept: dict[str, Any] = {}
+        # Frame ids of images: what bears another image's is that one's.
+        self._cameras: set[str] = set()
         self.dropped = 0
 
     def add(self, topic: str, message: Any, now: float) -> None:
@@ -52,6 +54,7 @@ class StampSynchroniser:
         frame = message.header.frame_id
         key = (ns_from_stamp(message.header.stamp), frame)
         if topic == PIVOT:
+            self._cameras.add(frame)
             self._images[key] = (message, now)
             if len(self._images) > self._size:
                 self._images.popitem(last=False)
@@ -81,8 +84,9 @@ class StampSynchroniser:
             else:
                 found.append((key, parts, arrived))
         if found:
-            newest = found[-1][0]
-            stale = [key for key in self._images if key <= newest]
+            newest, taken = found[-1][0], {key for key, _, _ in found}
+            # Of one stamp, another camera's image may still be completed.
+            stale = [key for key in self._images if key[0] < newest[0] or key in taken]
             for key in stale:
                 del self._images[key]
             self.dropped += len(stale) - len(found)
@@ -100,7 +104,8 @@ class StampSynchroniser:
 
     def _match(self, topic: str, key: tuple[int, str], waited: float) -> Any:
         """The message of a topic that belongs to an image; None while there is none."""
-        waiting, (stamp, frame) = self._others[topic], key
+        (stamp, frame), foreign = key, self._cameras - {key[1]}
+        waiting = {other: message for other, message in self._others[topic].items() if other[1] not in foreign}
         if key in waiting:
             return waiting[key]
         nearest = min(waiting, key=lambda other: (abs(other[0] - stamp), other[1] != frame), default=None)

@@ -55,7 +55,7 @@ class Job:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
-        """Ask the job to stop; it does within one denoising step."""
+        """Ask the job to stop; it does within one denoising step, or at the end of a chunk with a written keyframe."""
         self._stop.set()
 
     @property

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,6 +66,11 @@ class History:
         other = History(self._frames.maxlen or 0)
         other._frames.extend(self._frames)
         return other
+
+    def move(self, moved: Callable[[Tensor], Tensor]) -> None:
+        """Give the frames new cameras; `moved` makes the new (4, 4) pose of an old one."""
+        frames = [replace(frame, camera=frame.camera.at(moved(frame.camera.cam2world))) for frame in self._frames]
+        self._frames = deque(frames, maxlen=self._frames.maxlen)
 
     def references(self, points: Tensor, count: int, exclude: Collection[PastFrame] = ()) -> list[PastFrame]:
         """Choose frames that saw given places, each the one that adds most to those before.

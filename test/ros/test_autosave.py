@@ -22,10 +22,13 @@ class Session:
             raise OSError("No space left on device")
         path.write_text(str(self.snapshot.changes))
 
-    def load(self, path):
+    def read(self, path):
         if not path.read_text().isdigit():
             raise ValueError(f"{path}: does not fit into max_bytes")
         return int(path.read_text())
+
+    def load(self, memory):
+        return memory
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 
 from mirage_ros.geometry import pinhole
+from mirage_ros.recordings.registration import register_depth
 from mirage_ros.ros.camera_input import CameraInput, PoseBuffer, doubts_of_units
 from mirage_ros.ros.conversions import camera_to_info, depth_from_metres, numpy_to_image, pose_from_msg, stamp_from_ns
-from mirage_ros.ros.depth_registration import register_depth
 from mirage_ros.ros.parameters import ObservationParameters
 
 SECOND = 10**9
@@ -117,10 +117,6 @@ def test_depth_of_another_frame_is_registered_or_refused_by_name():
         parts["depth"].header = Header(stamp=stamp_from_ns(NOW), frame_id="depth_camera")
         return parts
 
-    def place(target, source):
-        assert (target, source) == ("camera", "depth_camera")
-        return at(0.1)
-
     camera_input = CameraInput(ObservationParameters())
     with pytest.raises(ValueError, match=r"depth.header.frame_id: expected 'camera' like the image.*'depth_camera'"):
         feed(camera_input, renamed())
@@ -131,7 +127,8 @@ def test_depth_of_another_frame_is_registered_or_refused_by_name():
         camera_input.add(name, message)
     camera_input.settle()
     # A wall 2 m away, seen from 10 cm to the right: 2.5 columns of it at the left are unknown.
-    depth = camera_input.take(at(0.0), place).depth
+    assert camera_input.depth_frames() == ("camera", "depth_camera")
+    depth = camera_input.take(at(0.0), at(0.1)).depth
     assert set(np.unique(depth)) == {0.0, 2.0}
     assert (depth[:, 4:] == 2.0).mean() > 0.99
     assert (depth[:, 0] == 0.0).all()
@@ -162,6 +159,20 @@ def test_the_nearer_of_two_surfaces_is_what_a_camera_beside_sees():
     assert (seen[:, 32:48] == 1.0).mean() > 0.99
     assert (seen[:, 4:22] == 4.0).mean() > 0.99
     assert (seen[:, 23:28] == 0.0).mean() > 0.9
+
+
+def test_what_is_too_far_to_measure_stays_so_and_a_pixel_right_before_the_camera_covers_little():
+    camera = pinhole(40, 60, focal=50.0)
+    depth = np.full((40, 60), np.inf, np.float32)
+    depth[:, :30] = 2.0
+    # A millimetre before the camera beside.
+    depth[20, 30] = 1.001
+    ahead = torch.eye(4, dtype=torch.float64)
+    ahead[2, 3] = 1.0
+    seen = register_depth(depth, camera, camera.at(ahead.float()))
+    assert np.isinf(seen[:, 36:]).all()
+    assert (seen[:, :24] == 1.0).all()
+    assert 0 < (seen < 0.01).sum() <= 64
 
 
 def test_units_that_cannot_be_meant_are_doubted():

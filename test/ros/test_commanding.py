@@ -103,6 +103,37 @@ def test_a_stream_goes_on_from_its_last_frame_and_that_ones_depth(monkeypatch):
     assert asked[1].first.stamp == 10
 
 
+def test_a_path_makes_the_last_chunk_of_a_stream_void(monkeypatch):
+    given, shown = [], []
+    monkeypatch.setattr(
+        "mirage_ros.ros.commanding.rolling", lambda session, worker, request, publish: given.append(publish)
+    )
+    session = SimpleNamespace(
+        padded_length=lambda count: count,
+        preview=lambda pose: None,
+        world=SimpleNamespace(preset=SimpleNamespace(chunk_frames=1)),
+    )
+    job = SimpleNamespace(cancel=lambda: None, future=SimpleNamespace(done=lambda: False))
+    worker = SimpleNamespace(start=lambda *_, **__: job, call=lambda *_, **__: None)
+    outputs = SimpleNamespace(path=lambda *_: None, frames=lambda chunk, *_: shown.append(chunk))
+    health = SimpleNamespace(watch=lambda *_: None)
+    commands = Commands(
+        SimpleNamespace(session=session, worker=worker, parameters=MirageParameters(), health=health), outputs
+    )
+    pose = torch.eye(4, dtype=torch.float64)
+    camera = pinhole(4, 6, vertical_fov=0.9, cam2world=pose[None])
+    chunk = SimpleNamespace(first=0, rgb=[None], depth=[None], camera=camera)
+    chunk = type("Chunk", (SimpleNamespace,), {"__len__": lambda self: 1})(**vars(chunk))
+    commands.pose(pose, 5)
+    commands.path(pose[None], [6])
+    stream, path = given
+    stream(chunk)
+    assert not shown
+    assert commands._last is None
+    path(chunk)
+    assert shown == [chunk]
+
+
 IN_BASE = ExtrinsicsParameters(x=0.2, z=0.6, pitch=0.3)
 
 

@@ -125,3 +125,21 @@ def test_what_was_remembered_is_there_after_cleanup_and_configure(new_node):
     assert len(ros.node.configured.context.session.memory) == 0
     assert (ros.folder / "autosave-1.safetensors").read_bytes() == b"damaged"
     assert sorted(os.listdir(ros.folder)) == ["autosave-1.safetensors", "autosave.lock"]
+
+
+def test_a_service_that_cannot_be_opened_leaves_nothing_behind(new_node, monkeypatch):
+    node = new_node("half").node
+    at_rest = interface(node), {thread.name for thread in threading.enumerate()}
+
+    def fail(*_):
+        raise RuntimeError("no service")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mirage_ros.ros.node.Services", fail)
+        assert node.trigger_configure() == FAILURE
+    assert node.health.failure == "no service"
+    assert (interface(node), {thread.name for thread in threading.enumerate()}) == at_rest
+    assert node.trigger_configure() == SUCCESS
+    # The file of automatic saves is free again.
+    assert not node.health.standing
+    assert node.trigger_cleanup() == SUCCESS

@@ -142,11 +142,11 @@ def test_a_loaded_memory_can_be_looked_at_at_once(seeing, tmp_path):
     fov = seeing.cameras(START).intrinsics[1, 1]
     count = seeing.save(tmp_path / "deep" / "memory.safetensors")
     other = ModelSession(MirageParameters(**SMALL, imagine=ImagineParameters(vertical_fov=2.0)))
-    assert other.load(tmp_path / "deep" / "memory.safetensors") == count
+    assert other.load(other.read(tmp_path / "deep" / "memory.safetensors")) == count
     assert other.cameras(START).intrinsics[1, 1] == pytest.approx(float(fov), rel=1e-5)
     assert other.preview(START).coverage[0] > 0.9
     with pytest.raises(OSError, match="No such file"):
-        other.load(tmp_path / "missing.safetensors")
+        other.read(tmp_path / "missing.safetensors")
     assert len(other.memory) == count
 
 
@@ -159,7 +159,7 @@ def test_a_memory_with_other_depth_patches_is_taken_over(seeing, tmp_path):
     before.write(torch.zeros(1, own.channels, 8, 12), torch.full((1, 16, 24), 2.0), camera, colour=colour)
     before.save(path)
     assert own.patch != 2
-    assert seeing.load(path) == len(before) > 0
+    assert seeing.load(seeing.read(path)) == len(before) > 0
     assert seeing.memory.patch == own.patch
 
 

@@ -9,11 +9,11 @@ import torch
 from std_msgs.msg import Header
 
 from mirage_ros.geometry import pinhole
-from mirage_ros.ros.conversions import camera_to_info, numpy_to_image, stamp_from_ns
+from mirage_ros.ros.conversions import camera_to_info, depth_from_metres, numpy_to_image, stamp_from_ns
 from mirage_ros.ros.observing import Observing
 from mirage_ros.ros.parameters import MirageParameters, ObservationParameters
 from mirage_ros.ros.patience import TransformPendingError
-from mirage_ros.ros.work_queue import Worker
+from mirage_ros.ros.work_queue import BusyError, Worker
 
 NOW = 1_700_000_000 * 10**9
 
@@ -41,7 +41,7 @@ def robot():
         now=lambda: robot.now,
         node=SimpleNamespace(get_clock=lambda: clock),
     )
-    robot.observing = Observing(context, frames)
+    robot.observing, robot.context, robot.frames = Observing(context, frames), context, frames
 
     def show(stamp):
         header = Header(stamp=stamp_from_ns(stamp), frame_id="camera")
@@ -80,3 +80,47 @@ def test_a_transform_is_waited_for_a_moment(robot):
     with pytest.raises(ValueError, match="no transform"):
         robot.observing.pump()
     assert robot.events == {"tf camera -> map": "image: no transform"}
+
+
+def test_the_place_of_unregistered_depth_is_waited_for_and_then_refused_in_words(robot):
+    robot.context.parameters = MirageParameters(
+        observation=ObservationParameters(pose="origin", depth="topic", rate=0.0), tf_tolerance=0.2
+    )
+    observing = robot.observing = Observing(robot.context, robot.frames)
+
+    def show(stamp):
+        header = Header(stamp=stamp_from_ns(stamp), frame_id="depth_camera")
+        observing.add("depth/camera_info", camera_to_info(pinhole(40, 60, focal=50.0), header))
+        observing.add("depth", depth_from_metres(np.full((40, 60), 2.0, np.float32), header=header))
+        robot.show(stamp)
+
+    robot.pose = None
+    show(NOW)
+    assert not robot.written
+    # TF comes a little late: the frame is still there.
+    robot.pose = torch.eye(4, dtype=torch.float64)
+    observing.pump()
+    robot.context.worker.call(lambda: None).result(10)
+    assert [frame.stamp for frame in robot.written] == [NOW]
+    robot.pose = None
+    show(NOW + 1)
+    time.sleep(0.25)
+    with pytest.raises(ValueError, match="no transform") as refused:
+        observing.pump()
+    # One that waits for transforms would try the message again, whose frame is gone.
+    assert not isinstance(refused.value, TransformPendingError)
+    assert list(robot.events) == ["tf depth_camera -> camera"]
+
+
+def test_a_request_outlives_a_queue_that_is_full(robot, monkeypatch):
+    request = robot.observing.observe_next()
+
+    def full(*_, **__):
+        raise BusyError("calls: 64 wait already")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(robot.context.worker, "call", full)
+        with pytest.raises(BusyError):
+            robot.show(NOW)
+    robot.show(NOW + 1)
+    assert request.result(10) == 1

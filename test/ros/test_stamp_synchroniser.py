@@ -66,15 +66,18 @@ def test_camera_info_that_is_sent_once_holds_for_all_images_of_its_frame():
     assert not ready(synchroniser, 10.0)
 
 
-def test_cameras_that_share_topics_keep_their_own_messages():
-    synchroniser = StampSynchroniser(["image", "camera_info"])
+@pytest.mark.parametrize(
+    "order", ["image left, image right, info right, info left", "image left, info left, image right, info right"]
+)
+def test_cameras_that_share_topics_keep_their_own_messages(order):
+    synchroniser, sets = StampSynchroniser(["image", "camera_info"]), []
     infos = {name: message(1, name) for name in ("left", "right")}
-    for name in ("left", "right"):
-        synchroniser.add("image", message(1, name), 0.0)
-    for info in infos.values():
-        synchroniser.add("camera_info", info, 0.0)
-    sets = ready(synchroniser)
+    for kind, name in (step.split() for step in order.split(", ")):
+        topic, shown = ("image", message(1, name)) if kind == "image" else ("camera_info", infos[name])
+        synchroniser.add(topic, shown, 0.0)
+        sets += ready(synchroniser)
     assert len(sets) == 2
+    assert synchroniser.dropped == 0
     assert all(parts["camera_info"] is infos[parts["image"].header.frame_id] for parts in sets)
 
 
