@@ -25,6 +25,8 @@ if __name__ == "__main__":
         # pdoc says so where it cannot do something; other libraries' advice about themselves is not meant here.
         warnings.filterwarnings("ignore")
         warnings.filterwarnings("always", module=r"pdoc(\..*)?")
+        # A dataclass's constructor has its parents' annotations, whose names need not be known where it stands.
+        warnings.filterwarnings("ignore", message=r"Error parsing type annotation .* for \S+\.__init__\.")
         pdoc.render.configure(docformat="google", show_source=False)
         pdoc.pdoc(PACKAGE, *LEFT_OUT, output_directory=folder)
     for warning in caught:
