@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
-from mirage_ros.images import fit_camera, fit_colour, fit_nearest
+from mirage_ros.images import fit
 from mirage_ros.rgbd import RgbdFrame, check_pixels
 
 # Classes of a pixel; the simulator's `Label`.
@@ -117,11 +117,3 @@ def clips_of(
             prompt=prompt,
         )
         held, number = [], number + 1
-
-
-def fit(frame: RgbdFrame, height: int, width: int) -> RgbdFrame:
-    """A frame cropped in the middle to the shape of height x width and resized to it; depth is never mixed."""
-    colour = (fit_colour(torch.from_numpy(frame.rgb), height, width) * 255).round().to(torch.uint8)
-    depth = None if frame.depth is None else fit_nearest(torch.from_numpy(frame.depth), height, width).numpy()
-    rgb = colour.permute(1, 2, 0).contiguous().numpy()
-    return replace(frame, rgb=rgb, depth=depth, camera=fit_camera(frame.camera, height, width))

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from mirage_ros.images import fit
 from mirage_ros.poses import invert
-from mirage_ros.recordings.clips import clips_of, fit
+from mirage_ros.recordings.clips import clips_of
 from mirage_ros.recordings.tum import tum_frames
 from mirage_ros.recordings.walk_readers import nerfstudio_frames, realestate10k_frames, rgbd_frames
 from mirage_ros.training.data import cut
