@@ -127,6 +127,7 @@ class WorldModel:
         keep: NDArray[np.bool_] | None = None,
         history: History | None = None,
         perception: Perception | None = None,
+        fit_exposure: bool = True,
     ) -> WriteReport:
         """Write a real camera frame.
 
@@ -137,11 +138,12 @@ class WorldModel:
                 its token would look like it.
             history: the frame is added to it.
             perception: for this call.
+            fit_exposure: bring the frame to the exposure and white balance of what the memory shows of it.
 
         Raises:
             ValueError: an argument does not fit; the memory is unchanged.
         """
-        return observe(self.networks, memory, frame, keep, history, perception or self.perception)
+        return observe(self.networks, memory, frame, keep, history, perception or self.perception, fit_exposure)
 
     def imagine(
         self,

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
 from mirage_ros.images import as_tensor, centre_window, fit_camera, fit_colour
+from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.perception.pipeline import DecodedFrames, JointDepth, Perception
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.checks import check_frame, check_memory
+from mirage_ros.world.exposure import fitted_gain
 from mirage_ros.world.history import History, PastFrame
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.spatial_memory import SpatialMemory
@@ -28,6 +30,7 @@ def observe(
     keep: NDArray[np.bool_] | None,
     history: History | None,
     perception: Perception | None,
+    fit_exposure: bool = True,
 ) -> WriteReport:
     """Write a frame; see `WorldModel.observe`."""
     check_memory(networks, memory)
@@ -51,6 +54,9 @@ def observe(
         mask = perceived.keep if mask is None else mask
     else:
         depth = window.cut(metres.to(device))[None]
+    if fit_exposure and isinstance(memory, LatentMemory) and memory.colour and len(memory):
+        gain = fitted_gain(memory, colour[0], depth[0], camera[0].resized(*networks.latent_size))
+        colour = (colour * gain[:, None, None]).clamp(0, 1)
     latents = networks.encode(colour[None])[0]
     report = memory.write(
         latents.transpose(0, 1),
