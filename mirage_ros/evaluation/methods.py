@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.evaluation.baselines.baseline import Baseline
+from mirage_ros.evaluation.baselines.moved_pixels import moved_pixels
 from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.evaluation.cases import Case
@@ -147,6 +148,16 @@ def bound(world: WorldModel, case: Case, seed: int) -> Outcome:
     return Outcome(rgb, np.zeros_like(case.clip.depth))
 
 
+def moved(world: WorldModel, case: Case, seed: int) -> Outcome:
+    """The first frame's pixels, brought over by true depth."""
+    return Outcome(moved_pixels(case), case.clip.sensed)
+
+
+def moved_fitted(world: WorldModel, case: Case, seed: int) -> Outcome:
+    """The same with a gain of each channel fitted to each true frame."""
+    return Outcome(moved_pixels(case, fit_gain=True), case.clip.sensed)
+
+
 def truth(world: WorldModel, case: Case, seed: int) -> Outcome:
     """The true frames."""
     return Outcome(case.clip.rgb, case.clip.sensed)
@@ -166,11 +177,20 @@ METHODS: dict[str, tuple[Method, str]] = {
     "none": (imagined("none"), "the same networks without any memory"),
     "copy": (copied, "the first frame again and again"),
     "bound": (bound, "true frames through the autoencoder: what no method can beat"),
+    "moved": (
+        moved,
+        "the first frame's true pixels, brought over by true depth: a recording's ceiling in what is visible",
+    ),
+    "moved-gain": (moved_fitted, "the same with a gain of each channel fitted to each true frame"),
     "truth": (truth, "a perfect answer, to check a protocol"),
     "shuffled": (shuffled, "right pictures in the wrong places, to check a protocol"),
 }
 # A group's name stands for its methods. The last two methods are checks.
-GROUPS: dict[str, tuple[str, ...]] = {"compared": ("mirage", "readout", "rgb", "view", "none", "copy", "bound")}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "compared": ("mirage", "readout", "rgb", "view", "none", "copy", "bound"),
+    # Of recordings, whose own consistency bounds what a memory can show.
+    "recorded": ("mirage", "readout", "rgb", "copy", "bound", "moved", "moved-gain"),
+}
 
 
 def find_methods(names: Sequence[str]) -> dict[str, Method]:
