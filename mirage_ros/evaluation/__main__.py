@@ -22,6 +22,7 @@ from mirage_ros.evaluation.protocols.recorded import re10k_cases, rgbd_cases
 from mirage_ros.evaluation.protocols.sim import frozen_lists, sim_cases
 from mirage_ros.evaluation.report import CHUNKS, write_report
 from mirage_ros.evaluation.runner import evaluate
+from mirage_ros.sim.sensors import FAULTS, SENSORS, check_sensor
 from mirage_ros.world.model import WorldModel
 
 Name = Literal["default", "sim", "closed-loop", "drift", "rgbd", "re10k"]
@@ -46,6 +47,10 @@ class EvaluationOptions(ModelOptions):
     """NAME=FOLDER: a further row 'mirage' with the weights of a folder, such as one of an earlier stage of training"""
     limit: int | None = None
     """only the first so many cases"""
+    sensor: Annotated[str | None, tyro.conf.arg(help="one of " + ", ".join((*SENSORS, *FAULTS)))] = None
+    """the first frame comes from such a sensor, or with such a fault, instead of being perfect"""
+    strength: float = 1.0
+    """of its faults; 1 is usual"""
     lpips: bool = False
     """measure the learned perceptual distance too; needs torchvision, which downloads AlexNet once"""
 
@@ -61,11 +66,16 @@ def protocol_of(options: EvaluationOptions, height: int, width: int) -> CaseList
     if options.protocol in frozen_lists():
         if options.folder is not None:
             raise ValueError(f"folder: expected none for {options.protocol}, got {options.folder}")
-        return sim_cases(options.protocol, height, width, options.limit)
-    if options.folder is None:
+        cases = sim_cases(options.protocol, height, width, options.limit)
+    elif options.folder is None:
         raise ValueError(f"folder: expected one with recordings for {options.protocol}, got none")
-    recorded = rgbd_cases if options.protocol == "rgbd" else re10k_cases
-    return recorded(options.folder, height, width, options.limit)
+    else:
+        recorded = rgbd_cases if options.protocol == "rgbd" else re10k_cases
+        cases = recorded(options.folder, height, width, options.limit)
+    if options.sensor is None:
+        return cases
+    check_sensor(options.sensor, options.strength)
+    return cases.seen_by(options.sensor, options.strength)
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
@@ -116,6 +126,7 @@ def _run(
         "cases": len(protocol),
         **options.settings(world),
         **({"lpips": "alex"} if options.lpips else {}),
+        **({} if options.sensor is None else {"sensor": options.sensor, "strength": options.strength}),
         **_pairs(options.other_weights),
     }
     folder = options.out / options.protocol

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirage_ros.evaluation.metrics import seen_by_first
 from mirage_ros.recordings.clips import MOVING, STATIC, Clip
+from mirage_ros.rgbd import RgbdFrame
+from mirage_ros.sim.sensors import sensed
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,16 +24,28 @@ class Case:
         clip: true frames, depths, classes and cameras; its frame 0 is the first target, and is shown to the method and
             written to the memory beforehand, with its depth.
         scored: frames that count, all but the first by default.
+        given: the first frame as it is shown to the method, such as by a real sensor; as it is by default.
     """
 
     clip: Clip
     scored: tuple[int, ...] = ()
+    given: RgbdFrame | None = None
 
     def __post_init__(self) -> None:
         if len(self.clip) < 2:
             raise ValueError(f"clip: expected a frame that is not shown, got {len(self.clip)}")
         if not self.scored:
             object.__setattr__(self, "scored", tuple(range(1, len(self.clip))))
+
+    @property
+    def first(self) -> RgbdFrame:
+        """The first frame as it is shown to the method."""
+        return self.given or RgbdFrame(self.clip.rgb[0], self.clip.sensed[0], self.clip.camera[0])
+
+    def seen_by(self, sensor: str, strength: float) -> Case:
+        """The case with its first frame as a sensor would give it; see `sensors.sensed`."""
+        rng = np.random.default_rng(crc32(self.name.encode()))
+        return replace(self, given=sensed(self.first, sensor, strength, rng))
 
     @property
     def name(self) -> str:
@@ -69,6 +84,14 @@ class CaseList:
 
     name: str
     makers: Sequence[Callable[[], Case]]
+
+    def seen_by(self, sensor: str, strength: float) -> CaseList:
+        """The cases with their first frames as a sensor would give them; see `sensors.sensed`."""
+
+        def seen(make: Callable[[], Case]) -> Case:
+            return make().seen_by(sensor, strength)
+
+        return replace(self, makers=[partial(seen, make) for make in self.makers])
 
     def __len__(self) -> int:
         return len(self.makers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -25,7 +25,6 @@ from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models.branch_input import fill_rows
 from mirage_ros.perception.pipeline import NoFilter, Perception, SensorDepth
-from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.reading import read_views
 
@@ -85,9 +84,8 @@ CACHES: dict[str, Callable[[WorldModel], Any]] = {
 
 def observed(world: WorldModel, cache: Any, case: Case) -> Any:
     """Write the static part of a case's first frame into a cache; gives the history."""
-    clip, history = case.clip, world.new_history()
-    frame = RgbdFrame(clip.rgb[0], clip.sensed[0], clip.camera[0])
-    world.observe(cache, frame, keep=clip.keep[0], history=history)
+    history = world.new_history()
+    world.observe(cache, case.first, keep=case.clip.keep[0], history=history)
     return history
 
 
@@ -105,7 +103,7 @@ def imagined(kind: str, other: WorldModel | None = None) -> Method:
             world.imagine(
                 cache,
                 case.clip.camera,
-                first=RgbdFrame(case.clip.rgb[0], case.clip.sensed[0], case.clip.camera[0]),
+                first=replace(case.first, camera=case.clip.camera[0]),
                 seed=seed,
                 perception=true_depth if world.perception is None else None,
                 history=history,

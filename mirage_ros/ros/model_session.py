@@ -85,6 +85,7 @@ class ModelSession:
         self._optics = pinhole(self.world.height, self.world.width, vertical_fov=parameters.imagine.vertical_fov).to(
             dtype=torch.float64
         )
+        self._fit_exposure = parameters.observation.exposure == "fitted"
         self.snapshot = Snapshot(max_bytes=self._max_bytes)
         self._refresh()
 
@@ -96,7 +97,13 @@ class ModelSession:
 
     def observe(self, frame: RgbdFrame) -> int:
         """Write a camera frame; what it shows wins over what was imagined. Returns the number of elements added."""
-        report = self.world.observe(self.memory, frame, history=self.history, perception=self._observed)
+        report = self.world.observe(
+            self.memory,
+            frame,
+            history=self.history,
+            perception=self._observed,
+            fit_exposure=self._fit_exposure,
+        )
         optics = fit_camera(frame.camera.to(dtype=torch.float64), self.world.height, self.world.width)
         self._optics = optics.at(torch.eye(4, dtype=torch.float64))
         self._wrote(evicted=report.evicted)

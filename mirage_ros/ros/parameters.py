@@ -75,6 +75,11 @@ class ObservationParameters(ParameterGroup):
         "Quality of service asked of the camera; best_effort hears both kinds of publisher.",
         choices=RELIABILITIES,
     )
+    exposure: str = row(
+        "fitted",
+        "Camera frames are brought to the exposure and white balance of what the memory shows of them, or kept.",
+        choices=("fitted", "kept"),
+    )
     max_future: float = row(5.0, "Camera frames stamped later than now by more seconds are refused.", 0.0, 1e9)
 
 

@@ -38,3 +38,16 @@ def test_names_are_checked_and_a_group_names_its_methods_once():
         find_methods(["shufled"])
     with pytest.raises(ValueError, match="got none"):
         find_methods([])
+
+
+def test_methods_are_shown_what_the_sensor_gives_and_judged_by_the_truth(world, case):
+    other = case.seen_by("exposure", 1.0)
+    assert (other.first.rgb != case.first.rgb).any()
+    assert np.array_equal(other.clip.rgb, case.clip.rgb)
+    assert np.array_equal(case.seen_by("exposure", 1.0).first.rgb, other.first.rgb)
+    colours = []
+    for each in (case, other):
+        memory = world.new_memory()
+        observed(world, memory, each)
+        colours.append(memory.cloud().colours.float().mean())
+    assert abs(colours[0] - colours[1]) > 5

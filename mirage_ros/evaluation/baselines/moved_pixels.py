@@ -23,7 +23,8 @@ def moved_pixels(case: Case, *, fit_gain: bool = False) -> NDArray[np.uint8]:
 
     Args:
         case: with true depth.
-        fit_gain: multiply the colours that are brought over by the usual ratio to the true ones, for each frame and channel.
+        fit_gain: multiply the colours that are brought over by the usual ratio to the true ones, for each frame and
+            channel.
     """
     clip = case.clip
     camera = clip.camera.to(dtype=torch.float64)
