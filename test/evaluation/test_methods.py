@@ -32,7 +32,7 @@ def test_without_memory_nothing_is_remembered(world, case):
 def test_names_are_checked_and_a_group_names_its_methods_once():
     assert list(find_methods(["mirage", "compared"])) == list(GROUPS["compared"])
     assert list(find_methods(["copy", "mirage"])) == ["copy", "mirage"]
-    with pytest.raises(ValueError, match="methods: expected some of compared, mirage, .*, got 'best'$"):
+    with pytest.raises(ValueError, match="methods: expected some of compared, recorded, mirage, .*, got 'best'$"):
         find_methods(["best"])
     with pytest.raises(ValueError, match=r"got 'shufled'; is 'shuffled' meant\?"):
         find_methods(["shufled"])

@@ -64,6 +64,7 @@ def tiny_preset() -> Preset:
             "unfold_blocks": 1,
             "refold_blocks": 1,
         },
+        generator={"widths": (32, 64)},
         chunk_frames=3,
     )
 

@@ -65,13 +65,19 @@ def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
     # Nothing is skipped without a word.
     skipped = [phase for phase, _, what in printed if "done before" in what]
     assert skipped == ["autoencoder", "reader", "reader-chains"]
-    assert [phase for phase, _, what in printed if "done before" not in what] == ["backbone", "branch", "lora", "joint"]
+    assert [phase for phase, _, what in printed if "done before" not in what] == [
+        "backbone",
+        "branch",
+        "lora",
+        "joint",
+        "generator",
+    ]
 
     sizes = export(recipe.model, tmp_path / "weights")
     configs = list((tmp_path / "weights").rglob("config.json"))
     assert len(configs) == len(sizes)
     assert not any(str(tmp_path) in config.read_text() for config in configs)
-    assert list(sizes) == ["vae", "reader", "transformer", "branch"]
+    assert list(sizes) == ["vae", "reader", "transformer", "branch", "generator"]
     whole, shipped = load_transformer(recipe.model).eval(), load_transformer(tmp_path / "weights").eval()
     assert not (tmp_path / "weights" / "lora").exists()
     inputs = torch.randn(1, 12, 3, 8, 12), torch.full((1, 3), 500.0)
