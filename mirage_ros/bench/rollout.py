@@ -172,7 +172,7 @@ def main() -> None:
         raise ValueError("height, width: expected both or none")
     size = None if options.height is None else (options.height, options.width)
     world = options.load(size=size, compile_blocks=options.compile, offload=options.offload)
-    device, steps = device_name(world), options.steps or world.preset.schedule.steps
+    device, steps = device_name(world), options.steps or world.networks.steps
     print(
         f"{device}, torch {torch.__version__}, preset {options.preset}"
         f"{' with random weights' if options.random_weights else ''}, {world.width}x{world.height}, {steps} steps, "

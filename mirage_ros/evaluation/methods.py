@@ -89,8 +89,14 @@ def observed(world: WorldModel, cache: Any, case: Case) -> Any:
     return history
 
 
-def imagined(kind: str, other: WorldModel | None = None) -> Method:
-    """The world model over a kind of cache, or another one, such as one after another stage of training."""
+def imagined(kind: str, other: WorldModel | None = None, steps: int | None = None) -> Method:
+    """The world model over a kind of cache, or another one, such as one after another stage of training.
+
+    Args:
+        kind: of CACHES.
+        other: in place of the world model.
+        steps: of denoising; the preset's by default.
+    """
 
     def method(world: WorldModel, case: Case, seed: int) -> Outcome:
         world = other or world
@@ -107,6 +113,7 @@ def imagined(kind: str, other: WorldModel | None = None) -> Method:
                 seed=seed,
                 perception=true_depth if world.perception is None else None,
                 history=history,
+                steps=steps,
             )
         )
         seconds = time.perf_counter() - start
@@ -168,7 +175,11 @@ def shuffled(world: WorldModel, case: Case, seed: int) -> Outcome:
 
 
 METHODS: dict[str, tuple[Method, str]] = {
-    "mirage": (imagined("latent"), "the world model with its latent memory"),
+    "mirage": (imagined("latent"), "the world model with its latent memory: one of what may be there"),
+    "mean": (
+        imagined("latent", steps=1),
+        "the same in one step: of the shipped model the mean of all that may be there",
+    ),
     "readout": (readout_alone, "what the memory shows, decoded; holes filled from the nearest seen cell of the row"),
     "rgb": (imagined("rgb"), "the same networks over a cache of coloured points (the Spatia and Gen3C way)"),
     "view": (imagined("view"), "the same networks over whole past views (the VMem way)"),
@@ -185,9 +196,9 @@ METHODS: dict[str, tuple[Method, str]] = {
 }
 # A group's name stands for its methods. The last two methods are checks.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "compared": ("mirage", "readout", "rgb", "view", "none", "copy", "bound"),
+    "compared": ("mirage", "mean", "readout", "rgb", "view", "none", "copy", "bound"),
     # Of recordings, whose own consistency bounds what a memory can show.
-    "recorded": ("mirage", "readout", "rgb", "copy", "bound", "moved", "moved-gain"),
+    "recorded": ("mirage", "mean", "readout", "rgb", "copy", "bound", "moved", "moved-gain"),
 }
 
 

@@ -7,52 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.branch_input import input_channels
+from mirage_ros.models.conventions import CONVENTIONS, PAPER, Conventions
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.generator import Generator
 from mirage_ros.models.log_depth import CHANNELS as DEPTH_CHANNELS
 from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import ScheduleConfig
 from mirage_ros.models.wan_autoencoder import WAN22_AUTOENCODER, WanAutoencoder
-
-
-@dataclass(frozen=True)
-class Conventions:
-    """Where the public Mirage code (github.com/microsoft/LatentSpatialMemory) departs from the paper.
-
-    Weights trained with the public code expect all of its behaviour, so these switches are set together.
-
-    Attributes:
-        name: of the set.
-        written_latents: 'encoded' encodes the decoded frames again before they are written, 'denoised' writes the
-            network's output as it is.
-        cameras: after a chunk, 'refined' takes the depth estimator's cameras where it gives any, 'given' the
-            trajectory's.
-        filter_dynamic: leave moving things and sky out of the memory.
-        integer_centres: cell centres at integer coordinates rather than at +0.5.
-        footprints: an element covers what its patch covers rather than one cell.
-        bilinear_depth: depth is brought to the latent grid by bilinear interpolation rather than by a median.
-    """
-
-    name: str = "paper"
-    written_latents: Literal["encoded", "denoised"] = "encoded"
-    cameras: Literal["refined", "given"] = "refined"
-    filter_dynamic: bool = True
-    integer_centres: bool = False
-    footprints: bool = True
-    bilinear_depth: bool = False
-
-
-PAPER = Conventions()
-PUBLIC = Conventions(
-    name="public",
-    written_latents="denoised",
-    cameras="given",
-    filter_dynamic=False,
-    integer_centres=True,
-    footprints=False,
-    bilinear_depth=True,
-)
-CONVENTIONS = {conventions.name: conventions for conventions in (PAPER, PUBLIC)}
 
 
 @dataclass(frozen=True)
@@ -69,6 +32,8 @@ class Preset:
         autoencoder_kind: 'frame' or 'wan'.
         autoencoder: arguments of FrameAutoencoder or AutoencoderKLWan.
         reader: arguments of UnfoldReader; None reads whole tokens with rule `read_rule`.
+        generator: arguments of Generator, which draws what the transformer's mean leaves open with all steps after the
+            first; None where the transformer draws samples itself, as it does where the weights hold no generator.
         read_rule: the memory's rule, 'unfold', 'nearest' or 'strict'.
         observed_first: in a readout, what was imagined never hides what a camera saw; see `LatentMemory.read`.
         depth_channels: channels of log depth that are denoised together with the latents, 0 or 4.
@@ -84,7 +49,8 @@ class Preset:
             autoencoders of single frames, whose tokens mean the same in every frame.
         memory_patch: sub-cells along each side of a cell whose depth the memory keeps, for readers that unfold.
         memory_context: cells around newly written ones that are written too, see `WriteRules.context`.
-        schedule: solver and steps.
+        schedule: solver and steps of the transformer.
+        generator_steps: that the generator takes after those, by default.
         text: whether a text encoder belongs to it.
         text_tokens: context tokens; one zero token without text.
         tile: pixels of a tile of the autoencoder; None for whole frames.
@@ -104,6 +70,7 @@ class Preset:
     keyframe_stride: int = 1
     branch_inputs: tuple[str, ...] = ("latents", "visible")
     reader: Mapping[str, Any] | None = None
+    generator: Mapping[str, Any] | None = None
     read_rule: Literal["unfold", "nearest", "strict"] = "nearest"
     observed_first: bool = False
     depth_channels: int = 0
@@ -116,6 +83,7 @@ class Preset:
     memory_patch: int = 0
     memory_context: int = 0
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    generator_steps: int = 0
     text: bool = False
     text_tokens: int = 1
     tile: int | None = None
@@ -156,6 +124,14 @@ class Preset:
     def new_reader(self) -> UnfoldReader | None:
         """A reader of this preset that passes whole tokens on until it is trained; None where there is none."""
         return None if self.reader is None else UnfoldReader(**self.reader)
+
+    def new_generator(self) -> Generator | None:
+        """A generator of this preset with random weights; None where there is none."""
+        if self.generator is None:
+            return None
+        channels = int(self.backbone["in_channels"])
+        memory = input_channels(self.branch_inputs, self.latent_channels)
+        return Generator(channels, memory, latent_channels=self.latent_channels, **self.generator)
 
     def with_conventions(self, name: str) -> Preset:
         """This preset under a named set of switches, 'paper' or 'public'; the branch's inputs and the read rule follow.
@@ -225,6 +201,7 @@ DEFAULT = Preset(
     autoencoder={"channels": 8, "refine_blocks": 4},
     autoencoder_kind="frame",
     reader={"channels": 8, "stride": 4, "source_stride": 1},
+    generator={"widths": (64, 128, 256), "layers": 1},
     read_rule="unfold",
     # Its depth of what it invents is rough: such a wall may stand before a table that was seen.
     observed_first=True,
@@ -240,8 +217,9 @@ DEFAULT = Preset(
     keep_known=True,
     memory_patch=4,
     memory_context=2,
-    # The shipped weights draw holes best in one step; see weights/default/README.md.
+    # One step of the transformer gives the mean of what may be there; the generator draws one of it.
     schedule=ScheduleConfig("euler", steps=1, shift=3.0),
+    generator_steps=4,
 )
 # Random weights, for tests: the shapes of the full-size model at a minute size.
 TEST = Preset(

@@ -69,14 +69,15 @@ class ModelSession:
         how, joint = parameters.perception, bool(self.world.preset.depth_channels)
         if how.depth != "auto" or how.filter != "none" or self.world.perception is None:
             self.world.perception = make_perception(how.depth, how.filter, joint=joint)
-        self._observed: Perception | None = None
-        if parameters.observation.depth == "estimated":
-            source = parameters.observation.estimator_weights or None
-            self._observed = registry.make_perception(
-                parameters.observation.estimator, "none", device=device, depth_source=source
-            )
+        frames = parameters.observation
+        self._fit_exposure = frames.exposure == "fitted"
+        self._estimator: Perception | None = None
+        if frames.depth == "estimated":
+            source = frames.estimator_weights or None
+            self._estimator = registry.make_perception(frames.estimator, "none", device=device, depth_source=source)
         parts = self.world.networks
-        self.pauses = LayerPauses(() if parts.offload else (parts.transformer, parts.reader, parts.autoencoder))
+        whole = (parts.transformer, parts.reader, parts.autoencoder, parts.generator)
+        self.pauses = LayerPauses(() if parts.offload else whole)
         self._max_bytes = parameters.memory.max_bytes
         self.memory: LatentMemory = self.world.new_memory(max_bytes=self._max_bytes)
         self.history: History = self.world.new_history()
@@ -85,7 +86,6 @@ class ModelSession:
         self._optics = pinhole(self.world.height, self.world.width, vertical_fov=parameters.imagine.vertical_fov).to(
             dtype=torch.float64
         )
-        self._fit_exposure = parameters.observation.exposure == "fitted"
         self.snapshot = Snapshot(max_bytes=self._max_bytes)
         self._refresh()
 
@@ -98,11 +98,7 @@ class ModelSession:
     def observe(self, frame: RgbdFrame) -> int:
         """Write a camera frame; what it shows wins over what was imagined. Returns the number of elements added."""
         report = self.world.observe(
-            self.memory,
-            frame,
-            history=self.history,
-            perception=self._observed,
-            fit_exposure=self._fit_exposure,
+            self.memory, frame, history=self.history, perception=self._estimator, fit_exposure=self._fit_exposure
         )
         optics = fit_camera(frame.camera.to(dtype=torch.float64), self.world.height, self.world.width)
         self._optics = optics.at(torch.eye(4, dtype=torch.float64))
@@ -163,14 +159,8 @@ class ModelSession:
         trajectories = [self.cameras(poses).to(self.world.device) for poses in request.poses]
         if len(trajectories) > 1:
             return self.world.imagine_candidates(self.memory, trajectories, batch=request.batch or None, **options)
-        return self.world.imagine(
-            self.memory,
-            trajectories[0],
-            remember=request.remember,
-            first=request.first,
-            stamps=request.stamps,
-            **options,
-        )
+        options |= {"remember": request.remember, "first": request.first, "stamps": request.stamps}
+        return self.world.imagine(self.memory, trajectories[0], **options)
 
     def _noted(self, chunk: ImaginedChunk, remember: bool) -> ImaginedChunk:
         self.notes = chunk.notes

@@ -71,7 +71,7 @@ def draw_chunk(
         rng, shared: of this sample, and of the whole step, whose samples agree in their lengths.
 
     Returns:
-        tensors by name; those of frames have them in front. See `_conditioned`; beside, in steps that follow an
+        tensors by name; those of frames have them in front. See `conditioned`; beside, in steps that follow an
         imagined chunk, 'earlier' ones of that chunk; 'drawn' places of targets after the first, their 'images' and
         'static' pixels; whether to 'forget' the memory; the 'clip' for its prompt, or -1.
 
@@ -111,7 +111,7 @@ def draw_chunk(
         depth = noisy_depth(depth, settings.depth_noise, rng)
     if rng.random() < 0.5:
         latents = latents + settings.latent_noise * torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
-    sample = _conditioned(data, index, preset, targets, context, past, seen, latents, depth)
+    sample = conditioned(data, index, preset, targets, context, past, seen, latents, depth)
     if settings.picture_weight > 0:
         drawn = np.sort(1 + rng.permutation(len(targets) - 1)[: settings.pictures])
         clip = data.clips.clip(index, targets[drawn])
@@ -127,7 +127,7 @@ def draw_chunk(
     return sample
 
 
-def _conditioned(
+def conditioned(
     data: ClipLatents,
     index: int,
     preset: Preset,
@@ -173,6 +173,6 @@ def chunk_sample(data: ClipLatents, index: int, chunk: int, preset: Preset) -> d
     depth = data.depth(index, seen, keep=True, factor=preset.depth_samples)
     latents = data.latents(index, seen)
     return {
-        **_conditioned(data, index, preset, targets, none, none, seen, latents, depth),
+        **conditioned(data, index, preset, targets, none, none, seen, latents, depth),
         "frames": torch.from_numpy(targets),
     }

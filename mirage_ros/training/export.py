@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.generator import Generator
 from mirage_ros.models.network_files import MAX_FILE, load_part
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.weights_io import load_transformer
 from mirage_ros.training.recipe import merged_backbone
 
-PARTS = ("vae", "reader", "transformer", "branch")
+PARTS = ("vae", "reader", "transformer", "branch", "generator")
 
 
 def export(model: Path, out: Path, earlier: Path | None = None, share: float = 0.5) -> dict[str, int]:
@@ -45,10 +46,10 @@ def export(model: Path, out: Path, earlier: Path | None = None, share: float = 0
         raise FileNotFoundError(f"transformer: {model} has a branch, but no transformer")
     found = [part for part in found if part != "transformer" or "branch" in found]
     if not found:
-        raise FileNotFoundError(f"model: {model} holds none of vae, reader, and transformer with branch")
-    for part, kind in (("vae", FrameAutoencoder), ("reader", UnfoldReader)):
+        raise FileNotFoundError(f"model: {model} holds none of vae, reader, transformer with branch, and generator")
+    for part, kind in (("vae", FrameAutoencoder), ("reader", UnfoldReader), ("generator", Generator)):
         if part in found:
-            load_part(kind, model, part).half().save_pretrained(_fresh(out, part))
+            load_part(kind, model, part).half().save_pretrained(_fresh(out, part), max_shard_size=MAX_FILE)
     if "branch" in found:
         transformer = load_transformer(model)
         backbone = merged_backbone(transformer)

@@ -27,12 +27,15 @@ from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.weights_io import load_autoencoder, load_transformer
 from mirage_ros.training.autoencoder import CROP, AutoencoderTask
+from mirage_ros.training.chunk_model import ChunkModel
 from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.clip_cache import ClipCache
+from mirage_ros.training.generator import GeneratorTask
 from mirage_ros.training.latent_cache import ClipLatents, LatentCache
 from mirage_ros.training.loop import train
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.reader import ReaderTask
+from mirage_ros.training.residuals import ResidualCache
 from mirage_ros.training.stages import Stage, StageTask
 from mirage_ros.training.task import LoopSettings, TrainingTask
 
@@ -70,7 +73,7 @@ class Recipe:
 
 # Names of the phases in order, and the stage of those that train the transformer.
 STAGE_OF: dict[str, Stage] = {"backbone": "backbone", "branch": "branch", "lora": "lora", "joint": "all"}
-PHASES = ("autoencoder", "reader", "reader-chains", *STAGE_OF)
+PHASES = ("autoencoder", "reader", "reader-chains", *STAGE_OF, "generator")
 # Phases that begin with a new network, and the part that they leave.
 NEW_PARTS = {"autoencoder": "vae", "reader": "reader", "branch": "branch"}
 
@@ -83,6 +86,7 @@ DEFAULT_LOOPS: dict[str, LoopSettings] = {
     "branch": LoopSettings(minutes=12, batch=4, learning_rate=1e-3, ema=0.99),
     "lora": LoopSettings(minutes=8, batch=4, learning_rate=7e-4, ema=0.99),
     "joint": LoopSettings(minutes=240, batch=4, learning_rate=7e-4, ema=0.998),
+    "generator": LoopSettings(minutes=240, batch=12, learning_rate=8e-4, weight_decay=0.0, ema=0.999, sheet_minutes=10),
 }
 
 
@@ -147,6 +151,8 @@ def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) 
                 raise FileNotFoundError(f"text_encoder: expected a source that has one for preset {preset.name!r}")
             prompts = Prompts(preset, TextEncoder.from_pretrained(recipe.source, tokens=preset.text_tokens))
         return StageTask(stage, model, preset, data, unseen, reader, autoencoder, recipe.stages, prompts)
+    if phase == "generator":
+        return generator_task(recipe, data, unseen, autoencoder)
     # On chains the decoder learns to draw what the reader reads.
     chains = phase == "reader-chains"
     reader = load_reader(recipe) if chains else preset.new_reader()
@@ -154,6 +160,25 @@ def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) 
         raise ValueError(f"preset: {preset.name!r} has no reader to train")
     assert isinstance(autoencoder, FrameAutoencoder)
     return ReaderTask(reader.train(), autoencoder, data, unseen, preset, hops=4 if chains else 1, decoder=chains)
+
+
+def generator_task(recipe: Recipe, data: ClipLatents, unseen: ClipLatents, autoencoder: Autoencoder) -> GeneratorTask:
+    """The task of the generator, over the means of the finished transformer.
+
+    Raises:
+        ValueError: the preset has no generator.
+    """
+    preset = recipe.preset
+    generator = preset.new_generator()
+    if generator is None or not isinstance(autoencoder, FrameAutoencoder):
+        raise ValueError(f"preset: {preset.name!r} has no generator to train")
+    model = starting_model(recipe, "all").eval().requires_grad_(False)
+    chunks = ChunkModel(model, preset, load_reader(recipe), autoencoder, Prompts(preset))
+    seen, held_out = (
+        ResidualCache(clips, chunks, recipe.folder / "means" / name)
+        for name, clips in (("train", data), ("held-out", unseen))
+    )
+    return GeneratorTask(generator.to(memory_format=torch.channels_last), seen, held_out, autoencoder)
 
 
 def latents_of(recipe: Recipe, clips: ClipCache, autoencoder: Autoencoder, name: str) -> ClipLatents:

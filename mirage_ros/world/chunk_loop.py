@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from mirage_ros.models.schedule import make_scheduler
 from mirage_ros.world.chunk_plan import Span
-from mirage_ros.world.denoise import Conditions, denoise, draw_noise
+from mirage_ros.world.denoise import Conditions, denoise, draw_noise, draw_open
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.options import DenoiseSettings
 from mirage_ros.world.reading import Reading
@@ -42,7 +43,7 @@ class ChunkLoop:
         self._on_progress, self._cancel = on_progress, cancel
         self._context = networks.context(settings.prompt or "")
         self._empty = networks.context("") if settings.guidance != 1 else None
-        self._steps = settings.steps or networks.preset.schedule.steps
+        self._steps = settings.steps or networks.steps
         self._total = sum(rollout.spans[-1].stop for rollout in rollouts)
         self._done = 0
 
@@ -84,15 +85,25 @@ class ChunkLoop:
         with networks.timed(spent, "denoise"), networks.at_work(networks.transformer):
             stacked = Conditions.stacked([conditions for _, _, conditions, _ in group])
             noise = draw_noise(tuple(stacked.known.shape[1:]), self._settings.seed, span.index, networks.device)
+            estimated, drawn = networks.split_steps(self._steps)
+            after_step = partial(self._after, leader, span.index, "denoise", may_stop=may_stop)
             latents = denoise(
                 networks.transformer,
-                make_scheduler(networks.preset.schedule, self._steps),
+                make_scheduler(networks.preset.schedule, estimated),
                 noise.expand(len(group), *noise.shape),
                 stacked,
                 guidance=self._settings.guidance,
                 empty_context=None if self._empty is None else self._empty.expand(len(group), -1, -1),
-                after_step=lambda step: self._after(leader, span.index, "denoise", step, may_stop),
+                after_step=after_step,
             )
+            if networks.generator is not None and drawn:
+                # Noise of its own, which the estimate does not depend on.
+                shape = (*noise.shape[:2], 2 * noise.shape[2], 2 * noise.shape[3])
+                white = draw_noise(shape, self._settings.seed, -1 - span.index, networks.device)
+                white = white.expand(len(group), *white.shape)
+                latents = draw_open(
+                    networks.generator, latents, white, stacked, drawn, lambda step: after_step(estimated + step)
+                )
         for rollout, *_ in group:
             rollout.seconds["denoise"] += spent["denoise"] / len(group)
         return latents

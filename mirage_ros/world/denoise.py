@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mirage_ros.models.generator import Generator
 from mirage_ros.models.schedule import Scheduler, add_noise
 from mirage_ros.models.transformer import MirageTransformer
 
@@ -105,6 +106,36 @@ def denoise(
         if after_step is not None:
             after_step(step + 1)
     return sample
+
+
+def draw_open(
+    generator: Generator,
+    mean: Tensor,
+    white: Tensor,
+    conditions: Conditions,
+    steps: int,
+    after_step: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Draw one of what may be there in place of its mean, frame by frame, where nothing is known.
+
+    Args:
+        generator: in evaluation mode.
+        mean: (B, C, F, h, w) from `denoise`.
+        white: (B, C, F, 2h, 2w) standard normal noise, float32.
+        conditions: that the mean was estimated under.
+        steps: of the generator.
+        after_step: called with the number of finished steps; may raise to stop.
+
+    Returns:
+        (B, C, F, h, w) float32 clean latents.
+    """
+    first, frames = conditions.clean_frames, mean.shape[2]
+    if conditions.memory is None or first == frames:
+        return mean
+    parts = (mean, conditions.memory[:, :, :frames], ~conditions.fixed, white)
+    views = [part[:, :, first:].transpose(1, 2).flatten(0, 1) for part in parts]
+    drawn = generator.draw(*views, steps, after_step).unflatten(0, (len(mean), frames - first)).transpose(1, 2)
+    return torch.cat([mean[:, :, :first], drawn], dim=2)
 
 
 def _with_clean(sample: Tensor, conditions: Conditions) -> Tensor:

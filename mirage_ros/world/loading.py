@@ -10,6 +10,7 @@ import torch
 from mirage_ros.machine import fast_dtype
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.generator import Generator
 from mirage_ros.models.lora import has_lora, merge_lora
 from mirage_ros.models.network_files import MissingWeightsError, load_part
 from mirage_ros.models.presets import Preset
@@ -21,7 +22,7 @@ from mirage_ros.models.weights_io import has_part, load_autoencoder, load_transf
 from mirage_ros.resources import weights_directory
 from mirage_ros.world.networks import Networks
 
-Loaded = tuple[MirageTransformer, Autoencoder, UnfoldReader | None, TextEncoder | None]
+Loaded = tuple[MirageTransformer, Autoencoder, UnfoldReader | None, TextEncoder | None, Generator | None]
 
 
 def load_networks(
@@ -84,22 +85,23 @@ def load_networks(
         loaded = _random(chosen, dtype, seed)
     else:
         loaded = _loaded(source or _own_source(chosen), chosen, dtype, branch_file, lora_file)
-    transformer, autoencoder, reader, text = loaded
+    transformer, autoencoder, reader, _, generator = loaded
     if has_lora(transformer):
         merge_lora(transformer)
-    for network in (autoencoder, reader):
-        if isinstance(network, FrameAutoencoder | UnfoldReader):
+    for network in (autoencoder, reader, generator):
+        if isinstance(network, FrameAutoencoder | UnfoldReader | Generator):
             network.cast(dtype)
     if compile_blocks:
         transformer.compile_blocks()
-    return Networks(chosen, transformer, autoencoder, reader, text, device=where, size=size, offload=offload)
+    return Networks(chosen, *loaded, device=where, size=size, offload=offload)
 
 
 def _random(preset: Preset, dtype: torch.dtype, seed: int) -> Loaded:
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     try:
-        return MirageTransformer.from_preset(preset, dtype), preset.new_autoencoder(), preset.new_reader(), None
+        transformer = MirageTransformer.from_preset(preset, dtype)
+        return transformer, preset.new_autoencoder(), preset.new_reader(), None, preset.new_generator()
     finally:
         torch.random.set_rng_state(state)
 
@@ -134,12 +136,16 @@ def _loaded(
     reader = None
     if preset.reader is not None:
         reader = load_part(UnfoldReader, source, "reader")
+    # Weights of before it, or of a run that has not come to it, imagine with the transformer alone.
+    generator = (
+        load_part(Generator, source, "generator") if preset.generator and has_part(source, "generator") else None
+    )
     text = None
     if preset.text:
         text = TextEncoder.from_pretrained(source, tokens=preset.text_tokens)
     elif has_part(source, "text_encoder"):
         raise ValueError(f"{source}: holds a text encoder, but preset {preset.name!r} takes no text")
-    return transformer, autoencoder, reader, text
+    return transformer, autoencoder, reader, text, generator
 
 
 def _device(device: torch.device | str) -> torch.device:

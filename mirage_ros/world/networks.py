@@ -16,6 +16,7 @@ from mirage_ros.memory.zbuffer.projection import Convention
 from mirage_ros.models import log_depth
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.branch_input import pack_frames
+from mirage_ros.models.generator import Generator
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
@@ -67,7 +68,7 @@ class Networks:
 
     Args:
         preset: shape and habits.
-        transformer, autoencoder, reader: networks in evaluation mode.
+        transformer, autoencoder, reader, generator: networks in evaluation mode.
         text: prompts to features, where the preset takes text and its encoder is at hand.
         device: where the work is done.
         size: pixels (height, width) of a frame; the preset's by default.
@@ -84,6 +85,7 @@ class Networks:
         autoencoder: Autoencoder,
         reader: UnfoldReader | None = None,
         text: TextEncoder | None = None,
+        generator: Generator | None = None,
         *,
         device: torch.device | str = "cpu",
         size: tuple[int, int] | None = None,
@@ -91,19 +93,30 @@ class Networks:
     ) -> None:
         self.preset, self.device, self.offload = preset, torch.device(device), offload
         self.transformer, self.autoencoder, self.reader, self.text = transformer, autoencoder, reader, text
+        self.generator = generator
         self.size = size or (preset.height, preset.width)
         self.latent_size = _latent_size(preset, autoencoder, self.size)
-        _check_channels(preset, transformer, autoencoder, reader)
-        networks: tuple[nn.Module | None, ...] = (transformer, autoencoder, reader)
+        _check_channels(preset, transformer, autoencoder, reader, generator)
+        networks: tuple[nn.Module | None, ...] = (transformer, autoencoder, reader, generator)
         for network in networks:
             if network is not None:
                 network.eval().requires_grad_(False)
-                # The reader is small and works with every read.
-                if not offload or network is reader:
+                # Reader and generator are small.
+                if not offload or network is reader or network is generator:
                     network.to(self.device)
         self.unfolder = None if reader is None else Unfolder(reader)
         self._contexts: dict[str, Tensor] = {}
         self._ones = OnesLatents(autoencoder, self.encode)
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps by default: the transformer's, and the generator's where there is one."""
+        return self.preset.schedule.steps + (self.preset.generator_steps if self.generator is not None else 0)
+
+    def split_steps(self, steps: int) -> tuple[int, int]:
+        """How many of so many steps the transformer takes, and how many the generator after them."""
+        own = steps if self.generator is None else min(steps, self.preset.schedule.steps)
+        return own, steps - own
 
     @contextmanager
     def timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
@@ -204,10 +217,16 @@ def _latent_size(preset: Preset, autoencoder: Autoencoder, size: tuple[int, int]
 
 
 def _check_channels(
-    preset: Preset, transformer: MirageTransformer, autoencoder: Autoencoder, reader: UnfoldReader | None
+    preset: Preset,
+    transformer: MirageTransformer,
+    autoencoder: Autoencoder,
+    reader: UnfoldReader | None,
+    generator: Generator | None,
 ) -> None:
     if preset.read_rule == "unfold" and reader is None:
         raise ValueError(f"reader: expected one for preset {preset.name!r}, whose read rule is 'unfold', got none")
+    if preset.generator is None and generator is not None:
+        raise ValueError(f"generator: expected none for preset {preset.name!r}, got one")
     for name, expected, got in (
         ("autoencoder", preset.latent_channels, autoencoder.channels),
         ("transformer", preset.latent_channels + preset.depth_channels, transformer.in_channels),

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mirage_ros.models.branch_input import input_channels
+from mirage_ros.models.conventions import CONVENTIONS
 from mirage_ros.models.lora import add_lora
-from mirage_ros.models.presets import CONVENTIONS, PRESETS, WAN22, Preset, preset
+from mirage_ros.models.presets import PRESETS, WAN22, Preset, preset
 from mirage_ros.models.text import no_text
 from mirage_ros.models.transformer import MirageTransformer
 

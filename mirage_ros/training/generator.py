@@ -1,0 +1,180 @@
+"""Training of the generator: flow matching on residuals over the transformer's mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mirage_ros.images import as_images, as_pixels
+from mirage_ros.media import Pixels
+from mirage_ros.models.frame_autoencoder import FrameAutoencoder
+from mirage_ros.models.generator import Generator
+from mirage_ros.models.network_files import save_part
+from mirage_ros.models.schedule import add_noise
+from mirage_ros.training.losses import masked_mean, psnr
+from mirage_ros.training.residuals import ResidualCache
+from mirage_ros.training.task import Rows, TrainingTask
+
+# Share of samples that start from pure noise, where a sampler of few steps spends its first one, and of those in which
+# whatever is visible is kept, sharp or not.
+PURE_NOISE, KEEP_VISIBLE = 0.15, 0.5
+# Share of steps that see parts of keyframes around something hidden, and the rows and columns of such a part: cheaper,
+# but large holes need whole frames.
+CROPS, CROP = 0.75, (24, 24)
+# Steps that validation draws with, and the pixels of the means that tell whether colours are in the right places.
+STEPS, BLOCK = 4, 16
+# Weight of the error of differences between neighbouring cells.
+EDGES = 1.0
+# Keyframes that validation draws.
+DRAWN = 96
+# Keyframes that tell how strong residuals are.
+SAMPLED = 500
+
+
+class GeneratorTask(TrainingTask):
+    """The generator with its loss.
+
+    Args:
+        generator: to be trained.
+        data, held_out: keyframes with their means.
+        autoencoder: draws pictures for validation.
+    """
+
+    def __init__(
+        self, generator: Generator, data: ResidualCache, held_out: ResidualCache, autoencoder: FrameAutoencoder
+    ) -> None:
+        super().__init__()
+        self.generator, self._data, self._held_out = generator, data, held_out
+        self._autoencoder = (autoencoder,)
+        generator.fit(covariance(data))
+        self._grid = data.sample(0)["mean"].shape[-2:]
+
+    def refresh(self) -> None:
+        """Take in clips that were rendered since."""
+        self._data.refresh()
+
+    def sample(self, rng: np.random.Generator, shared: np.random.Generator) -> dict[str, Tensor]:
+        """A keyframe or a part of one, with what of it is open."""
+        sample = opened(self._data.sample(self._data.draw(rng)), keep_visible=rng.random() < KEEP_VISIBLE)
+        return _cropped(sample, rng) if shared.random() < CROPS else sample
+
+    def forward(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Squared error of the flow in what is open and does not move: of all, 'latents' and 'depth'."""
+        truth, mean, is_open = batch["truth"], batch["mean"], batch["is_open"]
+        residual = self.generator.unmixed(torch.where(is_open, truth - mean, 0.0))
+        device, (height, width) = truth.device, self._grid
+        level = torch.randn(len(truth), generator=generator, device=device).sigmoid()
+        pure = torch.rand(len(truth), generator=generator, device=device) < PURE_NOISE
+        level = torch.where(pure, 1.0, level)
+        # Of whole frames, whose largest scales a part of one has too.
+        white = torch.randn(*truth.shape[:2], 2 * height, 2 * width, generator=generator, device=device)
+        noise = self.generator.coloured(white)[..., : truth.shape[-2], : truth.shape[-1]]
+        noisy = add_noise(residual, noise, level[:, None, None, None])
+        flow = self.generator(noisy, level, mean, batch["memory"], is_open)
+        error = flow - (noise - residual)
+        counted = (self.generator.opened(is_open) & batch["still"]).float()
+        # Large scales have most of the error, and details most of what one looks at.
+        edges = [
+            masked_mean(
+                error.diff(dim=dim).square(),
+                counted.narrow(dim, 1, counted.shape[dim] - 1) * counted.narrow(dim, 0, counted.shape[dim] - 1),
+            )
+            for dim in (-2, -1)
+        ]
+        error = error.square()
+        latents = int(self.generator.config["latent_channels"])
+        return {
+            "loss": masked_mean(error, counted) + EDGES * sum(edges),
+            "edges": sum(edges),
+            "latents": masked_mean(error[:, :latents], counted[:, :latents]),
+            "depth": masked_mean(error[:, latents:], counted[:, latents:]),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write generator/."""
+        save_part(self.generator, folder / "generator")
+
+    def validate(self) -> tuple[dict[str, float], Rows]:
+        """Keyframes of held-out scenes, drawn.
+
+        Returns:
+            PSNR in dB of hidden pixels of 'sample' and 'mean', and of their means over blocks of 16 pixels, and rows of
+            pictures.
+        """
+        rng = np.random.default_rng(0)
+        picks = [self._held_out.draw(rng) for _ in range(DRAWN)]
+        batch = torch.utils.data.default_collate(
+            [opened(self._held_out.sample(pick), keep_visible=False) for pick in picks]
+        )
+        count, channels, height, width = batch["mean"].shape
+        noise = torch.randn(count, channels, 2 * height, 2 * width, generator=torch.Generator().manual_seed(0))
+        conditions = [batch[name].split(12) for name in ("mean", "memory", "is_open")]
+        parts = zip(*conditions, noise.split(12), strict=True)
+        drawn = torch.cat([self.generator.draw(*part, STEPS) for part in parts])
+        channels, (autoencoder,) = self._autoencoder[0].channels, self._autoencoder
+        pictures = {
+            name: autoencoder.decode_images(latents[:, :channels].float())[0].float().clamp(0, 1)
+            for name, latents in (("mean", batch["mean"]), ("sample", drawn))
+        }
+        clips = self._held_out.data.clips
+        frames = [self._held_out.frame(pick) for pick in picks]
+        truth = torch.cat([as_images(clips.clip(clip, np.array([frame])).rgb) for clip, frame in frames])
+        hidden = (~batch["visible"] & batch["still"]).float()
+        mask = F.interpolate(hidden, size=truth.shape[-2:], mode="nearest")
+        figures = {}
+        for name, picture in pictures.items():
+            figures[name] = psnr(picture, truth, mask)
+            figures[f"{name}_low{BLOCK}"] = psnr(_blocks(picture, mask), _blocks(truth, mask), _share(mask))
+        shown = hidden.mean(dim=(1, 2, 3)).argsort(descending=True)[::4][:8].tolist()
+        grey = torch.where(mask > 0, 0.5, truth)
+        rows: list[tuple[str, list[Pixels]]] = [
+            (caption, [as_pixels(images[place]) for place in shown])
+            for caption, images in (("truth", truth), ("known", grey), *pictures.items())
+        ]
+        return figures, rows
+
+
+def covariance(data: ResidualCache) -> Tensor:
+    """(C, C) second moments of residuals of a channel with another, in what is hidden and does not move."""
+    rng, total, count = np.random.default_rng(0), 0.0, 0
+    for _ in range(SAMPLED):
+        sample = data.sample(data.draw(rng))
+        values = (sample["truth"] - sample["mean"])[:, (~sample["visible"] & sample["still"])[0]]
+        total, count = total + values @ values.T, count + values.shape[1]
+    return torch.as_tensor(total) / max(1, count)
+
+
+def opened(sample: dict[str, Tensor], *, keep_visible: bool) -> dict[str, Tensor]:
+    """A sample with 'is_open' (C, h, w) bool: what is not sharp, or nothing that is visible at all."""
+    channels, depth = len(sample["mean"]), len(sample["measured"])
+    kept = sample["visible"] if keep_visible else sample["sharp"]
+    latents = (~kept).expand(channels - depth, -1, -1)
+    is_open = torch.cat([latents, ~sample["measured"] & ~(sample["visible"] & keep_visible)])
+    return {**sample, "is_open": is_open}
+
+
+def _cropped(sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+    """A part of a sample around an open cell, if there is one."""
+    height, width = sample["is_open"].shape[-2:]
+    rows, columns = min(CROP[0], height), min(CROP[1], width)
+    places = sample["is_open"][0].nonzero()
+    middle = places[int(rng.integers(len(places)))] if len(places) else torch.tensor([height // 2, width // 2])
+    top, left = (
+        int(np.clip(int(at) - int(rng.integers(side)), 0, whole - side))
+        for at, side, whole in zip(middle, (rows, columns), (height, width), strict=True)
+    )
+    return {name: value[..., top : top + rows, left : left + columns] for name, value in sample.items()}
+
+
+def _share(mask: Tensor) -> Tensor:
+    """Blocks of which at least half counts."""
+    return (F.avg_pool2d(mask, BLOCK) >= 0.5).float()
+
+
+def _blocks(images: Tensor, mask: Tensor) -> Tensor:
+    """Means of what counts of each block."""
+    return F.avg_pool2d(images * mask, BLOCK) / F.avg_pool2d(mask, BLOCK).clamp(min=1e-6)
