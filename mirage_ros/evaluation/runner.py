@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mirage_ros.evaluation.cases import Case, CaseList
-from mirage_ros.evaluation.hidden_regions import hidden_patches, keep_patches
+from mirage_ros.evaluation.hidden_regions import PATCHES, hidden_patches
+from mirage_ros.evaluation.kept_parts import keep
 from mirage_ros.evaluation.methods import Method
 from mirage_ros.evaluation.metrics import Lpips
 from mirage_ros.evaluation.scores import by_chunk, drift, score
+from mirage_ros.evaluation.two_sample import WINDOWS, hidden_windows
 from mirage_ros.media import save_png
 from mirage_ros.world.model import WorldModel
 
@@ -131,9 +133,11 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _keep(folder: Path, case: Case, rgb: NDArray[np.uint8], method: str | None, shown: bool) -> None:
-    """Keep patches, and where they are shown pictures, of a method's answer or of the truth."""
+    """Keep patches and windows, and where they are shown pictures, of a method's answer or of the truth."""
     scored = list(case.scored)
-    keep_patches(folder, case.name, hidden_patches(rgb[scored], case.hidden[scored]), method)
+    parts = rgb[scored], case.hidden[scored]
+    keep(folder, PATCHES, case.name, hidden_patches(*parts), method)
+    keep(folder, WINDOWS, case.name, hidden_windows(*parts, parity=int(method is not None)), method)
     if shown:
         path = folder / "pictures" / case.name / f"{method or 'truth'}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mirage_ros.evaluation import metrics
 from mirage_ros.evaluation.cases import Case
+from mirage_ros.evaluation.hidden_pixels import border_index, low_psnr
 from mirage_ros.evaluation.methods import Outcome
 
 # Mean and its 95 % confidence interval.
@@ -23,8 +24,11 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "psnr_sky": ("with sky", ".2f"),
     "psnr_visible": ("visible", ".2f"),
     "psnr_hidden": ("hidden", ".2f"),
-    # Of all cases together; see `hidden_regions`.
+    "psnr_low": ("hidden low16", ".2f"),
+    # Of all cases together; see `hidden_regions` and `two_sample`.
     "hidden_distance": ("hidden FD", ".2f"),
+    "hidden_auc": ("hidden AUC", ".2f"),
+    "border_index": ("hidden border", ".2f"),
     "ssim": ("SSIM", ".3f"),
     "lpips": ("LPIPS", ".3f"),
     "depth_abs_rel": ("depth AbsRel", ".3f"),
@@ -55,6 +59,8 @@ def score(case: Case, outcome: Outcome, lpips: metrics.Lpips | None = None) -> d
     masks = {"": case.static, "_sky": case.standing, "_visible": case.visible, "_hidden": case.hidden}
     return {
         **{f"psnr{name}": metrics.masked_psnr(rgb, truth, mask[scored]) for name, mask in masks.items()},
+        "psnr_low": low_psnr(rgb, truth, case.hidden[scored]),
+        "border_index": border_index(rgb, case.hidden[scored]),
         "ssim": metrics.masked_ssim(rgb, truth, case.static[scored]),
         **({} if lpips is None else {"lpips": lpips(rgb, truth)}),
         **metrics.depth_errors(outcome.depth[scored], depth, case.static[scored]),
