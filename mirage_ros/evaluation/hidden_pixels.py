@@ -1,7 +1,7 @@
-"""How what was invented looks, pixel by pixel: its colours at large, and the joints of its tokens.
+"""How what was invented looks, pixel by pixel: its colours at large, its tokens' borders, its joint with the rest.
 
-PSNR in what is hidden rewards fog. Each of these asks for one thing that fog, a mosaic or confetti lacks; none is enough
-alone.
+PSNR in what is hidden rewards fog. Each of these asks for one thing that fog, a mosaic or confetti lacks; none is
+enough alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from mirage_ros.evaluation.metrics import Frames, Mask, check_frames, masked_psn
 TOKEN = 16
 # Fewer steps across borders than these say nothing.
 LEAST_STEPS = 300
+# Pixels across the border of what is remembered: it is known to a cell of the memory only.
+ACROSS = 4
 
 
 def low_psnr(frames: Frames, truth: Frames, mask: Mask) -> float:
@@ -52,6 +54,39 @@ def border_index(frames: Frames, mask: Mask) -> float:
     if counts[0] < LEAST_STEPS or not sums[1]:
         return float("nan")
     return float(sums[0] / counts[0] / (sums[1] / counts[1]))
+
+
+def continuation(frames: Frames, truth: Frames, hidden: Mask, visible: Mask) -> dict[str, float]:
+    """Does what is remembered go on in what is invented: steps across the border between them against the truth's.
+
+    A step is the difference of two pixels of frames (T, H, W, 3) that lie 4 pixels apart in a row or column, one of
+    which is hidden and the other visible (T, H, W).
+
+    Returns:
+        seam_step: mean absolute step over the truth's: more than 1 for a seam, less where things fade; seam_match:
+        cosine of all steps with the truth's, 1 where everything goes on as it does there, 0 for chance. NaN for fewer
+        than 300 steps, or where all is one colour.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    for mask in (hidden, visible):
+        check_frames(frames, truth, mask)
+    steps: list[list[NDArray[np.float32]]] = [[], []]
+    for axis in (1, 2):
+        ends = [np.split(values, [ACROSS], axis)[1] for values in (hidden, visible)]
+        starts = [np.split(values, [-ACROSS], axis)[0] for values in (hidden, visible)]
+        border = (ends[0] & starts[1]) | (ends[1] & starts[0])
+        for found, pictures in zip(steps, (frames, truth), strict=True):
+            later, earlier = np.split(pictures, [ACROSS], axis)[1], np.split(pictures, [-ACROSS], axis)[0]
+            found.append(later[border].astype(np.float32) - earlier[border])
+    ours, theirs = map(np.concatenate, steps)
+    if len(ours) < LEAST_STEPS or not (ours.any() and theirs.any()):
+        return dict.fromkeys(("seam_step", "seam_match"), float("nan"))
+    return {
+        "seam_step": float(np.abs(ours).mean() / np.abs(theirs).mean()),
+        "seam_match": float((ours * theirs).sum() / np.sqrt(np.square(ours).sum() * np.square(theirs).sum())),
+    }
 
 
 def _cell_means(frames: Frames, mask: Mask) -> NDArray[np.float32]:

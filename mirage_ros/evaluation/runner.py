@@ -22,8 +22,8 @@ from mirage_ros.media import save_png
 from mirage_ros.world.model import WorldModel
 
 ROWS, SETTINGS = "rows.jsonl", "settings.json"
-# Cases whose pictures are kept for the report, and pictures of each.
-SHOWN_CASES, SHOWN_FRAMES = 6, 6
+# Pictures of a case that is shown in the report.
+SHOWN_FRAMES = 6
 
 
 def evaluate(
@@ -34,6 +34,7 @@ def evaluate(
     settings: Mapping[str, Any],
     seed: int = 0,
     lpips: Lpips | None = None,
+    sheets: int = 6,
 ) -> list[dict[str, Any]]:
     """Score every method on every case.
 
@@ -41,7 +42,9 @@ def evaluate(
 
     Args:
         settings: what the figures depend on; a folder with other settings is refused.
+        seed: of the methods, and of which cases are shown.
         lpips: the learned distance, if it is to be measured.
+        sheets: cases whose pictures are kept for the report.
 
     Raises:
         ValueError: the folder holds results under other settings.
@@ -49,13 +52,14 @@ def evaluate(
     claim_folder(folder, settings)
     rows = read_rows(folder)
     done = {(row["case"], row["method"]) for row in rows}
+    shown_cases = set(np.random.default_rng(seed).permutation(len(protocol))[:sheets].tolist())
     with tqdm(total=len(protocol) * len(methods), desc=protocol.name, unit="case") as bar:
         for number, case in enumerate(protocol):
             missing = [name for name in methods if (case.name, name) not in done]
             bar.update(len(methods) - len(missing))
             if not missing:
                 continue
-            shown = number < SHOWN_CASES
+            shown = number in shown_cases
             _keep(folder, case, case.clip.rgb, None, shown)
             for name in missing:
                 bar.set_postfix(case=case.name, method=name)

@@ -1,7 +1,7 @@
 """Can what was invented be told from the truth? A two-sample test by a classifier (Lopez-Paz, Oquab, arXiv 1610.06545).
 
-A small network learns on half of the walks which windows are true and which imagined, and is asked about the other half.
-The windows are hidden places with what is around them, at half resolution: the autoencoder's own loss, which no
+A small network learns on half of the walks which windows are true and which imagined, and is asked about the other
+half. The windows are hidden places with what is around them, at half resolution: the autoencoder's own loss, which no
 generator can help, hardly shows there.
 """
 
@@ -29,7 +29,7 @@ MOST_WINDOWS = 400
 LEAST_WINDOWS = 100
 # Under which name a run keeps them.
 WINDOWS = "windows"
-STEPS, BATCH, RATE = 400, 64, 2e-3
+STEPS, BATCH, RATE = 300, 64, 2e-3
 
 Windows = NDArray[np.uint8]
 
@@ -97,7 +97,7 @@ def two_sample_auc(ours: Sequence[Windows], theirs: Sequence[Windows], seed: int
 
 
 def kept_auc(folder: Path, method: str) -> float:
-    """How well a method's answers are told from the truth, over all cases of a run; NaN if those of a case are missing."""
+    """How well a method's answers are told from the truth, over all cases of a run; NaN if a case lacks windows."""
     ours, theirs = ([np.load(path) for path in paths] for paths in kept(folder, WINDOWS, method))
     return two_sample_auc(ours, theirs)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mirage_ros.evaluation.hidden_pixels import TOKEN, border_index, low_psnr
+from mirage_ros.evaluation.hidden_pixels import TOKEN, border_index, continuation, low_psnr
 from mirage_ros.evaluation.metrics import MAX_PSNR, masked_psnr
 
 SIZE = (96, 136)
@@ -70,6 +70,32 @@ def test_few_borders_or_one_colour_have_no_index(truth, hidden):
     few[0, 10:20, 10:20] = True
     assert np.isnan(border_index(truth, few))
     assert np.isnan(border_index(np.full_like(truth, 7), hidden))
+
+
+def test_a_seam_is_a_greater_step_and_fading_a_smaller_one(truth, hidden):
+    seam = np.where(hidden[..., None], (truth.astype(int) + 60).clip(0, 255).astype(np.uint8), truth)
+    grey = np.where(hidden[..., None], np.uint8(128), truth)
+    other = np.where(hidden[..., None], truth[::-1], truth)
+    found = {
+        name: continuation(frames, truth, hidden, ~hidden)
+        for name, frames in {"truth": truth, "seam": seam, "grey": grey, "other": other}.items()
+    }
+    assert found["truth"] == pytest.approx({"seam_step": 1, "seam_match": 1})
+    assert found["seam"]["seam_step"] > 1.5
+    assert found["other"]["seam_step"] > 1.1
+    # Only one of the two ends of a step is the truth's.
+    assert found["other"]["seam_match"] < 0.8
+    assert found["grey"]["seam_match"] < 0.9
+
+
+def test_continuation_is_about_the_border_alone(truth, hidden):
+    """Away from it anything may be."""
+    inner = np.zeros_like(hidden)
+    inner[:, 28:, 38:] = True
+    spoiled = np.where(inner[..., None], 255 - truth, truth)
+    assert continuation(spoiled, truth, hidden, ~hidden) == pytest.approx({"seam_step": 1, "seam_match": 1})
+    assert np.isnan(continuation(truth, truth, hidden, np.zeros_like(hidden))["seam_step"])
+    assert np.isnan(continuation(np.zeros_like(truth), truth, hidden, ~hidden)["seam_match"])
 
 
 def test_shapes_that_differ_are_refused(truth, hidden):
