@@ -29,7 +29,7 @@ MOST_WINDOWS = 400
 LEAST_WINDOWS = 100
 # Under which name a run keeps them.
 WINDOWS = "windows"
-STEPS, BATCH, RATE = 300, 64, 2e-3
+STEPS, BATCH, RATE = 600, 64, 2e-3
 
 Windows = NDArray[np.uint8]
 
