@@ -51,6 +51,8 @@ class EvaluationOptions(ModelOptions):
     """the first frame comes from such a sensor, or with such a fault, instead of being perfect"""
     strength: float = 1.0
     """of its faults; 1 is usual"""
+    sheets: int = 6
+    """contact sheets, of so many cases chosen by the seed: the truth and each of the methods in their order"""
     lpips: bool = False
     """measure the learned perceptual distance too; needs torchvision, which downloads AlexNet once"""
 
@@ -61,6 +63,8 @@ def protocol_of(options: EvaluationOptions, height: int, width: int) -> CaseList
     Raises:
         ValueError: a folder is missing or not wanted.
     """
+    if options.sheets < 0:
+        raise ValueError(f"sheets: expected at least 0, got {options.sheets}")
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"limit: expected at least 1, got {options.limit}")
     if options.protocol in frozen_lists():
@@ -125,12 +129,14 @@ def _run(
         "folder": None if options.folder is None else options.folder.name,
         "cases": len(protocol),
         **options.settings(world),
+        # A finished case is not drawn again for more of them.
+        "sheets": options.sheets,
         **({"lpips": "alex"} if options.lpips else {}),
         **({} if options.sensor is None else {"sensor": options.sensor, "strength": options.strength}),
         **_pairs(options.other_weights),
     }
     folder = options.out / options.protocol
-    rows = evaluate(world, protocol, methods, folder, settings, options.seed, lpips)
+    rows = evaluate(world, protocol, methods, folder, settings, options.seed, lpips, options.sheets)
     rows = [row for row in rows if row["method"] in methods]
     facts = {
         **settings,

@@ -14,14 +14,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mirage_ros.evaluation.kept_parts import kept
+
 # Pixels of a patch, and its size when it is compared: 8 x 8 x 3 numbers.
 PATCH, REDUCED = 16, 8
 # A patch counts if this share of its pixels is hidden.
 LEAST_HIDDEN = 0.75
 # Fewer patches than these say nothing about a distribution of 192 numbers.
 LEAST_PATCHES = 1000
-# Where a run keeps patches of the truth and of each method.
-TRUTH, METHODS = Path("patches", "truth"), Path("patches", "methods")
+# Under which name a run keeps them.
+PATCHES = "patches"
 
 Patches = NDArray[np.uint8]
 
@@ -67,25 +69,7 @@ def _moments(parts: Iterable[Patches]) -> tuple[NDArray[np.float64], NDArray[np.
     return mean, (products - count * np.outer(mean, mean)) / max(1, count - 1), count
 
 
-def keep_patches(folder: Path, case: str, patches: Patches, method: str | None = None) -> None:
-    """Keep the patches of a method's answer, or of the truth, with a run's results."""
-    path = _place(folder, method) / f"{case}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, patches)
-
-
 def hidden_distance(folder: Path, method: str) -> float:
-    """Distance of a method's answers from the truth, over all cases of a run.
-
-    NaN if the patches of a case are missing: rows of an earlier version brought none.
-    """
-    places = [_place(folder, of) for of in (method, None)]
-    names = [{path.relative_to(place) for path in place.rglob("*.npy")} for place in places]
-    if names[0] != names[1]:
-        return float("nan")
-    ours, theirs = (map(np.load, [place / name for name in sorted(names[0])]) for place in places)
-    return frechet_distance(ours, theirs)
-
-
-def _place(folder: Path, method: str | None) -> Path:
-    return folder / TRUTH if method is None else folder / METHODS / method
+    """Distance of a method's answers from the truth, over all cases of a run; NaN if those of a case are missing."""
+    ours, theirs = kept(folder, PATCHES, method)
+    return frechet_distance(map(np.load, ours), map(np.load, theirs))

@@ -191,12 +191,13 @@ METHODS: dict[str, tuple[Method, str]] = {
         "the first frame's true pixels, brought over by true depth: a recording's ceiling in what is visible",
     ),
     "moved-gain": (moved_fitted, "the same with a gain of each channel fitted to each true frame"),
-    "truth": (truth, "a perfect answer, to check a protocol"),
+    "truth": (truth, "true frames: what measures of looks should come to"),
     "shuffled": (shuffled, "right pictures in the wrong places, to check a protocol"),
 }
-# A group's name stands for its methods. The last two methods are checks.
+# A group's name stands for its methods. The truth is no competitor: its row says what measures without a best value
+# should come to.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "compared": ("mirage", "mean", "readout", "rgb", "view", "none", "copy", "bound"),
+    "compared": ("mirage", "mean", "readout", "rgb", "view", "none", "copy", "bound", "truth"),
     # Of recordings, whose own consistency bounds what a memory can show.
     "recorded": ("mirage", "mean", "readout", "rgb", "copy", "bound", "moved", "moved-gain"),
 }

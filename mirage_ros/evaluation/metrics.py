@@ -38,7 +38,7 @@ def masked_psnr(frames: Frames, truth: Frames, mask: Mask | None = None) -> floa
     Raises:
         ValueError: shapes differ.
     """
-    _check(frames, truth, mask)
+    check_frames(frames, truth, mask)
     ours, theirs = (values if mask is None else values[mask] for values in (frames, truth))
     if ours.size == 0:
         return float("nan")
@@ -54,7 +54,7 @@ def masked_ssim(frames: Frames, truth: Frames, mask: Mask | None = None) -> floa
     Raises:
         ValueError: shapes differ.
     """
-    _check(frames, truth, mask)
+    check_frames(frames, truth, mask)
     result = structural_similarity_index_measure(
         as_images(frames),
         as_images(truth),
@@ -101,7 +101,7 @@ class Lpips:
         Raises:
             ValueError: shapes differ.
         """
-        _check(frames, truth, None)
+        check_frames(frames, truth, None)
         pairs = zip(as_images(frames).split(1), as_images(truth).split(1), strict=True)
         # Frame by frame: a long walk at full size would not fit at once.
         return float(np.mean([float(self._network(*pair, normalize=True)) for pair in pairs]))
@@ -256,7 +256,12 @@ def _flow(first: Frames, second: Frames) -> NDArray[np.float32]:
     return np.asarray(solver.calc(grey, other, np.zeros((*first.shape[:2], 2), np.float32)), dtype=np.float32)
 
 
-def _check(frames: Frames, truth: Frames, mask: Mask | None) -> None:
+def check_frames(frames: Frames, truth: Frames, mask: Mask | None) -> None:
+    """Refuse frames (T, H, W, 3), truth and mask (T, H, W) that do not fit each other.
+
+    Raises:
+        ValueError: shapes differ.
+    """
     if frames.shape != truth.shape or (mask is not None and mask.shape != frames.shape[:-1]):
         raise ValueError(
             f"frames: expected one shape, got {frames.shape} against {truth.shape}"

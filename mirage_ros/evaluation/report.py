@@ -14,6 +14,7 @@ import numpy as np
 
 from mirage_ros.evaluation.hidden_regions import LEAST_PATCHES, hidden_distance
 from mirage_ros.evaluation.scores import BY_CHUNK, COLUMNS, Interval, chunk_summary, summary
+from mirage_ros.evaluation.two_sample import LEAST_WINDOWS, kept_auc
 from mirage_ros.media import contact_sheet, read_picture, save_png
 
 Rows = Sequence[Mapping[str, Any]]
@@ -21,6 +22,11 @@ Rows = Sequence[Mapping[str, Any]]
 Summaries = Mapping[str, Mapping[str, Interval]]
 Chunks = Mapping[str, Mapping[str, Sequence[float]]]
 CHUNKS = "chunks.md"
+# What measures of all cases together take.
+NEEDED = {
+    "hidden_distance": f"{LEAST_PATCHES} patches of hidden places",
+    "hidden_auc": f"{LEAST_WINDOWS} windows of hidden places in either half of the walks",
+}
 # A perfect answer must not squeeze the others' curves together.
 MOST_DB = 60.0
 
@@ -36,15 +42,17 @@ def write_report(folder: Path, rows: Rows, settings: Mapping[str, Any], descript
     by_method: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_method.setdefault(row["method"], []).append(row)
-    distances = {name: (hidden_distance(folder, name), math.nan, math.nan) for name in by_method}
-    summaries = {name: {**summary(own), "hidden_distance": distances[name]} for name, own in by_method.items()}
+    summaries = {name: {**summary(own), **_together(folder, name)} for name, own in by_method.items()}
     chunks = {name: chunk_summary(own) for name, own in by_method.items()}
     chunks = {name: values for name, values in chunks.items() if len(values["psnr"]) > 1}
     figures = _strict({"settings": dict(settings), "methods": summaries, "chunks": chunks})
     (folder / "summary.json").write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
-    tables, note = [markdown(summaries)], ""
-    if not _any_finite(distance[0] for distance in distances.values()):
-        note = f"{COLUMNS['hidden_distance'][0]} is left out: it takes {LEAST_PATCHES} patches of hidden places.\n"
+    tables = [markdown(summaries)]
+    note = "".join(
+        f"{COLUMNS[name][0]} is left out: it takes {needed}.\n"
+        for name, needed in NEEDED.items()
+        if not _any_finite(values[name][0] for values in summaries.values())
+    )
     text = f"{tables[0]}\n{note}" if note else tables[0]
     (folder / "table.md").write_text(text)
     pictures = [_plot_drift(folder / "drift.png", by_method)]
@@ -56,6 +64,12 @@ def write_report(folder: Path, rows: Rows, settings: Mapping[str, Any], descript
     legend = {name: descriptions.get(name, "") for name in by_method}
     (folder / "report.html").write_text(_page(settings, tables, legend, pictures, note))
     return text
+
+
+def _together(folder: Path, method: str) -> dict[str, Interval]:
+    """Measures of all cases together, which have no interval."""
+    values = {"hidden_distance": hidden_distance(folder, method), "hidden_auc": kept_auc(folder, method)}
+    return {name: (value, math.nan, math.nan) for name, value in values.items()}
 
 
 def _strict(value: Any) -> Any:

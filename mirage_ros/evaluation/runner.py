@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mirage_ros.evaluation.cases import Case, CaseList
-from mirage_ros.evaluation.hidden_regions import hidden_patches, keep_patches
+from mirage_ros.evaluation.hidden_regions import PATCHES, hidden_patches
+from mirage_ros.evaluation.kept_parts import keep
 from mirage_ros.evaluation.methods import Method
 from mirage_ros.evaluation.metrics import Lpips
 from mirage_ros.evaluation.scores import by_chunk, drift, score
+from mirage_ros.evaluation.two_sample import WINDOWS, hidden_windows
 from mirage_ros.media import save_png
 from mirage_ros.world.model import WorldModel
 
 ROWS, SETTINGS = "rows.jsonl", "settings.json"
-# Cases whose pictures are kept for the report, and pictures of each.
-SHOWN_CASES, SHOWN_FRAMES = 6, 6
+# Pictures of a case that is shown in the report.
+SHOWN_FRAMES = 6
 
 
 def evaluate(
@@ -32,6 +34,7 @@ def evaluate(
     settings: Mapping[str, Any],
     seed: int = 0,
     lpips: Lpips | None = None,
+    sheets: int = 6,
 ) -> list[dict[str, Any]]:
     """Score every method on every case.
 
@@ -39,7 +42,9 @@ def evaluate(
 
     Args:
         settings: what the figures depend on; a folder with other settings is refused.
+        seed: of the methods, and of which cases are shown.
         lpips: the learned distance, if it is to be measured.
+        sheets: cases whose pictures are kept for the report.
 
     Raises:
         ValueError: the folder holds results under other settings.
@@ -47,13 +52,14 @@ def evaluate(
     claim_folder(folder, settings)
     rows = read_rows(folder)
     done = {(row["case"], row["method"]) for row in rows}
+    shown_cases = set(np.random.default_rng(seed).permutation(len(protocol))[:sheets].tolist())
     with tqdm(total=len(protocol) * len(methods), desc=protocol.name, unit="case") as bar:
         for number, case in enumerate(protocol):
             missing = [name for name in methods if (case.name, name) not in done]
             bar.update(len(methods) - len(missing))
             if not missing:
                 continue
-            shown = number < SHOWN_CASES
+            shown = number in shown_cases
             _keep(folder, case, case.clip.rgb, None, shown)
             for name in missing:
                 bar.set_postfix(case=case.name, method=name)
@@ -131,9 +137,11 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _keep(folder: Path, case: Case, rgb: NDArray[np.uint8], method: str | None, shown: bool) -> None:
-    """Keep patches, and where they are shown pictures, of a method's answer or of the truth."""
+    """Keep patches and windows, and where they are shown pictures, of a method's answer or of the truth."""
     scored = list(case.scored)
-    keep_patches(folder, case.name, hidden_patches(rgb[scored], case.hidden[scored]), method)
+    parts = rgb[scored], case.hidden[scored]
+    keep(folder, PATCHES, case.name, hidden_patches(*parts), method)
+    keep(folder, WINDOWS, case.name, hidden_windows(*parts, parity=int(method is not None)), method)
     if shown:
         path = folder / "pictures" / case.name / f"{method or 'truth'}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,12 +9,12 @@ import pytest
 from mirage_ros.evaluation.hidden_regions import (
     LEAST_PATCHES,
     PATCH,
-    TRUTH,
+    PATCHES,
     frechet_distance,
     hidden_distance,
     hidden_patches,
-    keep_patches,
 )
+from mirage_ros.evaluation.kept_parts import keep
 
 
 def walls(seed: int, count: int = 24) -> np.ndarray:
@@ -71,12 +71,11 @@ def test_a_picture_smaller_than_a_patch_has_none():
 def test_answers_are_compared_with_the_truth_of_the_same_cases(tmp_path):
     """Also those of the method that is the truth: a run may keep both."""
     for case, seed in (("a", 0), ("b/first", 1)):
-        keep_patches(tmp_path, case, hidden_patches(walls(seed), EVERYWHERE))
-        keep_patches(tmp_path, case, hidden_patches(walls(seed), EVERYWHERE), "truth")
-        keep_patches(tmp_path, case, hidden_patches(walls(seed + 5), EVERYWHERE), "mirage")
+        keep(tmp_path, PATCHES, case, hidden_patches(walls(seed), EVERYWHERE))
+        keep(tmp_path, PATCHES, case, hidden_patches(walls(seed), EVERYWHERE), "truth")
+        keep(tmp_path, PATCHES, case, hidden_patches(walls(seed + 5), EVERYWHERE), "mirage")
     assert hidden_distance(tmp_path, "truth") == pytest.approx(0, abs=1e-6)
     assert hidden_distance(tmp_path, "mirage") > 0
     assert np.isnan(hidden_distance(tmp_path, "copy"))
-    keep_patches(tmp_path, "c", hidden_patches(walls(2), EVERYWHERE))
+    keep(tmp_path, PATCHES, "c", hidden_patches(walls(2), EVERYWHERE))
     assert np.isnan(hidden_distance(tmp_path, "mirage"))
-    assert len(list((tmp_path / TRUTH).rglob("*.npy"))) == 3

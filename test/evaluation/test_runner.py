@@ -66,17 +66,33 @@ def test_the_report_has_a_table_pictures_and_one_page(world, walls, tmp_path):
     rows = run(world, walls, tmp_path)
     table = write_report(tmp_path, rows, {"seed": 0}, {name: METHODS[name][1] for name in CHECKS})
     lines = table.splitlines()
-    assert [line.split("|")[1].strip() for line in lines[2:-2]] == list(CHECKS)
+    assert [line.split("|")[1].strip() for line in lines[2:-3]] == list(CHECKS)
     assert "PSNR dB" in lines[0]
     # Two short walks hide too little for a distribution, and the table says so.
     assert "hidden FD" not in lines[0]
-    assert "hidden FD is left out: it takes 1000 patches" in lines[-1]
+    assert "hidden AUC" not in lines[0]
+    assert "hidden FD is left out: it takes 1000 patches" in lines[-2]
+    assert "hidden AUC is left out: it takes 100 windows" in lines[-1]
     page = (tmp_path / "report.html").read_text()
     # Drift and a sheet of each walk; one chunk needs no table of chunks.
     assert page.count("data:image/png;base64,") == 3
     assert not (tmp_path / "chunks.md").exists()
     assert 'src="http' not in page
     assert json.loads((tmp_path / "summary.json").read_text())["methods"]["truth"]["psnr"][0] == 100.0
+
+
+def test_sheets_are_of_cases_chosen_by_the_seed(world, walls, tmp_path):
+    found = {}
+    for seed in range(8):
+        folder = tmp_path / str(seed)
+        rows = evaluate(world, walls, find_methods(["copy"]), folder, {"seed": seed}, seed=seed, sheets=1)
+        write_report(folder, rows, {"seed": seed}, {})
+        found[seed] = [path.name for path in folder.glob("sheet-*.png")]
+    assert all(len(names) == 1 for names in found.values())
+    assert {names[0] for names in found.values()} == {"sheet-one.png", "sheet-two.png"}
+    again = tmp_path / "again"
+    write_report(again, evaluate(world, walls, find_methods(["copy"]), again, {}, seed=3, sheets=1), {}, {})
+    assert [path.name for path in again.glob("sheet-*.png")] == found[3]
 
 
 def test_a_long_walk_is_reported_chunk_by_chunk(world, long_walks, tmp_path, monkeypatch):
