@@ -51,8 +51,11 @@ def test_a_run_that_was_killed_in_a_line_goes_on(world, walls, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(path.read_bytes()[:-40])
     again = run(world, walls, tmp_path)
-    without_time = [{k: v for k, v in row.items() if k not in TIMED} for row in first]
-    assert [{k: v for k, v in row.items() if k not in TIMED} for row in again] == without_time
+    # As text: what cannot be measured on so small walks is NaN, which does not equal itself.
+    untimed = (
+        json.dumps([{k: v for k, v in row.items() if k not in TIMED} for row in rows]) for rows in (first, again)
+    )
+    assert next(untimed) == next(untimed)
     assert [json.loads(line)["case"] for line in path.read_text().splitlines()] == [row["case"] for row in first]
 
 
