@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -31,6 +32,18 @@ def frames_at(records: Iterable[FrameRecord], stamps: Sequence[int], slop: float
             )
         chosen.append(nearest.id)
     return chosen
+
+
+def frames_near(records: Iterable[FrameRecord], stamps: Sequence[int], slop: float) -> dict[int, int]:
+    """Ids of observed frames: index of the stamp nearest to theirs, nanoseconds, if within so many seconds."""
+    order = sorted(range(len(stamps)), key=stamps.__getitem__)
+    times, found = [stamps[index] for index in order], {}
+    for record in records:
+        place = bisect(times, record.stamp)
+        near = min(range(max(place - 1, 0), min(place + 1, len(times))), key=lambda i: abs(times[i] - record.stamp))
+        if record.kind == "observation" and abs(times[near] - record.stamp) <= slop * 1e9:
+            found[record.id] = order[near]
+    return found
 
 
 def distinct(keys: Sequence[int], values: Sequence[Value], name: str) -> dict[int, Value]:

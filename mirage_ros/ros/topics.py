@@ -105,6 +105,12 @@ INPUTS = (
         "The same (RViz: 2D Pose Estimate) as preview/pose.",
     ),
     Topic("path", Path, RELIABLE, "A whole trajectory to imagine; stamps that do not increase are replaced."),
+    Topic(
+        "repose/frames",
+        Path,
+        RELIABLE,
+        "New optical poses of camera frames, named by their stamps, as after a loop closure; others are left out.",
+    ),
     Topic("prompt", String, RELIABLE, "Text that conditions what is imagined from the next chunk on."),
 )
 

@@ -9,12 +9,11 @@ import numpy as np
 
 from mirage_ros.media import Pixels
 from mirage_ros.rgbd import ImaginedFrame
-from mirage_ros.viewer.drawing import VIEWS, view
+from mirage_ros.viewer.drawing import VIEWS, enlarged, view
 
 MANY = 10**6
-RIDE, BESIDE = "ride", "look on"
-HELP = """**W A S D**, **Q E** and arrows move, dragging with the mouse looks around. The picture is what the memory
-knows of the view; where it rests, the rest is imagined."""
+HELP = """**W A S D** move, **Q E** sink and rise, dragging and the arrows look around. At once comes what the memory
+knows of the view; where it rests, the rest is imagined. Without *ride*, drag the camera by its handles."""
 _EMPTY = np.full((128, 192, 3), 40, np.uint8)
 
 
@@ -58,17 +57,19 @@ class Controls:
         self._says = gui.add_markdown("")
         tabs = gui.add_tab_group()
         with tabs.add_tab("Drive"):
-            self._mode = gui.add_button_group("camera", (RIDE, BESIDE))
-            self._mode.on_click(lambda _: actions.ride())
+            self._ride = gui.add_checkbox("ride", True, hint="Look through the imagined camera, or at it from outside.")
+            self._ride.on_update(lambda _: actions.ride())
             self._shown = gui.add_dropdown("picture", VIEWS)
             self._shown.on_update(lambda _: actions.set_options())
-            self._kind = gui.add_markdown(HELP)
-            self._pictures = {name: gui.add_image(_EMPTY, label=name) for name in VIEWS}
+            self._kind = gui.add_markdown("")
+            self._picture = gui.add_image(_EMPTY)
+            self._others = gui.add_image(np.concatenate([_EMPTY, _EMPTY], axis=1), label="invented: orange; depth")
             self._rest = gui.add_checkbox("imagine at rest", True)
-            self._remember = gui.add_checkbox("remember", False)
+            self._remember = gui.add_checkbox("remember", False, hint="What is imagined stays in the memory.")
             for box in (self._rest, self._remember):
                 box.on_update(lambda _: actions.set_options())
             self._button("Stop", actions.stop)
+            gui.add_markdown(HELP)
         with tabs.add_tab("Path"):
             self._draw = gui.add_checkbox("draw", False, hint="Clicks on the floor set waypoints.")
             self._button("Undo", lambda: actions.drop_waypoints(1))
@@ -88,7 +89,7 @@ class Controls:
     @property
     def riding(self) -> bool:
         """Whether the browser's view is the imagined camera's."""
-        return bool(self._mode.value == RIDE)
+        return bool(self._ride.value)
 
     @property
     def shown(self) -> str:
@@ -117,8 +118,8 @@ class Controls:
     def picture(self, frame: ImaginedFrame, kind: str) -> None:
         """Show a frame, and what it is."""
         self._kind.content = f"**{kind}**: {frame.coverage:.0%} of the view was known"
-        for name, handle in self._pictures.items():
-            handle.image = view(frame, name)
+        self._picture.image = enlarged(frame.rgb)
+        self._others.image = np.concatenate([view(frame, name) for name in VIEWS[1:]], axis=1)
 
     def robot(self, rgb: Pixels) -> None:
         """Show the robot's last frame."""

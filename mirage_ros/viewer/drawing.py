@@ -34,6 +34,12 @@ def view(frame: ImaginedFrame, name: str) -> Pixels:
     return colour_depth(frame.depth, FAR) if name == "depth" else tinted(frame.rgb, frame.visible)
 
 
+def enlarged(pixels: Pixels, width: int = 384) -> Pixels:
+    """The picture (H, W, 3) at another width."""
+    rows = max(1, round(pixels.shape[0] * width / pixels.shape[1]))
+    return cv2.resize(pixels, (width, rows), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+
+
 def letterboxed(pixels: Pixels, aspect: float) -> Pixels:
     """The picture on black, so that it has another aspect (width by height), twice as large."""
     height, width = pixels.shape[:2]
@@ -41,7 +47,7 @@ def letterboxed(pixels: Pixels, aspect: float) -> Pixels:
     canvas = np.zeros((rows, columns, 3), np.uint8)
     top, left = (rows - height) // 2, (columns - width) // 2
     canvas[top : top + height, left : left + width] = pixels
-    return cv2.resize(canvas, (2 * columns, 2 * rows), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    return enlarged(canvas, 2 * columns)
 
 
 def nearest(frames: ImaginedFrame) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,8 @@ class Window:
         self._candidates: list[tuple[str, Tensor]] = []
         self._film: list[ImaginedFrame] = []
         self._frame: ImaginedFrame | None = None
+        # Previews and imagined frames come from threads of their own.
+        self._showing = threading.RLock()
         self._stage = Stage(self._server)
         self._controls = Controls(self._server.gui, self)
         self._driver = Driver(source, self)
@@ -108,10 +111,11 @@ class Window:
 
     def show(self, frame: ImaginedFrame, kind: str) -> None:
         """See `Display`."""
-        self._frame = frame
-        self._controls.picture(frame, kind)
-        self._stage.imagined(frame)
-        self._draw_picture()
+        with self._showing:
+            self._frame = frame
+            self._controls.picture(frame, kind)
+            self._stage.imagined(frame)
+            self._draw_picture()
 
     def say(self, text: str) -> None:
         """See `Display`."""
@@ -231,8 +235,9 @@ class Window:
 
     def _draw_picture(self) -> None:
         """The picture behind everything, for those who ride."""
-        picture = None
-        if self._controls.riding and self._frame is not None:
-            picture = view(self._frame, self._controls.shown)
-        for client in self._stage.clients():
-            self._stage.background(client, picture)
+        with self._showing:
+            picture = None
+            if self._controls.riding and self._frame is not None:
+                picture = view(self._frame, self._controls.shown)
+            for client in self._stage.clients():
+                self._stage.background(client, picture)

@@ -139,7 +139,7 @@ def place(window):
 
 def test_it_opens_with_the_view_of_the_last_camera_frame_imagined(page):
     page.until(lambda: "imagined: " in page.text())
-    assert len(page.pictures()) >= 3
+    assert len(page.pictures()) >= 2
     # A picture of the minute preset is noise, not the empty background.
     page.until(lambda: page.scene().std() > 5)
 
@@ -181,5 +181,5 @@ def test_candidates_are_compared(page):
 def test_looking_on_shows_the_memory_from_outside(page):
     page.click("Drive")
     before = page.scene()
-    page.click("look on")
+    page.tick("ride")
     page.until(lambda: np.abs(page.scene().astype(float) - before).mean() > 1)
