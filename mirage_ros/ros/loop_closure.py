@@ -43,7 +43,8 @@ def frames_near(records: Iterable[FrameRecord], stamps: Sequence[int], slop: flo
         ValueError: two are equally near, as those of two cameras are; ids tell them apart.
     """
     order = sorted(range(len(stamps)), key=stamps.__getitem__)
-    times, nearest = [stamps[index] for index in order], {}
+    times = [stamps[index] for index in order]
+    nearest: dict[int, tuple[int, int]] = {}
     for record in records:
         place = bisect(times, record.stamp)
         near = min(range(max(place - 1, 0), min(place + 1, len(times))), key=lambda i: abs(times[i] - record.stamp))

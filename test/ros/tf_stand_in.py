@@ -90,6 +90,9 @@ def matrix(transform) -> np.ndarray:
     return result
 
 
+CACHE = 10 * 10**9
+
+
 class UnknownTransformError(Exception):
     """What tf2's own exceptions are here."""
 
@@ -105,6 +108,9 @@ class Buffer:
         stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         link = self._links.setdefault(message.child_frame_id, (message.header.frame_id, static, {}))
         link[2][stamp] = matrix(message.transform)
+        # As long as tf2's buffers keep by default.
+        for old in [known for known in link[2] if known < max(link[2]) - CACHE and not static]:
+            del link[2][old]
 
     def _chain(self, frame: str) -> list[str]:
         chain = [frame]
@@ -115,7 +121,7 @@ class Buffer:
     def _at(self, child: str, stamp: int) -> np.ndarray:
         _, static, known = self._links[child]
         times = sorted(known)
-        if static or stamp == 0:
+        if static:
             return known[times[-1]]
         if not times or not times[0] <= stamp <= times[-1]:
             raise UnknownTransformError(
@@ -138,11 +144,14 @@ class Buffer:
         common = next((frame for frame in up if frame in down), None)
         if common is None:
             raise UnknownTransformError(f"{source!r} and {target!r} are not part of the same tree")
+        moving = [child for chain in (up, down) for child in chain[: chain.index(common)] if not self._links[child][1]]
+        # Zero means the latest moment that all links know.
+        stamp = time.nanoseconds or min((max(self._links[child][2]) for child in moving), default=0)
         poses = []
         for chain in (up, down):
             pose = np.eye(4)
             for frame in chain[: chain.index(common)]:
-                pose = self._at(frame, time.nanoseconds) @ pose
+                pose = self._at(frame, stamp) @ pose
             poses.append(pose)
         found = np.linalg.inv(poses[1]) @ poses[0]
         q, p = Rotation.from_matrix(found[:3, :3]).as_quat(), found[:3, 3]
