@@ -16,8 +16,8 @@ from mirage_ros.trajectory import dolly, pan, through
 from mirage_ros.viewer.controls import Controls
 from mirage_ros.viewer.drawing import compared, view
 from mirage_ros.viewer.driver import Driver
+from mirage_ros.viewer.scene_view import BLUE, SceneView, from_viser, to_viser
 from mirage_ros.viewer.source import Source
-from mirage_ros.viewer.stage import BLUE, Stage, from_viser, to_viser
 
 # Metres between the frames of a drawn path, and how many it has at most.
 STEP, MOST_FRAMES = 0.1, 121
@@ -64,12 +64,10 @@ class Window:
         self._frame: ImaginedFrame | None = None
         # Previews and imagined frames come from threads of their own.
         self._showing = threading.RLock()
-        self._stage = Stage(self._server)
+        self._view = SceneView(self._server)
         self._controls = Controls(self._server.gui, self)
         self._driver = Driver(source, self)
-        self._stage.gizmo.on_update(
-            lambda _: self._move(from_viser(self._stage.gizmo.wxyz, self._stage.gizmo.position))
-        )
+        self._view.gizmo.on_update(lambda _: self._move(from_viser(self._view.gizmo.wxyz, self._view.gizmo.position)))
         self._server.scene.on_click()(self._clicked)
         source.start(self)
         self._server.on_client_connect(self._connected)
@@ -83,11 +81,11 @@ class Window:
 
     def cloud(self, points: NDArray[np.floating[Any]], colours: Pixels) -> None:
         """See `Listener`."""
-        self._stage.cloud(points, colours)
+        self._view.cloud(points, colours)
 
     def observed(self, poses: Tensor) -> None:
         """See `Listener`."""
-        self._stage.observed(poses)
+        self._view.observed(poses)
         if not self._placed:
             self._placed = True
             self._move(poses[-1].double())
@@ -97,7 +95,7 @@ class Window:
         """See `Listener`."""
         self._controls.robot(rgb)
         if pose is not None:
-            self._stage.robot(rgb, pose)
+            self._view.robot(rgb, pose)
 
     def imagined(self, frame: ImaginedFrame) -> None:
         """See `Listener`."""
@@ -105,7 +103,7 @@ class Window:
 
     def path(self, poses: Tensor) -> None:
         """See `Listener`."""
-        self._stage.line("world/path", poses[:, :3, 3])
+        self._view.line("world/path", poses[:, :3, 3])
 
     # What the driver tells
 
@@ -114,7 +112,7 @@ class Window:
         with self._showing:
             self._frame = frame
             self._controls.picture(frame, kind)
-            self._stage.imagined(frame)
+            self._view.imagined(frame)
             self._draw_picture()
 
     def say(self, text: str) -> None:
@@ -125,11 +123,11 @@ class Window:
 
     def ride(self) -> None:
         """See `Actions`."""
-        riding, stage = self._controls.riding, self._stage
-        stage.look_on(not riding)
-        stage.gizmo.wxyz, stage.gizmo.position = to_viser(self._pose)
-        for client in stage.clients():
-            (stage.seat if riding else stage.step_back)(client, self._pose)
+        riding, scene = self._controls.riding, self._view
+        scene.look_on(not riding)
+        scene.gizmo.wxyz, scene.gizmo.position = to_viser(self._pose)
+        for client in scene.clients():
+            (scene.seat if riding else scene.step_back)(client, self._pose)
         self._draw_picture()
 
     def set_options(self) -> None:
@@ -145,7 +143,7 @@ class Window:
     def drop_waypoints(self, count: int) -> None:
         """See `Actions`."""
         self._waypoints = self._waypoints[: max(0, len(self._waypoints) - count)]
-        self._stage.waypoints(self._pose[:3, 3], self._waypoints)
+        self._view.waypoints(self._pose[:3, 3], self._waypoints)
 
     def imagine_path(self) -> None:
         """See `Actions`."""
@@ -161,7 +159,7 @@ class Window:
         if path is not None:
             label = f"{count + 1}"
             self._candidates.append((label, path))
-            self._stage.line(f"candidates/{label}", path[:, :3, 3], COLOURS[count % len(COLOURS)])
+            self._view.line(f"candidates/{label}", path[:, :3, 3], COLOURS[count % len(COLOURS)])
             self.drop_waypoints(len(self._waypoints))
             self.say(f"candidate {label}: {len(path)} poses")
 
@@ -181,7 +179,7 @@ class Window:
     def drop_candidates(self) -> None:
         """See `Actions`."""
         self._candidates.clear()
-        self._stage.remove("candidates")
+        self._view.remove("candidates")
 
     def seek(self, index: int) -> None:
         """See `Actions`."""
@@ -211,13 +209,13 @@ class Window:
     def _clicked(self, event: Any) -> None:
         if not self._controls.drawing:
             return
-        place = self._stage.on_floor(event.ray_origin, event.ray_direction)
+        place = self._view.on_floor(event.ray_origin, event.ray_direction)
         if place is None:
             self.say("That is not the floor: click below the horizon.")
             return
         # Where the camera would be that goes there at its height.
         self._waypoints.append(torch.stack([place[0], place[1], self._pose[2, 3]]))
-        self._stage.waypoints(self._pose[:3, 3], self._waypoints)
+        self._view.waypoints(self._pose[:3, 3], self._waypoints)
         self.say(f"{len(self._waypoints)} waypoints")
 
     def _connected(self, client: Any) -> None:
@@ -229,7 +227,7 @@ class Window:
                     self._move(pose)
 
         if self._placed:
-            (self._stage.seat if self._controls.riding else self._stage.step_back)(client, self._pose)
+            (self._view.seat if self._controls.riding else self._view.step_back)(client, self._pose)
         client.camera.on_update(follow)
         self._draw_picture()
 
@@ -239,5 +237,5 @@ class Window:
             picture = None
             if self._controls.riding and self._frame is not None:
                 picture = view(self._frame, self._controls.shown)
-            for client in self._stage.clients():
-                self._stage.background(client, picture)
+            for client in self._view.clients():
+                self._view.background(client, picture)

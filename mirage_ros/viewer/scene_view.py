@@ -37,7 +37,7 @@ def from_viser(quaternion: NDArray[np.floating[Any]], place: NDArray[np.floating
     return pose_from_quaternion(torch.from_numpy(np.asarray(place, np.float64)), xyzw)
 
 
-class Stage:
+class SceneView:
     """Draws on a viser server. Whatever is drawn again under its name replaces what was there.
 
     Attributes:
