@@ -95,7 +95,11 @@ class Page:
         self._driver.execute_script("arguments[0].click()", self._found(label)[0])
 
     def _found(self, label):
-        return [each for each in self._driver.find_elements(By.TAG_NAME, "button") if each.text.strip() == label]
+        return [
+            each
+            for each in self._driver.find_elements(By.CSS_SELECTOR, "button, [role=tab]")
+            if each.text.strip() == label
+        ]
 
     def tick(self, label):
         boxes = self._driver.find_elements(By.CSS_SELECTOR, "input[type=checkbox]")
