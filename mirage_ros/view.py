@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from mirage_ros.viewer.source import SavedMemory, Source
-from mirage_ros.viewer.window import Window, import_viser
+from mirage_ros.viewer.window import BrowserWindow, import_viser
 
 
 def opened(options: argparse.Namespace) -> Source:
@@ -53,7 +53,7 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.set())
     with (
         contextlib.closing(opened(options)) as source,
-        contextlib.closing(Window(source, options.host, options.port)) as window,
+        contextlib.closing(BrowserWindow(source, options.host, options.port)) as window,
     ):
         print(f"open {window.url} in a browser; Ctrl-C ends", flush=True)
         ended.wait()

@@ -39,7 +39,7 @@ def import_viser() -> Any:
     return viser
 
 
-class Window:
+class BrowserWindow:
     """Shows a source to every browser that comes; they share one imagined camera.
 
     Attributes:

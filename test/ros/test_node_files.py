@@ -70,7 +70,7 @@ def test_rviz_shows_topics_that_exist_with_a_quality_of_service_that_fits():
     displays = tree["Visualization Manager"]["Displays"]
     kinds = {"Image": "Image", "PointCloud2": "PointCloud2", "Path": "Path", "Pose": "PoseStamped"}
     kinds |= {"CameraInfo": "CameraInfo", "Map": "OccupancyGrid"}
-    shown, offered = set(), {row.name for row in (*INPUTS, *OUTPUTS)}
+    shown, names = set(), {row.name for row in (*INPUTS, *OUTPUTS)}
     for display in displays:
         if display["Class"].endswith("/DepthCloud"):
             assert {display["Depth Map Topic"], display["Color Image Topic"]} == {"imagined/depth", "imagined/image"}
@@ -78,7 +78,7 @@ def test_rviz_shows_topics_that_exist_with_a_quality_of_service_that_fits():
             continue
         wanted = display["Topic"]
         # Grids that a node may publish or not.
-        if display["Class"].endswith("/Map") and wanted["Value"] not in offered:
+        if display["Class"].endswith("/Map") and wanted["Value"] not in names:
             assert wanted["Value"] in ("memory/occupancy", "imagined/occupancy")
             continue
         row = topic(wanted["Value"])

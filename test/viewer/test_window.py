@@ -27,7 +27,7 @@ from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
-from mirage_ros.viewer.window import Window  # noqa: E402
+from mirage_ros.viewer.window import BrowserWindow  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = {"preset": "test", "random_weights": True, "device": "cpu", "threads": 1}
@@ -44,7 +44,7 @@ FLAGS = (
 def window(memory_file):
     with (
         contextlib.closing(SavedMemory(memory_file, **SMALL)) as source,
-        contextlib.closing(Window(source, port=18080)) as window,
+        contextlib.closing(BrowserWindow(source, port=18080)) as window,
     ):
         yield window
 
@@ -102,11 +102,12 @@ class Page:
         ]
 
     def tick(self, label):
-        boxes = self._driver.find_elements(By.CSS_SELECTOR, "input[type=checkbox]")
         # The nearest text around a box is its label.
-        text = "let e = arguments[0]; while (!e.innerText.trim()) e = e.parentElement; return e.innerText.trim()"
-        (box,) = [box for box in boxes if self._driver.execute_script(text, box) == label]
-        self._driver.execute_script("arguments[0].click()", box)
+        script = """return [...document.querySelectorAll("input[type=checkbox]")].filter(box => {
+            let around = box; while (!around.innerText.trim()) around = around.parentElement;
+            return around.innerText.trim() == arguments[0]; })"""
+        self.until(lambda: self._driver.execute_script(script, label))
+        self._driver.execute_script("arguments[0].click()", self._driver.execute_script(script, label)[0])
 
     def press(self, key, seconds=0.5):
         ActionChains(self._driver).key_down(key).pause(seconds).key_up(key).perform()
