@@ -11,13 +11,16 @@ RUN := env AMENT_PREFIX_PATH=$(abspath $(VENV)) MUJOCO_GL=$${MUJOCO_GL:-egl} LP_
 SOURCES := CMakeLists.txt package.xml setup.py pyproject.toml README.md \
 	$(shell find mirage_ros msg srv action config launch scripts weights cmake -name __pycache__ -prune -o -print)
 TESTS ?= test
+# What `make view` opens; the demo leaves it.
+MEMORY ?= out/demo/memory.safetensors
 # Processes that share the tests, a module each at a time; 0 for none.
 WORKERS ?= 2
 
-.PHONY: help setup demo test lint format docs colcon clean
+.PHONY: help setup demo view test lint format docs colcon clean
 
 help:
 	@echo "make demo    set up, run camera, node and client, leave a page in out/demo (RGBD=folder for a recorded walk)"
+	@echo "make view    drive an imagined camera through the demo's memory, in the browser (MEMORY=file for another)"
 	@echo "make test    set up, run the tests (TESTS=test/ros for a part, WORKERS=0 for one process)"
 	@echo "make lint    ruff, mypy"
 	@echo "make docs    render the API reference into build/docs"
@@ -37,11 +40,14 @@ $(VENV)/.environment: constraints.txt pyproject.toml tools/build_requirements.py
 
 # Without isolation, a rebuild takes seconds: CMake and ninja see what changed.
 $(VENV)/.package: $(VENV)/.environment $(SOURCES)
-	PATH=$(abspath $(VENV))/bin:$$PATH $(PIP) install -q -c constraints.txt --no-build-isolation ".[dev,eval,train]"
+	PATH=$(abspath $(VENV))/bin:$$PATH $(PIP) install -q -c constraints.txt --no-build-isolation ".[dev,eval,train,view]"
 	touch $@
 
 demo: setup
 	$(RUN) $(VENV)/bin/mirage demo --out out/demo $(if $(RGBD),--rgbd $(RGBD)) $(DEMO)
+
+view: setup
+	$(RUN) $(VENV)/bin/mirage view $(MEMORY)
 
 test: setup
 	$(RUN) $(VENV)/bin/pytest -n $(WORKERS) $(TESTS)

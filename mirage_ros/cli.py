@@ -14,7 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("mirage_ros.demo.run", "run the demo and leave pictures, a film and a bag"),
     "sheet": ("mirage_ros.sim.sheet", "draw simulated scenes on a contact sheet"),
     "eval": ("mirage_ros.evaluation.__main__", "compare methods on held-out walks and write a report"),
-    "view": ("mirage_ros.view", "show a running node live in Rerun"),
+    "view": ("mirage_ros.view", "drive through a saved memory or a running node in the browser; --rerun: its log"),
     "data": ("mirage_ros.training.data", "render training clips from the simulator, or cut them out of recorded walks"),
     "train": ("mirage_ros.training.train", "train a preset, phase by phase; again to go on"),
     "measure": ("mirage_ros.training.measure", "measure the parts of a model on held-out clips, one by one"),

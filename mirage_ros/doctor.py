@@ -183,7 +183,8 @@ def check_ros(_: Path) -> Iterator[Finding]:
 
 OPTIONAL = {
     # module: (distribution, what for, command that installs it)
-    "rerun": ("rerun-sdk", "mirage view", "pip install 'mirage_ros[viz]'"),
+    "viser": ("viser", "mirage view", "pip install 'mirage_ros[view]'"),
+    "rerun": ("rerun-sdk", "mirage view --rerun", "pip install 'mirage_ros[viz]'"),
     "matplotlib": ("matplotlib", "figures", "pip install 'mirage_ros[viz]'"),
     "tensorboard": ("tensorboard", "training curves", "pip install 'mirage_ros[train]'"),
     "torchvision": ("torchvision", "transformers' own image processors", "pip install torchvision"),

@@ -95,6 +95,34 @@ def orbit(start: Tensor, radius: float, angle: float, count: int) -> Tensor:
     return _relative(start, ahead @ _turns((0, 1, 0), angle, count) @ back)
 
 
+def through(start: Tensor, waypoints: Tensor, step: float, most: int = 1000) -> Tensor:
+    """Move from a pose through places, turning on the way to face the next one, upright with respect to z.
+
+    Args:
+        start: (4, 4) first pose.
+        waypoints: (N, 3) places of the camera; one that is no further than a millimetre from that before is left out.
+        step: metres between poses, about: the last one is at the last waypoint.
+        most: poses; where they do not suffice, the steps are longer.
+
+    Raises:
+        ValueError: no waypoint is left, the way goes straight up or down, or a number is out of range.
+    """
+    if not _finite("step", step) > 0 or most < 2:
+        raise ValueError(f"step: expected a positive number of metres and at least 2 poses, got {step} and {most}")
+    knots, times = [start.double()], [0.0]
+    for place in waypoints.double():
+        here = knots[-1][:3, 3]
+        distance = float((place - here).norm())
+        if distance > 1e-3:
+            knots.append(look_at(place, place + (place - here)))
+            times.append(times[-1] + distance)
+    if len(knots) == 1:
+        raise ValueError(f"waypoints: expected a place away from the start, got {waypoints.tolist()}")
+    count = min(most, max(2, math.ceil(times[-1] / step) + 1))
+    queries = torch.linspace(0, times[-1], count, dtype=torch.float64)
+    return interpolate(torch.stack(knots), torch.tensor(times, dtype=torch.float64), queries).to(start)
+
+
 def look_at(eye: Tensor, target: Tensor, up: Vector = (0, 0, 1)) -> Tensor:
     """Optical poses (..., 4, 4) at `eye` (..., 3) that face `target` (..., 3), upright with respect to `up`.
 

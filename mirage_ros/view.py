@@ -1,135 +1,59 @@
-"""`mirage view`: what a running node sees and imagines, live in Rerun, for those without RViz (extra viz)."""
+"""`mirage view`: drive an imagined camera through a saved memory or a running node, in the browser (extra view).
+
+With --rerun, what a running node sees and imagines goes to Rerun instead (extra viz).
+"""
 
 from __future__ import annotations
 
 import argparse
-import functools
-import sys
+import contextlib
+import signal
+import threading
 from pathlib import Path
-from typing import Any
 
-from mirage_ros.ros.dds import use_default_profile
-
-use_default_profile()
-
-import numpy as np  # noqa: E402  (the DDS profile must be chosen before rclpy loads)
-import rclpy  # noqa: E402
-import torch  # noqa: E402
-from rclpy.executors import ExternalShutdownException  # noqa: E402
-from rclpy.node import Node  # noqa: E402
-
-from mirage_ros.ros.conversions import (  # noqa: E402
-    camera_from_info,
-    cloud_to_points,
-    depth_to_metres,
-    image_to_numpy,
-    ns_from_stamp,
-    path_to_poses,
-    pose_from_stamped,
-)
-from mirage_ros.ros.topics import topic  # noqa: E402
-
-# Where things are in the viewer's tree.
-WORLD, CAMERA = "world", "world/imagined"
-PICTURES = {"image": "camera", "imagined/image": f"{CAMERA}/image", "preview/image": "preview"}
-TOPICS = (
-    *PICTURES,
-    *(f"imagined/{part}" for part in ("visibility", "depth", "camera_info", "pose", "path")),
-    *("memory/points", "memory/status"),
-)
+from mirage_ros.viewer.source import SavedMemory, Source
+from mirage_ros.viewer.window import BrowserWindow, import_viser
 
 
-def import_rerun() -> Any:
-    """Rerun's SDK.
-
-    Raises:
-        RuntimeError: it is not installed; names the extra.
-    """
-    try:
-        import rerun
-    except ImportError as error:
-        raise RuntimeError("rerun-sdk is not installed: pip install 'mirage_ros[viz]'") from error
-    return rerun
-
-
-def logged(rerun: Any, name: str, message: Any) -> list[tuple[str, Any]]:
-    """What a message of one of TOPICS is in Rerun: entities and archetypes.
-
-    Raises:
-        ValueError: the message contradicts itself.
-    """
-    if name in PICTURES:
-        return [(PICTURES[name], rerun.Image(image_to_numpy(message, "rgb8")))]
-    if name == "imagined/visibility":
-        share = (np.clip(image_to_numpy(message), 0, 1) * 255).astype(np.uint8)
-        return [("visibility", rerun.Image(share, color_model="L"))]
-    if name == "imagined/depth":
-        metres = np.nan_to_num(depth_to_metres(message), posinf=0.0)
-        return [(f"{CAMERA}/depth", rerun.DepthImage(metres, meter=1.0))]
-    if name == "imagined/camera_info":
-        # Rerun puts pixel centres at +0.5, as this package does.
-        camera = camera_from_info(message, torch.eye(4, dtype=torch.float64))
-        optics = rerun.Pinhole(
-            image_from_camera=camera.intrinsics.numpy(),
-            resolution=[camera.width, camera.height],
-            camera_xyz=rerun.ViewCoordinates.RDF,
+def opened(options: argparse.Namespace) -> Source:
+    """The saved memory that was named, or a running node."""
+    if options.memory is not None:
+        weights = "" if options.weights is None else str(options.weights)
+        return SavedMemory(
+            options.memory, preset=options.preset, weights=weights, random_weights=options.random_weights
         )
-        return [(CAMERA, optics)]
-    if name == "imagined/pose":
-        pose = pose_from_stamped(message)[0].numpy()
-        return [(CAMERA, rerun.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))]
-    if name == "imagined/path":
-        places = path_to_poses(message)[0][:, :3, 3].numpy()
-        return [(f"{WORLD}/path", rerun.LineStrips3D([places], colors=[[236, 112, 64]]))]
-    if name == "memory/points":
-        points, colours, _ = cloud_to_points(message)
-        return [(f"{WORLD}/memory", rerun.Points3D(points, colors=colours, radii=0.02))]
-    size = {"elements": float(message.elements), "mebibytes": message.bytes / 2**20}
-    return [(f"memory/{unit}", rerun.Scalars(value)) for unit, value in size.items()]
+    from mirage_ros.viewer.live import LiveNode
 
-
-class Viewer(Node):
-    """Logs the topics of the node `mirage` in a namespace to Rerun, with the stamps of the messages as time."""
-
-    def __init__(self, rerun: Any, namespace: str = "", **arguments: Any) -> None:
-        """Subscribe; `rerun` is the initialised SDK, the arguments are those of rclpy's node."""
-        super().__init__("mirage_view", namespace=namespace, **arguments)
-        self._rerun = rerun
-        self.shown: dict[str, int] = {}
-        rerun.log(WORLD, rerun.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
-        for row in map(topic, TOPICS):
-            receive = functools.partial(self._receive, row.name)
-            self.create_subscription(row.kind, row.name, receive, row.qos(camera="best_effort", output="best_effort"))
-
-    def _receive(self, name: str, message: Any) -> None:
-        try:
-            stamp = ns_from_stamp(message.header.stamp)
-            entities = logged(self._rerun, name, message)
-        except ValueError as error:
-            self.get_logger().warning(f"{name}: {error}; not shown", throttle_duration_sec=2.0)
-            return
-        self._rerun.set_time("stamp", timestamp=np.datetime64(stamp, "ns"))
-        for entity, archetype in entities:
-            self._rerun.log(entity, archetype)
-        self.shown[name] = self.shown.get(name, 0) + 1
+    return LiveNode(options.namespace, options.image, options.timeout)
 
 
 def main() -> None:
-    """Open the viewer, or record to a file, until interrupted."""
+    """Serve the window, or feed Rerun, until interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--namespace", default="", help="of the node mirage")
-    parser.add_argument("--save", type=Path, help="write a .rrd file instead of opening a window")
+    parser.add_argument("memory", nargs="?", type=Path, help="file of a saved memory; a running node without one")
+    parser.add_argument("--preset", default="default", help="of the saved memory")
+    parser.add_argument("--weights", type=Path, help="of the preset, where it brings none")
+    parser.add_argument("--random-weights", action="store_true", help="run the preset untrained")
+    parser.add_argument("--namespace", default="", help="of the running node mirage")
+    parser.add_argument("--image", default="image", help="topic of the running robot's camera")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for the running node")
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve at; 0.0.0.0 opens it to the network")
+    parser.add_argument("--port", type=int, default=8080, help="the next free one from there is taken")
+    parser.add_argument("--rerun", action="store_true", help="show a running node in Rerun instead")
+    parser.add_argument("--save", type=Path, help="with --rerun: write a .rrd file instead of opening a window")
     options = parser.parse_args()
-    rerun = import_rerun()
-    rerun.init("mirage", spawn=options.save is None)
-    if options.save is not None:
-        rerun.save(options.save)
-    rclpy.init(args=sys.argv[:1])
-    viewer = Viewer(rerun, options.namespace)
-    try:
-        rclpy.spin(viewer)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        viewer.destroy_node()
-        rclpy.try_shutdown()
+    if options.rerun:
+        from mirage_ros.viewer import rerun_log
+
+        rerun_log.run(options.namespace, options.save)
+        return
+    import_viser()
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with (
+        contextlib.closing(opened(options)) as source,
+        contextlib.closing(BrowserWindow(source, options.host, options.port)) as window,
+    ):
+        print(f"open {window.url} in a browser; Ctrl-C ends", flush=True)
+        ended.wait()

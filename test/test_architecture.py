@@ -37,6 +37,7 @@ LAYERS = (
     # The simulated camera is a node: it takes its conversions, its QoS and the form of its parameters from ros/.
     ("client", "sim.camera_node", "sim.camera_parameters"),
     ("demo",),
+    ("viewer",),
     ("bench", "view", "cli", "doctor", "imagine", "imagine_inputs"),
     # Made by rosidl; only what may use rclpy imports them.
     ("msg", "srv", "action"),
@@ -45,8 +46,11 @@ LEVEL = {name: level for level, row in enumerate(LAYERS) for name in row}
 GENERATED = LAYERS[-1]
 # These stand below, and are left alone all the same.
 NEVER = {"recordings": ("world",), "sim": ("world",), "ros": ("training", "evaluation")}
-# `mirage view` listens to a running node.
-WITH_ROS = ("ros", "client", "demo", "bench.node", "bench.soak", "sim.camera_node", "view")
+# `mirage view` listens to a running node, or needs none.
+WITH_ROS = (
+    *("ros", "client", "demo", "bench.node", "bench.soak", "sim.camera_node"),
+    *("viewer.live", "viewer.rerun_log"),
+)
 
 MAX_LINES = 300
 # Path below the repository: why it is one piece.

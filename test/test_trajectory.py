@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirage_ros.poses import check_pose, pose_from_quaternion
-from mirage_ros.trajectory import dolly, interpolate, look_at, orbit, pan
+from mirage_ros.trajectory import dolly, interpolate, look_at, orbit, pan, through
 
 
 def random_poses(count, seed):
@@ -116,3 +116,18 @@ def test_look_at_is_upright_and_faces_the_target():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_way_through_places_starts_here_passes_them_and_faces_where_it_goes():
+    start = look_at(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([1.0, 0.0, 1.0])).double()
+    places = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0], [1.0, 2.0, 1.0]], dtype=torch.float64)
+    path = through(start, places, 0.25)
+    assert torch.allclose(path[0], start)
+    assert torch.allclose(path[-1, :3, 3], places[-1])
+    assert torch.allclose(path[-1, :3, 2], torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64), atol=1e-6)
+    steps = path[:, :3, 3].diff(dim=0).norm(dim=1)
+    assert steps.max() <= 0.25 + 1e-9
+    assert float((path[:, :3, 3] - places[0]).norm(dim=1).min()) < 0.13
+    assert len(through(start, places, 0.25, most=4)) == 4
+    with pytest.raises(ValueError, match="waypoints: expected a place away from the start"):
+        through(start, start[None, :3, 3], 0.25)

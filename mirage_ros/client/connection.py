@@ -224,6 +224,16 @@ class Mirage:
             else:
                 return str(checked("observe", response).message)
 
+    def listen(self, topic: str, callback: Callable[[Any], None], at: str = "") -> None:
+        """Call back in the client's thread with each message of one of the node's topics; a KeyError for any other.
+
+        Args:
+            topic: its name as docs/node.md has it.
+            callback: gets the messages.
+            at: its name where it is remapped, relative to the node's namespace.
+        """
+        self._link.listen(topic, callback, at)
+
     def observe_next(self) -> str:
         """Have the node write its camera's next frame, whatever its observation.rate says; what it says of it."""
         return str(self._link.ask("observe", self._timeout).message)

@@ -70,10 +70,11 @@ class Link:
         """Nanoseconds of the client's clock."""
         return int(self.node.get_clock().now().nanoseconds)
 
-    def listen(self, name: str, callback: Callable[[Any], None]) -> None:
-        """Subscribe to a topic of the node."""
-        row = topic(name)
-        self.node.create_subscription(row.kind, self.prefix + name, callback, row.qos(output="best_effort"))
+    def listen(self, name: str, callback: Callable[[Any], None], at: str = "") -> None:
+        """Subscribe to a topic of the node, which may be remapped to another place."""
+        row, place = topic(name), at or name
+        place = place if place.startswith("/") else self.prefix + place
+        self.node.create_subscription(row.kind, place, callback, row.qos(output="best_effort"))
 
     def publisher(self, name: str) -> Any:
         """A publisher on a topic that the node listens to."""

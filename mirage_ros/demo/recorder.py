@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import rclpy
@@ -15,31 +14,10 @@ from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
 from torch import Tensor
 
+from mirage_ros.client.received import PARTS, FrameParts, ReceivedFrame
 from mirage_ros.demo.bag_writer import BagWriter
-from mirage_ros.rgbd import ImaginedFrame
-from mirage_ros.ros.conversions import (
-    camera_from_info,
-    image_to_numpy,
-    ns_from_stamp,
-    pose_from_stamped,
-    pose_to_stamped,
-    poses_to_path,
-    stamp_from_ns,
-)
+from mirage_ros.ros.conversions import pose_to_stamped, poses_to_path, stamp_from_ns
 from mirage_ros.ros.topics import OUTPUTS, topic
-
-PARTS = ("imagined/image", "imagined/depth", "imagined/visibility", "imagined/camera_info", "imagined/pose")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ReceivedFrame(ImaginedFrame):
-    """An imagined frame as a subscriber gets it.
-
-    Attributes:
-        received: time.monotonic of its last part.
-    """
-
-    received: float
 
 
 class Recorder:
@@ -53,7 +31,7 @@ class Recorder:
         self.executor = SingleThreadedExecutor(context=self._context)
         self.executor.add_node(self.node)
         self._bag = bag
-        self._parts: dict[int, dict[str, Any]] = {}
+        self._parts = FrameParts()
         self.frames: list[ReceivedFrame] = []
         self.last: dict[str, Any] = {}
         for row in OUTPUTS:
@@ -66,24 +44,8 @@ class Recorder:
         """Write a message to the bag; keep parts of imagined frames."""
         self._bag.write("/" + name.lstrip("/"), message, time.time_ns())
         self.last[name] = message
-        if name in PARTS:
-            stamp = ns_from_stamp(message.header.stamp)
-            parts = self._parts.setdefault(stamp, {})
-            parts[name] = message
-            if len(parts) == len(PARTS):
-                del self._parts[stamp]
-                image, depth, visibility, info, pose = (parts[part] for part in PARTS)
-                visible = image_to_numpy(visibility)
-                frame = ReceivedFrame(
-                    image_to_numpy(image, "rgb8"),
-                    image_to_numpy(depth),
-                    camera_from_info(info, pose_from_stamped(pose)[0]),
-                    stamp,
-                    visible=visible,
-                    coverage=visible.mean(),
-                    received=time.monotonic(),
-                )
-                self.frames.append(frame)
+        if name in PARTS and (frame := self._parts.add(name, message)) is not None:
+            self.frames.append(frame)
 
     def spin_until(self, done: Callable[[], Any], timeout: float, what: str) -> None:
         """Receive until something holds.

@@ -23,10 +23,11 @@ import numpy as np  # noqa: E402  (the DDS profile must be chosen before rclpy l
 from tqdm import tqdm  # noqa: E402
 
 from mirage_ros.client import Imagination, Mirage  # noqa: E402
+from mirage_ros.client.received import ReceivedFrame  # noqa: E402
 from mirage_ros.demo.bag_writer import BagWriter  # noqa: E402
 from mirage_ros.demo.page import figure, table, write_page  # noqa: E402
 from mirage_ros.demo.pictures import captioned, cloud_view, draw_cloud, fitted  # noqa: E402
-from mirage_ros.demo.recorder import ReceivedFrame, Recorder  # noqa: E402
+from mirage_ros.demo.recorder import Recorder  # noqa: E402
 from mirage_ros.demo.robots import RecordedRobot, Robot, SimRobot  # noqa: E402
 from mirage_ros.media import Pixels, colour_depth, contact_sheet, grey, save_png, spread  # noqa: E402
 from mirage_ros.recordings.rgbd_folder import RgbdFolder  # noqa: E402
@@ -146,6 +147,7 @@ def draw(
 
     # memory.folder, below which the node writes, is the demo's.
     mirage.export_cloud("cloud.ply")
+    mirage.save_memory("memory.safetensors")
     points, colours, _ = cloud_to_points(recorder.last["memory/points"])
     camera = cloud_view(points, robot.plan.walk)
     save_png(out / "cloud.png", draw_cloud(points, colours, camera, robot.plan.walk, 0.035))
@@ -256,6 +258,7 @@ def main() -> None:
     for name in ("index.html", "side_by_side.mp4", "contact_sheet.png", "candidates.png", "cloud.ply", "cloud.png"):
         print(f"  {options.out / name}")
     print(f"  {options.out / 'bag'}  {options.out / 'timings.json'}")
+    print(f"drive through it in a browser: mirage view {options.out / 'memory.safetensors'}")
 
 
 def _options() -> argparse.Namespace:

@@ -13,6 +13,9 @@ from mirage_ros.poses import invert
 from mirage_ros.recordings.bag_messages import frame_of, pose_of, stamp_of
 from mirage_ros.trajectory import interpolate
 
+# Nanoseconds between two poses, beyond which nothing is known in between unless they are the same but for this.
+MAX_GAP, STILL = 2 * 10**9, 0.01
+
 
 @dataclass(eq=False)
 class Edge:
@@ -29,7 +32,7 @@ class Edge:
     poses: dict[int, Tensor] = field(default_factory=dict)
 
     def at(self, stamp: int) -> Tensor | None:
-        """The pose at a time; None outside of what was recorded."""
+        """The pose at a time; None outside of what was recorded, and in a gap during which it moved."""
         if self.still:
             return self.poses[max(self.poses)]
         if stamp in self.poses:
@@ -39,8 +42,11 @@ class Edge:
         if not 0 < after < len(times):
             return None
         near = times[after - 1 : after + 1]
+        ends = [self.poses[time] for time in near]
+        if near[1] - near[0] > MAX_GAP and float((ends[1] - ends[0]).abs().max()) > STILL:
+            return None
         knots, query = torch.tensor(near).double() - near[0], torch.tensor([stamp - near[0]]).double()
-        return interpolate(torch.stack([self.poses[time] for time in near]), knots, query)[0]
+        return interpolate(torch.stack(ends), knots, query)[0]
 
 
 class TransformTree:
@@ -53,6 +59,8 @@ class TransformTree:
         """Note the pose of a child frame that a stamped message gives; of several at one time the first."""
         parent = frame_of(message.header)
         edge = self.edges.setdefault(child, Edge([parent], still))
+        # One that moves at times does not stand still.
+        edge.still = edge.still and still
         if parent not in edge.parents:
             edge.parents.append(parent)
         edge.poses.setdefault(stamp_of(message.header), pose_of(message))

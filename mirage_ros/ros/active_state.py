@@ -9,6 +9,7 @@ from rclpy.clock import Clock
 from mirage_ros.ros.autosave import Autosave
 from mirage_ros.ros.commanding import Commands
 from mirage_ros.ros.context import NodeContext
+from mirage_ros.ros.corrections import Corrections
 from mirage_ros.ros.observing import Observing
 from mirage_ros.ros.patience import Patience
 from mirage_ros.ros.publications import Outputs
@@ -46,9 +47,15 @@ class ActiveState:
         self.patience = Patience(lambda: context.parameters.tf_tolerance)
         self.outputs = Outputs(context)
         self.commands = Commands(context, self.outputs)
-        self.observing = Observing(context, self.frames)
-        self._inputs = Inputs(context, self.frames, self.patience, self.commands, self.observing)
+        corrections = Corrections(context, self.frames, self._give_up)
+        self.observing = Observing(context, self.frames, corrections)
+        self._inputs = Inputs(context, self.frames, self.patience, self.commands, self.observing, corrections)
         self._timers = Timers(context, self.outputs, self.patience, self.commands, self.observing, autosave, clock)
+
+    def _give_up(self) -> None:
+        """What builds on places that are about to move ends; goals on forks of the memory go on."""
+        self.commands.clear()
+        self._worker.cancel_jobs(exclusive=True)
 
     def close(self) -> None:
         """Stop all work and close the topics."""

@@ -57,7 +57,7 @@ class Autosave:
             lock.write(f"{os.getpid()}\n")
             lock.flush()
         except OSError as error:
-            reason = f"{self.path}: {error}; this node does not save there, give it a memory.folder of its own"
+            reason = f"{self.path}: {error}; this node neither loads nor saves there; give it its own memory.folder"
             self._context.health.standing[TOPIC] = reason
             self._context.node.get_logger().warning(f"{TOPIC}: {reason}")
             return None
@@ -66,14 +66,13 @@ class Autosave:
 
     def restore(self) -> str:
         """Load the last automatic save, if there is one; what happened, in words, or nothing."""
-        if not self.path.exists():
+        # What another node is about to change is not this one's.
+        if self._lock is None or not self.path.exists():
             return ""
         session = self._context.session
         try:
             count = self._context.worker.call(lambda: session.load(session.read(self.path))).result()
         except (ValueError, OSError) as error:
-            if self._lock is None:
-                return f"{error}; starting empty"
             # The next automatic save would overwrite it: it is damaged, or of another preset or cap.
             aside = self._free_name()
             os.rename(self.path, aside)

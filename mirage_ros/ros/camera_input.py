@@ -24,76 +24,13 @@ from mirage_ros.ros.conversions import (
     ns_from_stamp,
 )
 from mirage_ros.ros.parameters import ObservationParameters
+from mirage_ros.ros.pose_buffer import CLOCK_RESET
 from mirage_ros.ros.stamp_synchroniser import StampSynchroniser
-from mirage_ros.trajectory import interpolate
 
-# Poses that are remembered: ten seconds at 100 Hz.
-POSES = 1000
-# A pose this much older than the image still counts, if none comes after it: half a second.
-MAX_EXTRAPOLATION = 500_000_000
-# Images out of order by up to this much are late; by more, the clock was set back.
-CLOCK_RESET = 2_000_000_000
 # Share by which the shape of a depth image may differ from its image's; a pixel more or less is rounding.
 SHAPE_TOLERANCE = 0.02
 # Metres; a median of measured depth outside of these is more likely one of another unit.
 NEAREST_MEDIAN, FARTHEST_MEDIAN = 0.025, 100.0
-
-
-class PoseBuffer:
-    """The camera's last poses, for any moment between them."""
-
-    def __init__(self, size: int = POSES) -> None:
-        self._poses: deque[tuple[int, Tensor]] = deque(maxlen=size)
-
-    def add(self, stamp: int, pose: Tensor) -> None:
-        """Append a (4, 4) pose; one that is older than the last starts anew, as after a clock was set back."""
-        if self._poses and stamp < self._poses[-1][0]:
-            if self._poses[-1][0] - stamp < CLOCK_RESET:
-                return
-            self._poses.clear()
-        if self._poses and stamp == self._poses[-1][0]:
-            self._poses.pop()
-        self._poses.append((stamp, pose))
-
-    def set_back(self, stamp: int) -> None:
-        """Start anew if there are poses from later, nanoseconds: all are of before the clock was set back to then."""
-        if self._poses and self._poses[-1][0] > stamp:
-            self._poses.clear()
-
-    def at(self, stamp: int) -> Tensor | None:
-        """The (4, 4) pose at a moment in nanoseconds; None while a pose from after it is still to come.
-
-        A ValueError if the moment is before all poses that are known.
-        """
-        after = next((index for index, entry in enumerate(self._poses) if entry[0] >= stamp), None)
-        if after is None:
-            return None
-        time, pose = self._poses[after]
-        if time == stamp:
-            return pose
-        if after == 0:
-            raise ValueError(
-                f"camera_pose: expected a pose from before the image, whose stamp is {stamp * 1e-9:.3f}; the oldest is "
-                f"from {time * 1e-9:.3f}"
-            )
-        before, earlier = self._poses[after - 1]
-        # Nanoseconds since the epoch are too large for exact differences in float64; relative ones are not.
-        times = torch.tensor([0.0, float(time - before)], dtype=torch.float64)
-        query = torch.tensor([float(stamp - before)], dtype=torch.float64)
-        return interpolate(torch.stack([earlier, pose]), times, query)[0]
-
-    def span(self) -> str:
-        """What is known, in words."""
-        if not self._poses:
-            return "got none"
-        first, last = self._poses[0][0], self._poses[-1][0]
-        return f"got those from {first * 1e-9:.3f} to {last * 1e-9:.3f}"
-
-    def latest(self, stamp: int) -> Tensor | None:
-        """The last pose, if it is at most half a second older than the moment."""
-        if not self._poses or stamp - self._poses[-1][0] > MAX_EXTRAPOLATION:
-            return None
-        return self._poses[-1][1]
 
 
 class CameraInput:

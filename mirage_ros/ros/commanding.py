@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -13,11 +13,11 @@ from torch import Tensor
 from mirage_ros.poses import invert
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.context import NodeContext
-from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.publications import Outputs
 from mirage_ros.ros.requests import ImagineRequest
-from mirage_ros.ros.work_queue import BusyError, Job, Steps, Worker
-from mirage_ros.world.results import ImaginedChunk, Progress
+from mirage_ros.ros.rolling import padded, rolling
+from mirage_ros.ros.work_queue import BusyError, Job
+from mirage_ros.world.results import ImaginedChunk
 
 # A stream whose next pose is farther away than this (metres, radians) starts anew rather than going on from its last
 # frame.
@@ -25,48 +25,6 @@ MAX_JUMP = 0.5
 MAX_TURN = 0.8
 # Poses that wait while a chunk is imagined; of more than a chunk takes, some in between are left out in the end.
 MAX_PENDING = 1000
-
-
-def rolling(
-    session: ModelSession,
-    worker: Worker,
-    request: ImagineRequest,
-    on_chunk: Callable[[ImaginedChunk], None],
-    on_progress: Callable[[Progress], None] | None = None,
-) -> Callable[[Job], Steps]:
-    """A rollout as work in parts: a chunk each, with time for quick calls between the layers of the networks.
-
-    Args:
-        session, worker: that do it.
-        request: what.
-        on_chunk, on_progress: called in the worker's thread.
-    """
-
-    def parts(job: Job) -> Steps:
-        def cancelled() -> bool:
-            worker.breathe()
-            return job.cancelled
-
-        chunks = session.imagine(request, on_progress, cancelled)
-        try:
-            while True:
-                # Not across the yield: other jobs have their turn there.
-                with session.pauses.between(worker.breathe):
-                    chunk = next(chunks, None)
-                if chunk is None:
-                    return
-                on_chunk(chunk)
-                yield
-        finally:
-            chunks.close()
-            session.idle()
-
-    return parts
-
-
-def padded(poses: Tensor, length: int) -> Tensor:
-    """(length, 4, 4): the last pose is repeated."""
-    return torch.cat([poses, poses[-1:].expand(length - len(poses), 4, 4)])
 
 
 def thinned(count: int, most: int) -> list[int]:

@@ -16,13 +16,14 @@ from mirage_ros.action import Imagine
 from mirage_ros.geometry import Camera
 from mirage_ros.msg import ImaginedTrajectory
 from mirage_ros.ros.active_state import ActiveState, Stage
-from mirage_ros.ros.commanding import draw_seed, frame_stamps, padded, rolling
+from mirage_ros.ros.commanding import draw_seed, frame_stamps
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import camera_to_info, ns_from_stamp, numpy_to_image, path_to_poses
 from mirage_ros.ros.open_requests import OpenRequests
 from mirage_ros.ros.parameters import MAX_STEPS
 from mirage_ros.ros.publications import Outputs
 from mirage_ros.ros.requests import ImagineRequest
+from mirage_ros.ros.rolling import padded, rolling
 from mirage_ros.ros.topics import check_prompt_length
 from mirage_ros.ros.transforms import check_poses
 from mirage_ros.ros.work_queue import BusyError, Job

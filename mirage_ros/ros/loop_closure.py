@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -31,6 +32,34 @@ def frames_at(records: Iterable[FrameRecord], stamps: Sequence[int], slop: float
             )
         chosen.append(nearest.id)
     return chosen
+
+
+def frames_near(records: Iterable[FrameRecord], stamps: Sequence[int], slop: float) -> dict[int, int]:
+    """Ids of observed frames: index of the stamp nearest to theirs, nanoseconds, if within so many seconds.
+
+    Of frames near to one stamp the nearest has it.
+
+    Raises:
+        ValueError: two are equally near, as those of two cameras are; ids tell them apart.
+    """
+    order = sorted(range(len(stamps)), key=stamps.__getitem__)
+    times = [stamps[index] for index in order]
+    nearest: dict[int, tuple[int, int]] = {}
+    for record in records:
+        place = bisect(times, record.stamp)
+        near = min(range(max(place - 1, 0), min(place + 1, len(times))), key=lambda i: abs(times[i] - record.stamp))
+        distance, index = abs(times[near] - record.stamp), order[near]
+        if record.kind != "observation" or distance > slop * 1e9:
+            continue
+        best, other = nearest.get(index, (distance + 1, -1))
+        if distance == best:
+            raise ValueError(
+                f"poses[{index}].header.stamp: expected that of one camera frame, got {stamps[index] * 1e-9:.3f} of "
+                f"the frames {other} and {record.id}; call repose with ids"
+            )
+        if distance < best:
+            nearest[index] = (distance, record.id)
+    return {frame: index for index, (_, frame) in nearest.items()}
 
 
 def distinct(keys: Sequence[int], values: Sequence[Value], name: str) -> dict[int, Value]:

@@ -12,10 +12,12 @@ from rclpy.duration import Duration
 from torch import Tensor
 
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.ros.camera_input import CLOCK_RESET, CameraInput, PoseBuffer
+from mirage_ros.ros.camera_input import CameraInput
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import ns_from_stamp, pose_from_stamped
+from mirage_ros.ros.corrections import Corrections
 from mirage_ros.ros.patience import TransformPendingError
+from mirage_ros.ros.pose_buffer import CLOCK_RESET, PoseBuffer
 from mirage_ros.ros.transforms import FrameIds, check_poses
 
 # A request for a camera frame that none answers ends after this many seconds.
@@ -30,12 +32,14 @@ Added = concurrent.futures.Future[int]
 class Observing:
     """Takes the camera's messages while the node is active."""
 
-    def __init__(self, context: NodeContext, frames: FrameIds) -> None:
-        """Set up; `frames` brings poses into the world frame and gives TF's."""
-        self._context, self._frames = context, frames
+    def __init__(self, context: NodeContext, frames: FrameIds, corrections: Corrections) -> None:
+        """Set up; `frames` brings poses into the world frame and gives TF's, `corrections` knows when they jump."""
+        self._context, self._frames, self._corrections = context, frames, corrections
+        # Of camera_pose, and of the newest frame: whether TF placed it, and where.
+        self._through, self._place = False, torch.zeros(3, dtype=torch.float64)
         self._incomplete = self._completed = 0
         self._fed = time.monotonic()
-        self._poses = PoseBuffer()
+        self._poses = PoseBuffer(max_gap=context.parameters.observation.max_gap)
         self._camera = CameraInput(context.parameters.observation)
         self._observing: Added | None = None
         self._asked: list[tuple[Added, float]] = []
@@ -63,11 +67,18 @@ class Observing:
             self._set_back = False
             self._restart(self._context.now() - 1)
 
+    def _look_at_link(self) -> None:
+        # Before anything is placed by it.
+        change = self._corrections.look(self._place)
+        if change is not None and self._through:
+            self._poses.move(change)
+
     def _restart(self, stamp: int) -> None:
         """The clock was set back: what is stamped later is of another time."""
         self._camera.restart(stamp)
         self._poses.set_back(stamp)
         self._frames.restart()
+        self._corrections.restart()
         self._context.health.event(
             "clock", f"was set back to {stamp * 1e-9:.3f} s; frames, poses and transforms from later are forgotten"
         )
@@ -76,9 +87,13 @@ class Observing:
     def pose(self, message: Any) -> None:
         """Take a message of camera_pose; a ValueError if it is not usable."""
         self._look_at_clock()
+        self._look_at_link()
         pose, frame, stamp = pose_from_stamped(message, "camera_pose")
         self._check_future(stamp, "camera_pose")
         pose = self._frames.optical(pose, frame, "optical", stamp, "camera_pose")
+        self._through = not self._frames.in_world(frame)
+        if self._through:
+            pose = self._corrections.place(pose, stamp)
         self._check_distance(pose, "camera_pose")
         self._poses.add(stamp, pose)
         self.pump()
@@ -90,6 +105,7 @@ class Observing:
             ValueError: a frame is not usable; it is gone.
         """
         self._look_at_clock()
+        self._look_at_link()
         self._camera.settle()
         while (waiting := self._camera.waiting()) is not None:
             header, arrived = waiting
@@ -184,6 +200,7 @@ class Observing:
             if waited < tolerance:
                 return None
             raise
+        pose, self._through = self._corrections.place(pose, stamp), True
         self._check_distance(pose, "image: the camera's pose in TF")
         return pose
 
@@ -208,6 +225,9 @@ class Observing:
     def _observe(self, frame: RgbdFrame, frame_id: str) -> None:
         session = self._context.session
         self._last, self._last_time = (int(frame.stamp), frame_id), time.monotonic()
+        self._place = frame.camera.cam2world[:3, 3].double().cpu()
+        if self._through:
+            self._corrections.note(int(frame.stamp))
         if self._camera.doubts:
             self._context.health.event("depth", self._camera.doubts)
         self._observing = self._context.worker.call(lambda: session.observe(frame), slot="observation")

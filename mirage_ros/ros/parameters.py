@@ -80,6 +80,17 @@ class ObservationParameters(ParameterGroup):
         "Camera frames are brought to the exposure and white balance of what the memory shows of them, or kept.",
         choices=("fitted", "kept"),
     )
+    jump: float = row(
+        0.1,
+        "Metres at the camera, or radians, by which world_frame -> odom_frame may step at once; beyond, camera frames "
+        "that came through TF move along. 0 lets them stay.",
+        0.0,
+        1e6,
+        live=True,
+    )
+    max_gap: float = row(
+        1.0, "Seconds between two poses on camera_pose that are interpolated; longer gaps are refused.", 0.001, 1e6
+    )
     max_future: float = row(5.0, "Camera frames stamped later than now by more seconds are refused.", 0.0, 1e9)
 
 
@@ -197,6 +208,7 @@ class MirageParameters(ParameterGroup):
     base_frame: str = row(
         "base_link", "The robot's base in TF; used for poses of the base when all extrinsics are zero."
     )
+    odom_frame: str = row("odom", "Frame of odometry; what corrects its drift moves it in the world frame (REP-105).")
     pose_of: str = row("optical", "What poses on pose, preview/pose and path describe.", choices=POSES_OF)
     use_tf: bool = row(True, "Use TF where tf2_ros is installed, for poses in other frames and of the base.")
     tf_tolerance: float = row(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.cloud import Cloud
+from mirage_ros.memory.provenance import OBSERVATION, FrameRecord
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import (
     camera_to_info,
@@ -138,6 +139,15 @@ class Outputs:
         """Publish the memory."""
         points, colours, confidence = (value.numpy() for value in (cloud.points, cloud.colours, cloud.confidence))
         self.publish("memory/points", points_to_cloud(points, colours, confidence, self.world_header(stamp)))
+
+    def memory_frames(self, records: Sequence[FrameRecord], stamp: int) -> None:
+        """Publish where the camera frames in the memory were taken, and when."""
+        observed = [record for record in records if record.kind == OBSERVATION]
+        message = Path(header=self.world_header(stamp))
+        for record in observed:
+            pose = record.camera.cam2world.double().cpu()
+            message.poses.append(pose_to_stamped(pose, self.world_header(record.stamp)))
+        self.publish("memory/frames", message)
 
     def header(self, stamp: int) -> Header:
         """Header of what is seen at a moment in nanoseconds."""

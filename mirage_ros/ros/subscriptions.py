@@ -12,6 +12,7 @@ from torch import Tensor
 from mirage_ros.ros.commanding import Commands, frame_stamps
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import ns_from_stamp, path_to_poses, pose_from_stamped
+from mirage_ros.ros.corrections import Corrections
 from mirage_ros.ros.observing import Observing
 from mirage_ros.ros.patience import Patience, TransformPendingError
 from mirage_ros.ros.topics import INPUTS, check_prompt_length
@@ -26,7 +27,13 @@ class Inputs:
     """Listens from activate to deactivate."""
 
     def __init__(
-        self, context: NodeContext, frames: FrameIds, patience: Patience, commands: Commands, observing: Observing
+        self,
+        context: NodeContext,
+        frames: FrameIds,
+        patience: Patience,
+        commands: Commands,
+        observing: Observing,
+        corrections: Corrections,
     ) -> None:
         """Open the subscriptions.
 
@@ -35,7 +42,9 @@ class Inputs:
             frames: brings poses into the world frame.
             patience: keeps messages whose transform is still to come.
             commands, observing: take poses and paths, and the camera's messages.
+            corrections: takes new poses of camera frames.
         """
+        self._corrections = corrections
         self._context, self._frames, self._patience, self._commands = context, frames, patience, commands
         handlers: dict[str, Callable[[Any], None]] = {
             "camera_pose": observing.pose,
@@ -46,6 +55,7 @@ class Inputs:
                 *self._standing(message, "standing/preview"), "standing/preview"
             ),
             "path": self._path,
+            "repose/frames": self._repose,
             "prompt": self._prompt,
         }
         wanted = context.parameters.observation
@@ -132,6 +142,12 @@ class Inputs:
         poses = self._optical(poses, frame, stamp, "path")
         fps = self._context.session.world.preset.fps
         self._commands.path(poses, frame_stamps(stamps, self._context.now(), fps, "path"))
+
+    def _repose(self, message: Any) -> None:
+        poses, frame, stamps = path_to_poses(message)
+        poses = self._frames.optical(poses, frame, "optical", stamps[0], "repose/frames")
+        check_poses(poses, self._context.parameters.imagine.max_distance, "repose/frames")
+        self._corrections.repose(poses, stamps)
 
     def _optical(self, poses: Tensor, frame: str, stamp: int, name: str) -> Tensor:
         """Optical poses in the world frame, near enough to be meant."""

@@ -57,20 +57,29 @@ class Timers:
             self._context.health.refuse("image", str(error))
         self._observing.expire()
         try:
-            self._publish_cloud()
+            self._publish_memory()
             self._autosave.pump()
         except BusyError as error:
             self._context.health.event("queue", str(error))
 
-    def _publish_cloud(self) -> None:
+    def _publish_memory(self) -> None:
         session, outputs, wanted = self._context.session, self._outputs, self._context.parameters.memory
         changes, now = session.snapshot.changes, time.monotonic()
         due = now - self._cloud_time >= 1 / wanted.cloud_rate
-        if changes == self._cloud_changes or not due or not outputs.wanted("memory/points"):
+        if (
+            changes == self._cloud_changes
+            or not due
+            or not any(map(outputs.wanted, ("memory/points", "memory/frames")))
+        ):
             return
         self._cloud_changes, self._cloud_time = changes, now
         stamp = self._context.now()
-        self._context.worker.call(lambda: outputs.cloud(session.cloud(wanted.cloud_points), stamp), slot="cloud")
+
+        def work() -> None:
+            outputs.memory_frames(session.memory.frames(), stamp)
+            outputs.cloud(session.cloud(wanted.cloud_points), stamp)
+
+        self._context.worker.call(work, slot="cloud")
 
     def _report(self) -> None:
         worker, snapshot = self._context.worker, self._context.session.snapshot

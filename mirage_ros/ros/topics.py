@@ -105,6 +105,12 @@ INPUTS = (
         "The same (RViz: 2D Pose Estimate) as preview/pose.",
     ),
     Topic("path", Path, RELIABLE, "A whole trajectory to imagine; stamps that do not increase are replaced."),
+    Topic(
+        "repose/frames",
+        Path,
+        RELIABLE,
+        "New optical poses of camera frames, named by their stamps, as after a loop closure; others are left out.",
+    ),
     Topic("prompt", String, RELIABLE, "Text that conditions what is imagined from the next chunk on."),
 )
 
@@ -130,6 +136,12 @@ OUTPUTS = (
     Topic("preview/visibility", Image, OUTPUT, "32FC1: 1 where the preview knows anything, 0 elsewhere."),
     Topic("preview/camera_info", CameraInfo, OUTPUT, "Optics of the preview."),
     Topic("memory/points", PointCloud2, LATCHED, "The memory: x y z rgb confidence, in the world frame."),
+    Topic(
+        "memory/frames",
+        Path,
+        LATCHED,
+        "Optical poses and stamps of the camera frames in the memory, in the order of writing; repose takes them.",
+    ),
     Topic("memory/status", MemoryStatus, LATCHED, "Elements, bytes, backlog and timings."),
     Topic("/diagnostics", DiagnosticArray, RELIABLE, "What is wrong and what to do: once a second, in every state."),
 )

@@ -87,6 +87,10 @@ class FrameIds:
         """Whether TF is listened to."""
         return self._buffer is not None
 
+    def in_world(self, frame_id: str) -> bool:
+        """Whether a message of this frame_id needs no TF."""
+        return bare(frame_id) in ("", bare(self._world_frame))
+
     def restart(self) -> None:
         """Forget what moved, as after a clock was set back; what is static stays."""
         if self._buffer is not None:
@@ -116,7 +120,7 @@ class FrameIds:
             if not 0 <= pose_of < len(POSES_OF):
                 raise ValueError(f"pose_of: expected 0 (OPTICAL), 1 (BODY) or 2 (BASE), got {pose_of}")
             pose_of = POSES_OF[pose_of]
-        if bare(frame_id) not in ("", bare(self._world_frame)):
+        if not self.in_world(frame_id):
             poses = self.transform(self._world_frame, frame_id, stamp, f"{name}.header.frame_id") @ poses
         if pose_of == "optical":
             return poses

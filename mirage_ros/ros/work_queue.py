@@ -163,13 +163,14 @@ class Worker:
         end = time.monotonic()
         self._next_breath = end + (end - start)
 
-    def cancel_jobs(self) -> list[Job]:
-        """Ask every job to stop; they are returned so that their ends can be waited for."""
+    def cancel_jobs(self, *, exclusive: bool = False) -> list[Job]:
+        """Ask every job, or those that change the memory, to stop; returned so that their ends can be waited for."""
         with self._lock:
-            for job in self._jobs:
+            chosen = [job for job in self._jobs if job.exclusive or not exclusive]
+            for job in chosen:
                 job.cancel()
             self._lock.notify_all()
-            return list(self._jobs)
+            return chosen
 
     def settle(self) -> None:
         """Cancel every job and wait until they have ended and all calls that were queued before this are done."""

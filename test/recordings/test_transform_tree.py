@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin
 
 from mirage_ros.recordings.bags import rosbag_frames
+from mirage_ros.recordings.transform_tree import TransformTree
 
 DEPTH = np.full((48, 64), 2000, np.uint16)
 
@@ -93,3 +96,28 @@ def test_compressed_bags(bag, plugin, compression):
     bag.frames(depth=DEPTH)
     bag.write(plugin, compression)
     assert len(list(rosbag_frames(bag.folder))) == 5
+
+
+def stamped(x, seconds):
+    """What the tree reads of a stamped transform."""
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=int(seconds), nanosec=round(seconds % 1 * 1e9)), frame_id="map")
+    transform = SimpleNamespace(
+        translation=SimpleNamespace(x=x, y=0.0, z=0.0), rotation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0)
+    )
+    return SimpleNamespace(header=header, transform=transform)
+
+
+def test_nothing_is_interpolated_over_a_gap_in_which_the_robot_moved():
+    tree = TransformTree()
+    for seconds, x in ((1, 0.0), (60, 0.0), (61, 1.0), (100, 5.0)):
+        tree.add(stamped(x, seconds), "base", still=False)
+    known = [tree.pose("base", round(seconds * 1e9)) for seconds in (30, 60.5, 80, 100)]
+    assert [None if pose is None else float(pose[0, 3]) for pose in known] == [0.0, 0.5, None, 5.0]
+
+
+def test_a_frame_that_is_static_at_first_may_move_later():
+    tree = TransformTree()
+    tree.add(stamped(0.0, 1), "base", still=True)
+    tree.add(stamped(1.0, 2), "base", still=False)
+    assert tree.moves("base")
+    assert float(tree.pose("base", 1_500_000_000)[0, 3]) == 0.5

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -221,3 +224,23 @@ def new_node(graph, tmp_path_factory) -> Iterator:
 def mirage(new_node) -> RunningNode:
     """An active node, shared by the tests of a module."""
     return new_node().start()
+
+
+@pytest.fixture(scope="module")
+def tf(tmp_path_factory):
+    """tf2_ros' interface and tf2_msgs, those installed or the stand-ins."""
+    spec = importlib.util.spec_from_file_location("tf_stand_in", Path(__file__).with_name("tf_stand_in.py"))
+    tf_stand_in = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tf_stand_in)
+    with pytest.MonkeyPatch.context() as patch:
+        if importlib.util.find_spec("tf2_msgs") is None:
+            if not ((importlib.util.find_spec("rosidl_generator_c") and shutil.which("cmake")) or _cmake()):
+                pytest.skip("neither tf2_msgs nor what builds it is installed")
+            tf_stand_in.load_messages(tf_stand_in.build_messages(tmp_path_factory.mktemp("tf2_msgs") / "source"))
+        if importlib.util.find_spec("tf2_ros") is None:
+            patch.setitem(sys.modules, "tf2_ros", tf_stand_in.module())
+        yield tf_stand_in.TfRobot
+
+
+def _cmake():
+    return Path(sys.executable).with_name("cmake").exists()

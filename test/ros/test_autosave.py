@@ -98,7 +98,7 @@ def test_every_file_that_cannot_be_used_is_kept(make):
     assert aside == ["another preset", "another cap"]
 
 
-def test_a_second_node_with_the_same_folder_says_so_and_saves_nothing(make):
+def test_a_second_node_with_the_same_folder_says_so_and_neither_loads_nor_saves(make):
     first, second = make(), make()
     owner = Autosave(first)
     other = Autosave(second)
@@ -110,11 +110,10 @@ def test_a_second_node_with_the_same_folder_says_so_and_saves_nothing(make):
     pumped(other, second)
     other.close()
     assert not other.path.exists()
-    other.path.write_text("what the first one saved, of another preset")
-    assert "starting empty" in other.restore()
-    assert other.path.exists(), "only its owner may move it"
-    other.path.unlink()
     first.session.snapshot.changes = 3
+    pumped(owner, first)
+    assert other.path.read_text() == "3"
+    assert other.restore() == ""
     owner.close()
     assert owner.path.read_text() == "3"
     third = make()

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from mirage_ros.geometry import pinhole
 from mirage_ros.poses import body_to_optical, optical_to_body
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.ros.commanding import Commands, draw_seed, frame_stamps, padded, thinned
+from mirage_ros.ros.commanding import Commands, draw_seed, frame_stamps, thinned
 from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.parameters import ExtrinsicsParameters, ImagineParameters, MemoryParameters, MirageParameters
+from mirage_ros.ros.rolling import padded
 from mirage_ros.ros.status import Health
 from mirage_ros.ros.transforms import FrameIds, check_poses, extrinsics
 from mirage_ros.ros.work_queue import Worker

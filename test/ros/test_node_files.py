@@ -69,11 +69,18 @@ def test_rviz_shows_topics_that_exist_with_a_quality_of_service_that_fits():
     tree = yaml.safe_load((SHARE / "config" / "mirage.rviz").read_text())
     displays = tree["Visualization Manager"]["Displays"]
     kinds = {"Image": "Image", "PointCloud2": "PointCloud2", "Path": "Path", "Pose": "PoseStamped"}
-    shown = set()
+    kinds |= {"CameraInfo": "CameraInfo", "Map": "OccupancyGrid"}
+    shown, names = set(), {row.name for row in (*INPUTS, *OUTPUTS)}
     for display in displays:
+        if display["Class"].endswith("/DepthCloud"):
+            assert {display["Depth Map Topic"], display["Color Image Topic"]} == {"imagined/depth", "imagined/image"}
         if "Topic" not in display:
             continue
         wanted = display["Topic"]
+        # Grids that a node may publish or not.
+        if display["Class"].endswith("/Map") and wanted["Value"] not in names:
+            assert wanted["Value"] in ("memory/occupancy", "imagined/occupancy")
+            continue
         row = topic(wanted["Value"])
         shown.add(row.name)
         assert row.kind.__name__ == kinds[display["Class"].rpartition("/")[2]], row.name

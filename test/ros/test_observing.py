@@ -15,6 +15,8 @@ from mirage_ros.ros.parameters import MirageParameters, ObservationParameters
 from mirage_ros.ros.patience import TransformPendingError
 from mirage_ros.ros.work_queue import BusyError, Worker
 
+# Localisation that never jumps.
+STEADY = SimpleNamespace(look=lambda place: None, place=lambda pose, stamp: pose, note=lambda stamp: None)
 NOW = 1_700_000_000 * 10**9
 
 
@@ -41,7 +43,7 @@ def robot():
         now=lambda: robot.now,
         node=SimpleNamespace(get_clock=lambda: clock),
     )
-    robot.observing, robot.context, robot.frames = Observing(context, frames), context, frames
+    robot.observing, robot.context, robot.frames = Observing(context, frames, STEADY), context, frames
 
     def show(stamp):
         header = Header(stamp=stamp_from_ns(stamp), frame_id="camera")
@@ -86,7 +88,7 @@ def test_the_place_of_unregistered_depth_is_waited_for_and_then_refused_in_words
     robot.context.parameters = MirageParameters(
         observation=ObservationParameters(pose="origin", depth="topic", rate=0.0), tf_tolerance=0.2
     )
-    observing = robot.observing = Observing(robot.context, robot.frames)
+    observing = robot.observing = Observing(robot.context, robot.frames, STEADY)
 
     def show(stamp):
         header = Header(stamp=stamp_from_ns(stamp), frame_id="depth_camera")

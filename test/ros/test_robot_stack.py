@@ -72,7 +72,7 @@ def observe_at(node, pose, seed):
     return frame
 
 
-@pytest.mark.parametrize("by", ["id", "stamp"])
+@pytest.mark.parametrize("by", ["id", "stamp", "topic"])
 def test_a_loop_closure_puts_the_scene_together_again(seen, by):
     session = seen.node.configured.context.session
     true = turned(0.3, -0.1)
@@ -94,9 +94,14 @@ def test_a_loop_closure_puts_the_scene_together_again(seen, by):
     assert off() > 0.1
     newest = [record for record in session.memory.frames() if record.kind == "observation"][-1]
     corrected = pose_to_stamped(true, Header(stamp=frame["image"].header.stamp, frame_id="map"))
-    answer = seen.call("repose", poses=[corrected], frames=[newest.id] if by == "id" else [])
-    assert answer.success, answer.message
-    assert answer.elements
+    if by == "topic":
+        moved, unknown = session.snapshot.changes, pose_to_stamped(true, Header(stamp=stamp_from_ns(10**9)))
+        seen.publish("repose/frames", Path(header=Header(frame_id="map"), poses=[unknown, corrected]))
+        seen.spin_until(lambda: session.snapshot.changes > moved)
+    else:
+        answer = seen.call("repose", poses=[corrected], frames=[newest.id] if by == "id" else [])
+        assert answer.success, answer.message
+        assert answer.elements
     observed = [record.id for record in session.memory.frames() if record.kind == "observation"]
     cameras = [record.camera.cam2world for record in session.memory.frames() if record.id in observed]
     torch.testing.assert_close(cameras[-1], true, atol=1e-6, rtol=0)
@@ -116,6 +121,27 @@ def test_a_loop_closure_that_names_no_frame_is_refused(seen):
     answer = seen.call("repose", poses=[here], frames=[1, 2])
     assert "frames: expected none or one for each pose, got 2 and 1 poses" in answer.message
     assert "id" in seen.call("repose", poses=[here], frames=[99]).message
+
+
+def test_the_camera_frames_of_the_memory_are_told_with_their_stamps(seen):
+    seen.listen("memory/frames")
+    frame = seen.camera_frame(seed=7, x=0.4)
+    for name, message in frame.items():
+        seen.publish(name, message)
+    stamp = frame["image"].header.stamp
+    seen.spin_until(
+        lambda: any(pose.header.stamp == stamp for path in seen.received["memory/frames"] for pose in path.poses)
+    )
+    path = seen.received["memory/frames"][-1]
+    assert path.header.frame_id == "map"
+    (own,) = [pose for pose in path.poses if pose.header.stamp == stamp]
+    assert own.pose.position.x == pytest.approx(0.4)
+
+
+def test_new_poses_of_frames_that_are_not_there_are_refused(seen):
+    unknown = pose_to_stamped(turned(), Header(stamp=stamp_from_ns(10**9), frame_id="map"))
+    seen.publish("repose/frames", Path(header=Header(frame_id="map"), poses=[unknown]))
+    seen.spin_until(lambda: "repose/frames: expected stamps of camera frames" in seen.diagnosis("inputs"))
 
 
 def test_a_click_in_rviz_means_a_camera_that_stands_there(seen):

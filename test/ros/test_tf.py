@@ -1,112 +1,27 @@
 """TF in and out over real DDS: late, missing, future and jumping transforms, two cameras, a moving base."""
 
-import importlib.util
 import math
-import shutil
-import sys
-from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
 import torch
-from geometry_msgs.msg import Transform, TransformStamped, Vector3
 from nav_msgs.msg import Path
 from std_msgs.msg import Header
 
-from mirage_ros.poses import body_to_optical
-from mirage_ros.ros.conversions import ns_from_stamp, pose_to_msg, pose_to_stamped, stamp_from_ns
+from mirage_ros.ros.conversions import ns_from_stamp, pose_to_stamped, stamp_from_ns
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def tf(tmp_path_factory):
-    """tf2_ros' interface and tf2_msgs, those installed or the stand-ins."""
-    spec = importlib.util.spec_from_file_location("tf_stand_in", FilePath(__file__).with_name("tf_stand_in.py"))
-    tf_stand_in = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tf_stand_in)
-    with pytest.MonkeyPatch.context() as patch:
-        if importlib.util.find_spec("tf2_msgs") is None:
-            if not ((importlib.util.find_spec("rosidl_generator_c") and shutil.which("cmake")) or _cmake()):
-                pytest.skip("neither tf2_msgs nor what builds it is installed")
-            tf_stand_in.load_messages(tf_stand_in.build_messages(tmp_path_factory.mktemp("tf2_msgs") / "source"))
-        if importlib.util.find_spec("tf2_ros") is None:
-            patch.setitem(sys.modules, "tf2_ros", tf_stand_in.module())
-        yield
-
-
-def _cmake():
-    return FilePath(sys.executable).with_name("cmake").exists()
-
-
-class Robot:
-    """Sends transforms to a node and camera frames in frames of TF."""
-
-    def __init__(self, node):
-        from rclpy.qos import DurabilityPolicy, QoSProfile
-        from tf2_msgs.msg import TFMessage
-
-        self.node, self.kind = node, TFMessage
-        kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.tf = node.tester.create_publisher(TFMessage, "/tf", 100)
-        self.static = node.tester.create_publisher(TFMessage, "/tf_static", kept)
-        node.spin_until(lambda: self.tf.get_subscription_count() and self.static.get_subscription_count())
-        # What was written, whether or not it added anything to the memory.
-        self.seen, session = {}, node.node.configured.context.session
-        observe = session.observe
-
-        def observed(frame):
-            added = observe(frame)
-            self.seen[frame.stamp] = frame.camera.cam2world
-            return added
-
-        session.observe = observed
-
-    def now(self):
-        return self.node.tester.get_clock().now().nanoseconds
-
-    def send(self, parent, child, pose, stamp, static=False):
-        message = pose_to_msg(pose)
-        p = message.position
-        stamped = TransformStamped(
-            header=Header(stamp=stamp_from_ns(stamp), frame_id=parent),
-            child_frame_id=child,
-            transform=Transform(translation=Vector3(x=p.x, y=p.y, z=p.z), rotation=message.orientation),
-        )
-        (self.static if static else self.tf).publish(self.kind(transforms=[stamped]))
-
-    def mount(self):
-        self.send("base_link", "camera", CAMERA, 0, static=True)
-        self.send("base_link", "rear", at(yaw=math.pi) @ CAMERA, 0, static=True)
-        self.node.spin(0.2)
-
-    def show(self, stamp, frame="camera", **options):
-        for name, message in self.node.camera_frame(**options).items():
-            if name != "camera_pose":
-                message.header.stamp, message.header.frame_id = stamp_from_ns(stamp), frame
-                self.node.publish(name, message)
-
-
-def at(x=0.0, y=0.0, z=0.0, yaw=0.0):
-    pose = torch.eye(4, dtype=torch.float64)
-    cosine, sine = math.cos(yaw), math.sin(yaw)
-    pose[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]])
-    pose[:3, 3] = torch.tensor([x, y, z])
-    return pose
-
-
-CAMERA = body_to_optical(at(z=0.5))
 
 
 @pytest.fixture(scope="module")
 def robot(tf, new_node):
     node = new_node("tf", **{"observation.pose": "tf", "pose_of": "base", "tf_tolerance": 1.5}).start()
     node.listen("/diagnostics", "imagined/pose", "preview/camera_info", "imagined/image")
-    return Robot(node)
+    return tf(node)
 
 
 def test_poses_of_the_base_wait_for_a_first_image_and_say_so(robot):
-    robot.node.publish("preview/pose", pose_to_stamped(at(), Header(frame_id="map")))
+    robot.node.publish("preview/pose", pose_to_stamped(robot.at(), Header(frame_id="map")))
     robot.node.spin_until(lambda: "no image has come yet" in robot.node.diagnosis("inputs"))
     assert not robot.node.received["preview/camera_info"]
 
@@ -122,12 +37,12 @@ def test_a_missing_link_is_named_by_its_own_key(robot):
 def test_a_late_transform_is_waited_for(robot, late):
     robot.mount()
     stamp = robot.now()
-    robot.send("map", "base_link", at(1.0), stamp - 10**8)
+    robot.send("map", "base_link", robot.at(1.0), stamp - 10**8)
     robot.show(stamp)
     robot.node.spin(late)
-    robot.send("map", "base_link", at(1.2), stamp + 10**8)
+    robot.send("map", "base_link", robot.at(1.2), stamp + 10**8)
     robot.node.spin_until(lambda: stamp in robot.seen)
-    torch.testing.assert_close(robot.seen[stamp], at(1.1) @ CAMERA)
+    torch.testing.assert_close(robot.seen[stamp], robot.at(1.1) @ robot.camera)
 
 
 def test_two_cameras_on_one_topic_have_each_its_own_pose(robot):
@@ -138,13 +53,13 @@ def test_two_cameras_on_one_topic_have_each_its_own_pose(robot):
     robot.show(stamp, "rear", seed=2)
     robot.node.spin(0.2)
     for shift in (-1, 1):
-        robot.send("map", "base_link", at(2.0), stamp + shift * 10**8)
+        robot.send("map", "base_link", robot.at(2.0), stamp + shift * 10**8)
     robot.node.spin_until(lambda: stamp in robot.seen)
-    torch.testing.assert_close(robot.seen[stamp], at(2.0) @ CAMERA)
+    torch.testing.assert_close(robot.seen[stamp], robot.at(2.0) @ robot.camera)
     stamp += 10**7
     robot.show(stamp, "rear", seed=2)
     robot.node.spin_until(lambda: stamp in robot.seen)
-    torch.testing.assert_close(robot.seen[stamp], at(2.0, yaw=math.pi) @ CAMERA)
+    torch.testing.assert_close(robot.seen[stamp], robot.at(2.0, yaw=math.pi) @ robot.camera)
 
 
 def test_a_command_in_another_frame_waits_and_comes_in_order(robot):
@@ -153,19 +68,19 @@ def test_a_command_in_another_frame_waits_and_comes_in_order(robot):
     robot.node.received["imagined/pose"].clear()
     stamp = robot.now()
     path = Path(header=Header(stamp=stamp_from_ns(stamp), frame_id="odom"))
-    path.poses = [pose_to_stamped(at(0.1 * i), Header(frame_id="odom")) for i in range(3)]
+    path.poses = [pose_to_stamped(robot.at(0.1 * i), Header(frame_id="odom")) for i in range(3)]
     robot.node.publish("path", path)
     robot.node.spin(0.4)
     assert not robot.node.received["imagined/pose"]
     for shift in (-1, 1):
-        robot.send("map", "odom", at(5.0), stamp + shift * 10**7)
+        robot.send("map", "odom", robot.at(5.0), stamp + shift * 10**7)
     robot.node.spin_until(lambda: len(robot.node.received["imagined/pose"]) == 3)
     assert [p.pose.position.x for p in robot.node.received["imagined/pose"]] == pytest.approx([5.0, 5.1, 5.2])
 
 
 def test_a_command_whose_transform_never_comes_is_refused_with_the_reason(robot):
     robot.node.publish(
-        "preview/pose", pose_to_stamped(at(), Header(stamp=stamp_from_ns(robot.now()), frame_id="nowhere"))
+        "preview/pose", pose_to_stamped(robot.at(), Header(stamp=stamp_from_ns(robot.now()), frame_id="nowhere"))
     )
     robot.node.spin_until(lambda: "tf nowhere -> map: preview/pose.header.frame_id" in robot.node.diagnosis("inputs"))
 
@@ -180,14 +95,14 @@ def test_goals_wait_too(robot):
     robot.node.spin_until(client.server_is_ready)
     stamp = robot.now()
     path = Path(
-        header=Header(stamp=stamp_from_ns(stamp), frame_id="late_odom"), poses=[pose_to_stamped(at(), Header())]
+        header=Header(stamp=stamp_from_ns(stamp), frame_id="late_odom"), poses=[pose_to_stamped(robot.at(), Header())]
     )
     sent = client.send_goal_async(Imagine.Goal(candidates=[Candidate(path=path)], pose_of=Imagine.Goal.BASE))
     robot.node.spin_until(sent.done)
     answer = sent.result().get_result_async()
     robot.node.spin(0.3)
-    robot.send("map", "late_odom", at(3.0), stamp - 10**7)
-    robot.send("map", "late_odom", at(3.0), stamp + 10**7)
+    robot.send("map", "late_odom", robot.at(3.0), stamp - 10**7)
+    robot.send("map", "late_odom", robot.at(3.0), stamp + 10**7)
     robot.node.spin_until(answer.done)
     result = answer.result().result
     assert result.status == Imagine.Result.OK, result.message
@@ -203,9 +118,9 @@ def test_the_imagined_camera_is_on_tf_with_every_frame_and_preview(robot):
     robot.node.spin(0.5)
     robot.node.received["imagined/image"].clear()
     stamps = [robot.now() + index * 10**8 for index in range(4)]
-    poses = [pose_to_stamped(at(1 + 0.1 * i), Header(stamp=stamp_from_ns(s))) for i, s in enumerate(stamps)]
+    poses = [pose_to_stamped(robot.at(1 + 0.1 * i), Header(stamp=stamp_from_ns(s))) for i, s in enumerate(stamps)]
     robot.node.publish("path", Path(header=Header(frame_id="map"), poses=poses))
-    robot.node.publish("preview/pose", pose_to_stamped(at(7.0), Header(stamp=stamp_from_ns(stamps[0] - 1))))
+    robot.node.publish("preview/pose", pose_to_stamped(robot.at(7.0), Header(stamp=stamp_from_ns(stamps[0] - 1))))
     robot.node.spin_until(lambda: len(robot.node.received["imagined/image"]) == 4)
 
     def imagined():
@@ -225,7 +140,7 @@ def test_depth_of_a_camera_of_its_own_is_registered_with_its_optics_and_tf(tf, n
 
     node = new_node("rgbd").start()
     node.listen("/diagnostics")
-    robot, frame = Robot(node), node.camera_frame()
+    robot, frame = tf(node), node.camera_frame()
     # A depth camera 5 cm to the right, with a wider view; the wall ends at x = 0.2 m of the colour camera.
     depth_camera = pinhole(60, 80, vertical_fov=1.2)
     rays = depth_camera.pixel_centres()[..., 0].numpy()
@@ -238,7 +153,7 @@ def test_depth_of_a_camera_of_its_own_is_registered_with_its_optics_and_tf(tf, n
     node.spin_until(lambda: "depth.header.frame_id: expected 'camera' like the image" in node.diagnosis("inputs"))
     session = node.node.configured.context.session
     assert not len(session.memory)
-    robot.send("camera", "depth_camera", at(0.05), 0, static=True)
+    robot.send("camera", "depth_camera", tf.at(0.05), 0, static=True)
     node.publish("depth/camera_info", camera_to_info(depth_camera, optics))
     node.spin(0.3)
     stamp = node.stamp()

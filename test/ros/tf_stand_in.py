@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import torch
+from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
 from scipy.spatial.transform import Rotation, Slerp
+from std_msgs.msg import Header
+
+from mirage_ros.poses import body_to_optical
+from mirage_ros.ros.conversions import pose_to_msg, stamp_from_ns
 
 ROOT = Path(__file__).parents[2]
 PACKAGE_XML = """<package format="3"><name>tf2_msgs</name><version>0.0.0</version>
@@ -83,6 +90,9 @@ def matrix(transform) -> np.ndarray:
     return result
 
 
+CACHE = 10 * 10**9
+
+
 class UnknownTransformError(Exception):
     """What tf2's own exceptions are here."""
 
@@ -98,6 +108,9 @@ class Buffer:
         stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         link = self._links.setdefault(message.child_frame_id, (message.header.frame_id, static, {}))
         link[2][stamp] = matrix(message.transform)
+        # As long as tf2's buffers keep by default.
+        for old in [known for known in link[2] if known < max(link[2]) - CACHE and not static]:
+            del link[2][old]
 
     def _chain(self, frame: str) -> list[str]:
         chain = [frame]
@@ -108,7 +121,7 @@ class Buffer:
     def _at(self, child: str, stamp: int) -> np.ndarray:
         _, static, known = self._links[child]
         times = sorted(known)
-        if static or stamp == 0:
+        if static:
             return known[times[-1]]
         if not times or not times[0] <= stamp <= times[-1]:
             raise UnknownTransformError(
@@ -127,17 +140,18 @@ class Buffer:
         return result
 
     def lookup_transform(self, target: str, source: str, time, timeout=None):
-        from geometry_msgs.msg import Quaternion, Transform, Vector3
-
         up, down = self._chain(source), self._chain(target)
         common = next((frame for frame in up if frame in down), None)
         if common is None:
             raise UnknownTransformError(f"{source!r} and {target!r} are not part of the same tree")
+        moving = [child for chain in (up, down) for child in chain[: chain.index(common)] if not self._links[child][1]]
+        # Zero means the latest moment that all links know.
+        stamp = time.nanoseconds or min((max(self._links[child][2]) for child in moving), default=0)
         poses = []
         for chain in (up, down):
             pose = np.eye(4)
             for frame in chain[: chain.index(common)]:
-                pose = self._at(frame, time.nanoseconds) @ pose
+                pose = self._at(frame, stamp) @ pose
             poses.append(pose)
         found = np.linalg.inv(poses[1]) @ poses[0]
         q, p = Rotation.from_matrix(found[:3, :3]).as_quat(), found[:3, 3]
@@ -173,3 +187,61 @@ def module() -> types.ModuleType:
     result = types.ModuleType("tf2_ros")
     result.Buffer, result.TransformListener = Buffer, TransformListener
     return result
+
+
+class TfRobot:
+    """Sends transforms to a node and camera frames in frames of TF."""
+
+    @staticmethod
+    def at(x=0.0, y=0.0, z=0.0, yaw=0.0):
+        pose = torch.eye(4, dtype=torch.float64)
+        cosine, sine = math.cos(yaw), math.sin(yaw)
+        pose[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]])
+        pose[:3, 3] = torch.tensor([x, y, z])
+        return pose
+
+    camera = body_to_optical(at(z=0.5))
+
+    def __init__(self, node):
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+        from tf2_msgs.msg import TFMessage
+
+        self.node, self.kind = node, TFMessage
+        kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.tf = node.tester.create_publisher(TFMessage, "/tf", 100)
+        self.static = node.tester.create_publisher(TFMessage, "/tf_static", kept)
+        node.spin_until(lambda: self.tf.get_subscription_count() and self.static.get_subscription_count())
+        # What was written, whether or not it added anything to the memory.
+        self.seen, session = {}, node.node.configured.context.session
+        observe = session.observe
+
+        def observed(frame):
+            added = observe(frame)
+            self.seen[frame.stamp] = frame.camera.cam2world
+            return added
+
+        session.observe = observed
+
+    def now(self):
+        return self.node.tester.get_clock().now().nanoseconds
+
+    def send(self, parent, child, pose, stamp, static=False):
+        message = pose_to_msg(pose)
+        p = message.position
+        stamped = TransformStamped(
+            header=Header(stamp=stamp_from_ns(stamp), frame_id=parent),
+            child_frame_id=child,
+            transform=Transform(translation=Vector3(x=p.x, y=p.y, z=p.z), rotation=message.orientation),
+        )
+        (self.static if static else self.tf).publish(self.kind(transforms=[stamped]))
+
+    def mount(self):
+        self.send("base_link", "camera", self.camera, 0, static=True)
+        self.send("base_link", "rear", self.at(yaw=math.pi) @ self.camera, 0, static=True)
+        self.node.spin(0.2)
+
+    def show(self, stamp, frame="camera", **options):
+        for name, message in self.node.camera_frame(**options).items():
+            if name != "camera_pose":
+                message.header.stamp, message.header.frame_id = stamp_from_ns(stamp), frame
+                self.node.publish(name, message)

@@ -1,4 +1,4 @@
-"""`mirage view` shows every topic of a node."""
+"""Rerun gets every topic of a node."""
 
 import numpy as np
 import pytest
@@ -22,11 +22,11 @@ rerun = pytest.importorskip("rerun")
 
 
 def test_what_a_node_publishes_is_recorded(ros, tmp_path):
-    from mirage_ros.view import Viewer
+    from mirage_ros.viewer.rerun_log import RerunLog
 
     rerun.init("test", recording_id="test", spawn=False)
     rerun.save(tmp_path / "view.rrd")
-    viewer = Viewer(rerun, "bot", context=ros.context)
+    viewer = RerunLog(rerun, "bot", context=ros.context)
     ros.executor.add_node(viewer)
     tester = ros.node("tester", namespace="bot")
     header = Header(stamp=stamp_from_ns(10**18), frame_id="map")

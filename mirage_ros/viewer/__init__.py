@@ -1,0 +1,1 @@
+"""Looking at what the world model imagines: a window in the browser (viser), and logs for Rerun."""
