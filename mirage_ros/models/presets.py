@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
+
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.log_depth import CHANNELS as DEPTH_CHANNELS
 from mirage_ros.models.log_depth import FINE
+from mirage_ros.models.network_files import default_dtype
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import ScheduleConfig
 from mirage_ros.models.wan_autoencoder import WAN22_AUTOENCODER, WanAutoencoder
@@ -147,10 +150,11 @@ class Preset:
         """Channels of a text feature."""
         return int(self.backbone["text_dim"])
 
-    def new_autoencoder(self) -> Autoencoder:
-        """An autoencoder of this preset with random weights."""
+    def new_autoencoder(self, dtype: torch.dtype = torch.float32) -> Autoencoder:
+        """An autoencoder of this preset with random weights; `dtype` is that of Wan's."""
         if self.autoencoder_kind == "wan":
-            return WanAutoencoder.from_config(self.autoencoder, self.tile)
+            with default_dtype(dtype):
+                return WanAutoencoder.from_config(self.autoencoder, self.tile)
         return FrameAutoencoder(**self.autoencoder)
 
     def new_reader(self) -> UnfoldReader | None:
