@@ -114,6 +114,7 @@ def run(options: ImagineOptions) -> dict[str, Any]:
         conventions=options.conventions,
         random_weights=options.random_weights,
         prompts=[options.prompt] if options.prompt else [],
+        **options.arguments(),
     )
     task = read_task(options, world)
     world.check_trajectory(task.camera)

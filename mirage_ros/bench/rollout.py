@@ -43,10 +43,6 @@ class RolloutOptions(ModelOptions):
     """pixels; the preset's by default"""
     compile: bool = False
     """run the transformer's blocks through torch.compile"""
-    offload: bool = False
-    """keep only the network at work on the device; on a CPU drop the transformer while frames are decoded"""
-    tile: int | None = None
-    """pixels of a tile of Wan's autoencoder"""
     neighbours: int = 0
     """processes that keep a core busy each, beside the measurement"""
     seed: int = 3
@@ -202,7 +198,7 @@ def main() -> None:
         raise ValueError("height, width: expected both or none")
     size = None if options.height is None else (options.height, options.width)
     start = time.perf_counter()
-    world = options.load(size=size, compile_blocks=options.compile, offload=options.offload, tile=options.tile)
+    world = options.load(size=size, compile_blocks=options.compile)
     load = time.perf_counter() - start, peak_bytes(torch.device(options.device))
     device, steps = device_name(world), options.steps or world.preset.schedule.steps
     print(

@@ -22,7 +22,7 @@ from mirage_ros.models.network_files import MissingWeightsError, Model, check_sh
 
 # The file or index of a folder that diffusers or Wan's authors saved.
 _STEM = "diffusion_pytorch_model"
-# ComfyUI's prefixes of a whole network, and its names beside those of weights: scales of float8 weights; scales of their
+# ComfyUI's prefixes of a whole network, and its names beside those of weights: scales of float8 weights, those of their
 # inputs, which only float8 products need, and an empty mark.
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.")
 _SCALES, _UNUSED = (".scale_weight", ".weight_scale"), (".scale_input", ".input_scale", "scaled_fp8")

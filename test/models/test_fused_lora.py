@@ -84,8 +84,8 @@ def test_whole_updates_of_biases_and_norms_count(new_model: Build, tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"diffusion_model.blocks.9.self_attn.q.lora_A.weight": (3, 32)}, "1 unexpected .diffusion_model.blocks.9"),
-        ({"diffusion_model.img_emb.proj.1.diff_b": (32,)}, "1 unexpected .diffusion_model.img_emb"),
+        ({"diffusion_model.blocks.9.self_attn.q.lora_A.weight": (3, 32)}, "1 unexpected .blocks.9"),
+        ({"diffusion_model.img_emb.proj.1.diff_b": (32,)}, "1 unexpected .img_emb"),
         ({"transformer.blocks.1.attn1.to_q.lora_A.weight": (3, 32)}, "1 missing .blocks.1.attn1.to_q.up"),
         (
             {"transformer.blocks.0.attn1.to_q.lora_B.weight": (32, 4)},
