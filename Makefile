@@ -37,7 +37,7 @@ $(VENV)/.environment: constraints.txt pyproject.toml tools/build_requirements.py
 
 # Without isolation, a rebuild takes seconds: CMake and ninja see what changed.
 $(VENV)/.package: $(VENV)/.environment $(SOURCES)
-	PATH=$(abspath $(VENV))/bin:$$PATH $(PIP) install -q -c constraints.txt --no-build-isolation ".[dev,eval,quantised,train]"
+	PATH=$(abspath $(VENV))/bin:$$PATH $(PIP) install -q -c constraints.txt --no-build-isolation ".[dev,eval,train]"
 	touch $@
 
 demo: setup

@@ -37,6 +37,8 @@ from mirage_ros.sim.scene import build_scene
 from mirage_ros.world.chunk_plan import Span, plan_chunks
 from mirage_ros.world.networks import new_memory
 
+# The room is drawn at this fraction of the size and enlarged: drawing in software would take longer than all the rest.
+DRAWN = 4
 # Denoising steps for which conditioning is compared with a whole chunk.
 STEPS = (20, 4, 1)
 
@@ -125,14 +127,14 @@ def measure(
     views = ViewMemory(autoencoder.channels, device)
     caches: dict[str, Any] = {"latent": latent, "rgb": pixels, "view": views}
     generator = torch.Generator().manual_seed(seed)
-    with Renderer(scene, *size, samples=0) as renderer:
-        camera = renderer.camera(path).to(device, torch.float64)
+    with Renderer(scene, *(side // DRAWN for side in size), samples=0) as renderer:
+        camera = renderer.camera(path).resized(*size).to(device, torch.float64)
 
         def write(span: Span, first: int) -> None:
             places = list(span.places)[first:]
             frames = [renderer.render(path[place]) for place in places]
-            depth = torch.stack([torch.from_numpy(frame.finite_depth) for frame in frames]).to(device)
-            colour = torch.stack([torch.from_numpy(frame.rgb) for frame in frames]).to(device)
+            depth = torch.stack([_large(torch.from_numpy(frame.finite_depth)) for frame in frames]).to(device)
+            colour = torch.stack([_large(torch.from_numpy(frame.rgb)) for frame in frames]).to(device)
             tokens = torch.randn(len(places), autoencoder.channels, *cells, generator=generator).to(device)
             for name, cache in caches.items():
                 seen = colour if cache.colour else None
@@ -157,6 +159,10 @@ def measure(
             for name, cache in caches.items():
                 costs.bytes[name].append(cache.nbytes)
     return costs, image
+
+
+def _large(picture: Tensor) -> Tensor:
+    return picture.repeat_interleave(DRAWN, 0).repeat_interleave(DRAWN, 1)
 
 
 def _singles(camera: Camera) -> list[Camera]:
