@@ -148,7 +148,14 @@ def check_source(source: str | Path, backbone_config: Mapping[str, Any], *, tran
             ]
             if other:
                 raise WeightsMismatchError(f"{folder}: another network than the preset's: {'; '.join(other)}")
-        Checkpoint.open(folder).check(empty_part(kind, folder).state_dict())
+        part = empty_part(kind, folder)
+        if subfolder == "vae" and (channels := int(part.config["z_dim"])) != backbone_config.get(
+            "in_channels", channels
+        ):
+            raise WeightsMismatchError(
+                f"{folder}: z_dim: got {channels}, expected {backbone_config['in_channels']} latent channels"
+            )
+        Checkpoint.open(folder).check(part.state_dict())
 
 
 def _part(

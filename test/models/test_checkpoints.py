@@ -18,6 +18,7 @@ from torch import Tensor
 from mirage_ros.models import checkpoints
 from mirage_ros.models.checkpoints import Checkpoint
 from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError
+from mirage_ros.models.presets import TEST
 from mirage_ros.models.public_weights import original_name
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.weights_io import check_source, load_transformer, save_transformer
@@ -125,6 +126,11 @@ def test_a_folder_is_compared_with_the_preset_by_name_and_shape(new_model: Build
     check_source(tmp_path, own)
     with pytest.raises(WeightsMismatchError, match="num_layers: got 3, expected 30"):
         check_source(tmp_path, {**own, "num_layers": 30})
+    # Wan 2.1's autoencoder beside Wan 2.2's transformer.
+    TEST.new_autoencoder().save_pretrained(tmp_path / "vae")
+    check_source(tmp_path, {**own, "in_channels": 6})
+    with pytest.raises(WeightsMismatchError, match="vae: z_dim: got 6, expected 48 latent channels"):
+        check_source(tmp_path, {"in_channels": 48}, transformer=False)
     # Another backbone is used, so this one may be anything.
     check_source(tmp_path, {**own, "num_layers": 30}, transformer=False)
     other = new_model(ffn_dim=40).backbone.state_dict()
