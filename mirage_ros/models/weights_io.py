@@ -43,6 +43,11 @@ from mirage_ros.models.quantised import Quantisation, quantise
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.wan_autoencoder import WanAutoencoder
 
+NO_BRANCH = (
+    "{}: has no memory branch (subfolder branch/). Give a folder saved by this project, or branch_file=… with weights "
+    "trained with the public Mirage code; `mirage train` makes one"
+)
+
 
 def load_transformer(
     source: str | Path,
@@ -92,10 +97,7 @@ def load_transformer(
         try:
             branch = _part(MemoryBranch, source, "branch", dtype, finish)
         except MissingWeightsError as error:
-            raise MissingWeightsError(
-                f"{source}: has no memory branch (subfolder branch/). Give a folder saved by this project, or "
-                "branch_file=… with weights trained with the public Mirage code; `mirage train` makes one"
-            ) from error
+            raise MissingWeightsError(NO_BRANCH.format(source)) from error
     model = MirageTransformer(backbone, branch)
     model.cast(dtype)
     model.eval()
@@ -117,7 +119,9 @@ def load_transformer(
     return model
 
 
-def check_source(source: str | Path, backbone_config: Mapping[str, Any], *, transformer: bool = True) -> None:
+def check_source(
+    source: str | Path, backbone_config: Mapping[str, Any], *, transformer: bool = True, branch: bool = True
+) -> None:
     """Compare a local folder's networks with what they should be, by their configurations and lists of weights.
 
     Takes a moment where loading takes minutes. What a hub would have to be asked for is left to the loading.
@@ -125,17 +129,24 @@ def check_source(source: str | Path, backbone_config: Mapping[str, Any], *, tran
     Args:
         source: folder.
         backbone_config: arguments of WanTransformer3DModel.
-        transformer: whether the backbone is the source's.
+        transformer, branch: whether these are the source's.
 
     Raises:
-        MissingWeightsError: a shard is missing.
+        MissingWeightsError: a shard is missing, or the branch.
         WeightsMismatchError: the backbone is another one than the preset's, or weights are missing, left over or
             misshapen.
     """
+    if transformer and Path(source).is_dir() and not has_part(source, "transformer"):
+        raise MissingWeightsError(
+            f"{source}/transformer: expected a WanTransformer3DModel saved by diffusers (config.json, *.safetensors)"
+        )
+    if branch and Path(source).is_dir() and not has_part(source, "branch"):
+        raise MissingWeightsError(NO_BRANCH.format(source))
     kinds: dict[str, Any] = {"transformer": WanTransformer3DModel, "branch": MemoryBranch, "vae": AutoencoderKLWan}
     for subfolder, kind in kinds.items():
         folder = Path(source) / subfolder
-        if not (folder / "config.json").is_file() or (subfolder == "transformer" and not transformer):
+        used = {"transformer": transformer, "branch": branch}.get(subfolder, True)
+        if not used or not (folder / "config.json").is_file():
             continue
         config = json.loads((folder / "config.json").read_text())
         if config.get("_class_name", kind.__name__) != kind.__name__:

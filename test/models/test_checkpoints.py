@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,12 +132,16 @@ def test_a_folder_is_compared_with_the_preset_by_name_and_shape(new_model: Build
     check_source(tmp_path, {**own, "in_channels": 6})
     with pytest.raises(WeightsMismatchError, match="vae: z_dim: got 6, expected 48 latent channels"):
         check_source(tmp_path, {"in_channels": 48}, transformer=False)
+    shutil.rmtree(tmp_path / "branch")
+    with pytest.raises(MissingWeightsError, match="has no memory branch"):
+        check_source(tmp_path, own)
+    check_source(tmp_path, own, branch=False)
     # Another backbone is used, so this one may be anything.
-    check_source(tmp_path, {**own, "num_layers": 30}, transformer=False)
+    check_source(tmp_path, {**own, "num_layers": 30}, transformer=False, branch=False)
     other = new_model(ffn_dim=40).backbone.state_dict()
     save_file(other, tmp_path / "transformer" / "diffusion_pytorch_model.safetensors")
     with pytest.raises(WeightsMismatchError, match=r"blocks.0.ffn.net.0.proj.bias: got \(40,\), expected \(48,\)"):
-        check_source(tmp_path, own)
+        check_source(tmp_path, own, branch=False)
 
 
 def test_a_missing_shard_is_named(new_model: Build, tmp_path: Path) -> None:

@@ -69,13 +69,14 @@ def pair(folder: Path, script: Path) -> None:
         for rank in range(2)
     ]
     try:
-        assert [process.wait(timeout=280) for process in processes] == [0, 0]
+        assert [process.wait(timeout=900) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_two_shards_train_clip_average_break_off_and_go_on_like_one_process(tmp_path: Path) -> None:
     script, text = tmp_path / "shards.py", Path(__file__).read_text()
     settings = {**vars(SETTINGS), "batch": 1, "shard": True, "checkpoint_minutes": 1e-9}
@@ -88,8 +89,8 @@ def test_two_shards_train_clip_average_break_off_and_go_on_like_one_process(tmp_
         + "task = Flow()\n"
         + "task.stop_at = 2\n"
         + "try:\n    train(task, folder, settings)\nexcept KeyboardInterrupt:\n    pass\n"
-        + "held = [p for p in task.model.branch.blocks.parameters() if isinstance(p, DTensor)]\n"
-        + "assert held and all(p.to_local().numel() <= p.numel() // 2 + p.shape[-1] for p in held)\n"
+        + "held = [p for p in task.model.branch.blocks.parameters() if p.ndim == 2]\n"
+        + "assert held and all(isinstance(p, DTensor) and 2 * p.to_local().numel() == p.numel() for p in held)\n"
         + "task = Flow()\n"
         + "figures = train(task, folder, settings)\n"
         + "if os.environ['RANK'] == '0':\n"
