@@ -50,7 +50,7 @@ class RunPosition:
 
 
 def train(task: TrainingTask, folder: Path, settings: LoopSettings, *, resume: bool = True) -> dict[str, float]:
-    """Train a task to the end of its budget; its EMA weights are in the task afterwards.
+    """Train a task to the end of its budget; its EMA weights are in the task of the first process afterwards.
 
     Args:
         task: what to train.
@@ -87,6 +87,8 @@ class _Run:
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
+        if self.shards is not None:
+            self.shards.begin(optimiser)
         prepared: Any = accelerator.prepare(task, optimiser) if self.shards is None else (task, optimiser)
         self.model, self.optimiser = prepared
         self.ema = EMAModel(self.parameters, decay=settings.ema, use_ema_warmup=True, power=0.75)

@@ -20,7 +20,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from mirage_ros.models.blocks import MirageBlock
@@ -50,6 +50,16 @@ class Shards:
         kinds = [[one for one in parameters if isinstance(one, DTensor) == split] for split in (True, False)]
         return [{"params": kind} for kind in kinds if kind]
 
+    def begin(self, optimiser: torch.optim.Optimizer) -> None:
+        """Give every parameter its moments, zero, before the first step.
+
+        Otherwise those that have not had a gradient yet would be missing in a checkpoint, whose reader expects all.
+        """
+        get_state_dict(self._task, optimiser)
+        for state in optimiser.state.values():
+            # It took a step of nothing to make them.
+            state["step"].zero_()
+
     def clip(self, parameters: Sequence[nn.Parameter], most: float) -> Tensor:
         """Average the gradients of whole parameters, and scale all so that their norm is at most this one.
 
@@ -72,18 +82,28 @@ class Shards:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """All weights in every process for a while, to be saved as they are used."""
-        self.gather()
+        """All weights in the first process for a while, to be saved as they are used; the others help to gather them."""
+        split = self.gather()
         try:
             yield
         finally:
-            for block in self._fsdp():
-                block.reshard()
+            for module, name, weight in split:
+                module._parameters[name] = weight
 
-    def gather(self) -> None:
-        """All weights in every process from now on."""
-        for block in self._fsdp():
-            block.unshard()
+    def gather(self) -> list[tuple[nn.Module, str, nn.Parameter]]:
+        """All weights in the first process from now on, in host memory; gives the parts that they were put together of.
+
+        By hand, because a sharded module's own state is always its part.
+        """
+        split: list[tuple[nn.Module, str, nn.Parameter]] = []
+        for module in (inner for block in self._blocks for inner in block.modules()):
+            for name, weight in module._parameters.items():
+                if isinstance(weight, DTensor):
+                    full = weight.full_tensor().detach()
+                    if dist.get_rank() == 0:
+                        split.append((module, name, weight))
+                        module._parameters[name] = nn.Parameter(full.cpu(), weight.requires_grad)
+        return split
 
     def save(self, folder: Path, optimiser: torch.optim.Optimizer, ema: EMAModel, position: dict[str, Any]) -> None:
         """Write a checkpoint, each process its part."""
@@ -110,6 +130,3 @@ class Shards:
             "averages": ema.optimization_step,
             "position": position,
         }
-
-    def _fsdp(self) -> list[FSDPModule]:
-        return [block for block in self._blocks if isinstance(block, FSDPModule)]
