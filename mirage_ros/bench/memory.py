@@ -83,7 +83,7 @@ def add(memory: LatentMemory, count: int, generator: torch.Generator, yaw: float
             keep.view(-1)[: count - written] = True
             latents = torch.randn(1, CHANNELS, HEIGHT, WIDTH, generator=generator)
             pose = pan(torch.eye(4), turn, 2)[1:].to(memory.device)
-            report = memory.write(*(one.to(memory.device) for one in (latents, depth)), camera.at(pose), keep)
+            report = memory.write(latents.to(pose.device), depth.to(pose.device), camera.at(pose), keep.to(pose.device))
             written += max(report.added, 1)
             progress.update(report.added)
 
@@ -111,7 +111,11 @@ def bench_read(repeats: int, device: str = "cpu") -> None:
     camera = target_views().to(device)
 
     def timed(work: Callable[[], object], count: int) -> float:
-        return median_ms(work if device == "cpu" else lambda: (work(), torch.cuda.synchronize()), count)
+        def waited() -> None:
+            work()
+            torch.cuda.synchronize()
+
+        return median_ms(work if device == "cpu" else waited, count)
 
     print(f"read of {VIEWS} views of {HEIGHT}x{WIDTH} cells, {CHANNELS} float16 channels, median of {repeats}, ms")
     print(

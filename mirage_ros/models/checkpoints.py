@@ -18,7 +18,7 @@ from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from mirage_ros.models.network_files import MissingWeightsError, Model, check_shapes
+from mirage_ros.models.network_files import MissingWeightsError, check_shapes
 
 # The file or index of a folder that diffusers or Wan's authors saved.
 _STEM = "diffusion_pytorch_model"
@@ -93,17 +93,16 @@ def final_dtype(part: ModelMixin, name: str, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if set(part._keep_in_fp32_modules or ()) & set(name.split(".")) else dtype
 
 
-def empty_part(kind: type[Model], config: str | Path | Mapping[str, Any]) -> Model:
+def empty_part(kind: Any, config: str | Path | Mapping[str, Any]) -> Any:
     """A network on the meta device.
 
     Args:
-        kind: its class.
+        kind: its class, one of diffusers' or like them.
         config: its configuration, or a folder that has it.
     """
     given = kind.load_config(str(config)) if isinstance(config, str | Path) else dict(config)
     with torch.device("meta"):
-        model: Model = kind.from_config(given)
-    return model
+        return kind.from_config(given)
 
 
 def fill(

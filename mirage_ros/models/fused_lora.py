@@ -82,7 +82,7 @@ def fuse_lora(model: MirageTransformer, file: str | Path, strength: float = 1.0)
 
 def _names(model: MirageTransformer) -> dict[str, str]:
     """Layers of the backbone by each of the names that files give them."""
-    layers = {}
+    layers: dict[str, str] = {}
     for name, module in model.backbone.named_modules():
         if getattr(module, "weight", None) is not None:
             original = original_name(name)

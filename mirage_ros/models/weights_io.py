@@ -120,7 +120,12 @@ def load_transformer(
 
 
 def check_source(
-    source: str | Path, backbone_config: Mapping[str, Any], *, transformer: bool = True, branch: bool = True
+    source: str | Path,
+    backbone_config: Mapping[str, Any],
+    latent_channels: int | None = None,
+    *,
+    transformer: bool = True,
+    branch: bool = True,
 ) -> None:
     """Compare a local folder's networks with what they should be, by their configurations and lists of weights.
 
@@ -129,6 +134,7 @@ def check_source(
     Args:
         source: folder.
         backbone_config: arguments of WanTransformer3DModel.
+        latent_channels: of the autoencoder; any by default.
         transformer, branch: whether these are the source's.
 
     Raises:
@@ -160,11 +166,10 @@ def check_source(
             if other:
                 raise WeightsMismatchError(f"{folder}: another network than the preset's: {'; '.join(other)}")
         part = empty_part(kind, folder)
-        if subfolder == "vae" and (channels := int(part.config["z_dim"])) != backbone_config.get(
-            "in_channels", channels
-        ):
+        channels = latent_channels if subfolder == "vae" else None
+        if channels is not None and part.config["z_dim"] != channels:
             raise WeightsMismatchError(
-                f"{folder}: z_dim: got {channels}, expected {backbone_config['in_channels']} latent channels"
+                f"{folder}: z_dim: got {part.config['z_dim']}, expected {channels} latent channels"
             )
         Checkpoint.open(folder).check(part.state_dict())
 

@@ -74,7 +74,8 @@ class Shards:
             assert one.grad is not None
             dist.all_reduce(one.grad)
             one.grad /= dist.get_world_size()
-        norms = [torch.nn.utils.get_total_norm([one.grad for one in part]) for part in (split, whole) if part]
+        gradients = [[one.grad for one in part if one.grad is not None] for part in (split, whole)]
+        norms = [torch.nn.utils.get_total_norm(part) for part in gradients if part]
         norm = torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms]).norm()
         for part in (split, whole):
             torch.nn.utils.clip_grads_with_norm_(part, most, norm)
@@ -82,7 +83,7 @@ class Shards:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """All weights in the first process for a while, to be saved as they are used; the others help to gather them."""
+        """All weights in the first process for a while, to be saved as they are used; the others help to gather."""
         split = self.gather()
         try:
             yield
@@ -91,7 +92,7 @@ class Shards:
                 module._parameters[name] = weight
 
     def gather(self) -> list[tuple[nn.Module, str, nn.Parameter]]:
-        """All weights in the first process from now on, in host memory; gives the parts that they were put together of.
+        """All weights in the first process from now on, in host memory; gives the parts that they were made of.
 
         By hand, because a sharded module's own state is always its part.
         """

@@ -116,7 +116,13 @@ def load_networks(
     else:
         where_from = source or _own_source(chosen)
         # What can be wrong is said before gigabytes are read, and before the text encoder has done its work.
-        check_source(where_from, chosen.backbone, transformer=transformer_file is None, branch=branch_file is None)
+        check_source(
+            where_from,
+            chosen.backbone,
+            chosen.latent_channels,
+            transformer=transformer_file is None,
+            branch=branch_file is None,
+        )
         for file in (transformer_file, branch_file, lora_file, distilled_lora):
             if file is not None:
                 Checkpoint.open(file)

@@ -129,9 +129,9 @@ def test_a_folder_is_compared_with_the_preset_by_name_and_shape(new_model: Build
         check_source(tmp_path, {**own, "num_layers": 30})
     # Wan 2.1's autoencoder beside Wan 2.2's transformer.
     TEST.new_autoencoder().save_pretrained(tmp_path / "vae")
-    check_source(tmp_path, {**own, "in_channels": 6})
+    check_source(tmp_path, own, 6)
     with pytest.raises(WeightsMismatchError, match="vae: z_dim: got 6, expected 48 latent channels"):
-        check_source(tmp_path, {"in_channels": 48}, transformer=False)
+        check_source(tmp_path, own, 48)
     shutil.rmtree(tmp_path / "branch")
     with pytest.raises(MissingWeightsError, match="has no memory branch"):
         check_source(tmp_path, own)
