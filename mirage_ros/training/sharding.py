@@ -20,7 +20,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from mirage_ros.models.blocks import MirageBlock
@@ -43,7 +43,8 @@ class Shards:
         self._task, self._blocks = task, [module for module in task.modules() if isinstance(module, MirageBlock)]
         mesh = init_device_mesh(device.type, (dist.get_world_size(),))
         for block in self._blocks:
-            fully_shard(block, mesh=mesh)
+            # Said so because each is a root of its own, which otherwise keeps all its weights after a pass.
+            fully_shard(block, mesh=mesh, reshard_after_forward=True)
 
     def groups(self, parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
         """For an optimiser, which cannot step over both kinds at once: split parameters, and whole ones."""
@@ -96,6 +97,9 @@ class Shards:
 
         By hand, because a sharded module's own state is always its part.
         """
+        for block in self._blocks:
+            if isinstance(block, FSDPModule):
+                block.reshard()
         split: list[tuple[nn.Module, str, nn.Parameter]] = []
         for module in (inner for block in self._blocks for inner in block.modules()):
             for name, weight in module._parameters.items():
