@@ -185,8 +185,9 @@ def _part(
     folder = Path(source) / subfolder
     if not folder.is_dir():
         model = load_part(kind, source, subfolder, dtype)
-        for block in () if finish is None else model.blocks:
-            finish(block)
+        if finish is not None:
+            for block in model.blocks:
+                finish(block)
         return model
     if not (folder / "config.json").is_file():
         raise MissingWeightsError(

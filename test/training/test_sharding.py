@@ -108,7 +108,7 @@ def test_two_shards_train_clip_average_break_off_and_go_on_like_one_process(tmp_
     moved = max(float((tensor - before[name]).abs().max()) for name, tensor in one.model.branch.state_dict().items())
     for name, tensor in one.model.branch.state_dict().items():
         # Gradients are summed in another order, and AdamW divides small ones by their own size.
-        assert (saved[name] - tensor).abs().max() < 0.05 * moved
+        assert (saved[name] - tensor).abs().max() < 0.01 * moved
         assert torch.equal(saved[name], averaged[name])
 
 
