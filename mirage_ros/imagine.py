@@ -113,6 +113,8 @@ def run(options: ImagineOptions) -> dict[str, Any]:
         device=options.device,
         conventions=options.conventions,
         random_weights=options.random_weights,
+        prompts=[options.prompt] if options.prompt else [],
+        **options.arguments(),
     )
     task = read_task(options, world)
     world.check_trajectory(task.camera)

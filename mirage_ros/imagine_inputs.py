@@ -18,10 +18,11 @@ from mirage_ros.media import read_depth, read_picture
 from mirage_ros.recordings.rgbd_folder import RgbdFolder, read_intrinsics
 from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.world.model import WorldModel
+from mirage_ros.world.weight_options import WeightOptions
 
 
 @dataclass
-class ImagineOptions:
+class ImagineOptions(WeightOptions):
     """Imagine what a camera would see along a trajectory, and write film, frames, depth, visibility and memory."""
 
     out: Path

@@ -9,6 +9,7 @@ import sys
 PARTS = {
     "conversions": "ROS images to arrays and back",
     "memory": "the latent memory: time of reads, bytes, coverage",
+    "conditioning": "what it costs to show a chunk what is remembered, at full size",
     "rollout": "seconds for each imagined frame, by stage, with three kinds of cache",
     "node": "the node over DDS: previews, frames, losses, cancelling",
     "soak": "the node over minutes of steady commands: resident memory, cap",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -61,16 +62,17 @@ def target_views() -> Camera:
     return pinhole(HEIGHT, WIDTH, vertical_fov=1.0).at(pan(torch.eye(4), 0.4, VIEWS))
 
 
-def filled(count: int) -> LatentMemory:
+def filled(count: int, device: str = "cpu") -> LatentMemory:
     """A memory of `count` elements of frames that look ahead, written without selection."""
-    memory = LatentMemory(CHANNELS, dtype=torch.float16, max_bytes=1 << 30, rules=WriteRules(select=False))
+    rules = WriteRules(select=False)
+    memory = LatentMemory(CHANNELS, device, dtype=torch.float16, max_bytes=1 << 30, rules=rules)
     add(memory, count, torch.Generator().manual_seed(0))
     return memory
 
 
 def add(memory: LatentMemory, count: int, generator: torch.Generator, yaw: float = 0.0) -> None:
     """Write about `count` more elements from frames around the origin that look in one direction, radians."""
-    camera = pinhole(HEIGHT, WIDTH, vertical_fov=1.0)
+    camera = pinhole(HEIGHT, WIDTH, vertical_fov=1.0).to(memory.device)
     smooth = F.interpolate(torch.rand(1, 1, 6, 10, generator=generator), (HEIGHT, WIDTH), mode="bilinear")[0]
     written = 0
     with tqdm(total=count, desc="writing", unit="element", leave=False) as progress:
@@ -80,7 +82,8 @@ def add(memory: LatentMemory, count: int, generator: torch.Generator, yaw: float
             keep = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
             keep.view(-1)[: count - written] = True
             latents = torch.randn(1, CHANNELS, HEIGHT, WIDTH, generator=generator)
-            report = memory.write(latents, depth, camera.at(pan(torch.eye(4), turn, 2)[1:]), keep)
+            pose = pan(torch.eye(4), turn, 2)[1:].to(memory.device)
+            report = memory.write(latents.to(pose.device), depth.to(pose.device), camera.at(pose), keep.to(pose.device))
             written += max(report.added, 1)
             progress.update(report.added)
 
@@ -90,8 +93,8 @@ def sort_and_assign(positions: Tensor, features: Tensor, camera: Camera) -> tupl
 
     What remains where several points share a cell is left undefined by PyTorch; only the time counts here.
     """
-    latents = torch.zeros(len(camera), features.shape[1], camera.height, camera.width, dtype=features.dtype)
-    visible = torch.zeros(len(camera), camera.height, camera.width, dtype=torch.bool)
+    latents = features.new_zeros(len(camera), features.shape[1], camera.height, camera.width)
+    visible = torch.zeros(len(camera), camera.height, camera.width, dtype=torch.bool, device=features.device)
     for t in range(len(camera)):
         pixels, depth = camera[t].project(positions)
         x, y = pixels[:, 0].floor(), pixels[:, 1].floor()
@@ -103,30 +106,38 @@ def sort_and_assign(positions: Tensor, features: Tensor, camera: Camera) -> tupl
     return latents, visible
 
 
-def bench_read(repeats: int) -> None:
+def bench_read(repeats: int, device: str = "cpu") -> None:
     """Time per read of nine views for 10k to 1M elements, and what ten times more behind the camera cost."""
-    camera = target_views()
+    camera = target_views().to(device)
+
+    def timed(work: Callable[[], object], count: int) -> float:
+        def waited() -> None:
+            work()
+            torch.cuda.synchronize()
+
+        return median_ms(work if device == "cpu" else waited, count)
+
     print(f"read of {VIEWS} views of {HEIGHT}x{WIDTH} cells, {CHANNELS} float16 channels, median of {repeats}, ms")
     print(
         f"{'elements':>10} {'strict':>9} {'nearest':>9} {'sort-and-assign':>16} {'ratio':>7} {'points/s':>9} "
         f"{'bytes':>6}"
     )
     for count in (10_000, 20_000, 100_000, 1_000_000):
-        memory = filled(count)
-        strict = median_ms(partial(memory.read, camera, rule="strict"), repeats)
-        nearest = median_ms(partial(memory.read, camera), repeats)
+        memory = filled(count, device)
+        strict = timed(partial(memory.read, camera, rule="strict"), repeats)
+        nearest = timed(partial(memory.read, camera), repeats)
         elements = memory.elements()
         usual = partial(sort_and_assign, elements.positions.float(), elements.features.half(), camera)
-        baseline = median_ms(usual, max(3, repeats // 4))
+        baseline = timed(usual, max(3, repeats // 4))
         print(
             f"{len(memory):>10} {strict:>9.2f} {nearest:>9.2f} {baseline:>16.1f} {baseline / strict:>7.1f} "
             f"{1000 * len(memory) * VIEWS / strict:>9.2g} {memory.nbytes / len(memory):>6.1f}"
         )
     count = 50_000
-    memory = filled(count)
-    alone = median_ms(lambda: memory.read(camera), repeats)
+    memory = filled(count, device)
+    alone = timed(lambda: memory.read(camera), repeats)
     add(memory, 10 * count, torch.Generator().manual_seed(1), yaw=math.pi)
-    crowded = median_ms(lambda: memory.read(camera), repeats)
+    crowded = timed(lambda: memory.read(camera), repeats)
     print(
         f"{count} in view: {alone:.2f} ms; with {10 * count} more out of view: {crowded:.2f} ms, "
         f"{crowded / alone:.2f} times"
@@ -215,15 +226,16 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all by default")
     parser.add_argument("--repeats", type=int, default=20, help="of each time, whose median is printed")
     parser.add_argument("--threads", type=int, default=2, help="that torch uses")
+    parser.add_argument("--device", default="cpu", help="of `read`")
     parser.add_argument("--walks", type=int, default=1, help=f"how many of {len(WALKS)} walks")
     options = parser.parse_args()
     parts = options.parts or PARTS
     if set(parts) - set(PARTS):
         parser.error(f"PART: expected {', '.join(PARTS)}, got {' '.join(options.parts)}")
     torch.set_num_threads(options.threads)
-    print(f"CPU, {options.threads} threads, {backend()} z-buffer, torch {torch.__version__}")
+    print(f"{options.device}, {options.threads} threads, {backend()} z-buffer, torch {torch.__version__}")
     if "read" in parts:
-        bench_read(options.repeats)
+        bench_read(options.repeats, options.device)
     if "fork" in parts:
         bench_fork(options.repeats)
     if "walk" in parts:

@@ -8,8 +8,8 @@ several numbers of chunks the longest walk is imagined once; the shorter ones ar
 from __future__ import annotations
 
 import json
-import resource
 import statistics
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from mirage_ros.bench.timing import neighbours, surroundings
+from mirage_ros.bench.timing import neighbours, peak_bytes, reset_peak, surroundings
 from mirage_ros.evaluation.methods import CACHES
 from mirage_ros.evaluation.model_options import ModelOptions, device_name
 from mirage_ros.evaluation.report import markdown_table, pyplot, save_plot
@@ -43,8 +43,6 @@ class RolloutOptions(ModelOptions):
     """pixels; the preset's by default"""
     compile: bool = False
     """run the transformer's blocks through torch.compile"""
-    offload: bool = False
-    """keep only the network at work on the device"""
     neighbours: int = 0
     """processes that keep a core busy each, beside the measurement"""
     seed: int = 3
@@ -68,9 +66,17 @@ def measure(world: WorldModel, kind: str, options: RolloutOptions) -> dict[str, 
             drawn = [renderer.render(pose).finite_depth for pose in tqdm(path, desc="render", leave=False)]
             sensor = Perception(SensorDepth(torch.stack([torch.from_numpy(depth) for depth in drawn])), NoFilter())
     cache, history = CACHES[kind](world), world.new_history()
-    if world.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(world.device)
+    peaks: dict[str, int] = {}
+
+    def note_peak(stage: str) -> None:
+        peaks[stage] = max(peaks.get(stage, 0), peak_bytes(world.device))
+        reset_peak(world.device)
+
+    reset_peak(world.device)
+    start = time.perf_counter()
     world.observe(cache, first, history=history)
+    observing = time.perf_counter() - start
+    note_peak("observe")
     chunks, held = [], []
     with tqdm(total=frames, desc=f"{kind}, {max(options.chunks)} chunks", unit="frame", leave=False) as bar:
         for chunk in world.imagine(
@@ -80,17 +86,18 @@ def measure(world: WorldModel, kind: str, options: RolloutOptions) -> dict[str, 
             steps=options.steps,
             perception=sensor,
             history=history,
+            on_progress=lambda progress: note_peak(progress.stage),
         ):
             chunks.append(chunk)
             held.append(cache.nbytes)
             bar.update(len(chunk))
     return {
         "milliseconds": [{stage: 1000 * chunk.seconds[stage] / len(chunk) for stage in STAGES} for chunk in chunks],
+        "frames": [len(chunk) for chunk in chunks],
         "cache_bytes": held,
         "coverage": [float(chunk.coverage.mean()) for chunk in chunks],
-        "peak_bytes": torch.cuda.max_memory_allocated(world.device)
-        if world.device.type == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "observe_seconds": observing,
+        "peak_bytes": peaks,
     }
 
 
@@ -143,6 +150,25 @@ def tables(results: dict[str, dict[str, Any]], count: int) -> str:
     return markdown_table(head, lines)
 
 
+def stages_table(load: tuple[float, int], measured: dict[str, Any]) -> str:
+    """Markdown: seconds of each stage, the median chunk's, and the greatest memory during it.
+
+    Args:
+        load: seconds and bytes of loading.
+        measured: what `measure` gives.
+    """
+    frames, chunks = measured["frames"], measured["milliseconds"]
+    seconds = {
+        stage: statistics.median(ms[stage] * count / 1000 for ms, count in zip(chunks, frames, strict=True))
+        for stage in STAGES
+    }
+    rows = [("load", *load), ("observe", measured["observe_seconds"], measured["peak_bytes"]["observe"])]
+    rows += [(stage, seconds[stage], measured["peak_bytes"].get(stage, 0)) for stage in STAGES]
+    return markdown_table(
+        ["stage", "seconds", "peak GiB"], [[name, f"{spent:.2f}", f"{peak / 2**30:.2f}"] for name, spent, peak in rows]
+    )
+
+
 def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
     """Plot milliseconds per frame and bytes held against the chunk."""
     figure, (left, right) = pyplot().subplots(1, 2, figsize=(10, 3.6), layout="constrained")
@@ -171,7 +197,9 @@ def main() -> None:
     if (options.height is None) != (options.width is None):
         raise ValueError("height, width: expected both or none")
     size = None if options.height is None else (options.height, options.width)
-    world = options.load(size=size, compile_blocks=options.compile, offload=options.offload)
+    start = time.perf_counter()
+    world = options.load(size=size, compile_blocks=options.compile)
+    load = time.perf_counter() - start, peak_bytes(torch.device(options.device))
     device, steps = device_name(world), options.steps or world.networks.steps
     print(
         f"{device}, torch {torch.__version__}, preset {options.preset}"
@@ -186,7 +214,9 @@ def main() -> None:
             f"\n{count} chunks: milliseconds per frame, median of {max(1, count - 1)}; ratios to {options.caches[0]}\n"
         )
         print(tables(results, count), end="")
-    print(f"\npeak memory of the process {max(each['peak_bytes'] for each in results.values()) / 2**20:.0f} MiB")
+    for kind, measured in results.items():
+        print(f"\n{kind}: a chunk, stage by stage, and the greatest memory of the {world.device.type} during it\n")
+        print(stages_table(load, measured), end="")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         summaries = {

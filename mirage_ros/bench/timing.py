@@ -9,6 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import torch
 
 
 def median_ms(work: Callable[[], object], repeats: int) -> float:
@@ -20,6 +23,23 @@ def median_ms(work: Callable[[], object], repeats: int) -> float:
         work()
         durations.append(time.perf_counter() - start)
     return 1000 * statistics.median(durations)
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begin to look for the peak of memory anew: of a GPU, or of this process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        # 5 sets the peak to what is resident now: proc_pid_clear_refs(5).
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The peak since `reset_peak`: what torch allocated on a GPU, or what was resident of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) * 1024
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from typing import Any, Literal
 import torch
 
 from mirage_ros.world.model import WorldModel
+from mirage_ros.world.weight_options import WeightOptions
 
 
 @dataclass(kw_only=True)
-class ModelOptions:
+class ModelOptions(WeightOptions):
     """A world model and where it runs."""
 
     preset: str = "default"
@@ -26,6 +27,8 @@ class ModelOptions:
     """of the networks; auto takes what the machine multiplies fast"""
     keyframe_stride: int | None = None
     """every so many-th frame is imagined, those between are read; the preset's by default"""
+    conventions: Literal["paper", "public"] | None = None
+    """'public' for weights trained with the public Mirage code"""
     seed: int = 0
     """of noise and choices"""
 
@@ -39,7 +42,9 @@ class ModelOptions:
             device=self.device,
             random_weights=self.random_weights,
             dtype=None if self.dtype == "auto" else getattr(torch, self.dtype),
+            conventions=self.conventions,
             keyframe_stride=self.keyframe_stride,
+            **self.arguments(),
             **more,
         )
 

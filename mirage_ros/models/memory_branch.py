@@ -64,10 +64,7 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         size = (patch_size[0], patch_size[1], patch_size[2])
         self.patch_embedding = nn.Conv3d(self.in_channels, width, kernel_size=size, stride=size)
         self.proj_in = nn.Linear(width, width)
-        self.blocks = nn.ModuleList(
-            MirageBlock(width, ffn_dim, num_attention_heads, qk_norm=qk_norm, cross_attn_norm=cross_attn_norm, eps=eps)
-            for _ in layers
-        )
+        self.blocks = nn.ModuleList(self.new_block() for _ in layers)
         self.proj_out = nn.ModuleList(nn.Linear(width, width) for _ in layers)
         for parameter in self.proj_out.parameters():
             nn.init.zeros_(parameter)
@@ -111,6 +108,18 @@ class MemoryBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
             latent_channels=latent_channels,
             clean_channels=int(backbone.config["out_channels"]) if clean else 0,
             **configuration,
+        )
+
+    def new_block(self) -> MirageBlock:
+        """A block of this branch's shape, which is the backbone's, with random weights."""
+        given, heads = self.config, int(self.config["num_attention_heads"])
+        return MirageBlock(
+            heads * int(given["attention_head_dim"]),
+            int(given["ffn_dim"]),
+            heads,
+            qk_norm=given["qk_norm"],
+            cross_attn_norm=bool(given["cross_attn_norm"]),
+            eps=float(given["eps"]),
         )
 
     def copy_blocks_from(self, backbone: WanTransformer3DModel) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
+
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.branch_input import input_channels
 from mirage_ros.models.conventions import CONVENTIONS, PAPER, Conventions
@@ -13,6 +15,7 @@ from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.generator import Generator
 from mirage_ros.models.log_depth import CHANNELS as DEPTH_CHANNELS
 from mirage_ros.models.log_depth import FINE
+from mirage_ros.models.network_files import default_dtype
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import ScheduleConfig
 from mirage_ros.models.wan_autoencoder import WAN22_AUTOENCODER, WanAutoencoder
@@ -115,10 +118,11 @@ class Preset:
         """Channels of a text feature."""
         return int(self.backbone["text_dim"])
 
-    def new_autoencoder(self) -> Autoencoder:
-        """An autoencoder of this preset with random weights."""
+    def new_autoencoder(self, dtype: torch.dtype = torch.float32) -> Autoencoder:
+        """An autoencoder of this preset with random weights; `dtype` is that of Wan's."""
         if self.autoencoder_kind == "wan":
-            return WanAutoencoder.from_config(self.autoencoder, self.tile)
+            with default_dtype(dtype):
+                return WanAutoencoder.from_config(self.autoencoder, self.tile)
         return FrameAutoencoder(**self.autoencoder)
 
     def new_reader(self) -> UnfoldReader | None:

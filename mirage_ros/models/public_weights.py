@@ -12,13 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.checkpoints import Checkpoint
 from mirage_ros.models.lora import add_lora, remove_lora, set_lora_state
-from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError, check_names, check_shapes
+from mirage_ros.models.network_files import WeightsMismatchError, check_names
 from mirage_ros.models.transformer import MirageTransformer
 
 # What the public side branch is given.
@@ -103,12 +102,14 @@ def import_branch(model: MirageTransformer, file: str | Path) -> None:
             f"model: expected a branch with inputs {BRANCH_INPUTS} for public weights, got {inputs}; build it from "
             "preset.with_conventions('public')"
         )
-    own = branch.state_dict()
-    names = {public_branch_name(name): name for name in own}
-    given = {_unwrapped(name): tensor for name, tensor in _open(file).items()}
+    own, checkpoint = branch.state_dict(), Checkpoint.open(file)
+    given = {_unwrapped(name): name for name in checkpoint.shapes}
+    unwrapped = Checkpoint(str(file), {name: checkpoint.shapes[given[name]] for name in given}, checkpoint.read)
     # Compared in the names of the file, so that a user finds them there.
-    check_shapes(str(file), given, {public: own[name] for public, name in names.items()})
-    branch.load_state_dict({name: given[public].to(own[name].dtype) for public, name in names.items()})
+    unwrapped.check({public_branch_name(name): tensor for name, tensor in own.items()})
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(checkpoint.read(given[public_branch_name(name)]))
 
 
 def import_lora(model: MirageTransformer, file: str | Path) -> None:
@@ -127,12 +128,13 @@ def import_lora(model: MirageTransformer, file: str | Path) -> None:
         original_name(name): name for name, module in model.backbone.named_modules() if isinstance(module, nn.Linear)
     }
     state, unexpected = {}, []
-    for name, tensor in _open(file).items():
+    checkpoint = Checkpoint.open(file)
+    for name in checkpoint.shapes:
         match = _LORA.fullmatch(_unwrapped(name))
         if match is None or match[1] not in linear:
             unexpected.append(name)
         else:
-            state[f"{match[1]}.{match[2]}.weight"] = tensor
+            state[f"{match[1]}.{match[2]}.weight"] = checkpoint.read(name)
     layers = {name for name, _ in _split(state)}
     kinds = {match[2] for name in layers if (match := _BLOCK.fullmatch(name))}
     layers |= {f"blocks.{block}.{kind}" for block in range(len(model.backbone.blocks)) for kind in kinds}
@@ -175,17 +177,6 @@ class OnesLatents:
             with torch.no_grad():
                 self._kept[key] = encode(white)[0].transpose(0, 1).contiguous()
         return self._kept[key]
-
-
-def _open(file: str | Path) -> dict[str, Tensor]:
-    if not Path(file).is_file():
-        raise MissingWeightsError(f"{file}: expected a safetensors file, found none")
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{file}: expected safetensors ({error}); pickled checkpoints are not opened, as they can run code"
-        ) from error
 
 
 def _split(state: dict[str, Tensor]) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ class TextEncoder:
 
     Args:
         tokenizer: of UMT5, as in Wan.
-        load: gives the encoder, now and again for a new prompt after it was released.
+        load: gives the encoder, for the first prompt and again for a new one after it was released.
         tokens: length of the features.
     """
 
@@ -39,19 +39,18 @@ class TextEncoder:
         self, tokenizer: PreTrainedTokenizerBase, load: Callable[[], UMT5EncoderModel], tokens: int = TOKENS
     ) -> None:
         self._tokenizer, self._load, self._tokens = tokenizer, load, tokens
-        self._encoder: UMT5EncoderModel | None = load()
-        self._device = self._encoder.device
+        self._encoder: UMT5EncoderModel | None = None
+        self._device = torch.device("cpu")
         self._features: dict[str, Tensor] = {}
 
     @classmethod
     def from_pretrained(
         cls, source: str | Path, *, dtype: torch.dtype = torch.bfloat16, tokens: int = TOKENS
     ) -> TextEncoder:
-        """Load subfolders tokenizer/ and text_encoder/ of a folder or hub repository.
+        """Of subfolders tokenizer/ and text_encoder/ of a folder or hub repository; the latter is loaded when needed.
 
         Raises:
             MissingWeightsError: one is not there.
-            WeightsMismatchError: the encoder's weights are incomplete.
         """
         if Path(source).exists():
             for part in ("tokenizer", "text_encoder"):
@@ -75,6 +74,8 @@ class TextEncoder:
 
         Raises:
             TypeError: a prompt is not a string.
+            MissingWeightsError: the encoder's weights are not there.
+            WeightsMismatchError: they are incomplete.
         """
         cleaned = []
         for prompt in prompts:
@@ -122,9 +123,12 @@ class TextEncoder:
 
 
 def _load_encoder(source: str | Path, dtype: torch.dtype) -> UMT5EncoderModel:
-    loaded: Any = UMT5EncoderModel.from_pretrained(
-        str(source), subfolder="text_encoder", dtype=dtype, output_loading_info=True
-    )
+    try:
+        loaded: Any = UMT5EncoderModel.from_pretrained(
+            str(source), subfolder="text_encoder", dtype=dtype, output_loading_info=True
+        )
+    except OSError as error:
+        raise not_found(f"{source}: text encoder", source) from error
     encoder, report = loaded
     # Tied copies of the token embedding are stored once.
     missing = [name for name in report["missing_keys"] if "embed_tokens" not in name]

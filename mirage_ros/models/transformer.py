@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mirage_ros.models.blocks import MirageBlock, modulate, run_block
+from mirage_ros.models.checkpoints import final_dtype
 from mirage_ros.models.memory_branch import MemoryBranch
+from mirage_ros.models.network_files import default_dtype
 from mirage_ros.models.presets import Preset
+from mirage_ros.models.quantised import Quantisation, quantise
 from mirage_ros.models.rope import sequence_embedding
 from mirage_ros.models.schedule import TRAIN_TIMESTEPS
 
@@ -46,16 +49,29 @@ class MirageTransformer(nn.Module):
         self._run: Callable[..., Tensor] = run_block
 
     @classmethod
-    def from_preset(cls, preset: Preset, dtype: torch.dtype = torch.float32) -> MirageTransformer:
+    def from_preset(
+        cls, preset: Preset, dtype: torch.dtype = torch.float32, quantised: Quantisation | None = None
+    ) -> MirageTransformer:
         """A model of the preset's shape with random weights, its branch starting from copies of the backbone's blocks.
 
-        Under `torch.device("meta")` nothing is allocated.
+        Weights are drawn in their final type: a float32 copy of the full-size model would need 30 GB first. Quantised
+        ones are drawn block by block, and the branch's blocks by themselves. Under `torch.device("meta")` nothing is
+        allocated.
         """
-        backbone = WanTransformer3DModel(**preset.backbone)
-        branch = MemoryBranch.for_backbone(
-            backbone, preset.branch_layers, preset.branch_inputs, preset.latent_channels, preset.predicts_clean
-        )
-        if backbone.device.type != "meta":
+        with default_dtype(dtype):
+            blocks = int(preset.backbone["num_layers"])
+            backbone = WanTransformer3DModel(**{**preset.backbone, "num_layers": 0 if quantised else blocks})
+            branch = MemoryBranch.for_backbone(
+                backbone, preset.branch_layers, preset.branch_inputs, preset.latent_channels, preset.predicts_clean
+            )
+            if quantised:
+                for block in branch.blocks:
+                    quantise(block, quantised)
+                backbone.register_to_config(num_layers=blocks)
+                for _ in range(blocks):
+                    backbone.blocks.append(branch.new_block())
+                    quantise(backbone.blocks[-1], quantised)
+        if backbone.device.type != "meta" and not quantised:
             branch.copy_blocks_from(backbone)
         model = cls(backbone, branch)
         model.cast(dtype)
@@ -81,10 +97,9 @@ class MirageTransformer(nn.Module):
         for part in (self.backbone, self.branch):
             if part is None:
                 continue
-            kept = set(part._keep_in_fp32_modules or ())
             for name, tensor in [*part.named_parameters(), *part.named_buffers()]:
-                if tensor.is_floating_point():
-                    tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
+                if tensor.is_floating_point() and tensor.dtype != (wanted := final_dtype(part, name, dtype)):
+                    tensor.data = tensor.data.to(wanted)
 
     def set_gradient_checkpointing(self, enabled: bool = True) -> None:
         """Recompute each block in the backward pass rather than keep its activations."""

@@ -12,29 +12,26 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, DistributedType
 from diffusers.training_utils import EMAModel
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mirage_ros.media import contact_sheet, save_png
+from mirage_ros.training.batches import batches
+from mirage_ros.training.sharding import Shards
 from mirage_ros.training.task import LoopSettings, TrainingTask
 
 CHECKPOINTS, VALIDATIONS = "checkpoints", "validation.jsonl"
 # Folder with the averaged weights of the last validation.
 AVERAGED = "averaged"
-
-Draw = Callable[[np.random.Generator, np.random.Generator], dict[str, Tensor]]
 
 
 class RunPosition:
@@ -53,7 +50,7 @@ class RunPosition:
 
 
 def train(task: TrainingTask, folder: Path, settings: LoopSettings, *, resume: bool = True) -> dict[str, float]:
-    """Train a task to the end of its budget; its EMA weights are in the task afterwards.
+    """Train a task to the end of its budget; its EMA weights are in the task of the first process afterwards.
 
     Args:
         task: what to train.
@@ -63,7 +60,7 @@ def train(task: TrainingTask, folder: Path, settings: LoopSettings, *, resume: b
         the last validation's figures.
 
     Raises:
-        ValueError: accelerate was told to shard the model.
+        ValueError: accelerate was told to shard the model, or `shard` is set for one process.
     """
     return _Run(task, folder, settings, resume).go()
 
@@ -80,16 +77,20 @@ class _Run:
             project_dir=folder,
         )
         if accelerator.distributed_type == DistributedType.FSDP:
-            # Averages, checkpoints and validation hold whole weights; of sharded ones each process has a part.
-            raise ValueError(
-                "distributed_type: expected DDP, got FSDP, whose sharded weights are not averaged or saved here"
-            )
+            raise ValueError("distributed_type: expected DDP, got FSDP; this loop shards by itself, with `shard`")
         folder.mkdir(parents=True, exist_ok=True)
+        self.shards = Shards(task.to(accelerator.device), accelerator.device) if settings.shard else None
         self.parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(
-            self.parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+            self.parameters if self.shards is None else self.shards.groups(self.parameters),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
         )
-        self.model, self.optimiser = accelerator.prepare(task, optimiser)
+        if self.shards is not None:
+            self.shards.begin(optimiser)
+        prepared: Any = accelerator.prepare(task, optimiser) if self.shards is None else (task, optimiser)
+        self.model, self.optimiser = prepared
         self.ema = EMAModel(self.parameters, decay=settings.ema, use_ema_warmup=True, power=0.75)
         self.ema.to(accelerator.device)
         self.position = RunPosition()
@@ -97,7 +98,11 @@ class _Run:
         last = latest_checkpoint(folder)
         accelerator.wait_for_everyone()
         if resume and last is not None:
-            accelerator.load_state(str(last))
+            if self.shards is None:
+                accelerator.load_state(str(last))
+            else:
+                saved = self.shards.load(last, self.optimiser, self.ema, self.position.state_dict())
+                self.position.load_state_dict(saved)
             if accelerator.is_main_process:
                 print(f"{folder.name}: goes on after step {self.position.step}", flush=True)
         elif last is not None and accelerator.is_main_process:
@@ -159,6 +164,8 @@ class _Run:
         self._save()
         figures = self._validate()
         self.ema.copy_to(self.parameters)
+        if self.shards is not None:
+            self.shards.gather()
         for tracker in self.accelerator.trackers:
             tracker.finish()
         return figures
@@ -194,7 +201,8 @@ class _Run:
                 accelerator.backward(losses["loss"] / settings.accumulate)
             for name, value in losses.items():
                 total[name] = total.get(name, torch.zeros((), device=value.device)) + value.detach().float()
-        norm = accelerator.clip_grad_norm_(self.parameters, settings.clip)
+        clip = accelerator.clip_grad_norm_ if self.shards is None else self.shards.clip
+        norm = clip(self.parameters, settings.clip)
         # One bad batch must not end a night's run.
         if torch.isfinite(norm):
             self.optimiser.step()
@@ -206,25 +214,32 @@ class _Run:
         return {name: float(accelerator.reduce(value, "mean")) for name, value in means.items()} | {"norm": float(norm)}
 
     def _validate(self) -> dict[str, float]:
-        """Validate with the averaged weights."""
-        if not self.accelerator.is_main_process:
+        """Validate with the averaged weights; where each process has a part of them, all take part."""
+        if self.shards is None and not self.accelerator.is_main_process:
             return {}
         self.ema.store(self.parameters)
         self.ema.copy_to(self.parameters)
         self.task.eval()
         with torch.no_grad():
             figures, rows = self.task.validate()
+        with nullcontext() if self.shards is None else self.shards.whole():
+            if self.accelerator.is_main_process:
+                self._keep_averaged()
+        self.ema.restore(self.parameters)
+        self.task.train()
+        if not self.accelerator.is_main_process:
+            return {}
+        self._note(figures)
+        if rows:
+            save_png(self.folder / f"sheet-{self.position.step:07d}.png", contact_sheet(rows))
+        return figures
+
+    def _keep_averaged(self) -> None:
         part, final = self.folder / f".{AVERAGED}.part", self.folder / AVERAGED
         self.task.save(part)
         if part.is_dir():
             shutil.rmtree(final, ignore_errors=True)
             os.replace(part, final)
-        self.ema.restore(self.parameters)
-        self.task.train()
-        self._note(figures)
-        if rows:
-            save_png(self.folder / f"sheet-{self.position.step:07d}.png", contact_sheet(rows))
-        return figures
 
     def _note(self, figures: dict[str, float]) -> None:
         """Write down a validation; those of an interrupted run beyond this step go."""
@@ -245,46 +260,15 @@ class _Run:
         final = home / f"step-{self.position.step:08d}"
         part = home / f".part-{self.position.step:08d}"
         self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(part))
+        if self.shards is None:
+            self.accelerator.save_state(str(part))
+        else:
+            self.shards.save(part, self.optimiser, self.ema, self.position.state_dict())
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             os.replace(part, final)
             for old in sorted(home.glob("step-*"))[:-2]:
                 shutil.rmtree(old, ignore_errors=True)
-
-
-def batches(
-    draw: Draw, *, seed: int, batch: int, accumulate: int, step: int, processes: int, process: int, workers: int = 0
-) -> DataLoader[dict[str, Tensor]]:
-    """Batches of one process from a step on.
-
-    Sample i of the sequence is drawn with a generator of its own and one that it shares with the whole step, whichever
-    process draws it.
-
-    Args:
-        draw: makes a sample of the two generators.
-        batch: samples of one process in one pass.
-        accumulate: passes of a step.
-        step: where to begin.
-        processes, process: how many there are, and which this is.
-        workers: processes that prepare samples; 0 prepares them in this one.
-    """
-    starts = count((step * accumulate * processes + process) * batch, processes * batch)
-    return DataLoader(
-        _Samples(draw, seed, batch * accumulate * processes),
-        batch_sampler=(list(range(start, start + batch)) for start in starts),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-    )
-
-
-class _Samples(Dataset[dict[str, Tensor]]):
-    def __init__(self, draw: Draw, seed: int, step: int) -> None:
-        self._draw, self._seed, self._step = draw, seed, step
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        own = np.random.default_rng([self._seed, 0, index])
-        return self._draw(own, np.random.default_rng([self._seed, 1, index // self._step]))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from mirage_ros.models.autoencoder import Autoencoder
@@ -119,10 +120,14 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
             continue
         torch.manual_seed(loop.seed)
         task = new_task(recipe, phase, clips, held_out)
-        figures = train(task, folder, loop, resume=resume) | task.finish(recipe.model)
+        figures = train(task, folder, loop, resume=resume)
         if first:
+            figures |= task.finish(recipe.model)
             (folder / DONE).write_text(json.dumps(figures, indent=1))
             print(f"{phase}: {json.dumps({name: round(value, 3) for name, value in figures.items()})}", flush=True)
+        if dist.is_initialized():
+            # The next phase begins with what the first process has written.
+            dist.barrier()
 
 
 def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) -> TrainingTask:

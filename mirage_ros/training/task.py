@@ -44,6 +44,8 @@ class LoopSettings:
     # At most the first is lost when the process dies; the second lies between validations with a sample sheet.
     checkpoint_minutes: float = 3.0
     sheet_minutes: float = 5.0
+    # Split the weights of the transformer's blocks over the processes, see `sharding`.
+    shard: bool = False
     # Processes that prepare samples; 0 prepares them in the training process.
     workers: int = 0
 

@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="samples of one process in one pass")
     parser.add_argument("--accumulate", type=int, help="passes of a step")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory for a third more time")
+    parser.add_argument("--shard", action="store_true", help="split the blocks' weights over the processes (FSDP2)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare samples")
     parser.add_argument("--precision", choices=("bf16", "no"), default="bf16")
@@ -59,7 +60,7 @@ def main() -> None:
         loops = {phase: loop for phase, loop in loops.items() if phase in options.phase}
     common = {
         name: getattr(options, name)
-        for name in ("batch", "accumulate", "seed", "workers", "precision")
+        for name in ("batch", "accumulate", "seed", "workers", "precision", "shard")
         if getattr(options, name) is not None
     }
     loops = {phase: replace(loop, **common) for phase, loop in loops.items()}

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from mirage_ros.machine import fast_dtype
-from mirage_ros.models.autoencoder import Autoencoder
+from mirage_ros.models.checkpoints import Checkpoint
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.generator import Generator
 from mirage_ros.models.lora import has_lora, merge_lora
 from mirage_ros.models.network_files import MissingWeightsError, load_part
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.presets import preset as find_preset
+from mirage_ros.models.quantised import Quantisation
 from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.models.schedule import ScheduleConfig
 from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.models.weights_io import has_part, load_autoencoder, load_transformer
+from mirage_ros.models.weights_io import check_source, has_part, load_autoencoder, load_transformer
 from mirage_ros.resources import weights_directory
 from mirage_ros.world.networks import Networks
 
-Loaded = tuple[MirageTransformer, Autoencoder, UnfoldReader | None, TextEncoder | None, Generator | None]
+Drawn = TypeVar("Drawn")
 
 
 def load_networks(
@@ -31,14 +35,21 @@ def load_networks(
     preset: str | Preset = "default",
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    autoencoder_dtype: torch.dtype | None = None,
+    tile: int | None = None,
     conventions: str | None = None,
     random_weights: bool = False,
+    transformer_file: str | Path | None = None,
     branch_file: str | Path | None = None,
     lora_file: str | Path | None = None,
+    distilled_lora: str | Path | None = None,
+    schedule: ScheduleConfig | None = None,
+    quantised: Quantisation | None = None,
     size: tuple[int, int] | None = None,
     offload: bool = False,
     compile_blocks: bool = False,
     keyframe_stride: int | None = None,
+    prompts: Sequence[str] = (),
     seed: int = 0,
 ) -> Networks:
     """Load the networks of a world model.
@@ -48,15 +59,26 @@ def load_networks(
             package, or the hub repository that the preset names.
         preset: name, or a preset of one's own.
         device: where to work.
-        dtype: of the networks; by default bfloat16 where the device multiplies it fast, see `machine.fast_dtype`. Wan's
-            autoencoder keeps its own: its convolutions over time are slow in bfloat16 on a CPU. Geometry and the
-            memory's positions are float32 and float64 whatever this is.
+        dtype: of the networks; by default bfloat16 where the device multiplies it fast, see `machine.fast_dtype`.
+            Geometry and the memory's positions are float32 and float64 whatever this is.
+        autoencoder_dtype: of the autoencoder alone. Wan's own code keeps it in float32, which takes twice the memory
+            and time.
+        tile: pixels of a tile of Wan's autoencoder, which saves memory and takes longer; the preset's by default.
         keyframe_stride: every so many-th frame is imagined and those between are read; the preset's by default.
         conventions: 'paper', or 'public' for weights trained with the public Mirage code; the preset's own by default.
         random_weights: do not load anything: for tests and for measurements of time.
+        transformer_file: the backbone in place of the source's: Wan's own files, one in ComfyUI's names, in float8, or
+            GGUF; see `models.checkpoints`.
         branch_file, lora_file: safetensors trained with the public Mirage code.
+        distilled_lora: safetensors of a few-step distillation, added to the backbone; see `models.fused_lora`. Give the
+            schedule that it was made for as well.
+        schedule: solver, steps and shift; the preset's by default, `schedule.FEW_STEPS` for distilled weights.
+        quantised: 'int8' keeps the transformer's matrices in one byte a weight, through torchao.
         size: pixels (height, width) of a frame; the preset's by default.
-        offload: keep only the network at work on the device.
+        offload: keep only the network at work on the device; where that is the CPU, the transformer is dropped while
+            frames are decoded, and loaded again for the next chunk.
+        prompts: that will be asked for, encoded before the transformer is loaded; a later one brings the text encoder
+            back beside it.
         compile_blocks: run the transformer's blocks through torch.compile.
         seed: of random weights.
 
@@ -69,39 +91,99 @@ def load_networks(
     if conventions is not None:
         chosen = chosen.with_conventions(conventions)
     where = _device(device)
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ValueError(f"dtype: expected a floating-point torch.dtype such as torch.bfloat16, got {dtype!r}")
-    dtype = dtype or fast_dtype(where)
+    dtype = _floating("dtype", dtype) or fast_dtype(where)
     if keyframe_stride is not None:
         if isinstance(keyframe_stride, bool) or not isinstance(keyframe_stride, int) or keyframe_stride < 1:
             raise ValueError(f"keyframe_stride: expected a whole number from 1, got {keyframe_stride!r}")
         chosen = replace(chosen, keyframe_stride=keyframe_stride)
+    if tile is not None:
+        chosen = replace(chosen, tile=tile)
+    if schedule is not None:
+        chosen = replace(chosen, schedule=schedule)
+    own_dtype = _floating("autoencoder_dtype", autoencoder_dtype) or dtype
+    text: TextEncoder | None = None
     if random_weights:
         if source is not None:
             raise ValueError(f"source: expected none with random weights, got {source}")
-        for name, file in (("branch_file", branch_file), ("lora_file", lora_file)):
+        files = {"transformer_file": transformer_file, "branch_file": branch_file, "lora_file": lora_file}
+        for name, file in {**files, "distilled_lora": distilled_lora}.items():
             if file is not None:
                 raise ValueError(f"{name}: expected none with random weights, got {file}")
-        loaded = _random(chosen, dtype, seed)
+
+        def transformer_anew() -> MirageTransformer:
+            return _drawn(seed, lambda: MirageTransformer.from_preset(chosen, dtype, quantised))
+
+        autoencoder, reader, generator = _drawn(
+            seed, lambda: (chosen.new_autoencoder(own_dtype), chosen.new_reader(), chosen.new_generator())
+        )
     else:
-        loaded = _loaded(source or _own_source(chosen), chosen, dtype, branch_file, lora_file)
-    transformer, autoencoder, reader, _, generator = loaded
-    if has_lora(transformer):
-        merge_lora(transformer)
+        where_from = source or _own_source(chosen)
+        # What can be wrong is said before gigabytes are read, and before the text encoder has done its work.
+        check_source(
+            where_from,
+            chosen.backbone,
+            chosen.latent_channels,
+            transformer=transformer_file is None,
+            branch=branch_file is None,
+        )
+        for file in (transformer_file, branch_file, lora_file, distilled_lora):
+            if file is not None:
+                Checkpoint.open(file)
+        text = _text(where_from, chosen, where, prompts)
+
+        def transformer_anew() -> MirageTransformer:
+            model = load_transformer(
+                where_from,
+                dtype=dtype,
+                transformer_file=transformer_file,
+                backbone_config=chosen.backbone,
+                branch_file=branch_file,
+                branch_layers=chosen.branch_layers,
+                lora_file=lora_file,
+                distilled_lora=distilled_lora,
+                quantised=quantised,
+            )
+            if quantised is None and has_lora(model):
+                merge_lora(model)
+            return model
+
+        autoencoder = load_autoencoder(where_from, own_dtype, tile=chosen.tile)
+        reader = None if chosen.reader is None else load_part(UnfoldReader, where_from, "reader")
+        # Weights of before it, or of a run that has not come to it, imagine with the transformer alone.
+        drawn = chosen.generator is not None and has_part(where_from, "generator")
+        generator = load_part(Generator, where_from, "generator") if drawn else None
     for network in (autoencoder, reader, generator):
         if isinstance(network, FrameAutoencoder | UnfoldReader | Generator):
-            network.cast(dtype)
+            network.cast(own_dtype if network is autoencoder else dtype)
+    transformer = transformer_anew()
     if compile_blocks:
         transformer.compile_blocks()
-    return Networks(chosen, *loaded, device=where, size=size, offload=offload)
+    return Networks(
+        chosen,
+        transformer,
+        autoencoder,
+        reader,
+        text,
+        generator,
+        device=where,
+        size=size,
+        offload=offload,
+        transformer_anew=transformer_anew,
+    )
 
 
-def _random(preset: Preset, dtype: torch.dtype, seed: int) -> Loaded:
+def _floating(name: str, dtype: torch.dtype | None) -> torch.dtype | None:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"{name}: expected a floating-point torch.dtype such as torch.bfloat16, got {dtype!r}")
+    return dtype
+
+
+def _drawn(seed: int, draw: Callable[[], Drawn]) -> Drawn:
+    """What a function draws from a seed, the same again and again; the caller's own random numbers go on."""
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     try:
-        transformer = MirageTransformer.from_preset(preset, dtype)
-        return transformer, preset.new_autoencoder(), preset.new_reader(), None, preset.new_generator()
+        return draw()
     finally:
         torch.random.set_rng_state(state)
 
@@ -118,34 +200,19 @@ def _own_source(preset: Preset) -> str | Path:
     return folder
 
 
-def _loaded(
-    source: str | Path,
-    preset: Preset,
-    dtype: torch.dtype,
-    branch_file: str | Path | None,
-    lora_file: str | Path | None,
-) -> Loaded:
-    transformer = load_transformer(
-        source,
-        dtype=dtype,
-        branch_file=branch_file,
-        branch_layers=preset.branch_layers,
-        lora_file=lora_file,
-    )
-    autoencoder = load_autoencoder(source, tile=preset.tile)
-    reader = None
-    if preset.reader is not None:
-        reader = load_part(UnfoldReader, source, "reader")
-    # Weights of before it, or of a run that has not come to it, imagine with the transformer alone.
-    generator = (
-        load_part(Generator, source, "generator") if preset.generator and has_part(source, "generator") else None
-    )
-    text = None
-    if preset.text:
-        text = TextEncoder.from_pretrained(source, tokens=preset.text_tokens)
-    elif has_part(source, "text_encoder"):
-        raise ValueError(f"{source}: holds a text encoder, but preset {preset.name!r} takes no text")
-    return transformer, autoencoder, reader, text, generator
+def _text(source: str | Path, preset: Preset, device: torch.device, prompts: Sequence[str]) -> TextEncoder | None:
+    """The text encoder with these prompts and the empty one encoded, and freed again.
+
+    Before anything else is loaded: beside the transformer, its 11 GB at full size are too much for most machines.
+    """
+    if not preset.text:
+        if has_part(source, "text_encoder"):
+            raise ValueError(f"{source}: holds a text encoder, but preset {preset.name!r} takes no text")
+        return None
+    text = TextEncoder.from_pretrained(source, tokens=preset.text_tokens).to(device)
+    text.encode([*prompts, ""])
+    text.release()
+    return text
 
 
 def _device(device: torch.device | str) -> torch.device:

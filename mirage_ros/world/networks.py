@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -72,7 +72,9 @@ class Networks:
         text: prompts to features, where the preset takes text and its encoder is at hand.
         device: where the work is done.
         size: pixels (height, width) of a frame; the preset's by default.
-        offload: keep only the large network at work on the device, the other in host memory.
+        offload: keep only the large network at work on the device, the other in host memory. On a CPU the transformer
+            is dropped while frames are decoded.
+        transformer_anew: gives the transformer again, once it was dropped.
 
     Raises:
         ValueError: networks and preset do not fit, or the size is not a whole number of tokens.
@@ -90,7 +92,9 @@ class Networks:
         device: torch.device | str = "cpu",
         size: tuple[int, int] | None = None,
         offload: bool = False,
+        transformer_anew: Callable[[], MirageTransformer] | None = None,
     ) -> None:
+        self._transformer_anew = transformer_anew if offload and torch.device(device).type == "cpu" else None
         self.preset, self.device, self.offload = preset, torch.device(device), offload
         self.transformer, self.autoencoder, self.reader, self.text = transformer, autoencoder, reader, text
         self.generator = generator
@@ -130,7 +134,11 @@ class Networks:
     @contextmanager
     def at_work(self, network: nn.Module) -> Iterator[None]:
         """Have a network on the device; without offloading it is there always."""
-        if not self.offload:
+        if network is self.transformer and self._transformer_anew is not None and network.device.type == "meta":
+            anew = self._transformer_anew()
+            self.transformer.backbone, self.transformer.branch = anew.backbone, anew.branch
+            self.transformer.eval().requires_grad_(False)
+        if not self.offload or self._transformer_anew is not None:
             yield
             return
         network.to(self.device)
@@ -146,6 +154,8 @@ class Networks:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, C, F, h, w) to frames (B, T, 3, H, W) float32 0..1."""
+        if self._transformer_anew is not None:
+            self.transformer.to("meta")
         with self.at_work(self.autoencoder):
             return self.autoencoder.decode(latents)
 

@@ -8,7 +8,10 @@ import torch
 
 from mirage_ros.models.presets import TEST
 from mirage_ros.models.public_weights import OnesLatents
+from mirage_ros.models.schedule import FEW_STEPS
 from mirage_ros.models.text import TextEncoder
+from mirage_ros.models.weights_io import save_transformer
+from mirage_ros.world import loading
 from mirage_ros.world.loading import load_networks
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.networks import KEPT_PROMPTS
@@ -43,6 +46,8 @@ def test_the_constant_half_of_the_public_input_is_that_of_a_whole_video_and_enco
 def test_offloaded_networks_come_to_the_device_one_after_the_other_and_go_again(walk, monkeypatch):
     scene = walk(5)
     world = WorldModel.from_pretrained(preset="default", random_weights=True, size=SIZE, offload=True)
+    # As on a GPU, where nothing is dropped.
+    world.networks._transformer_anew = None
     moves = []
     for name in ("transformer", "autoencoder"):
         network = getattr(world.networks, name)
@@ -56,6 +61,69 @@ def test_offloaded_networks_come_to_the_device_one_after_the_other_and_go_again(
     assert set(moves) == {"transformer", "autoencoder"}
     # There and back, never two at once.
     assert moves[::2] == moves[1::2]
+
+
+def test_on_a_cpu_the_transformer_is_gone_while_frames_are_decoded_and_comes_back_the_same(walk, monkeypatch):
+    scene = walk(17)
+    plain, world = (
+        WorldModel.from_pretrained(preset="test", random_weights=True, size=SIZE, offload=offload)
+        for offload in (False, True)
+    )
+    networks, seen = world.networks, []
+    decode = networks.autoencoder.decode
+    monkeypatch.setattr(
+        networks.autoencoder, "decode", lambda latents: seen.append(networks.transformer.device.type) or decode(latents)
+    )
+    # Two chunks: it was loaded again for the second.
+    assert np.array_equal(frames(world, scene, 17), frames(plain, scene, 17))
+    assert set(seen) == {"meta"}
+
+
+def test_the_autoencoder_has_a_type_and_tiles_of_its_own():
+    networks = load_networks(
+        preset="test", random_weights=True, dtype=torch.bfloat16, autoencoder_dtype=torch.float32, tile=32
+    )
+    assert networks.transformer.dtype == torch.bfloat16
+    assert networks.autoencoder.vae.dtype == torch.float32
+    assert networks.autoencoder.vae.use_tiling
+    assert (
+        load_networks(preset="test", random_weights=True, dtype=torch.bfloat16).autoencoder.vae.dtype == torch.bfloat16
+    )
+
+
+def test_few_steps_take_the_place_of_the_presets_schedule(walk):
+    world = WorldModel.from_pretrained(preset="test", random_weights=True, size=SIZE, schedule=FEW_STEPS)
+    scene, memory, steps = walk(5), world.new_memory(), []
+    world.observe(memory, scene.frame())
+    chunks = world.imagine(
+        memory, scene.camera[:5], perception=scene.perception, on_progress=lambda progress: steps.append(progress)
+    )
+    assert all(np.isfinite(chunk.depth).all() for chunk in chunks)
+    assert max(progress.step for progress in steps) == steps[0].steps == 4
+
+
+def test_the_text_encoder_is_gone_before_the_transformer_is_read(text_folder, tmp_path, monkeypatch):
+    preset = replace(TEST, text=True, text_tokens=6)
+    plain = load_networks(preset=preset, random_weights=True, dtype=torch.float32)
+    save_transformer(plain.transformer, tmp_path)
+    plain.autoencoder.save_pretrained(tmp_path / "vae")
+    for part in ("tokenizer", "text_encoder"):
+        (tmp_path / part).symlink_to(text_folder / part)
+    order = []
+    for name in ("load_transformer", "check_source"):
+        original = getattr(loading, name)
+        monkeypatch.setattr(
+            loading,
+            name,
+            lambda *given, name=name, original=original, **more: order.append(name) or original(*given, **more),
+        )
+    release = TextEncoder.release
+    monkeypatch.setattr(TextEncoder, "release", lambda encoder: order.append("release") or release(encoder))
+    networks = load_networks(tmp_path, preset=preset, prompts=["a red room"])
+    assert order == ["check_source", "release", "load_transformer"]
+    # Known already, so that the encoder does not come back.
+    monkeypatch.setattr(networks.text, "_load", None)
+    assert not torch.equal(networks.context("a red room"), networks.context(""))
 
 
 def test_the_reader_works_with_every_read_and_stays_on_the_device():
@@ -72,8 +140,10 @@ def test_the_reader_works_with_every_read_and_stays_on_the_device():
 def test_compiled_blocks_give_the_same_frames(walk):
     torch._dynamo.reset()
     scene = walk(5)
-    plain = WorldModel.from_pretrained(preset="test", random_weights=True, size=SIZE)
-    compiled = WorldModel.from_pretrained(preset="test", random_weights=True, size=SIZE, compile_blocks=True)
+    # The decoder rounds finely, so that differences are the blocks'.
+    options = {"preset": "test", "random_weights": True, "size": SIZE, "autoencoder_dtype": torch.float32}
+    plain = WorldModel.from_pretrained(**options)
+    compiled = WorldModel.from_pretrained(**options, compile_blocks=True)
     torch._dynamo.utils.counters.clear()
     # Fused operations round otherwise.
     assert np.abs(frames(plain, scene) - frames(compiled, scene)).max() <= 2
@@ -104,7 +174,7 @@ def test_each_prompt_is_encoded_once_and_the_encoder_freed(text_folder, monkeypa
         networks.check_prompt(None)
 
 
-@pytest.mark.parametrize("name", ["branch_file", "lora_file"])
+@pytest.mark.parametrize("name", ["transformer_file", "branch_file", "lora_file", "distilled_lora"])
 def test_random_weights_take_no_files(name):
     with pytest.raises(ValueError, match=f"{name}: expected none with random weights"):
         load_networks(preset="test", random_weights=True, **{name: "weights.safetensors"})
