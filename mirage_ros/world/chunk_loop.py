@@ -43,7 +43,7 @@ class ChunkLoop:
         self._context = networks.context(settings.prompt or "")
         self._empty = networks.context("") if settings.guidance != 1 else None
         self._steps = settings.steps or networks.preset.schedule.steps
-        self._total = sum(rollout.spans[-1].stop for rollout in rollouts)
+        self._total = sum(rollout.spans[-1].stop for rollout in rollouts if not rollout.sample)
         self._done = 0
 
     def run(self) -> Iterator[ImaginedChunk]:
@@ -65,8 +65,9 @@ class ChunkLoop:
                         if following is not None:
                             denser.append((rollout, following))
                             continue
-                        self._done += len(chunk)
-                        self._report(rollout, index, "write", self._steps)
+                        if not rollout.sample:
+                            self._done += len(chunk)
+                            self._report(rollout, index, "write", self._steps)
                         yield chunk
                 open_, may_stop = denser, False
 
@@ -83,11 +84,16 @@ class ChunkLoop:
         networks, (leader, span, _, _), spent = self._networks, group[0], dict[str, float]()
         with networks.timed(spent, "denoise"), networks.at_work(networks.transformer):
             stacked = Conditions.stacked([conditions for _, _, conditions, _ in group])
-            noise = draw_noise(tuple(stacked.known.shape[1:]), self._settings.seed, span.index, networks.device)
+            shape, seed = tuple(stacked.known.shape[1:]), self._settings.seed
+            # Candidates share the noise, samples of one do not.
+            noise = {
+                sample: draw_noise(shape, seed + sample, span.index, networks.device)
+                for sample in {rollout.sample for rollout, *_ in group}
+            }
             latents = denoise(
                 networks.transformer,
                 make_scheduler(networks.preset.schedule, self._steps),
-                noise.expand(len(group), *noise.shape),
+                torch.stack([noise[rollout.sample] for rollout, *_ in group]),
                 stacked,
                 guidance=self._settings.guidance,
                 empty_context=None if self._empty is None else self._empty.expand(len(group), -1, -1),

@@ -19,6 +19,7 @@ from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.weights_io import has_part, load_autoencoder, load_transformer
 from mirage_ros.resources import weights_directory
+from mirage_ros.world.doubt import DepthDoubt
 from mirage_ros.world.networks import Networks
 
 Loaded = tuple[MirageTransformer, Autoencoder, UnfoldReader | None, TextEncoder | None]
@@ -81,9 +82,10 @@ def load_networks(
         for name, file in (("branch_file", branch_file), ("lora_file", lora_file)):
             if file is not None:
                 raise ValueError(f"{name}: expected none with random weights, got {file}")
-        loaded = _random(chosen, dtype, seed)
+        loaded, doubt = _random(chosen, dtype, seed), DepthDoubt()
     else:
-        loaded = _loaded(source or _own_source(chosen), chosen, dtype, branch_file, lora_file)
+        source = source or _own_source(chosen)
+        loaded, doubt = _loaded(source, chosen, dtype, branch_file, lora_file), DepthDoubt.load(source)
     transformer, autoencoder, reader, text = loaded
     if has_lora(transformer):
         merge_lora(transformer)
@@ -92,7 +94,7 @@ def load_networks(
             network.cast(dtype)
     if compile_blocks:
         transformer.compile_blocks()
-    return Networks(chosen, transformer, autoencoder, reader, text, device=where, size=size, offload=offload)
+    return Networks(chosen, transformer, autoencoder, reader, text, device=where, size=size, offload=offload, doubt=doubt)
 
 
 def _random(preset: Preset, dtype: torch.dtype, seed: int) -> Loaded:

@@ -21,6 +21,7 @@ from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.text import TextEncoder, no_text
 from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.world.doubt import DepthDoubt
 from mirage_ros.world.unfolding import Unfolder
 
 # Prompts whose context tokens are kept: 3 to 6 MB each at full size.
@@ -72,6 +73,7 @@ class Networks:
         device: where the work is done.
         size: pixels (height, width) of a frame; the preset's by default.
         offload: keep only the large network at work on the device, the other in host memory.
+        doubt: how sure its depth is.
 
     Raises:
         ValueError: networks and preset do not fit, or the size is not a whole number of tokens.
@@ -88,7 +90,9 @@ class Networks:
         device: torch.device | str = "cpu",
         size: tuple[int, int] | None = None,
         offload: bool = False,
+        doubt: DepthDoubt | None = None,
     ) -> None:
+        self.doubt = doubt or DepthDoubt()
         self.preset, self.device, self.offload = preset, torch.device(device), offload
         self.transformer, self.autoencoder, self.reader, self.text = transformer, autoencoder, reader, text
         self.size = size or (preset.height, preset.width)
