@@ -54,6 +54,8 @@ class Grids:
         if topic not in self._newest:
             self._newest[topic] = None
             self._link.listen(topic, lambda message: self._newest.__setitem__(topic, message))
-        wait_for(lambda: self._newest[topic], limit, f"occupancy: nothing on {topic}; has the node seen a camera frame?")
+        wait_for(
+            lambda: self._newest[topic], limit, f"occupancy: nothing on {topic}; has the node seen a camera frame?"
+        )
         cells, resolution, corner = grid_to_cells(self._newest[topic])
         return Grid(cells, resolution, corner)

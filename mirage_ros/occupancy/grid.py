@@ -169,9 +169,7 @@ class OccupancyMap:
     def _noise(self, depth: Tensor) -> Tensor:
         return torch.full_like(depth, NOISE * self.shape.resolution)
 
-    def evidence(
-        self, camera: Camera, table: Tensor, columns: int, *views: tuple[Tensor, Tensor]
-    ) -> list[Tensor]:
+    def evidence(self, camera: Camera, table: Tensor, columns: int, *views: tuple[Tensor, Tensor]) -> list[Tensor]:
         """What images say, each a pair of depth and its standard deviation.
 
         Args:
@@ -209,7 +207,7 @@ class OccupancyMap:
         return grid
 
     def guessed(self) -> NDArray[np.int8]:
-        """(rows, columns) int8, along y and x: probability of occupied in per cent where nothing was observed, else -1."""
+        """(rows, columns) int8, along y and x: probability of occupied in per cent where unobserved, else -1."""
         strongest = _strongest(self.combined().numpy())
         told = self.imagined.numpy().any(axis=0) & (strongest != 0) & (self.known() < 0)
         return np.where(told, PER_CENT[strongest.astype(np.int16) + 128], np.int8(-1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -127,7 +128,7 @@ class Prospects:
         """(N, 2) rows and columns of the cells along a way."""
         points, step, most = way[:, :2].double().numpy(), self._grid.shape.resolution, 4 * self._grid.shape.cells
         parts = [points[:1]]
-        for one, other in zip(points[:-1], points[1:], strict=True):
+        for one, other in pairwise(points):
             # Of a leap across more than the map, some places are enough.
             count = min(max(1, math.ceil(np.linalg.norm(other - one) / step)), most)
             parts.append(one + (other - one) * np.linspace(0, 1, count + 1)[1:, None])

@@ -64,7 +64,18 @@ class _Rays(ctypes.Structure):
     _fields_ = (
         *(
             (name, ctypes.c_void_p)
-            for name in ("voxels", "origins", "directions", "near", "depth", "spread", "normal", "evidence", "passing", "seen")
+            for name in (
+                "voxels",
+                "origins",
+                "directions",
+                "near",
+                "depth",
+                "spread",
+                "normal",
+                "evidence",
+                "passing",
+                "seen",
+            )
         ),
         *((name, ctypes.c_int64) for name in ("frames", "rays")),
         ("size", ctypes.c_int32 * 3),
@@ -74,7 +85,9 @@ class _Rays(ctypes.Structure):
 
 def normal_table() -> Tensor:
     """(2 ENDS FINENESS + 1) float32 normal distribution, 0 at its one end and 1 at the other."""
-    table = torch.special.ndtr(torch.linspace(-reference.ENDS, reference.ENDS, 2 * reference.ENDS * reference.FINENESS + 1))
+    table = torch.special.ndtr(
+        torch.linspace(-reference.ENDS, reference.ENDS, 2 * reference.ENDS * reference.FINENESS + 1)
+    )
     table[0], table[-1] = 0, 1
     return table.float()
 

@@ -1,7 +1,7 @@
 """Rays through a grid of voxels in plain torch: the rules that raycast.c follows, bit for bit.
 
-A ray visits one voxel in each slab of the axis along which it crosses most of them: the one in which it is in the middle
-of the slab.
+A ray visits one voxel in each slab of the axis along which it crosses most of them: the one in which it is in the
+middle of the slab.
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ class ImagineParameters(ParameterGroup):
     )
     samples: int = row(
         1,
-        "Draws of each trajectory, made as one batch: the first is shown, their spread is imagined/uncertainty. With one "
-        "that is what was measured of the weights.",
+        "Draws of each trajectory, made as one batch: the first is shown, their spread is imagined/uncertainty. With "
+        "one that is what was measured of the weights.",
         1,
         64,
         live=True,

@@ -134,7 +134,7 @@ OUTPUTS = (
         "imagined/points",
         PointCloud2,
         OUTPUT,
-        "Their points in the world frame: x y z rgb visibility doubt (metres). Obstacle layers: for marking, not clearing.",
+        "Their points in the world frame: x y z rgb visibility doubt (metres). For marking, not for clearing.",
     ),
     Topic(
         "imagined/occupancy",
@@ -164,7 +164,11 @@ SERVICES: tuple[tuple[str, Any, str], ...] = (
     ("save_memory", SaveMemory, "Write the memory to a file below memory.folder."),
     ("load_memory", LoadMemory, "Replace the memory by a file's."),
     ("export_cloud", ExportCloud, "Write the memory as a PLY cloud."),
-    ("score_views", ScoreViews, "Say what many views or paths are worth, from the readout alone or after imagining them."),
+    (
+        "score_views",
+        ScoreViews,
+        "Say what views or paths are worth, from the readout or after imagining them.",
+    ),
     ("set_prompt", SetPrompt, "Set the text; says whether the preset takes one."),
     ("observe", Trigger, "Write the next camera frame, whatever observation.enabled and observation.rate say."),
 )

@@ -72,7 +72,9 @@ class ViewScoring:
             batch=defaults.batch,
         )
         worker = self._context.worker
-        work = rolling(session, worker, request, lambda chunk: self._chunks.setdefault(chunk.candidate, []).append(chunk))
+        work = rolling(
+            session, worker, request, lambda chunk: self._chunks.setdefault(chunk.candidate, []).append(chunk)
+        )
         return worker.start(work, name=f"scores of {len(poses)} paths", exclusive=False).future
 
     def score(self) -> list[ViewScore]:

@@ -88,7 +88,8 @@ def distances(visible: NDArray[np.float32]) -> NDArray[np.float32]:
     """(T, H, W) distance to the next pixel that is known, in image widths; 0 where it is, infinite where none is."""
     hidden = (visible <= 0).astype(np.uint8)
     found = [
-        cv2.distanceTransform(mask, cv2.DIST_L2, 3) if not mask.all() else np.full(mask.shape, np.inf) for mask in hidden
+        cv2.distanceTransform(mask, cv2.DIST_L2, 3) if not mask.all() else np.full(mask.shape, np.inf)
+        for mask in hidden
     ]
     return (np.stack(found) / visible.shape[-1]).astype(np.float32)
 

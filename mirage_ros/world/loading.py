@@ -94,7 +94,9 @@ def load_networks(
             network.cast(dtype)
     if compile_blocks:
         transformer.compile_blocks()
-    return Networks(chosen, transformer, autoencoder, reader, text, device=where, size=size, offload=offload, doubt=doubt)
+    return Networks(
+        chosen, transformer, autoencoder, reader, text, device=where, size=size, offload=offload, doubt=doubt
+    )
 
 
 def _random(preset: Preset, dtype: torch.dtype, seed: int) -> Loaded:

@@ -12,10 +12,14 @@ from mirage_ros.world.history import History
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.results import Cancel, OnProgress
 
-
 # The most samples of one trajectory.
 MAX_SAMPLES = 64
-_LIMITS = (("seed", 0, 2**63 - 1 - MAX_SAMPLES), ("steps", 1, MAX_STEPS), ("samples", 1, MAX_SAMPLES), ("batch", 1, 2**31))
+_LIMITS = (
+    ("seed", 0, 2**63 - 1 - MAX_SAMPLES),
+    ("steps", 1, MAX_STEPS),
+    ("samples", 1, MAX_SAMPLES),
+    ("batch", 1, 2**31),
+)
 
 
 class ImagineKeywords(TypedDict, total=False):

@@ -110,6 +110,6 @@ def _alike(networks: Networks, goal: Tensor, picture: NDArray[np.uint8]) -> floa
 
 
 def _similarity(latents: Tensor, goal: Tensor, weight: Tensor) -> Tensor:
-    """(T,) mean cosine of latents (T, C, h, w) and those of a goal (C, h, w), from its mean; of what weighs (T, h, w)."""
+    """(T,) mean cosine of latents (T, C, h, w) and a goal's (C, h, w), from its mean, weighted (T, h, w)."""
     mean = goal.mean(dim=(1, 2), keepdim=True)
     return (cosine_similarity(latents.float() - mean, (goal - mean)[None], dim=1) * weight).mean(dim=(1, 2))

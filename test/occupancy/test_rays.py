@@ -20,7 +20,9 @@ from mirage_ros.occupancy.rays import PRIOR, VoxelRays, cast, look
 @settings(deadline=None, derandomize=True, max_examples=40)
 def test_the_compiled_rays_are_those_of_torch(room, seed, turn, inside):
     random = torch.Generator().manual_seed(seed)
-    poses = [room.upright(0.3 * i + (0 if inside else 4), 0.1, turn + 0.2 * i, 0.7 * (seed % 3) - 0.5) for i in range(2)]
+    poses = [
+        room.upright(0.3 * i + (0 if inside else 4), 0.1, turn + 0.2 * i, 0.7 * (seed % 3) - 0.5) for i in range(2)
+    ]
     camera = room.cameras(*poses).resized(13, 17)
     grid = VoxelRays.of(camera, torch.tensor([-3.0, -2.0, 0.1]).double(), torch.tensor([0.1, 0.1, 0.2]).double())
     shape = (2, 13 * 17)

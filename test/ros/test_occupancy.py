@@ -101,7 +101,7 @@ def test_what_is_imagined_fills_only_what_was_never_observed(seen):
     grid = newest(seen, "imagined/occupancy", lambda message: max(message.data) >= 0)
     guessed, observed = (grid_to_cells(message)[0] for message in (grid, seen.received["memory/occupancy"][-1]))
     assert (guessed[observed >= 0] == -1).all()
-    assert 0 < (guessed >= 0).sum()
+    assert (guessed >= 0).sum() > 0
     for index in range(9):
         uncertainty = image_to_numpy(seen.received["imagined/uncertainty"][index])
         depth = depth_to_metres(seen.received["imagined/depth"][index])

@@ -58,8 +58,6 @@ def grid_to_cells(message: OccupancyGrid) -> tuple[NDArray[np.int8], float, NDAr
     corner = [info.origin.position.x, info.origin.position.y]
     check_finite([info.resolution, *corner], "grid.info")
     if info.resolution <= 0 or any((turn.x, turn.y, turn.z)):
-        raise ValueError(
-            f"grid.info: expected a positive resolution and no rotation, got {info.resolution} and {turn}"
-        )
+        raise ValueError(f"grid.info: expected a positive resolution and no rotation, got {info.resolution} and {turn}")
     cells = np.frombuffer(message.data, np.int8).reshape(info.height, info.width)
     return cells, float(info.resolution), np.array(corner)
