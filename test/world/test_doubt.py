@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mirage_ros.geometry import pinhole
+from mirage_ros.perception.registry import make_perception
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.doubt import FILE, DepthDoubt
 from mirage_ros.world.model import WorldModel
@@ -48,7 +49,8 @@ def test_a_table_comes_back_from_its_file_and_other_files_are_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def world():
-    return WorldModel.from_pretrained(preset="test", random_weights=True)
+    perception = make_perception("memory", "none")
+    return WorldModel.from_pretrained(preset="test", random_weights=True, perception=perception)
 
 
 def view(world):
