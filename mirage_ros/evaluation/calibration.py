@@ -26,7 +26,7 @@ from mirage_ros.world.model import WorldModel
 # Shares of the image's width at which the classes of hidden pixels begin.
 CLASSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 # Every so many-th pixel counts along rows and columns; fewer errors of a class say nothing of its scale.
-STEP, LEAST = 4, 500
+STEP, LEAST = 4, 1000
 LEVELS = np.arange(0.05, 1.0, 0.05)
 
 
@@ -107,7 +107,7 @@ def fit(errors: Errors, classes: tuple[float, ...] = CLASSES) -> DepthDoubt:
 
 
 def _scale(errors: NDArray[np.float32]) -> float:
-    return round(max(float(np.quantile(errors, 0.9)) / np.log(10), 1e-3), 4)
+    return round(max(float(np.quantile(errors, 0.9) / np.log(10)), 1e-3), 4)
 
 
 def scaled(errors: Errors, doubt: DepthDoubt) -> Errors:

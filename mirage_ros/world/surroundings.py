@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.occupancy.grid import RAYS, GridShape, OccupancyMap
 from mirage_ros.rgbd import ImaginedFrame, RgbdFrame
 
-# Newest source frames out of which a map is made anew, and how many are read together.
+# Newest source frames out of which a map is made anew, and how many are taken together.
 FRAMES, BATCH = 256, 16
 
 
@@ -19,7 +18,8 @@ class Surroundings(OccupancyMap):
     """A map of what a memory's cameras saw, and of what was imagined beside it.
 
     Frames are added as they are written. When source frames moved or another memory was loaded, and for places to
-    which the map goes back, it is made out of views of the memory from the places of its source frames.
+    which the map goes back, it is made out of what the memory keeps of each: the way from the camera to its elements is
+    free.
 
     Attributes:
         stands: (3,) float64 metres, where the newest camera is.
@@ -59,19 +59,13 @@ class Surroundings(OccupancyMap):
             self._fill()
 
     def _fill(self) -> None:
-        records = [frame for frame in self._memory.frames() if frame.kind == "observation"][-FRAMES:]
-        for begin in range(0, len(records), BATCH):
-            cameras = Camera.stacked([record.camera for record in records[begin : begin + BATCH]])
-            # Several rays for each cell of the memory.
-            fineness = -(-RAYS // cameras.width)
-            views = cameras.resized(cameras.height * fineness, cameras.width * fineness)
-            self.fill(self._observed_depth(views), views)
-
-    @torch.no_grad()
-    def _observed_depth(self, views: Camera) -> Tensor:
-        """(F, H, W) metres, what the memory shows of observed frames; 0 elsewhere."""
-        memory = self._memory
-        readout = memory.read(views.to(memory.device, torch.float64), observed_first=True)
-        imagined = [frame.id for frame in memory.frames() if frame.kind == "imagination"]
-        guessed = torch.isin(readout.source, torch.tensor(imagined, dtype=torch.int64, device=memory.device))
-        return torch.where(guessed, 0.0, readout.depth).squeeze(1).cpu()
+        frames = [frame for frame in self._memory.frames() if frame.kind == "observation"][-FRAMES:]
+        # Frames of another size, as of an older model's memory, would not fit beside the newest.
+        ids = [frame.id for frame in frames if frame.camera.width == frames[-1].camera.width]
+        for begin in range(0, len(ids), BATCH):
+            grids = self._memory.frame_grids(ids[begin : begin + BATCH])
+            # Depth is as fine as the memory keeps it; rays are to leave no gap.
+            fine = self._memory.patch or 1
+            depth, each = grids.fine_depth(fine).cpu(), -(-RAYS // (grids.camera.width * fine))
+            views = grids.camera.resized(grids.camera.height * fine * each, grids.camera.width * fine * each).to("cpu")
+            self.fill(depth.repeat_interleave(each, dim=1).repeat_interleave(each, dim=2), views)

@@ -42,5 +42,5 @@ def test_intervals_that_are_too_narrow_or_too_wide_show():
 
 def test_too_few_pixels_are_refused():
     errors = drawn()
-    with pytest.raises(ValueError, match="walks: expected 500 pixels known and hidden"):
+    with pytest.raises(ValueError, match="walks: expected 1000 pixels known and hidden"):
         fit(errors.of(errors.distance == 0))
