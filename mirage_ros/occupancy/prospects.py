@@ -50,8 +50,14 @@ class ViewScore:
 class Prospects:
     """One state of a map, looked at from many places."""
 
-    def __init__(self, grid: OccupancyMap) -> None:
-        """Look at a map, which must not change meanwhile and has a place."""
+    def __init__(self, grid: OccupancyMap, stands: Tensor | None = None, radius: float = 0.0) -> None:
+        """Look at a map.
+
+        Args:
+            grid: must not change meanwhile and has a place.
+            stands: (2 or 3) metres, where the robot is; there is room within its radius.
+            radius: metres.
+        """
         self._grid, self._voxels = grid, grid.combined()
         self._known, self._guessed = grid.known(), grid.guessed()
         self._radius, self._touched = -1.0, self._known
@@ -60,6 +66,10 @@ class Prospects:
         passing[odds <= FREE], passing[odds >= OCCUPIED] = 1, 0
         passing[odds == 0] = math.exp(-HIDING * resolution)
         self._passing = passing
+        if stands is not None:
+            (row, column), (rows, columns) = self._places(stands[None])[0], np.indices(self._known.shape)
+            free = (np.hypot(rows - row, columns - column) * resolution <= radius) & (self._known < 0)
+            self._known[free], self._guessed[free] = 0, -1
         self._unknown = (self._known < 0) & (self._guessed < 0)
 
     @cached_property
@@ -116,13 +126,6 @@ class Prospects:
         unknown = len(at) - len(chosen[0]) + int(self._unknown[chosen].sum())
         free = np.log1p(-self._touched[chosen].astype(np.float64).clip(max=1 - 1e-6)).sum() / (2 * reach + 1)
         return float(1 - np.exp(free - STOPPING * cell * unknown))
-
-    def stand(self, place: Tensor, radius: float) -> None:
-        """Where the robot stands there is room: what is unknown within the radius of a place (2 or 3) is free."""
-        rows, columns = np.indices(self._known.shape)
-        row, column = self._places(place[None])[0]
-        near = np.hypot(rows - row, columns - column) * self._grid.shape.resolution <= radius
-        self._unknown &= ~near
 
     def _places(self, way: Tensor) -> NDArray[np.int64]:
         """(N, 2) rows and columns of the cells along a way."""

@@ -56,16 +56,14 @@ def score_views(
     wanted = None if goal is None else networks.encode(_colours(networks, goal)[None, None])[0, :, 0]
     if imagined is None:
         known = _known(networks, memory, Camera.joined(list(paths)), wanted)
-        prospects = Prospects(surroundings)
-        prospects.stand(surroundings.stands, radius)
+        prospects = Prospects(surroundings, surroundings.stands, radius)
     scores = []
     for index, path in enumerate(paths):
         if imagined is not None:
             frames = imagined[index]
             fork = copy.copy(surroundings)
             fork.imagined_frames(frames)
-            prospects = Prospects(fork)
-            prospects.stand(surroundings.stands, radius)
+            prospects = Prospects(fork, fork.stands, radius)
             alike = [_alike(networks, wanted, frame.rgb) for frame in frames] if wanted is not None else []
             seen = [(float(share), math.nan) for share in frames.coverage]
             seen = [(share, like) for (share, _), like in zip(seen, alike, strict=True)] if alike else seen

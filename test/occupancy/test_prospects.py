@@ -52,8 +52,7 @@ def test_clearance_is_the_distance_to_the_table(grid):
 
 
 def test_ways_through_the_table_collide_and_ways_beside_it_do_not(grid):
-    prospects = Prospects(grid)
-    prospects.stand(torch.tensor([-2.0, 0.0, 1.2]), 1.0)
+    prospects = Prospects(grid, torch.tensor([-2.0, 0.0, 1.2]), 1.0)
     through, short, unknown = (
         prospects.collision(torch.tensor(way), 0.2)
         for way in ([[-2.0, 0.0], [1.3, 0.0]], [[-2.0, 0.0], [0.5, 0.0]], [[-2.0, 0.0], [-2.0, -8.0]])
