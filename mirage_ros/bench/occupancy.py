@@ -86,9 +86,8 @@ def main() -> None:
         single = processor_ms(lambda: [score([view]) for view in views], 3)  # noqa: B023
         told = ", ".join(f"{name} {value:.1f} ms" for name, value in times.items())
         print(f"{extent:g} m at 5 cm: {told}")
-        print(
-            f"  {VIEWS} views scored at once {together:.0f} ms, one by one {single:.0f} ms: {single / together:.1f} times"
-        )
+        told = f"at once {together:.0f} ms, one by one {single:.0f} ms: {single / together:.1f} times"
+        print(f"  {VIEWS} views scored {told}")
 
 
 if __name__ == "__main__":

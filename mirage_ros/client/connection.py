@@ -193,20 +193,15 @@ class Mirage:
         goal: NDArray[np.uint8] | None = None,
         timeout: float | None = None,
     ) -> list[ViewScore]:
-        """What views or paths are worth, all in one request.
+        """What views or paths are worth, all in one request; errors as by `imagine`.
 
         Args:
             paths: (T, 4, 4) poses each; (4, 4) for a view.
-            frame_id, pose_of: of the poses; see `imagine`.
+            frame_id, pose_of, timeout: see `imagine`.
             imagine: imagine each first, rather than look at the readout and the maps alone.
             seed: of what is imagined.
             radius: of the robot, metres.
             goal: (H, W, 3) uint8 picture of what is looked for.
-            timeout: seconds.
-
-        Raises:
-            TimeoutError: no answer came in time.
-            MirageError: the node refused; says why.
         """
         if pose_of not in POSES_OF:
             raise ValueError(f"pose_of: expected one of {', '.join(POSES_OF)}, got {pose_of!r}")

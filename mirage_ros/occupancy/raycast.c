@@ -12,6 +12,8 @@
 /* Entries of a normal distribution's table for each standard deviation, and its ends. */
 #define FINENESS 128
 #define ENDS 4
+/* So many standard deviations before its depth a surface is so unlikely that evidence rounds to none of it. */
+#define CERTAIN 3.0f
 /* Slabs that are handled at once. */
 #define BATCH 32
 
@@ -111,8 +113,8 @@ EXPORT WIDE void mirage_occupancy_cast(const Rays *r) {
       const float depth = r->depth[at], spread = r->spread[at];
       if (!(depth > 0.0f) || !(spread > 0.0f)) continue;
       Walk w;
-      if (!walk_of(r, f, at, fminf(r->far_plane, depth + 3.0f * spread), &w)) continue;
-      const float half = w.dt * 0.5f, clear = (depth - (float)ENDS * spread - half - w.t) / w.dt - 1.0f;
+      if (!walk_of(r, f, at, fminf(r->far_plane, depth + 2.0f * spread), &w)) continue;
+      const float half = w.dt * 0.5f, clear = (depth - CERTAIN * spread - half - w.t) / w.dt - 1.0f;
       /* So far the surface is certainly farther away. */
       const int32_t certain = clear < (float)w.first ? w.first : clear < (float)w.count ? (int32_t)clear : w.count;
       int32_t voxels[BATCH], before[BATCH], until[BATCH];

@@ -37,7 +37,7 @@ def cast(
     for origin, ways, begin, metres, doubt in zip(origins, directions, near, depth, spread, strict=True):
         told = (metres > 0) & (doubt > 0)
         ways, begin, metres, doubt = ways[told], begin[told], metres[told], doubt[told]
-        for ray, voxel, t, dt in _visited(origin, ways, begin, (metres + 3 * doubt).clamp(max=far), size):
+        for ray, voxel, t, dt in _visited(origin, ways, begin, (metres + 2 * doubt).clamp(max=far), size):
             half, surface, scale = dt[ray] * 0.5, metres[ray], doubt[ray]
             before, until = normal_of((t - half - surface) / scale), normal_of((t + half - surface) / scale)
             # The surface is here, or before, and here is as much as anywhere.
