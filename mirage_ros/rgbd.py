@@ -100,6 +100,8 @@ class ImaginedFrame(RgbdFrame):
         visible: (..., H, W) float32, 0 where it was invented or nothing is known, 1 where the memory showed something:
             what a camera saw, or what was invented before.
         coverage: (...) float32 share of the view that the memory knew.
+        uncertainty: (..., H, W) float32 metres, standard deviation of depth; +inf where depth is, NaN where there is
+            none. None where nobody estimated it.
 
     There is always depth.
     """
@@ -108,11 +110,14 @@ class ImaginedFrame(RgbdFrame):
 
     visible: NDArray[np.float32]
     coverage: NDArray[np.float32]
+    uncertainty: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         size = (*self.camera.batch_shape, self.camera.height, self.camera.width)
         check_pixels("visible", self.visible, size, np.float32)
+        if self.uncertainty is not None:
+            check_pixels("uncertainty", self.uncertainty, size, np.float32)
         if np.shape(self.coverage) != tuple(self.camera.batch_shape):
             raise ValueError(
                 f"coverage: expected {tuple(self.camera.batch_shape)} numbers, got {np.shape(self.coverage)}"

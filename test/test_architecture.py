@@ -27,6 +27,7 @@ LAYERS = (
         *("video", "visibility"),
     ),
     ("memory",),
+    ("occupancy",),
     ("models",),
     ("perception",),
     ("world",),

@@ -17,11 +17,13 @@ INTERFACES = {
     "msg/Candidate.msg",
     "msg/ImaginedTrajectory.msg",
     "msg/MemoryStatus.msg",
+    "msg/ViewScore.msg",
     "srv/ExportCloud.srv",
     "srv/LoadMemory.srv",
     "srv/Repose.srv",
     "srv/Reset.srv",
     "srv/SaveMemory.srv",
+    "srv/ScoreViews.srv",
     "srv/SetPrompt.srv",
 }
 EXECUTABLES = {"mirage", "sim_camera"}
@@ -66,8 +68,8 @@ def test_interface_definitions_are_installed(share):
 
 def test_interfaces_import_in_a_fresh_process(prefix):
     code = (
-        "from mirage_ros.msg import Candidate, ImaginedTrajectory, MemoryStatus\n"
-        "from mirage_ros.srv import ExportCloud, LoadMemory, Repose, Reset, SaveMemory, SetPrompt\n"
+        "from mirage_ros.msg import Candidate, ImaginedTrajectory, MemoryStatus, ViewScore\n"
+        "from mirage_ros.srv import ExportCloud, LoadMemory, Repose, Reset, SaveMemory, ScoreViews, SetPrompt\n"
         "from mirage_ros.action import Imagine\n"
         "from rclpy.type_support import check_for_type_support\n"
         "for kind in (Candidate, ImaginedTrajectory, MemoryStatus, Reset, Imagine): check_for_type_support(kind)\n"

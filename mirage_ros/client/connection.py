@@ -6,22 +6,26 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import fields
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from torch import Tensor
 
 from mirage_ros.action import Imagine
 from mirage_ros.client.goal import Goal
+from mirage_ros.client.grids import Grid, Grids
 from mirage_ros.client.link import Link, checked, wait_for
 from mirage_ros.client.previews import Previews
 from mirage_ros.client.results import Imagination, MirageError
 from mirage_ros.geometry import Camera
 from mirage_ros.msg import Candidate, MemoryStatus
+from mirage_ros.occupancy.prospects import ViewScore
 from mirage_ros.rgbd import ImaginedFrame, check_pixels
 from mirage_ros.ros.conversions import (
     camera_to_info,
@@ -63,7 +67,7 @@ class Mirage:
         self._timeout, self._world_frame = timeout, world_frame
         self._goals: set[Goal] = set()
         self._link = Link(namespace, timeout if connect_timeout is None else connect_timeout)
-        self._previews = Previews(self._link)
+        self._previews, self._grids = Previews(self._link), Grids(self._link)
 
     def close(self) -> None:
         """Cancel what is under way and disconnect; whoever still waits for a result gets a `MirageError`."""
@@ -176,6 +180,48 @@ class Mirage:
             TimeoutError: the node did not answer.
         """
         return self._previews.ask(torch.as_tensor(pose).double(), self._world_frame, self._limit(timeout))
+
+    def score_views(
+        self,
+        paths: Sequence[Poses],
+        *,
+        frame_id: str = "",
+        pose_of: str = "optical",
+        imagine: bool = False,
+        seed: int = 0,
+        radius: float = 0.0,
+        goal: NDArray[np.uint8] | None = None,
+        timeout: float | None = None,
+    ) -> list[ViewScore]:
+        """What views or paths are worth, all in one request; errors as by `imagine`.
+
+        Args:
+            paths: (T, 4, 4) poses each; (4, 4) for a view.
+            frame_id, pose_of, timeout: see `imagine`.
+            imagine: imagine each first, rather than look at the readout and the maps alone.
+            seed: of what is imagined.
+            radius: of the robot, metres.
+            goal: (H, W, 3) uint8 picture of what is looked for.
+        """
+        if pose_of not in POSES_OF:
+            raise ValueError(f"pose_of: expected one of {', '.join(POSES_OF)}, got {pose_of!r}")
+        header = Header(frame_id=frame_id or self._world_frame)
+        answer = self._link.ask(
+            "score_views",
+            timeout or self._timeout,
+            paths=[poses_to_path(torch.as_tensor(poses).double().reshape(-1, 4, 4), header) for poses in paths],
+            pose_of=POSES_OF.index(pose_of),
+            imagine=imagine,
+            seed=seed,
+            radius=radius,
+            goal=Image() if goal is None else numpy_to_image(goal, "rgb8", header),
+        )
+        names = [field.name for field in fields(ViewScore)]
+        return [ViewScore(**{name: getattr(score, name) for name in names}) for score in answer.scores]
+
+    def occupancy(self, imagined: bool = False, timeout: float | None = None) -> Grid:
+        """The newest grid of what was observed, or of what is imagined beside it; a TimeoutError if none came."""
+        return self._grids.newest("imagined/occupancy" if imagined else "memory/occupancy", self._limit(timeout))
 
     # The memory
 

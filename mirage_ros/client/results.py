@@ -113,5 +113,6 @@ def imagined_of(message: ImaginedTrajectory) -> Imagined:
         rgb=stacked(message.images, np.uint8, 3),
         depth=stacked(message.depths, np.float32),
         visible=stacked(message.visibilities, np.float32),
+        uncertainty=stacked(message.uncertainties, np.float32) if message.uncertainties else None,
         camera=camera,
     )

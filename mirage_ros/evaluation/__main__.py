@@ -1,4 +1,7 @@
-"""`mirage eval PROTOCOL`: run methods over a protocol and write a report; `mirage eval worldscore`: its samples."""
+"""`mirage eval PROTOCOL`: run methods over a protocol and write a report.
+
+`mirage eval worldscore` makes samples for that benchmark, `mirage eval calibration` says how sure imagined depth is.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from mirage_ros.evaluation import worldscore
+from mirage_ros.evaluation import calibration, worldscore
 from mirage_ros.evaluation.cases import CaseList
 from mirage_ros.evaluation.methods import GROUPS, METHODS, Method, find_methods, imagined
 from mirage_ros.evaluation.metrics import Lpips
@@ -32,7 +35,7 @@ SIMULATED: tuple[Name, ...] = ("sim", "closed-loop", "drift")
 
 @dataclass
 class EvaluationOptions(ModelOptions):
-    """Compare methods on frozen lists of walks; `mirage eval worldscore --help` tells of its samples."""
+    """Compare methods on frozen lists of walks; worldscore and calibration have --help of their own."""
 
     protocol: tyro.conf.Positional[Name]
     """default runs sim, closed-loop and drift, one after the other"""
@@ -94,9 +97,9 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
 
 def main() -> None:
     """Run the command."""
-    if sys.argv[1:2] == ["worldscore"]:
-        del sys.argv[1]
-        worldscore.main()
+    commands = {"worldscore": worldscore.main, "calibration": calibration.main}
+    if sys.argv[1:2] and sys.argv[1] in commands:
+        commands[sys.argv.pop(1)]()
         return
     options = tyro.cli(EvaluationOptions, prog="mirage eval", description=__doc__)
     methods = find_methods(options.methods)

@@ -162,6 +162,7 @@ class Commands:
             remember=options.remember,
             seed=draw_seed(options.seed),
             steps=options.steps,
+            samples=options.samples,
             first=first,
             stamps=every,
         )

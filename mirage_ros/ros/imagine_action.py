@@ -171,6 +171,7 @@ class ImagineAction:
             remember=goal.remember,
             seed=draw_seed(goal.seed),
             steps=goal.steps or defaults.steps,
+            samples=defaults.samples,
             prompt=goal.prompt or None,
             batch=defaults.batch,
             stamps=None if only is None else only + [only[-1]] * (len(poses[0]) - len(only)),
@@ -226,4 +227,6 @@ def _trajectory(candidate: _Candidate, outputs: Outputs) -> ImaginedTrajectory:
             message.images.append(numpy_to_image(chunk.rgb[place], "rgb8", header))
             message.depths.append(numpy_to_image(chunk.depth[place], "32FC1", header))
             message.visibilities.append(numpy_to_image(chunk.visible[place], "32FC1", header))
+            if chunk.uncertainty is not None:
+                message.uncertainties.append(numpy_to_image(chunk.uncertainty[place], "32FC1", header))
     return message

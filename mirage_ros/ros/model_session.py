@@ -20,14 +20,15 @@ from mirage_ros.images import fit_camera
 from mirage_ros.machine import set_threads
 from mirage_ros.memory.cloud import Cloud
 from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.perception import registry
-from mirage_ros.perception.pipeline import Perception
+from mirage_ros.occupancy.grid import GridShape
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.layer_pauses import LayerPauses
 from mirage_ros.ros.loop_closure import Correction
+from mirage_ros.ros.model_perception import camera_perception, make_perception
 from mirage_ros.ros.parameters import MirageParameters
 from mirage_ros.ros.requests import ImagineRequest, Snapshot
 from mirage_ros.world.results import STAGES, Cancel, ImaginedChunk, OnProgress, Preview
+from mirage_ros.world.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from mirage_ros.world.history import History
@@ -42,6 +43,7 @@ class ModelSession:
     Attributes:
         snapshot: replaced as a whole after every change; any thread may look at it.
         notes: fallbacks of perception in the last chunk.
+        occupancy: grids of what was observed and what is imagined.
         pauses: moments within `imagine` at which previews can be made.
     """
 
@@ -69,12 +71,8 @@ class ModelSession:
         how, joint = parameters.perception, bool(self.world.preset.depth_channels)
         if how.depth != "auto" or how.filter != "none" or self.world.perception is None:
             self.world.perception = make_perception(how.depth, how.filter, joint=joint)
-        frames = parameters.observation
-        self._fit_exposure = frames.exposure == "fitted"
-        self._estimator: Perception | None = None
-        if frames.depth == "estimated":
-            source = frames.estimator_weights or None
-            self._estimator = registry.make_perception(frames.estimator, "none", device=device, depth_source=source)
+        self._fit_exposure = parameters.observation.exposure == "fitted"
+        self._observed = camera_perception(parameters.observation, device)
         parts = self.world.networks
         whole = (parts.transformer, parts.reader, parts.autoencoder, parts.generator)
         self.pauses = LayerPauses(() if parts.offload else whole)
@@ -86,6 +84,8 @@ class ModelSession:
         self._optics = pinhole(self.world.height, self.world.width, vertical_fov=parameters.imagine.vertical_fov).to(
             dtype=torch.float64
         )
+        shape = {name: getattr(parameters.occupancy, name) for name in GridShape.__dataclass_fields__}
+        self.occupancy = Surroundings(GridShape(**shape), self.memory)
         self.snapshot = Snapshot(max_bytes=self._max_bytes)
         self._refresh()
 
@@ -98,10 +98,11 @@ class ModelSession:
     def observe(self, frame: RgbdFrame) -> int:
         """Write a camera frame; what it shows wins over what was imagined. Returns the number of elements added."""
         report = self.world.observe(
-            self.memory, frame, history=self.history, perception=self._estimator, fit_exposure=self._fit_exposure
+            self.memory, frame, history=self.history, perception=self._observed, fit_exposure=self._fit_exposure
         )
         optics = fit_camera(frame.camera.to(dtype=torch.float64), self.world.height, self.world.width)
         self._optics = optics.at(torch.eye(4, dtype=torch.float64))
+        self.occupancy.saw(frame)
         self._wrote(evicted=report.evicted)
         return report.added
 
@@ -123,7 +124,7 @@ class ModelSession:
         try:
             for chunk in self._chunks(request, on_progress, cancel):
                 done.add((chunk.candidate, chunk.chunk))
-                yield self._noted(chunk, request.remember)
+                yield self._noted(chunk, request)
             return
         except torch.OutOfMemoryError as error:
             if request.remember:
@@ -135,7 +136,7 @@ class ModelSession:
         try:
             for chunk in self._chunks(replace(request, batch=1), on_progress, cancel):
                 if (chunk.candidate, chunk.chunk) not in done:
-                    yield self._noted(chunk, request.remember)
+                    yield self._noted(chunk, request)
         except torch.OutOfMemoryError as error:
             self.free()
             raise MemoryError(f"the device ran out of memory, also with one candidate at a time: {error}") from None
@@ -152,6 +153,7 @@ class ModelSession:
             "prompt": (self.prompt if request.prompt is None else request.prompt) or None,
             "seed": request.seed,
             "steps": request.steps or None,
+            "samples": request.samples,
             "on_progress": progress,
             "cancel": cancel,
             "history": self.history,
@@ -162,12 +164,15 @@ class ModelSession:
         options |= {"remember": request.remember, "first": request.first, "stamps": request.stamps}
         return self.world.imagine(self.memory, trajectories[0], **options)
 
-    def _noted(self, chunk: ImaginedChunk, remember: bool) -> ImaginedChunk:
+    def _noted(self, chunk: ImaginedChunk, request: ImagineRequest) -> ImaginedChunk:
+        # Candidates contradict one another, and what nobody sees is in no map.
+        if len(request.poses) == 1 and request.stamps is not None:
+            self.occupancy.imagined_frames(chunk)
         self.notes = chunk.notes
         seconds = {stage: chunk.seconds.get(stage, math.nan) / len(chunk) for stage in STAGES}
         self.snapshot = replace(self.snapshot, seconds=seconds, visibility=float(chunk.coverage[-1]))
         # What a fork was written is gone with it.
-        if remember and chunk.report.cells > 0:
+        if request.remember and chunk.report.cells > 0:
             self._wrote(evicted=chunk.report.evicted)
         return chunk
 
@@ -195,8 +200,10 @@ class ModelSession:
         before = len(self.memory)
         if keep_observations:
             self.memory.forget([frame.id for frame in self.memory.frames() if frame.kind == "imagination"])
+            self.occupancy.clear_imagined()
         else:
             self.memory.clear()
+            self.occupancy.clear()
         self.history = self.world.new_history()
         self._wrote()
         return before - len(self.memory)
@@ -213,6 +220,7 @@ class ModelSession:
         self.memory.check_poses(poses)
         correction = Correction(self.memory.frames(), poses)
         elements = self.memory.repose(correction.poses)
+        self.occupancy.renew()
         self.history.move(correction.moved)
         self._wrote()
         return len(correction.poses), elements
@@ -233,6 +241,7 @@ class ModelSession:
     def load(self, memory: LatentMemory) -> int:
         """Take over what `read` gave; the number of elements."""
         self.memory.restore(memory)
+        self.occupancy.renew()
         self.history = self.world.new_history()
         frames = self.memory.frames()
         if frames:
@@ -284,14 +293,3 @@ class ModelSession:
             frames=len(frames),
             observed_frames=sum(frame.kind == "observation" for frame in frames),
         )
-
-
-def make_perception(depth_estimator: str, dynamic_filter: str, *, joint: bool) -> Perception:
-    """Perception of imagined frames by perception.depth and perception.filter; `joint`: the model has depth channels.
-
-    Raises:
-        ValueError: joint depth of a model without.
-    """
-    if depth_estimator == "joint" and not joint:
-        raise ValueError("perception.depth: expected 'memory' for a preset without depth channels, got 'joint'")
-    return registry.make_perception("joint" if joint and depth_estimator != "memory" else "memory", dynamic_filter)

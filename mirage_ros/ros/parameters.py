@@ -136,6 +136,14 @@ class ImagineParameters(ParameterGroup):
     max_distance: float = row(
         1000.0, "Metres from the world frame's origin; poses farther off are refused.", 1.0, 1e7, live=True
     )
+    samples: int = row(
+        1,
+        "Draws of each trajectory, made as one batch: the first is shown, their spread is imagined/uncertainty. With "
+        "one that is what was measured of the weights.",
+        1,
+        64,
+        live=True,
+    )
     batch: int = row(0, "Candidates that are denoised together; 0 lets the model decide.", 0, 1000, live=True)
     vertical_fov: float = row(0.9, "Vertical field of view before the first camera frame, radians.", 0.1, 2.5)
     prompt: str = row("", "Text that conditions what is imagined, where the preset takes text.")
@@ -166,6 +174,18 @@ class MemoryParameters(ParameterGroup):
     restore: bool = row(True, "Load the automatic save on configure, if there is one.")
     cloud_rate: float = row(1.0, "At most this many clouds a second, while somebody listens.", 0.01, 100.0, live=True)
     cloud_points: int = row(200000, "Points of a published cloud; of more, every n-th is shown.", 100, 10**8, live=True)
+
+
+@dataclass(frozen=True)
+class OccupancyParameters(ParameterGroup):
+    """The grids of what is free and what is occupied."""
+
+    prefix = "occupancy."
+    resolution: float = row(0.05, "Side of a cell, metres.", 0.01, 1.0)
+    extent: float = row(20.0, "Side of the square around the camera, metres; it goes along in steps.", 1.0, 200.0)
+    min_height: float = row(0.1, "What is lower in the world frame, metres, is in nobody's way.", -1000.0, 1000.0)
+    max_height: float = row(1.5, "Nor is what is higher.", -1000.0, 1000.0)
+    rate: float = row(2.0, "At most this many grids a second, while somebody listens.", 0.01, 100.0, live=True)
 
 
 @dataclass(frozen=True)
@@ -222,6 +242,7 @@ class MirageParameters(ParameterGroup):
     imagine: ImagineParameters = field(default_factory=ImagineParameters)
     output: OutputParameters = field(default_factory=OutputParameters)
     memory: MemoryParameters = field(default_factory=MemoryParameters)
+    occupancy: OccupancyParameters = field(default_factory=OccupancyParameters)
     queue: QueueParameters = field(default_factory=QueueParameters)
     status: StatusParameters = field(default_factory=StatusParameters)
 

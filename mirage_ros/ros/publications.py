@@ -17,10 +17,13 @@ from torch import Tensor
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.cloud import Cloud
 from mirage_ros.memory.provenance import OBSERVATION, FrameRecord
+from mirage_ros.occupancy.grid import OccupancyMap
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import (
     camera_to_info,
+    cells_to_grid,
     depth_from_metres,
+    frame_to_cloud,
     numpy_to_compressed,
     numpy_to_image,
     points_to_cloud,
@@ -119,6 +122,11 @@ class Outputs:
             if self.wanted("imagined/image/compressed"):
                 jpeg = numpy_to_compressed(chunk.rgb[index], header, output.jpeg_quality)
                 self.publish("imagined/image/compressed", jpeg)
+            if chunk.uncertainty is not None and self.wanted("imagined/uncertainty"):
+                uncertainty = numpy_to_image(chunk.uncertainty[index], "32FC1", header)
+                self.publish("imagined/uncertainty", uncertainty)
+            if self.wanted("imagined/points"):
+                self.publish("imagined/points", frame_to_cloud(chunk[index], self.world_header(stamps[index])))
             pose = pose_to_stamped(camera.cam2world.double().cpu(), self.world_header(stamps[index]))
             self.publish("imagined/pose", pose)
 
@@ -148,6 +156,12 @@ class Outputs:
             pose = record.camera.cam2world.double().cpu()
             message.poses.append(pose_to_stamped(pose, self.world_header(record.stamp)))
         self.publish("memory/frames", message)
+
+    def occupancy(self, topic: str, cells: NDArray[np.int8], grid: OccupancyMap, stamp: int) -> None:
+        """Publish the cells (rows, columns) of a map on one of its topics, once it has a place."""
+        if grid.placed:
+            corner = (*grid.corner.tolist(), 0.0)
+            self.publish(topic, cells_to_grid(cells, grid.shape.resolution, corner, self.world_header(stamp)))
 
     def header(self, stamp: int) -> Header:
         """Header of what is seen at a moment in nanoseconds."""

@@ -19,6 +19,7 @@ from mirage_ros.ros.loop_closure import distinct, frames_at
 from mirage_ros.ros.open_requests import OpenRequests
 from mirage_ros.ros.topics import SERVICES, check_prompt_length
 from mirage_ros.ros.transforms import check_poses
+from mirage_ros.ros.view_scoring import ViewScoring
 
 
 class Services:
@@ -134,6 +135,13 @@ class Services:
         self._give_up()
         response.moved, response.elements = await self._do(lambda: self._session.repose(wanted))
         response.message = f"{response.moved} source frames moved"
+
+    async def _score_views(self, request: Any, response: Any) -> None:
+        scoring = ViewScoring(self._context, self._stage.require(), request)
+        await self._requests.awaitable(scoring.place())
+        if request.imagine:
+            await self._requests.awaitable(scoring.imagine())
+        response.scores = await self._do(scoring.score, quick=True)
 
     async def _set_prompt(self, request: Any, response: Any) -> None:
         check_prompt_length(request.prompt)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.clock import Clock
 
 from mirage_ros.ros.autosave import Autosave
@@ -36,6 +40,8 @@ class Timers:
         self._context, self._outputs, self._commands = context, outputs, commands
         self._patience, self._observing, self._autosave = patience, observing, autosave
         self._cloud_changes, self._cloud_time = -1, 0.0
+        # By topic, what was published last.
+        self._occupancy: dict[str, tuple[int, float]] = {}
         period = 1 / context.parameters.status.rate
         self._timers = [
             context.node.create_timer(seconds, callback, clock=clock)
@@ -58,6 +64,7 @@ class Timers:
         self._observing.expire()
         try:
             self._publish_memory()
+            self._publish_occupancy()
             self._autosave.pump()
         except BusyError as error:
             self._context.health.event("queue", str(error))
@@ -80,6 +87,23 @@ class Timers:
             outputs.cloud(session.cloud(wanted.cloud_points), stamp)
 
         self._context.worker.call(work, slot="cloud")
+
+    def _publish_occupancy(self) -> None:
+        outputs, now, grid = self._outputs, time.monotonic(), self._context.session.occupancy
+        for topic, changes, cells in (
+            ("memory/occupancy", grid.changes, grid.known),
+            ("imagined/occupancy", grid.changes + grid.guesses, grid.guessed),
+        ):
+            last, at = self._occupancy.get(topic, (-1, 0.0))
+            due = now - at >= 1 / self._context.parameters.occupancy.rate
+            if changes == last or not due or not outputs.wanted(topic):
+                continue
+            self._occupancy[topic] = changes, now
+            work = partial(self._send_occupancy, topic, cells, self._context.now())
+            self._context.worker.call(work, slot=topic)
+
+    def _send_occupancy(self, topic: str, cells: Callable[[], NDArray[np.int8]], stamp: int) -> None:
+        self._outputs.occupancy(topic, cells(), self._context.session.occupancy, stamp)
 
     def _report(self) -> None:
         worker, snapshot = self._context.worker, self._context.session.snapshot

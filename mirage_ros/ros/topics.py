@@ -7,7 +7,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
-from nav_msgs.msg import Path
+from nav_msgs.msg import OccupancyGrid, Path
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
@@ -16,7 +16,7 @@ from std_srvs.srv import Trigger
 from mirage_ros.action import Imagine
 from mirage_ros.msg import MemoryStatus
 from mirage_ros.ros.parameters import RELIABILITIES
-from mirage_ros.srv import ExportCloud, LoadMemory, Repose, Reset, SaveMemory, SetPrompt
+from mirage_ros.srv import ExportCloud, LoadMemory, Repose, Reset, SaveMemory, ScoreViews, SetPrompt
 
 # How messages of a topic are delivered: as observation.reliability or output.reliability says, reliably, or reliably
 # with the last one kept for those who come late.
@@ -130,6 +130,24 @@ OUTPUTS = (
         OUTPUT,
         "32FC1: 0 where a pixel was invented, 1 where it was remembered: observed, or imagined in an earlier chunk.",
     ),
+    Topic(
+        "imagined/uncertainty",
+        Image,
+        OUTPUT,
+        "32FC1, metres: standard deviation of imagined/depth; +inf where that is, NaN where there is none.",
+    ),
+    Topic(
+        "imagined/points",
+        PointCloud2,
+        OUTPUT,
+        "Their points in the world frame: x y z rgb visibility doubt (metres). For marking, not for clearing.",
+    ),
+    Topic(
+        "imagined/occupancy",
+        OccupancyGrid,
+        LATCHED,
+        "Probability of occupied, 0 to 100, where nothing was observed; -1 elsewhere. In the world frame.",
+    ),
     Topic("imagined/pose", PoseStamped, OUTPUT, "Pose of their optical frame in the world frame."),
     Topic("imagined/path", Path, LATCHED, "Poses of the newest rollout in the world frame."),
     Topic("preview/image", Image, OUTPUT, "What the memory knows of a view, decoded without diffusion, rgb8."),
@@ -142,6 +160,12 @@ OUTPUTS = (
         LATCHED,
         "Optical poses and stamps of the camera frames in the memory, in the order of writing; repose takes them.",
     ),
+    Topic(
+        "memory/occupancy",
+        OccupancyGrid,
+        LATCHED,
+        "What was observed: 0 free, 100 occupied, -1 unknown. In the world frame, whose z axis is up.",
+    ),
     Topic("memory/status", MemoryStatus, LATCHED, "Elements, bytes, backlog and timings."),
     Topic("/diagnostics", DiagnosticArray, RELIABLE, "What is wrong and what to do: once a second, in every state."),
 )
@@ -152,6 +176,11 @@ SERVICES: tuple[tuple[str, Any, str], ...] = (
     ("save_memory", SaveMemory, "Write the memory to a file below memory.folder."),
     ("load_memory", LoadMemory, "Replace the memory by a file's."),
     ("export_cloud", ExportCloud, "Write the memory as a PLY cloud."),
+    (
+        "score_views",
+        ScoreViews,
+        "Say what views or paths are worth, from the readout or after imagining them.",
+    ),
     ("set_prompt", SetPrompt, "Set the text; says whether the preset takes one."),
     ("observe", Trigger, "Write the next camera frame, whatever observation.enabled and observation.rate say."),
 )

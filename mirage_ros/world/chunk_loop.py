@@ -44,7 +44,7 @@ class ChunkLoop:
         self._context = networks.context(settings.prompt or "")
         self._empty = networks.context("") if settings.guidance != 1 else None
         self._steps = settings.steps or networks.steps
-        self._total = sum(rollout.spans[-1].stop for rollout in rollouts)
+        self._total = sum(rollout.spans[-1].stop for rollout in rollouts if not rollout.sample)
         self._done = 0
 
     def run(self) -> Iterator[ImaginedChunk]:
@@ -66,8 +66,9 @@ class ChunkLoop:
                         if following is not None:
                             denser.append((rollout, following))
                             continue
-                        self._done += len(chunk)
-                        self._report(rollout, index, "write", self._steps)
+                        if not rollout.sample:
+                            self._done += len(chunk)
+                            self._report(rollout, index, "write", self._steps)
                         yield chunk
                 open_, may_stop = denser, False
 
@@ -84,13 +85,13 @@ class ChunkLoop:
         networks, (leader, span, _, _), spent = self._networks, group[0], dict[str, float]()
         with networks.timed(spent, "denoise"), networks.at_work(networks.transformer):
             stacked = Conditions.stacked([conditions for _, _, conditions, _ in group])
-            noise = draw_noise(tuple(stacked.known.shape[1:]), self._settings.seed, span.index, networks.device)
             estimated, drawn = networks.split_steps(self._steps)
             after_step = partial(self._after, leader, span.index, "denoise", may_stop=may_stop)
+            shape = tuple(stacked.known.shape[1:])
             latents = denoise(
                 networks.transformer,
                 make_scheduler(networks.preset.schedule, estimated),
-                noise.expand(len(group), *noise.shape),
+                self._noise(group, shape, span.index),
                 stacked,
                 guidance=self._settings.guidance,
                 empty_context=None if self._empty is None else self._empty.expand(len(group), -1, -1),
@@ -98,15 +99,22 @@ class ChunkLoop:
             )
             if networks.generator is not None and drawn:
                 # Noise of its own, which the estimate does not depend on.
-                shape = (*noise.shape[:2], 2 * noise.shape[2], 2 * noise.shape[3])
-                white = draw_noise(shape, self._settings.seed, -1 - span.index, networks.device)
-                white = white.expand(len(group), *white.shape)
+                white = self._noise(group, (*shape[:2], 2 * shape[2], 2 * shape[3]), -1 - span.index)
                 latents = draw_open(
                     networks.generator, latents, white, stacked, drawn, lambda step: after_step(estimated + step)
                 )
         for rollout, *_ in group:
             rollout.seconds["denoise"] += spent["denoise"] / len(group)
         return latents
+
+    def _noise(self, group: list[Prepared], shape: tuple[int, ...], chunk: int) -> Tensor:
+        """(B, *shape) noise: candidates share it, samples of one do not."""
+        seed, device = self._settings.seed, self._networks.device
+        each = {
+            sample: draw_noise(shape, seed + sample, chunk, device)
+            for sample in {rollout.sample for rollout, *_ in group}
+        }
+        return torch.stack([each[rollout.sample] for rollout, *_ in group])
 
     def _finish(self, rollout: Rollout, span: Span, latents: Tensor, reading: Reading, may_stop: bool) -> None:
         def after_stage(stage: str) -> None:

@@ -24,6 +24,7 @@ from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.weights_io import check_source, has_part, load_autoencoder, load_transformer
 from mirage_ros.resources import weights_directory
+from mirage_ros.world.doubt import DepthDoubt
 from mirage_ros.world.networks import Networks
 
 Drawn = TypeVar("Drawn")
@@ -116,8 +117,10 @@ def load_networks(
         autoencoder, reader, generator = _drawn(
             seed, lambda: (chosen.new_autoencoder(own_dtype), chosen.new_reader(), chosen.new_generator())
         )
+        doubt = DepthDoubt()
     else:
         where_from = source or _own_source(chosen)
+        doubt = DepthDoubt.load(where_from)
         # What can be wrong is said before gigabytes are read, and before the text encoder has done its work.
         check_source(
             where_from,
@@ -169,6 +172,7 @@ def load_networks(
         size=size,
         offload=offload,
         transformer_anew=transformer_anew,
+        doubt=doubt,
     )
 
 

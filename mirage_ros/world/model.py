@@ -22,6 +22,7 @@ from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world import checks, loading
 from mirage_ros.world.chunk_loop import ChunkLoop
 from mirage_ros.world.chunk_plan import Span
+from mirage_ros.world.doubt import with_spread
 from mirage_ros.world.history import History
 from mirage_ros.world.latent_colours import fit_colours
 from mirage_ros.world.networks import MAX_BYTES, Networks, new_memory
@@ -176,8 +177,14 @@ class WorldModel:
                 memory, leaves the keyframe in the memory.
         """
         settings = settings_of(self.networks, options)
-        rollout = self._rollout(memory, trajectory, stamps, options, first=first, remember=remember)
-        return self._run([rollout], settings, options)
+        rollouts = [
+            self._rollout(
+                memory, trajectory, stamps, options, first=first, remember=remember and not sample, sample=sample
+            )
+            # The one that writes comes last: then nobody is asked any more whether to go on.
+            for sample in reversed(range(settings.samples))
+        ]
+        return self._run(rollouts, settings, options)
 
     def imagine_candidates(
         self,
@@ -205,8 +212,9 @@ class WorldModel:
             raise ValueError("trajectories: expected at least one, got none")
         settings = settings_of(self.networks, options, batch)
         rollouts = [
-            self._rollout(memory, trajectory, None, options, remember=False, candidate=index)
+            self._rollout(memory, trajectory, None, options, remember=False, candidate=index, sample=sample)
             for index, trajectory in enumerate(trajectories)
+            for sample in range(settings.samples)
         ]
         return self._run(rollouts, settings, options)
 
@@ -239,6 +247,7 @@ class WorldModel:
         remember: bool,
         first: RgbdFrame | None = None,
         candidate: int = 0,
+        sample: int = 0,
     ) -> Rollout:
         """The state of a trajectory that has yet to begin, and refuses what does not fit."""
         networks, perception = self.networks, options.get("perception") or self.perception
@@ -267,6 +276,7 @@ class WorldModel:
             spans,
             frames,
             candidate,
+            sample,
             first=view,
             first_depth=metres,
         )
@@ -274,4 +284,5 @@ class WorldModel:
     def _run(
         self, rollouts: list[Rollout], settings: DenoiseSettings, options: ImagineKeywords
     ) -> Iterator[ImaginedChunk]:
-        return ChunkLoop(self.networks, rollouts, settings, options.get("on_progress"), options.get("cancel")).run()
+        chunks = ChunkLoop(self.networks, rollouts, settings, options.get("on_progress"), options.get("cancel")).run()
+        return chunks if settings.samples == 1 else with_spread(chunks, settings.samples, self.networks.doubt)

@@ -22,6 +22,7 @@ from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.text import TextEncoder, no_text
 from mirage_ros.models.transformer import MirageTransformer
+from mirage_ros.world.doubt import DepthDoubt
 from mirage_ros.world.unfolding import Unfolder
 
 # Prompts whose context tokens are kept: 3 to 6 MB each at full size.
@@ -75,6 +76,7 @@ class Networks:
         offload: keep only the large network at work on the device, the other in host memory. On a CPU the transformer
             is dropped while frames are decoded.
         transformer_anew: gives the transformer again, once it was dropped.
+        doubt: how sure its depth is.
 
     Raises:
         ValueError: networks and preset do not fit, or the size is not a whole number of tokens.
@@ -93,7 +95,9 @@ class Networks:
         size: tuple[int, int] | None = None,
         offload: bool = False,
         transformer_anew: Callable[[], MirageTransformer] | None = None,
+        doubt: DepthDoubt | None = None,
     ) -> None:
+        self.doubt = doubt or DepthDoubt()
         self._transformer_anew = transformer_anew if offload and torch.device(device).type == "cpu" else None
         self.preset, self.device, self.offload = preset, torch.device(device), offload
         self.transformer, self.autoencoder, self.reader, self.text = transformer, autoencoder, reader, text

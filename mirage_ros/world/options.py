@@ -12,6 +12,15 @@ from mirage_ros.world.history import History
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.results import Cancel, OnProgress
 
+# The most samples of one trajectory.
+MAX_SAMPLES = 64
+_LIMITS = (
+    ("seed", 0, 2**63 - 1 - MAX_SAMPLES),
+    ("steps", 1, MAX_STEPS),
+    ("samples", 1, MAX_SAMPLES),
+    ("batch", 1, 2**31),
+)
+
 
 class ImagineKeywords(TypedDict, total=False):
     """Keywords of imagining, whether one trajectory or several.
@@ -20,6 +29,8 @@ class ImagineKeywords(TypedDict, total=False):
         prompt: text, for presets that take it.
         seed: of the noise; candidates share the noise, so that they differ by their cameras alone.
         steps: denoising steps; the preset's by default.
+        samples: drawn of each trajectory, as one batch: the frames are those of the first, `uncertainty` is the
+            spread of depth over all. With one, the default, it is what was measured of such frames.
         guidance: classifier-free guidance on the text; 1, the default, for none.
         perception: for this call; the model's by default.
         history: past frames that may serve as references; grows with the memory. Empty by default.
@@ -30,6 +41,7 @@ class ImagineKeywords(TypedDict, total=False):
     prompt: str | None
     seed: int
     steps: int | None
+    samples: int
     guidance: float
     perception: Perception | None
     history: History | None
@@ -45,6 +57,7 @@ class DenoiseSettings:
         prompt: text; None or empty for none.
         seed: of the noise.
         steps: denoising steps; None for the preset's.
+        samples: drawn of each trajectory.
         guidance: classifier-free guidance on the text; 1 for none.
         batch: how many chunks are denoised together at most; None for all.
 
@@ -55,13 +68,14 @@ class DenoiseSettings:
     prompt: str | None = None
     seed: int = 0
     steps: int | None = None
+    samples: int = 1
     guidance: float = 1.0
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least, most in (("seed", 0, 2**63 - 1), ("steps", 1, MAX_STEPS), ("batch", 1, 2**31)):
+        for name, least, most in _LIMITS:
             value = getattr(self, name)
-            if value is None and name != "seed":
+            if value is None and name not in ("seed", "samples"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")

@@ -15,6 +15,7 @@ from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.perception.pipeline import FAR
 from mirage_ros.world.between import Between
+from mirage_ros.world.doubt import DepthDoubt
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.results import ImaginedChunk
 
@@ -58,15 +59,22 @@ def piece_between(networks: Networks, places: tuple[int, ...], between: Between,
 
 
 def joined(
-    pieces: Sequence[Piece], candidate: int, chunk: int, frames: Sequence[SourceFrame], seconds: dict[str, float]
+    pieces: Sequence[Piece],
+    candidate: int,
+    sample: int,
+    chunk: int,
+    frames: Sequence[SourceFrame],
+    seconds: dict[str, float],
+    doubt: DepthDoubt,
 ) -> ImaginedChunk:
     """A chunk out of its pieces, its frames in the order of the trajectory.
 
     Args:
         pieces: that have every new frame of the chunk once.
-        candidate, chunk: indices of the trajectory and of the chunk.
+        candidate, sample, chunk: indices of the trajectory, of what was drawn of it, and of the chunk.
         frames: what the memory was told of each frame of the trajectory.
         seconds: wall time of each stage.
+        doubt: of the model.
     """
     places = [place for piece in pieces for place in piece.places]
     order, report = torch.tensor(places).argsort(), WriteReport()
@@ -77,15 +85,18 @@ def joined(
         values = torch.cat([getattr(piece, name) for piece in pieces])
         return values[order.to(values.device)]
 
-    depth = all_of("depth")
+    depth, visible = all_of("depth"), all_of("visible").cpu().numpy()
+    metres = torch.where(depth > 0, depth, 0.0).float().cpu().numpy()
     return ImaginedChunk(
         rgb=pixels_of_video(all_of("video")).cpu().numpy(),
-        depth=torch.where(depth > 0, depth, 0.0).float().cpu().numpy(),
+        depth=metres,
         camera=Camera.joined([piece.camera for piece in pieces])[order].to("cpu"),
         stamp=np.array([frames[place].stamp for place in sorted(places)], np.int64),
-        visible=all_of("visible").cpu().numpy(),
+        visible=visible,
+        uncertainty=doubt.uncertainty(metres, visible),
         coverage=all_of("coverage").cpu().numpy(),
         candidate=candidate,
+        sample=sample,
         chunk=chunk,
         first=min(places),
         report=report,

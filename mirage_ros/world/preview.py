@@ -39,4 +39,12 @@ def preview(networks: Networks, memory: SpatialMemory, trajectory: Camera) -> Pr
             metres = enlarge(reading.fine_depth.nan_to_num(0.0), *networks.size).float()
             parts.append((image, metres, seen[:, 0], reading.coverage()))
     rgb, depth, visible, coverage = (torch.cat(part).contiguous().cpu().numpy() for part in zip(*parts, strict=True))
-    return Preview(rgb=rgb, depth=depth, visible=visible, coverage=coverage, camera=camera.to("cpu"), seconds=seconds)
+    return Preview(
+        rgb=rgb,
+        depth=depth,
+        visible=visible,
+        coverage=coverage,
+        uncertainty=networks.doubt.uncertainty(depth, visible),
+        camera=camera.to("cpu"),
+        seconds=seconds,
+    )

@@ -50,6 +50,7 @@ class ImaginedChunk(ImaginedFrame):
 
     Attributes:
         candidate: index of the trajectory.
+        sample: which one of those that were drawn of the trajectory.
         chunk: index of the chunk.
         first: place of the first frame in the trajectory.
         report: what was written to the memory, or to the fork where nothing was to be remembered.
@@ -58,6 +59,7 @@ class ImaginedChunk(ImaginedFrame):
     """
 
     candidate: int
+    sample: int = 0
     chunk: int
     first: int
     report: WriteReport

@@ -54,6 +54,7 @@ class Rollout:
         spans: the chunks.
         frames: what the memory is told of each frame.
         candidate: index among the trajectories of one goal.
+        sample: which draw of it.
         first: (3, H, W) image of the first frame, if it is known.
         first_depth: (2h, 2w) metres of it, NaN where nobody gave them.
     """
@@ -66,6 +67,7 @@ class Rollout:
     spans: list[Span]
     frames: Sequence[SourceFrame]
     candidate: int = 0
+    sample: int = 0
     first: Tensor | None = None
     first_depth: Tensor | None = None
     tail: Tail | None = None
@@ -171,7 +173,7 @@ class Rollout:
         last = self._keyframes[span.stop - 1]
         self._keyframes = {span.stop - 1: replace(last, known=torch.ones_like(last.known))}
         seconds, self.seconds = self.seconds, dict.fromkeys(STAGES, 0.0)
-        return joined(pieces, self.candidate, span.index, self.frames, seconds)
+        return joined(pieces, self.candidate, self.sample, span.index, self.frames, seconds, self.networks.doubt)
 
     def _first_latent(self, span: Span, reading: Reading) -> Tensor:
         """(C, 1, h, w) of the known first frame; depth that nobody gave is what the memory shows."""

@@ -47,13 +47,13 @@ def value(type_name, default, counter):
 
 
 def topics():
-    from mirage_ros.msg import Candidate, ImaginedTrajectory, MemoryStatus
+    from mirage_ros.msg import Candidate, ImaginedTrajectory, MemoryStatus, ViewScore
 
-    return {"status": MemoryStatus, "candidate": Candidate, "imagined": ImaginedTrajectory}
+    return {"status": MemoryStatus, "candidate": Candidate, "imagined": ImaginedTrajectory, "score": ViewScore}
 
 
 def services():
-    from mirage_ros.srv import ExportCloud, LoadMemory, Repose, Reset, SaveMemory, SetPrompt
+    from mirage_ros.srv import ExportCloud, LoadMemory, Repose, Reset, SaveMemory, ScoreViews, SetPrompt
 
     return {
         "export_cloud": ExportCloud,
@@ -61,6 +61,7 @@ def services():
         "repose": Repose,
         "reset": Reset,
         "save_memory": SaveMemory,
+        "score_views": ScoreViews,
         "set_prompt": SetPrompt,
     }
 

@@ -138,6 +138,31 @@ def test_services_refuse_what_leads_out_of_the_folder_or_makes_no_sense(mirage):
     assert not mirage.call("set_prompt", prompt="x" * 10_000).success
 
 
+def test_requests_for_scores_that_make_no_sense_are_refused_by_name(mirage):
+    good, rng = poses_to_path(torch.eye(4)[None], Header(frame_id="map")), np.random.default_rng(0)
+    cases = [
+        ({"paths": []}, "paths: expected at least one"),
+        ({"paths": [good] * 600}, "imagine.max_frames"),
+        ({"paths": [good] * 65, "imagine": True}, "imagine.max_candidates"),
+        ({"paths": [good], "pose_of": 9}, "pose_of: expected 0"),
+        ({"paths": [good], "radius": math.nan}, "radius: expected 0 to 5 m"),
+        ({"paths": [good], "radius": -1.0}, "radius: expected 0 to 5 m"),
+        ({"paths": [good], "seed": -7}, "seed: expected -1 or more"),
+        ({"paths": [good], "goal": Image(height=5, width=5, encoding="rgb8")}, "goal: image"),
+        ({"paths": [good], "goal": Image(height=2**31, width=2**31, encoding="bgr8")}, "goal: image"),
+        ({"paths": [poses_to_path(torch.eye(4)[None], Header(frame_id="nowhere"))]}, "paths[0]"),
+        *(({"paths": [good, bad_path(rng)]}, "paths") for _ in range(8)),
+    ]
+    for fields, expected in cases:
+        answer = mirage.call("score_views", **fields)
+        if "increase" not in answer.message:
+            assert not answer.success or fields["paths"][-1].poses, fields
+        if not answer.success:
+            assert expected in answer.message, answer.message
+            assert not answer.scores
+    assert mirage.call("score_views", paths=[good]).success
+
+
 def test_poses_without_a_camera_frame_are_answered_with_a_reason(new_node):
     other = new_node("empty").start()
     other.listen("/diagnostics", "preview/image")

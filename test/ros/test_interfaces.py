@@ -20,7 +20,7 @@ def other_process(ros):
     return ros
 
 
-@pytest.mark.parametrize("topic", ["status", "candidate", "imagined"])
+@pytest.mark.parametrize("topic", ["status", "candidate", "imagined", "score"])
 def test_messages_cross(other_process, topic):
     kind = peer.topics()[topic]
     node = other_process.node("tester")
@@ -76,7 +76,7 @@ def test_every_field_is_commented():
 
     files = [path for folder in ("msg", "srv", "action") for path in (share_directory() / folder).glob("*.*")]
     definitions = [path for path in files if path.suffix in (".msg", ".srv", ".action")]
-    assert len(definitions) == 10
+    assert len(definitions) == 12
     bare = []
     for path in definitions:
         previous = ""

@@ -7,7 +7,8 @@ import torch
 from mirage_ros.geometry import pinhole
 from mirage_ros.memory import LatentMemory
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.ros.model_session import ModelSession, make_perception
+from mirage_ros.ros.model_perception import make_perception
+from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.parameters import ImagineParameters, MemoryParameters, MirageParameters, ObservationParameters
 from mirage_ros.ros.requests import ImagineRequest
 from mirage_ros.ros.rolling import rolling

@@ -1,18 +1,21 @@
-"""sensor_msgs/PointCloud2 with x y z rgb confidence <-> numpy."""
+"""sensor_msgs/PointCloud2 with x y z rgb and confidence, or visibility and doubt <-> numpy."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
+from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.ros.conversions.checks import as_float32, check_message, header_or_empty
 
 # PCL and RViz read `rgb` as a float32 whose bits are 0x00RRGGBB.
-POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("confidence", "<f4")])
+POINT = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4")]
 OPTIONAL = ("rgb", "rgba", "confidence")
 # PointField.INT8 = 1 to PointField.FLOAT64 = 8.
 _TYPES = dict(enumerate(("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8"), start=1))
@@ -38,25 +41,54 @@ def points_to_cloud(
     Raises:
         ValueError: sizes differ or colours are not bytes; names the argument.
     """
-    points, colours, confidence = np.asarray(points), np.asarray(colours), np.asarray(confidence)
+    return values_to_cloud(points, colours, {"confidence": confidence}, header)
+
+
+def frame_to_cloud(frame: ImaginedFrame, header: Header | None = None) -> PointCloud2:
+    """Points in the world of a single imagined frame, those without a finite depth left out.
+
+    Returns:
+        Unordered cloud with fields x y z rgb visibility doubt, which is the standard deviation of depth in metres (NaN
+        where nobody estimated it).
+    """
+    there = np.isfinite(frame.depth) & (frame.depth > 0)
+    points = frame.camera.to("cpu", torch.float64).lift(torch.from_numpy(frame.depth)).numpy()[there]
+    doubt = np.full_like(frame.depth, np.nan) if frame.uncertainty is None else frame.uncertainty
+    return values_to_cloud(
+        points, frame.rgb[there], {"visibility": frame.visible[there], "doubt": doubt[there]}, header
+    )
+
+
+def values_to_cloud(
+    points: NDArray[np.floating],
+    colours: NDArray[np.uint8],
+    values: Mapping[str, NDArray[np.floating]],
+    header: Header | None = None,
+) -> PointCloud2:
+    """Cloud message with fields x y z rgb and one float32 for each named value; see `points_to_cloud`."""
+    points, colours = np.asarray(points), np.asarray(colours)
     if points.ndim != 2 or points.shape[1] != 3 or not np.issubdtype(points.dtype, np.floating):
         raise ValueError(f"points: expected (N, 3) floating point, got {points.shape} {points.dtype}")
     count = len(points)
     if colours.shape != (count, 3) or colours.dtype != np.uint8:
         raise ValueError(f"colours: expected ({count}, 3) uint8, got {colours.shape} {colours.dtype}")
-    if confidence.shape != (count,) or not np.issubdtype(confidence.dtype, np.floating):
-        raise ValueError(f"confidence: expected ({count},) floating point, got {confidence.shape} {confidence.dtype}")
-    packed = np.empty(count, POINT)
+    for name, value in values.items():
+        value = np.asarray(value)
+        if value.shape != (count,) or not np.issubdtype(value.dtype, np.floating):
+            raise ValueError(f"{name}: expected ({count},) floating point, got {value.shape} {value.dtype}")
+    kind = np.dtype([*POINT, *((name, "<f4") for name in values)])
+    packed = np.empty(count, kind)
     packed["x"], packed["y"], packed["z"] = as_float32(points).T
     red, green, blue = colours.T.astype(np.uint32)
     packed["rgb"] = red << 16 | green << 8 | blue
-    packed["confidence"] = as_float32(confidence)
+    for name, value in values.items():
+        packed[name] = as_float32(np.asarray(value))
     message = PointCloud2(header=header_or_empty(header), height=1, width=count, is_bigendian=False)
-    message.point_step, message.row_step = POINT.itemsize, count * POINT.itemsize
+    message.point_step, message.row_step = kind.itemsize, count * kind.itemsize
     message.is_dense = all(bool(np.isfinite(packed[axis]).all()) for axis in "xyz")
     message.fields = [
         PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
-        for index, name in enumerate(POINT.names or ())
+        for index, name in enumerate(kind.names or ())
     ]
     message.data.frombytes(packed.tobytes())
     return message

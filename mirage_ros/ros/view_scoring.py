@@ -1,0 +1,131 @@
+"""A request to score views, step by step: poses into the world frame, what is imagined along them, the scores."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mirage_ros.geometry import Camera
+from mirage_ros.msg import ViewScore
+from mirage_ros.rgbd import ImaginedFrame
+from mirage_ros.ros.active_state import ActiveState
+from mirage_ros.ros.commanding import draw_seed, padded, rolling
+from mirage_ros.ros.context import NodeContext
+from mirage_ros.ros.conversions import image_to_numpy, ns_from_stamp, path_to_poses
+from mirage_ros.ros.requests import ImagineRequest
+from mirage_ros.ros.transforms import check_poses
+from mirage_ros.world.results import ImaginedChunk
+from mirage_ros.world.view_scores import score_views
+
+# The largest robot, metres.
+MAX_RADIUS = 5.0
+
+
+class ViewScoring:
+    """One request, whose steps are taken in this order."""
+
+    def __init__(self, context: NodeContext, active: ActiveState, request: Any) -> None:
+        """Check what can be checked at once.
+
+        Raises:
+            ValueError: the request is not usable; names the field.
+        """
+        self._context, self._active, self._request = context, active, request
+        limits, frames = context.parameters.imagine, sum(len(path.poses) for path in request.paths)
+        if not request.paths or frames > limits.max_frames:
+            raise ValueError(
+                f"paths: expected at least one, and at most {limits.max_frames} poses in all (imagine.max_frames), "
+                f"got {len(request.paths)} with {frames}"
+            )
+        if request.imagine and len(request.paths) > limits.max_candidates:
+            raise ValueError(
+                f"paths: expected at most {limits.max_candidates} to imagine (imagine.max_candidates), "
+                f"got {len(request.paths)}"
+            )
+        if not 0 <= request.radius <= MAX_RADIUS:
+            raise ValueError(f"radius: expected 0 to {MAX_RADIUS:g} m, got {request.radius}")
+        if request.seed < -1:
+            raise ValueError(f"seed: expected -1 or more, got {request.seed}")
+        self._goal = self._picture()
+        self._poses: list[Tensor] = []
+        self._chunks: dict[int, list[ImaginedChunk]] = {}
+
+    def place(self) -> Future[Any]:
+        """Bring the poses into the world frame, which may have to wait for transforms."""
+        return self._active.patience.future(self._place)
+
+    def imagine(self) -> Future[Any]:
+        """Imagine every path on its own fork of the memory."""
+        session, defaults = self._context.session, self._context.parameters.imagine
+        poses = tuple(padded(path, session.padded_length(len(path))) for path in self._poses)
+        session.check(poses)
+        request = ImagineRequest(
+            poses,
+            seed=draw_seed(self._request.seed),
+            steps=defaults.steps,
+            samples=defaults.samples,
+            batch=defaults.batch,
+        )
+        worker = self._context.worker
+        work = rolling(
+            session, worker, request, lambda chunk: self._chunks.setdefault(chunk.candidate, []).append(chunk)
+        )
+        return worker.start(work, name=f"scores of {len(poses)} paths", exclusive=False).future
+
+    def score(self) -> list[ViewScore]:
+        """The scores; in the worker's thread."""
+        session = self._context.session
+        imagined = [
+            _joined(self._chunks[index], len(path)) for index, path in enumerate(self._poses) if self._request.imagine
+        ]
+        scores = score_views(
+            session.world.networks,
+            session.memory,
+            session.occupancy,
+            [session.cameras(path) for path in self._poses],
+            radius=self._request.radius,
+            goal=self._goal,
+            imagined=imagined or None,
+        )
+        return [ViewScore(**asdict(score)) for score in scores]
+
+    def _place(self) -> list[Tensor]:
+        placed = []
+        for index, path in enumerate(self._request.paths):
+            name = f"paths[{index}]"
+            try:
+                poses, frame, stamps = path_to_poses(path)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+            stamp = ns_from_stamp(path.header.stamp, f"{name}.header.stamp") or stamps[0]
+            poses = self._active.frames.optical(poses, frame, self._request.pose_of, stamp, name)
+            check_poses(poses, self._context.parameters.imagine.max_distance, name)
+            placed.append(poses)
+        # All of them, or none where one still has to wait.
+        self._poses = placed
+        return placed
+
+    def _picture(self) -> NDArray[np.uint8] | None:
+        goal = self._request.goal
+        if not goal.height and not goal.width and not len(goal.data):
+            return None
+        try:
+            return image_to_numpy(goal, "rgb8")
+        except ValueError as error:
+            raise ValueError(f"goal: {error}") from None
+
+
+def _joined(chunks: list[ImaginedChunk], count: int) -> ImaginedFrame:
+    """The first frames of a path's chunks."""
+    parts = {name: [getattr(chunk, name) for chunk in chunks] for name in ("rgb", "depth", "visible", "coverage")}
+    doubt = [chunk.uncertainty for chunk in chunks if chunk.uncertainty is not None]
+    return ImaginedFrame(
+        **{name: np.concatenate(values)[:count] for name, values in parts.items()},
+        uncertainty=np.concatenate(doubt)[:count],
+        camera=Camera.joined([chunk.camera for chunk in chunks])[:count],
+    )

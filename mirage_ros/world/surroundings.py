@@ -1,0 +1,71 @@
+"""Occupancy that is kept in step with a memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mirage_ros.geometry import Camera
+from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.occupancy.grid import RAYS, GridShape, OccupancyMap
+from mirage_ros.rgbd import ImaginedFrame, RgbdFrame
+
+# Newest source frames out of which a map is made anew, and how many are taken together.
+FRAMES, BATCH = 256, 16
+
+
+class Surroundings(OccupancyMap):
+    """A map of what a memory's cameras saw, and of what was imagined beside it.
+
+    Frames are added as they are written. When source frames moved or another memory was loaded, and for places to
+    which the map goes back, it is made out of what the memory keeps of each: the way from the camera to its elements is
+    free.
+
+    Attributes:
+        stands: (3,) float64 metres, where the newest camera is.
+    """
+
+    def __init__(self, shape: GridShape, memory: LatentMemory) -> None:
+        super().__init__(shape)
+        self._memory = memory
+        self.stands = torch.zeros(3, dtype=torch.float64)
+
+    def saw(self, frame: RgbdFrame) -> None:
+        """A frame was written to the memory; where it had no depth of its own, the memory's counts."""
+        camera = Camera.stacked([frame.camera])
+        self.stands = camera.cam2world[0, :3, 3].double().cpu()
+        moved = self.placed
+        moved &= self.centre_on(self.stands)
+        if frame.depth is not None:
+            depth = torch.from_numpy(np.where(frame.depth > 0, frame.depth, 0).astype(np.float32))[None]
+            self.observe(depth, camera)
+        if moved or frame.depth is None:
+            self._fill()
+
+    def imagined_frames(self, frames: ImaginedFrame) -> None:
+        """Note (T,) imagined frames; every other one, the last among them, as neighbours show much the same."""
+        frames = frames[len(frames) % 2 == 0 :: 2]
+        assert frames.uncertainty is not None
+        depth, uncertainty, visible = map(torch.from_numpy, (frames.depth, frames.uncertainty, frames.visible))
+        self.imagine(depth, uncertainty, visible, frames.camera)
+
+    def renew(self) -> None:
+        """Make the map out of the memory as it is now; what was imagined is forgotten."""
+        self.clear()
+        observed = [frame for frame in self._memory.frames() if frame.kind == "observation"]
+        if observed:
+            self.stands = observed[-1].camera.cam2world[:3, 3]
+            self.centre_on(self.stands)
+            self._fill()
+
+    def _fill(self) -> None:
+        frames = [frame for frame in self._memory.frames() if frame.kind == "observation"][-FRAMES:]
+        # Frames of another size, as of an older model's memory, would not fit beside the newest.
+        ids = [frame.id for frame in frames if frame.camera.width == frames[-1].camera.width]
+        for begin in range(0, len(ids), BATCH):
+            grids = self._memory.frame_grids(ids[begin : begin + BATCH])
+            # Depth is as fine as the memory keeps it; rays are to leave no gap.
+            fine = self._memory.patch or 1
+            depth, each = grids.fine_depth(fine).cpu(), -(-RAYS // (grids.camera.width * fine))
+            views = grids.camera.resized(grids.camera.height * fine * each, grids.camera.width * fine * each).to("cpu")
+            self.fill(depth.repeat_interleave(each, dim=1).repeat_interleave(each, dim=2), views)

@@ -1,0 +1,113 @@
+"""What views and ways are worth to a planner, from the memory and its map, or from what was imagined along them."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from mirage_ros.geometry import Camera
+from mirage_ros.images import as_tensor, fit_camera, fit_colour
+from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.occupancy.prospects import Prospects, ViewScore
+from mirage_ros.rgbd import ImaginedFrame
+from mirage_ros.world.networks import Networks
+from mirage_ros.world.surroundings import Surroundings
+
+# Views that are read together.
+BATCH = 64
+
+
+@torch.no_grad()
+def score_views(
+    networks: Networks,
+    memory: LatentMemory,
+    surroundings: Surroundings,
+    paths: Sequence[Camera],
+    *,
+    radius: float = 0.0,
+    goal: NDArray[np.uint8] | None = None,
+    imagined: Sequence[ImaginedFrame] | None = None,
+) -> list[ViewScore]:
+    """Score paths, or single views.
+
+    Args:
+        networks: encode pictures.
+        memory: what is known.
+        surroundings: its map.
+        paths: (T,) cameras each.
+        radius: of the robot, metres.
+        goal: (H, W, 3) picture of what is looked for.
+        imagined: what was imagined along each path, as many frames as it has poses; else the readout alone counts.
+
+    Raises:
+        ValueError: there is no path, or the memory has no map yet.
+    """
+    if not paths:
+        raise ValueError("paths: expected at least one, got none")
+    if not surroundings.placed:
+        raise ValueError("memory: expected at least one observation, got an empty memory")
+    wanted = None if goal is None else networks.encode(_colours(networks, goal)[None, None])[0, :, 0]
+    if imagined is None:
+        known = _known(networks, memory, Camera.joined(list(paths)), wanted)
+        prospects = Prospects(surroundings, surroundings.stands, radius)
+    scores = []
+    for index, path in enumerate(paths):
+        if imagined is not None:
+            frames = imagined[index]
+            fork = copy.copy(surroundings)
+            fork.imagined_frames(frames)
+            prospects = Prospects(fork, fork.stands, radius)
+            alike = [_alike(networks, wanted, frame.rgb) for frame in frames] if wanted is not None else []
+            seen = [(float(share), math.nan) for share in frames.coverage]
+            seen = [(share, like) for (share, _), like in zip(seen, alike, strict=True)] if alike else seen
+        else:
+            seen = [next(known) for _ in range(len(path))]
+        area, gain = prospects.news(path)
+        way = path.cam2world[:, :3, 3].cpu()
+        scores.append(
+            ViewScore(
+                coverage=sum(share for share, _ in seen) / len(seen),
+                new_area=area,
+                information_gain=gain,
+                clearance=prospects.clearance(way),
+                collision=prospects.collision(way, radius),
+                similarity=max(like for _, like in seen),
+            )
+        )
+    return scores
+
+
+def _colours(networks: Networks, picture: NDArray[np.uint8]) -> Tensor:
+    """(3, H, W) of a picture at the model's size."""
+    return fit_colour(as_tensor(picture).to(networks.device), *networks.size)
+
+
+def _known(
+    networks: Networks, memory: LatentMemory, views: Camera, goal: Tensor | None
+) -> Iterator[tuple[float, float]]:
+    """For each view the share that the memory knows, and how much that is like a goal's latents (C, h, w)."""
+    cameras = fit_camera(views, *networks.size).to(networks.device, torch.float64).resized(*networks.latent_size)
+    for begin in range(0, len(cameras), BATCH):
+        readout = memory.read(cameras[begin : begin + BATCH], observed_first=networks.preset.observed_first)
+        likes = [math.nan] * len(readout.latents)
+        if goal is not None:
+            likes = _similarity(readout.latents, goal, readout.visible[:, 0]).tolist()
+        yield from zip(readout.coverage().tolist(), likes, strict=True)
+
+
+def _alike(networks: Networks, goal: Tensor, picture: NDArray[np.uint8]) -> float:
+    latents = networks.encode(_colours(networks, picture)[None, None])[0, :, 0]
+    return float(_similarity(latents[None], goal, torch.ones_like(latents[:1]))[0])
+
+
+def _similarity(latents: Tensor, goal: Tensor, weight: Tensor) -> Tensor:
+    """(T,) mean cosine of latents (T, C, h, w) and a goal's (C, h, w), from its mean, weighted (T, h, w)."""
+    mean = goal.mean(dim=(1, 2), keepdim=True)
+    return (cosine_similarity(latents.float() - mean, (goal - mean)[None], dim=1) * weight).mean(dim=(1, 2))

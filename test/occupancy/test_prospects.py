@@ -1,0 +1,71 @@
+"""What views and ways promise, in a room of which one side was seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mirage_ros.occupancy.grid import GridShape, OccupancyMap
+from mirage_ros.occupancy.prospects import Prospects
+
+
+@pytest.fixture
+def grid(room):
+    grid = OccupancyMap(GridShape(extent=10.0))
+    camera = room.cameras(*(room.upright(-2.0, yaw=yaw) for yaw in (-0.5, 0.0, 0.5)))
+    grid.centre_on(torch.zeros(3))
+    grid.observe(room.depth(camera), camera)
+    return grid
+
+
+def test_a_view_of_the_unknown_promises_more_than_one_of_what_was_seen(grid, room):
+    prospects = Prospects(grid)
+    seen, area = (prospects.news(room.cameras(room.upright(-2.0, yaw=yaw)))[0] for yaw in (0.0, math.pi / 2))
+    assert seen < 0.2 * area
+    both = prospects.news(room.cameras(room.upright(-2.0, yaw=math.pi / 2), room.upright(-2.0, yaw=math.pi / 2)))
+    assert both[0] == pytest.approx(area, rel=1e-5)
+    # Nobody knows anything there: each square metre is worth a bit, as far as it is seen.
+    assert prospects.news(room.cameras(room.upright(-2.0, yaw=math.pi / 2)))[1] == pytest.approx(area, rel=1e-3)
+
+
+def test_an_imagined_wall_hides_what_is_behind_it(grid, room):
+    camera = room.cameras(room.upright(-2.0, yaw=math.pi / 2))
+    open_area = Prospects(grid).news(camera)[0]
+    depth = torch.full((1, 96, 144), 1.0)
+    grid.imagine(depth, depth * 0.02, torch.zeros_like(depth), camera)
+    area, gain = Prospects(grid).news(camera)
+    assert area < 0.5 * open_area
+    # What is imagined with little doubt is little news.
+    assert gain < 0.6 * area
+
+
+def test_clearance_is_the_distance_to_the_table(grid):
+    prospects = Prospects(grid)
+    assert prospects.clearance(torch.tensor([[0.0, 0.0, 1.2]])) == pytest.approx(1.0, abs=0.1)
+    assert prospects.clearance(torch.tensor([[-1.0, 0.0], [0.5, 0.0]])) == pytest.approx(0.5, abs=0.1)
+    empty = OccupancyMap(GridShape(extent=10.0))
+    empty.centre_on(torch.zeros(3))
+    assert Prospects(empty).clearance(torch.zeros(1, 2)) == 5.0
+
+
+def test_ways_through_the_table_collide_and_ways_beside_it_do_not(grid):
+    prospects = Prospects(grid, torch.tensor([-2.0, 0.0, 1.2]), 1.0)
+    through, short, unknown = (
+        prospects.collision(torch.tensor(way), 0.2)
+        for way in ([[-2.0, 0.0], [1.3, 0.0]], [[-2.0, 0.0], [0.5, 0.0]], [[-2.0, 0.0], [-2.0, -8.0]])
+    )
+    assert through > 0.9
+    assert short < 0.05
+    assert unknown > 0.95
+    # A thin robot passes where a broad one does not.
+    beside = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
+    assert prospects.collision(beside, 0.1) < 0.2 < prospects.collision(beside, 0.6)
+
+
+def test_leaps_beyond_the_map_are_unknown_and_cost_no_more_than_ways_across_it(grid):
+    far = torch.tensor([[0.0, 0.0], [1e6, 0.0], [-1e6, 5.0]])
+    assert np.isclose(Prospects(grid).collision(far, 0.3), 1.0)
+    assert Prospects(grid).clearance(far) <= 5.0

@@ -1,0 +1,106 @@
+"""Scores of views and the examples that use them, through the facade and over DDS."""
+
+import math
+import re
+import runpy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mirage_ros.geometry import pinhole
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FIELDS = ("coverage", "new_area", "information_gain", "clearance", "collision")
+upright = runpy.run_path(str(EXAMPLES / "next_best_view.py"))["upright"]
+# Metres to the wall that the camera sees.
+WALL = 3.0
+
+
+@pytest.fixture(scope="module")
+def planner(mirage):
+    """A client of a node that has seen one camera frame: a textured wall along x."""
+    from mirage_ros.client import Mirage
+
+    with Mirage(timeout=240.0) as client:
+        camera = pinhole(80, 120, vertical_fov=0.9).to(dtype=torch.float64).at(upright(0, 0, 0))
+        rgb = np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8)
+        client.observe(rgb, np.full((80, 120), WALL, np.float32), camera)
+        client.picture = rgb
+        yield client
+
+
+def test_views_of_the_known_the_unknown_and_through_the_wall(planner):
+    seen, behind, through = planner.score_views(
+        [
+            upright(0, 0, 0),
+            upright(0, 0, math.pi),
+            torch.stack([upright(0, 0, 0), upright(4, 0, 0)]),
+        ],
+        radius=0.2,
+    )
+    assert seen.coverage > 0.8
+    assert behind.coverage == 0
+    assert seen.new_area < 0.3 * behind.new_area
+    assert behind.information_gain == pytest.approx(behind.new_area, rel=1e-3)
+    assert seen.clearance == pytest.approx(WALL, abs=0.15)
+    assert through.clearance == 0
+    assert seen.collision < 0.05 < 0.9 < through.collision
+    assert math.isnan(seen.similarity)
+
+
+def test_many_at_once_are_scored_as_one_by_one(planner):
+    views = [upright(0.1 * index, 0.05 * index, 0.3 * index) for index in range(20)]
+    together = planner.score_views(views, radius=0.1)
+    for view, score in zip(views, together, strict=True):
+        (alone,) = planner.score_views([view], radius=0.1)
+        for name in FIELDS:
+            assert getattr(score, name) == pytest.approx(getattr(alone, name), rel=1e-4, abs=1e-6), name
+
+
+def test_the_view_that_shows_the_goal_is_most_like_it(planner):
+    views = [upright(0, 0, yaw) for yaw in (0.0, 0.4, 0.8, math.pi)]
+    scores = planner.score_views(views, goal=planner.picture)
+    assert max(scores, key=lambda score: score.similarity) is scores[0]
+    assert scores[0].similarity > 0.5
+    assert scores[-1].similarity == pytest.approx(0, abs=1e-6)
+
+
+def test_imagined_scores_say_something_of_places_never_seen_and_change_nothing(planner, mirage):
+    session = mirage.node.configured.context.session
+    before, changes = session.snapshot.changes, (session.occupancy.changes, session.occupancy.guesses)
+    views = [torch.stack([upright(0, 0, 0.5 * index + 0.05 * step) for step in range(4)]) for index in range(3)]
+    scores = planner.score_views(views, imagine=True, goal=planner.picture)
+    readout = planner.score_views(views)
+    assert (session.snapshot.changes, (session.occupancy.changes, session.occupancy.guesses)) == (before, changes)
+    assert len(scores) == 3
+    for imagined, known in zip(scores, readout, strict=True):
+        assert np.isfinite([getattr(imagined, name) for name in (*FIELDS, "similarity")]).all()
+        # What is imagined is less of a surprise.
+        assert imagined.information_gain <= known.information_gain + 1e-6
+
+
+def test_the_costmap_example(planner, tmp_path, capsys):
+    example = runpy.run_path(str(EXAMPLES / "costmap.py"))
+    out = tmp_path / "costmap.png"
+    example["main"](["--timeout", "240", "--out", str(out)])
+    numbers = re.findall(r"([\d.]+) (?:square metres seen|more imagined)", capsys.readouterr().out)
+    seen, guessed = map(float, numbers)
+    assert seen > 2
+    assert guessed > 0
+    picture = 255 - cv2.imread(str(out))[::-1, :, 0].astype(int)
+    half = len(picture) // 2
+    assert picture[half, half + 40] == 0
+    assert 254 in picture[half, half + 57 : half + 64]
+    assert picture[0, 0] == 255
+
+
+def test_the_next_best_view_example(planner, capsys):
+    runpy.run_path(str(EXAMPLES / "next_best_view.py"))["main"](["--timeout", "240"])
+    told = r"look from \((-?[\d.]+), (-?[\d.]+)\): ([\d.]+) square metres of news, (\d+)% risk"
+    x, y, area, risk = map(float, re.search(told, capsys.readouterr().out).groups())
+    assert math.hypot(x, y) <= 2
+    assert area > 0.5
+    assert risk <= 60
