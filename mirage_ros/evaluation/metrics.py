@@ -16,6 +16,8 @@ from mirage_ros.images import as_images
 from mirage_ros.visibility import pixels_of, sample_pixels, sees
 
 Frames = NDArray[np.uint8]
+# On a scale of 0 to 255, means of pixels too.
+Colours = NDArray[np.uint8 | np.float32]
 Mask = NDArray[np.bool_]
 Depth = NDArray[np.floating]
 
@@ -29,7 +31,7 @@ SAME_SURFACE = 0.05
 GAP = 4
 
 
-def masked_psnr(frames: Frames, truth: Frames, mask: Mask | None = None) -> float:
+def masked_psnr(frames: Colours, truth: Colours, mask: Mask | None = None) -> float:
     """Peak signal-to-noise ratio in dB of (T, H, W, 3) frames over all pixels, or those of a mask (T, H, W).
 
     One mean squared error over everything, not a mean of each frame's ratio: a frame with few masked pixels weighs
@@ -256,7 +258,7 @@ def _flow(first: Frames, second: Frames) -> NDArray[np.float32]:
     return np.asarray(solver.calc(grey, other, np.zeros((*first.shape[:2], 2), np.float32)), dtype=np.float32)
 
 
-def check_frames(frames: Frames, truth: Frames, mask: Mask | None) -> None:
+def check_frames(frames: Colours, truth: Colours, mask: Mask | None) -> None:
     """Refuse frames (T, H, W, 3), truth and mask (T, H, W) that do not fit each other.
 
     Raises:
