@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -140,5 +141,5 @@ class Prospects:
         return np.floor(cells).astype(np.int64)[:, ::-1]
 
     def _inside(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        inside: NDArray[np.bool_] = ((places >= 0) & (places < self._grid.shape.cells)).all(axis=1)
-        return inside
+        inside: Any = ((places >= 0) & (places < self._grid.shape.cells)).all(axis=1)
+        return np.asarray(inside)
