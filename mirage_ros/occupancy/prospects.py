@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,7 +61,7 @@ class Prospects:
         """
         self._grid, self._voxels = grid, grid.combined()
         self._known, self._guessed = grid.known(), grid.guessed()
-        self._radius, self._touched = -1.0, self._known
+        self._radius, self._touched = -1.0, np.zeros((0, 0), np.float32)
         resolution = grid.shape.resolution
         odds, passing = torch.arange(-128, 128), 1 - torch.from_numpy(PER_CENT).float() / 100
         passing[odds <= FREE], passing[odds >= OCCUPIED] = 1, 0
@@ -75,7 +76,7 @@ class Prospects:
     @cached_property
     def occupied(self) -> NDArray[np.float32]:
         """(rows, columns) float32, probability that a cell is occupied; 0 where nobody knows."""
-        return np.maximum(self._known, self._guessed).clip(min=0).astype(np.float32) / 100
+        return (np.maximum(self._known, self._guessed).clip(min=0) / 100).astype(np.float32)
 
     @cached_property
     def _doubt(self) -> NDArray[np.float32]:
@@ -90,7 +91,7 @@ class Prospects:
         cells = (np.maximum(self._known, self._guessed) < OBSTACLE).astype(np.uint8)
         if cells.all():
             return np.full(cells.shape, np.inf, np.float32)
-        return cv2.distanceTransform(cells, cv2.DIST_L2, 5) * np.float32(self._grid.shape.resolution)
+        return (cv2.distanceTransform(cells, cv2.DIST_L2, 5) * self._grid.shape.resolution).astype(np.float32)
 
     def news(self, camera: Camera) -> tuple[float, float]:
         """What (T,) views together would show of what was never observed: square metres, and bits x square metres."""
@@ -120,7 +121,8 @@ class Prospects:
             offsets = np.arange(-reach, reach + 1) * cell
             disc = (np.hypot(*np.meshgrid(offsets, offsets)) <= radius).astype(np.uint8)
             within = cv2.dilate(np.pad(self.occupied, reach), disc)
-            self._radius, self._touched = radius, within[reach:, reach:][: len(self.occupied), : len(self.occupied)]
+            size = len(self.occupied)
+            self._radius, self._touched = radius, within[reach:, reach:][:size, :size].astype(np.float32)
         inside = self._inside(at)
         chosen = tuple(at[inside].T)
         unknown = len(at) - len(chosen[0]) + int(self._unknown[chosen].sum())
@@ -139,4 +141,5 @@ class Prospects:
         return np.floor(cells).astype(np.int64)[:, ::-1]
 
     def _inside(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return ((places >= 0) & (places < self._grid.shape.cells)).all(axis=1)
+        inside: Any = ((places >= 0) & (places < self._grid.shape.cells)).all(axis=1)
+        return np.asarray(inside)

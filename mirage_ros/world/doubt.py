@@ -18,6 +18,8 @@ from mirage_ros.world.results import ImaginedChunk
 
 # Beside the folders of the networks.
 FILE = "doubt.json"
+# Standard deviation of a Laplace distribution by its scale.
+DEVIATION = math.sqrt(2)
 
 
 @dataclass(frozen=True)
@@ -80,23 +82,17 @@ class DepthDoubt:
 
     def uncertainty(self, depth: NDArray[np.float32], visible: NDArray[np.float32]) -> NDArray[np.float32]:
         """(T, H, W) standard deviation of depth in metres; +inf where that is infinite, NaN where there is none."""
-        spread = depth * deviation(self.scales(visible))
+        spread = depth * self.scales(visible) * DEVIATION
         return np.where(depth > 0, spread, np.nan).astype(np.float32)
 
 
 def distances(visible: NDArray[np.float32]) -> NDArray[np.float32]:
     """(T, H, W) distance to the next pixel that is known, in image widths; 0 where it is, infinite where none is."""
-    hidden = (visible <= 0).astype(np.uint8)
-    found = [
-        cv2.distanceTransform(mask, cv2.DIST_L2, 3) if not mask.all() else np.full(mask.shape, np.inf)
-        for mask in hidden
-    ]
-    return (np.stack(found) / visible.shape[-1]).astype(np.float32)
-
-
-def deviation(scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Relative standard deviation of depth whose logarithm has a Laplace error of this scale."""
-    return (np.float32(math.sqrt(2)) * scale).astype(np.float32)
+    found = np.full(visible.shape, np.inf, np.float32)
+    for frame, mask in zip(found, (visible <= 0).astype(np.uint8), strict=True):
+        if not mask.all():
+            frame[:] = cv2.distanceTransform(mask, cv2.DIST_L2, 3) / visible.shape[-1]
+    return found
 
 
 def with_spread(chunks: Iterable[ImaginedChunk], samples: int, doubt: DepthDoubt) -> Iterator[ImaginedChunk]:
@@ -126,7 +122,7 @@ def _spread(depths: Sequence[NDArray[np.float32]], doubt: DepthDoubt) -> NDArray
     filled: Any = np.where(valid, known, 0.0)
     mean = filled.sum(axis=0) / np.maximum(count, 1)
     variance = (np.where(valid, known - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count - 1, 1)
-    spread = np.maximum(np.sqrt(variance), first * deviation(np.float32(doubt.visible)))
+    spread = np.maximum(np.sqrt(variance), first * (DEVIATION * doubt.visible))
     # Where samples do not agree whether anything is there, all of the way to it is in doubt.
     spread = np.where(valid.all(axis=0), spread, first)
     return np.where(first > 0, spread, np.nan).astype(np.float32)
