@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import cv2
+import numpy as np
 from torch import Tensor
 
 from mirage_ros.client import ImaginationCancelled, Mirage
@@ -92,7 +93,7 @@ class LiveNode:
     def _on_image(self, listener: Listener, message: Any) -> None:
         rgb = image_to_numpy(message, "rgb8")
         rows = max(1, round(rgb.shape[0] * COLUMNS / rgb.shape[1]))
-        small = cv2.resize(rgb, (COLUMNS, rows), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(rgb, (COLUMNS, rows), interpolation=cv2.INTER_AREA).astype(np.uint8)
         with self._lock:
             self._pictures[ns_from_stamp(message.header.stamp)] = small
             if len(self._pictures) > KEPT:

@@ -1,10 +1,13 @@
 """Camera frames that came through TF move along when the localisation jumps."""
 
+import contextlib
+
 import pytest
 import torch
 from std_msgs.msg import Header
 
 from mirage_ros.ros.conversions import pose_to_stamped, stamp_from_ns
+from mirage_ros.ros.patience import TransformPendingError
 
 pytestmark = pytest.mark.slow
 
@@ -22,9 +25,15 @@ def test_a_jump_of_the_localisation_does_not_double_the_scene(tf, new_node, by, 
     def look(seed, link):
         # The link as it was before and after the picture, whose stamp lies between.
         stamp = robot.now()
-        robot.send("map", "odom", link, stamp - 10**6)
-        robot.send("map", "odom", link, stamp + 10**6)
-        robot.node.spin(0.2)
+
+        def known():
+            for shift in (-(10**6), 10**6):
+                robot.send("map", "odom", link, stamp + shift)
+            robot.node.spin(0.05)
+            with contextlib.suppress(TransformPendingError):
+                return robot.node.node.configured.stage.active.frames.transform("map", "odom", stamp, "tf") is not None
+
+        robot.node.spin_until(known)
         frame = robot.node.camera_frame(seed=seed)
         del frame["camera_pose"]
         for message in frame.values():

@@ -24,6 +24,7 @@ if BROWSER is None or DRIVER is None:
     pytest.skip("no Chromium with chromedriver: apt-get install chromium chromium-driver", allow_module_level=True)
 
 from selenium import webdriver  # noqa: E402
+from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
@@ -91,15 +92,19 @@ class Page:
         return shot[150:, : shot.shape[1] // 2]
 
     def click(self, label):
-        self.until(lambda: self._found(label))
-        self._driver.execute_script("arguments[0].click()", self._found(label)[0])
+        script = """return [...document.querySelectorAll("button, [role=tab]")].find(
+            each => each.innerText.trim() == arguments[0])"""
 
-    def _found(self, label):
-        return [
-            each
-            for each in self._driver.find_elements(By.CSS_SELECTOR, "button, [role=tab]")
-            if each.text.strip() == label
-        ]
+        def clicked():
+            # Tabs can be dragged, too, and take nothing but a real press for a click. What is drawn anew is tried anew.
+            with contextlib.suppress(StaleElementReferenceException, ElementClickInterceptedException):
+                found = self._driver.execute_script(script, label)
+                if found is not None:
+                    found.click()
+                    return True
+            return False
+
+        self.until(clicked)
 
     def tick(self, label):
         # The nearest text around a box is its label.
