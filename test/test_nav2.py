@@ -43,6 +43,9 @@ def test_layers_have_the_parameters_that_are_set(costmaps, name):
     assert set(costmap) - COSTMAP == {"imagined_layer"}
     # Inflated like any other obstacle.
     assert costmap["plugins"].index("imagined_layer") < costmap["plugins"].index("inflation_layer")
+    if layer["plugin"].endswith("StaticLayer"):
+        # It writes over what is there: what sensors see comes after it.
+        assert costmap["plugins"].index("imagined_layer") < costmap["plugins"].index("voxel_layer")
     sources = layer.get("observation_sources", "").split()
     assert set(layer) <= LAYERS[layer["plugin"]] | set(sources)
     for source in sources:

@@ -17,7 +17,7 @@
 /* Slabs that are handled at once. */
 #define BATCH 32
 
-/* Grid, rays and tables; compiled.py holds the same structure. */
+/* Grid, rays and tables; rays.py holds the same structure. */
 typedef struct {
   int8_t *voxels;          /* (layers, rows, columns) log-odds: written by `cast`, read by `look` */
   const float *origins;    /* (frames, 3) voxels: column, row, layer */
