@@ -200,7 +200,7 @@ def main() -> None:
     start = time.perf_counter()
     world = options.load(size=size, compile_blocks=options.compile)
     load = time.perf_counter() - start, peak_bytes(torch.device(options.device))
-    device, steps = device_name(world), options.steps or world.networks.steps
+    device, steps = device_name(world), options.steps or world.preset.schedule.steps
     print(
         f"{device}, torch {torch.__version__}, preset {options.preset}"
         f"{' with random weights' if options.random_weights else ''}, {world.width}x{world.height}, {steps} steps, "

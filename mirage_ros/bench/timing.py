@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -30,8 +30,10 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        # 5 sets the peak to what is resident now: proc_pid_clear_refs(5).
-        Path("/proc/self/clear_refs").write_text("5")
+        # 5 sets the peak to what is resident now: proc_pid_clear_refs(5). Where that is not allowed, the peak is that
+        # of the whole process.
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -133,7 +133,7 @@ def _run(
         "cases": len(protocol),
         **options.settings(world),
         # A finished case is not drawn again for more of them.
-        "sheets": options.sheets,
+        **({} if options.sheets == EvaluationOptions.sheets else {"sheets": options.sheets}),
         **({"lpips": "alex"} if options.lpips else {}),
         **({} if options.sensor is None else {"sensor": options.sensor, "strength": options.strength}),
         **_pairs(options.other_weights),

@@ -57,6 +57,12 @@ class ModelOptions(WeightOptions):
             "dtype": str(world.networks.transformer.dtype).removeprefix("torch."),
             "keyframe stride": world.preset.keyframe_stride,
             "seed": self.seed,
+            # Of the rest what is not as usual, so that earlier results stay results.
+            **{
+                name: str(value)
+                for name, value in {**self.arguments(), "conventions": self.conventions}.items()
+                if value not in (None, False)
+            },
         }
 
 

@@ -40,7 +40,7 @@ class RankOptions(ModelOptions):
 
     out: Path = Path("out/eval/rank")
     methods: Annotated[list[str], tyro.conf.arg(help="some of " + ", ".join(METHODS))] = field(
-        default_factory=lambda: ["mirage", "mean", "readout", "none", "copy"]
+        default_factory=lambda: ["mirage", "readout", "none", "copy"]
     )
     decisions: int = 50
     episodes: int = 16

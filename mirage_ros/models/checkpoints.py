@@ -18,7 +18,7 @@ from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from mirage_ros.models.network_files import MissingWeightsError, check_shapes
+from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError, check_shapes
 
 # The file or index of a folder that diffusers or Wan's authors saved.
 _STEM = "diffusion_pytorch_model"
@@ -71,7 +71,13 @@ class Checkpoint:
             for scale in (name.removesuffix(".weight") + suffix for suffix in _SCALES):
                 if name.endswith(".weight") and scale in scales:
                     opened, stored = scales[scale]
-                    weight = weight.float() * opened.get_tensor(stored).float()
+                    factor = opened.get_tensor(stored).float()
+                    # One for all, or one for each row.
+                    if factor.numel() not in (1, len(weight)):
+                        raise WeightsMismatchError(
+                            f"{stored}: expected 1 or {len(weight)} scales of float8 weights, got {tuple(factor.shape)}"
+                        )
+                    weight = weight.float() * factor.reshape(-1, *[1] * (weight.ndim - 1))
             return weight
 
         shapes = {name: torch.Size(opened.get_slice(stored).get_shape()) for name, (opened, stored) in own.items()}

@@ -58,7 +58,7 @@ def fuse_lora(model: MirageTransformer, file: str | Path, strength: float = 1.0)
             found.setdefault(layer, {})[_PARTS[ending]] = name
     missing, misshapen = [], []
     for layer, parts in found.items():
-        if ("down" in parts) != ("up" in parts):
+        if ("down" in parts) != ("up" in parts) or set(parts) == {"alpha"}:
             missing.append(f"{layer}.{'up' if 'down' in parts else 'down'}")
             continue
         weight, bias = (getattr(modules[layer], name, None) for name in ("weight", "bias"))

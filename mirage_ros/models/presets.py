@@ -35,8 +35,8 @@ class Preset:
         autoencoder_kind: 'frame' or 'wan'.
         autoencoder: arguments of FrameAutoencoder or AutoencoderKLWan.
         reader: arguments of UnfoldReader; None reads whole tokens with rule `read_rule`.
-        generator: arguments of Generator, which draws what the transformer's mean leaves open with all steps after the
-            first; None where the transformer draws samples itself, as it does where the weights hold no generator.
+        generator: arguments of Generator, which draws what the transformer's mean leaves open with all steps beyond the
+            schedule's; None where the transformer takes them itself, as it does where the weights hold no generator.
         read_rule: the memory's rule, 'unfold', 'nearest' or 'strict'.
         observed_first: in a readout, what was imagined never hides what a camera saw; see `LatentMemory.read`.
         depth_channels: channels of log depth that are denoised together with the latents, 0 or 4.
@@ -52,8 +52,7 @@ class Preset:
             autoencoders of single frames, whose tokens mean the same in every frame.
         memory_patch: sub-cells along each side of a cell whose depth the memory keeps, for readers that unfold.
         memory_context: cells around newly written ones that are written too, see `WriteRules.context`.
-        schedule: solver and steps of the transformer.
-        generator_steps: that the generator takes after those, by default.
+        schedule: solver and default steps of the transformer.
         text: whether a text encoder belongs to it.
         text_tokens: context tokens; one zero token without text.
         tile: pixels of a tile of the autoencoder; None for whole frames.
@@ -86,7 +85,6 @@ class Preset:
     memory_patch: int = 0
     memory_context: int = 0
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    generator_steps: int = 0
     text: bool = False
     text_tokens: int = 1
     tile: int | None = None
@@ -221,9 +219,9 @@ DEFAULT = Preset(
     keep_known=True,
     memory_patch=4,
     memory_context=2,
-    # One step of the transformer gives the mean of what may be there; the generator draws one of it.
+    # One step gives the mean of what may be there, which the shipped weights do best; see weights/default/README.md. A
+    # generator, where the weights hold one, takes all further steps that are asked for.
     schedule=ScheduleConfig("euler", steps=1, shift=3.0),
-    generator_steps=4,
 )
 # Random weights, for tests: the shapes of the full-size model at a minute size.
 TEST = Preset(

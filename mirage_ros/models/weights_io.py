@@ -104,7 +104,8 @@ def load_transformer(
     if branch_file is not None:
         import_branch(model, branch_file)
         if finish is not None:
-            finish(branch)
+            for block in branch.blocks:
+                finish(block)
     if distilled_lora is not None:
         fuse_lora(model, distilled_lora)
     if lora_file is not None:

@@ -112,9 +112,10 @@ class GeneratorTask(TrainingTask):
         )
         count, channels, height, width = batch["mean"].shape
         noise = torch.randn(count, channels, 2 * height, 2 * width, generator=torch.Generator().manual_seed(0))
-        conditions = [batch[name].split(12) for name in ("mean", "memory", "is_open")]
-        parts = zip(*conditions, noise.split(12), strict=True)
-        drawn = torch.cat([self.generator.draw(*part, STEPS) for part in parts])
+        device = self.generator.mixing.device
+        conditions = [batch[name].to(device).split(12) for name in ("mean", "memory", "is_open")]
+        parts = zip(*conditions, noise.to(device).split(12), strict=True)
+        drawn = torch.cat([self.generator.draw(*part, STEPS).cpu() for part in parts])
         channels, (autoencoder,) = self._autoencoder[0].channels, self._autoencoder
         pictures = {
             name: autoencoder.decode_images(latents[:, :channels].float())[0].float().clamp(0, 1)

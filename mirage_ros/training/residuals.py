@@ -35,12 +35,13 @@ class ResidualCache:
     Args:
         data: clips; two frames at least each.
         chunks: the trained transformer, which imagines with one step.
-        folder: where the arrays go, named after clip and transformer.
+        folder: where the arrays go, named after clip and networks.
     """
 
     def __init__(self, data: ClipLatents, chunks: ChunkModel, folder: str | Path) -> None:
         self.data, self.chunks, self._folder = data, chunks, Path(folder)
-        self._fingerprint = fingerprint(chunks.model, leave_out="-")[:12]
+        networks = [part for part in (chunks.model, chunks.reader, chunks.autoencoder) if part is not None]
+        self._fingerprint = "-".join(fingerprint(part, leave_out="decoder.")[:8] for part in networks)
         self._arrays: list[dict[str, NDArray[Any]]] = []
         # Of all samples, the share of their cells that the memory does not show.
         self.hidden = np.zeros(0)

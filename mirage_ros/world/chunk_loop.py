@@ -43,7 +43,7 @@ class ChunkLoop:
         self._on_progress, self._cancel = on_progress, cancel
         self._context = networks.context(settings.prompt or "")
         self._empty = networks.context("") if settings.guidance != 1 else None
-        self._steps = settings.steps or networks.steps
+        self._steps = settings.steps or networks.preset.schedule.steps
         self._total = sum(rollout.spans[-1].stop for rollout in rollouts if not rollout.sample)
         self._done = 0
 

@@ -23,27 +23,36 @@ DARKEST, BRIGHTEST, LEAST_CELLS, LEAST_SHARE = 0.04, 0.96, 24, 0.04
 WIDEST, SMALLEST, GREATEST = 0.2, 0.015, 1.2
 
 
-def fitted_gain(memory: LatentMemory, image: Tensor, depth: Tensor, camera: Camera) -> Tensor:
+def fitted_gain(
+    memory: LatentMemory, image: Tensor, depth: Tensor, camera: Camera, keep: Tensor | None = None
+) -> Tensor:
     """The gain of each channel that brings an image to the exposure of what the memory shows of it.
 
-    The median over cells of the ratio of remembered to seen mean colours, where both show the same surface.
+    The median over cells of the ratio of remembered to seen mean colours, where both show the same surface and the
+    memory shows what a camera saw: what was imagined tells no exposure.
 
     Args:
         memory: that keeps colours.
         image: (3, H, W) 0..1.
         depth: (H', W') metres of the image at any resolution, invalid where unknown.
         camera: () of the image, at latent resolution.
+        keep: (H', W') bool like the depth, false on what moves.
 
     Returns:
         (3,) float32; ones where too little overlaps or where the cells do not agree on a gain.
     """
-    readout = memory.read(Camera.stacked([camera]))
+    readout = memory.read(Camera.stacked([camera]), observed_first=True)
     height, width = camera.height, camera.width
     seen = F.interpolate(image[None].float(), size=(height, width), mode="area")[0]
     known = memory.cloud().colours[readout.index[0, 0].clamp(min=0)].movedim(-1, 0).float() / 255
+    if keep is not None:
+        depth = torch.where(keep, depth, torch.nan)
+    source = readout.source[0, 0]
+    invented = [frame for frame in source.unique().tolist() if frame >= 0 and memory.sources.was_imagined(frame)]
+    observed = ~torch.isin(source, torch.tensor(invented, device=source.device, dtype=source.dtype))
     near = (readout.depth[0, 0] / reduce(depth, height, width) - 1).abs() < SAME_SURFACE
     exposed = ((seen > DARKEST) & (seen < BRIGHTEST) & (known > DARKEST) & (known < BRIGHTEST)).all(dim=0)
-    counted = near & exposed & (readout.visible[0, 0] > 0)
+    counted = near & observed & exposed & (readout.visible[0, 0] > 0)
     unit = torch.ones(3, device=image.device)
     if int(counted.sum()) < max(LEAST_CELLS, LEAST_SHARE * height * width):
         return unit

@@ -98,6 +98,8 @@ def load_networks(
             raise ValueError(f"keyframe_stride: expected a whole number from 1, got {keyframe_stride!r}")
         chosen = replace(chosen, keyframe_stride=keyframe_stride)
     if tile is not None:
+        if chosen.autoencoder_kind != "wan":
+            raise ValueError(f"tile: expected none, the autoencoder of preset {chosen.name!r} has no tiles, got {tile}")
         chosen = replace(chosen, tile=tile)
     if schedule is not None:
         chosen = replace(chosen, schedule=schedule)

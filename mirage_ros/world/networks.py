@@ -116,11 +116,6 @@ class Networks:
         self._contexts: dict[str, Tensor] = {}
         self._ones = OnesLatents(autoencoder, self.encode)
 
-    @property
-    def steps(self) -> int:
-        """Denoising steps by default: the transformer's, and the generator's where there is one."""
-        return self.preset.schedule.steps + (self.preset.generator_steps if self.generator is not None else 0)
-
     def split_steps(self, steps: int) -> tuple[int, int]:
         """How many of so many steps the transformer takes, and how many the generator after them."""
         own = steps if self.generator is None else min(steps, self.preset.schedule.steps)

@@ -55,7 +55,8 @@ def observe(
     else:
         depth = window.cut(metres.to(device))[None]
     if fit_exposure and isinstance(memory, LatentMemory) and memory.colour and len(memory):
-        gain = fitted_gain(memory, colour[0], depth[0], camera[0].resized(*networks.latent_size))
+        cells = camera[0].resized(*networks.latent_size)
+        gain = fitted_gain(memory, colour[0], depth[0], cells, None if mask is None else mask[0])
         colour = (colour * gain[:, None, None]).clamp(0, 1)
     latents = networks.encode(colour[None])[0]
     report = memory.write(

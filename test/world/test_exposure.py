@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mirage_ros.images import as_tensor
+from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION, SourceFrame
 from mirage_ros.world.exposure import fitted_gain
 
 
@@ -79,3 +80,17 @@ def test_a_memory_of_frames_of_other_exposure_has_one(seen):
     steady = colours([1.0] * 6, fit=False)
     plain, fitted = ((colours(drift, fit=fit) - steady).abs().mean() for fit in (False, True))
     assert fitted < 0.5 * plain
+
+
+def test_neither_inventions_nor_what_moves_tells_a_gain(frame_world, walk):
+    scene = walk(6)
+    darker = exposed(scene.frame(0), (0.6, 0.6, 0.6))
+    colour = torch.from_numpy(darker.rgb)[None]
+    latents = frame_world.networks.encode((colour.float() / 255).permute(0, 3, 1, 2)[None])[0].transpose(0, 1)
+    camera = scene.camera[:1]
+    for kind, gain in ((IMAGINATION, 1.0), (OBSERVATION, 0.6)):
+        memory = frame_world.new_memory()
+        memory.write(latents, scene.depth[:1], camera, frame=[SourceFrame(kind=kind)], colour=colour)
+        view = (memory, image_of(scene.frame(0)), scene.depth[0], cells(frame_world, scene, 0))
+        assert torch.allclose(fitted_gain(*view), torch.full((3,), gain), atol=0.02)
+        assert torch.equal(fitted_gain(*view, torch.zeros(scene.depth[0].shape, dtype=torch.bool)), torch.ones(3))
