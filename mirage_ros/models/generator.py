@@ -18,8 +18,9 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d import UNet2DModel
-from torch import Tensor, nn
+from torch import Tensor
 
+from mirage_ros.models.frame_autoencoder import cast_weights, channels_last
 from mirage_ros.models.schedule import TRAIN_TIMESTEPS, sigma_grid
 
 # Channels of an attention head, and groups of a group norm.
@@ -74,8 +75,8 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def cast(self, dtype: torch.dtype) -> None:
         """Change the type of the weights in place; residuals are drawn in float32 whatever this is."""
-        # The plain one: diffusers' own warns of parts to keep in float32, of which there are none.
-        nn.Module.to(self.unet, dtype=dtype, memory_format=torch.channels_last)
+        cast_weights(self.unet, dtype)
+        channels_last(self.unet)
 
     def fit(self, covariance: Tensor) -> None:
         """Take `mixing` from the (C, C) covariance of residuals; latents and depth do not mix."""
@@ -125,7 +126,6 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         flow: Tensor = self.unet(parts.contiguous(memory_format=torch.channels_last), TRAIN_TIMESTEPS * sigma).sample
         return flow.float()
 
-    @torch.no_grad()
     def draw(
         self,
         mean: Tensor,
@@ -149,7 +149,8 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         sample, sigmas = self.coloured(white), [*sigma_grid(steps, 1.0), 0.0]
         for step, (now, following) in enumerate(pairwise(sigmas)):
             level = torch.full((len(mean),), now, device=mean.device)
-            sample = sample + (following - now) * self(sample, level, mean, memory, is_open)
+            with torch.no_grad():
+                sample = sample + (following - now) * self(sample, level, mean, memory, is_open)
             if after_step is not None:
                 after_step(step + 1)
         residual = torch.einsum("ij,bjhw->bihw", self.mixing.float(), sample)

@@ -66,7 +66,8 @@ def jpeg(rgb: Colours, strength: float, rng: Random) -> Colours:
     quality = int(np.clip(100 - 40 * strength, 5, 100))
     pixels = (rgb * 255).round().astype(np.uint8)
     _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return decoded[..., ::-1].astype(np.float32) / np.float32(255)
 
 
 def holes(depth: Depth, strength: float, rng: Random) -> Depth:
@@ -181,11 +182,11 @@ def sensed(frame: RgbdFrame, sensor: str, strength: float, rng: Random) -> RgbdF
     faults = check_sensor(sensor, strength)
     if strength == 0:
         return frame
-    rgb, depth, camera = frame.rgb.astype(np.float32) / 255, frame.depth, frame.camera
-    far = np.isposinf(depth) if depth is not None else None
+    rgb, depth, camera = frame.rgb.astype(np.float32) / np.float32(255), frame.depth, frame.camera
+    far = np.zeros(rgb.shape[:2], np.bool_) if depth is None else np.isposinf(depth)
     for fault in faults:
         if fault in OF_COLOUR:
-            rgb = OF_COLOUR[fault](rgb, strength, rng).clip(0, 1).astype(np.float32)
+            rgb = OF_COLOUR[fault](rgb, strength, rng).astype(np.float32).clip(0, 1)
         elif fault in OF_DEPTH and depth is not None:
             finite = OF_DEPTH[fault](np.where(np.isfinite(depth), depth, np.float32(0)), strength, rng)
             # That the sky is far is not measured, nor spoilt.

@@ -88,8 +88,8 @@ class GeneratorTask(TrainingTask):
         error = error.square()
         latents = int(self.generator.config["latent_channels"])
         return {
-            "loss": masked_mean(error, counted) + EDGES * sum(edges),
-            "edges": sum(edges),
+            "loss": masked_mean(error, counted) + EDGES * (edges[0] + edges[1]),
+            "edges": edges[0] + edges[1],
             "latents": masked_mean(error[:, :latents], counted[:, :latents]),
             "depth": masked_mean(error[:, latents:], counted[:, latents:]),
         }
@@ -115,7 +115,9 @@ class GeneratorTask(TrainingTask):
         device = self.generator.mixing.device
         conditions = [batch[name].to(device).split(12) for name in ("mean", "memory", "is_open")]
         parts = zip(*conditions, noise.to(device).split(12), strict=True)
-        drawn = torch.cat([self.generator.draw(*part, STEPS).cpu() for part in parts])
+        drawn = torch.cat(
+            [self.generator.draw(mean, memory, marks, white, STEPS).cpu() for mean, memory, marks, white in parts]
+        )
         channels, (autoencoder,) = self._autoencoder[0].channels, self._autoencoder
         pictures = {
             name: autoencoder.decode_images(latents[:, :channels].float())[0].float().clamp(0, 1)
@@ -141,12 +143,12 @@ class GeneratorTask(TrainingTask):
 
 def covariance(data: ResidualCache) -> Tensor:
     """(C, C) second moments of residuals of a channel with another, in what is hidden and does not move."""
-    rng, total, count = np.random.default_rng(0), 0.0, 0
+    rng, total, count = np.random.default_rng(0), torch.zeros(()), 0
     for _ in range(SAMPLED):
         sample = data.sample(data.draw(rng))
         values = (sample["truth"] - sample["mean"])[:, (~sample["visible"] & sample["still"])[0]]
         total, count = total + values @ values.T, count + values.shape[1]
-    return torch.as_tensor(total) / max(1, count)
+    return total / max(1, count)
 
 
 def opened(sample: dict[str, Tensor], *, keep_visible: bool) -> dict[str, Tensor]:

@@ -183,7 +183,8 @@ def generator_task(recipe: Recipe, data: ClipLatents, unseen: ClipLatents, autoe
         ResidualCache(clips, chunks, recipe.folder / "means" / name)
         for name, clips in (("train", data), ("held-out", unseen))
     )
-    return GeneratorTask(generator.to(memory_format=torch.channels_last), seen, held_out, autoencoder)
+    channels_last(generator)
+    return GeneratorTask(generator, seen, held_out, autoencoder)
 
 
 def latents_of(recipe: Recipe, clips: ClipCache, autoencoder: Autoencoder, name: str) -> ClipLatents:

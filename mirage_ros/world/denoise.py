@@ -132,9 +132,12 @@ def draw_open(
     first, frames = conditions.clean_frames, mean.shape[2]
     if conditions.memory is None or first == frames:
         return mean
-    parts = (mean, conditions.memory[:, :, :frames], ~conditions.fixed, white)
-    views = [part[:, :, first:].transpose(1, 2).flatten(0, 1) for part in parts]
-    drawn = generator.draw(*views, steps, after_step).unflatten(0, (len(mean), frames - first)).transpose(1, 2)
+    memory, is_open = conditions.memory[:, :, :frames], ~conditions.fixed
+    views, known, marks, noise = (
+        part[:, :, first:].transpose(1, 2).flatten(0, 1) for part in (mean, memory, is_open, white)
+    )
+    drawn = generator.draw(views, known, marks, noise, steps, after_step)
+    drawn = drawn.reshape(len(mean), frames - first, *drawn.shape[1:]).transpose(1, 2)
     return torch.cat([mean[:, :, :first], drawn], dim=2)
 
 

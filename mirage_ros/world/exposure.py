@@ -48,7 +48,7 @@ def fitted_gain(
     if keep is not None:
         depth = torch.where(keep, depth, torch.nan)
     source = readout.source[0, 0]
-    invented = [frame for frame in source.unique().tolist() if frame >= 0 and memory.sources.was_imagined(frame)]
+    invented = [frame for frame in torch.unique(source).tolist() if frame >= 0 and memory.sources.was_imagined(frame)]
     observed = ~torch.isin(source, torch.tensor(invented, device=source.device, dtype=source.dtype))
     near = (readout.depth[0, 0] / reduce(depth, height, width) - 1).abs() < SAME_SURFACE
     exposed = ((seen > DARKEST) & (seen < BRIGHTEST) & (known > DARKEST) & (known < BRIGHTEST)).all(dim=0)

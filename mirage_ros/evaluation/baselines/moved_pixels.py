@@ -29,12 +29,14 @@ def moved_pixels(case: Case, *, fit_gain: bool = False) -> NDArray[np.uint8]:
     clip = case.clip
     camera = clip.camera.to(dtype=torch.float64)
     points = camera.lift(torch.from_numpy(clip.depth.astype(np.float64))).flatten(1, 2)
-    places, _ = camera[0].project(points)
+    pixels, _ = camera[0].project(points)
     # The middle of the first pixel is at .5 here, at 0 for OpenCV.
-    places = (places.reshape(*clip.depth.shape, 2) - 0.5).nan_to_num(-10.0).float().numpy()
+    places = (pixels.reshape(*clip.depth.shape, 2) - 0.5).nan_to_num(-10.0).float()
+    rows, columns = places[..., 1].contiguous().numpy(), places[..., 0].contiguous().numpy()
     frames = np.full_like(clip.rgb, GREY)
-    for frame, truth, place, visible in zip(frames, clip.rgb, places, case.visible, strict=True):
-        brought = cv2.remap(clip.rgb[0], place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[visible]
+    for frame, truth, x, y, visible in zip(frames, clip.rgb, columns, rows, case.visible, strict=True):
+        whole = cv2.remap(clip.rgb[0], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        brought = np.asarray(whole)[visible]
         if fit_gain and len(brought) >= LEAST_PIXELS:
             ratio = (truth[visible] + 1.0) / (brought + 1.0)
             brought = np.clip(np.round(brought * np.median(ratio, axis=0)), 0, 255).astype(np.uint8)
