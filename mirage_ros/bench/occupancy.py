@@ -80,7 +80,7 @@ def main() -> None:
         }
 
         def score(paths: list[Camera]) -> object:
-            return score_views(networks, memory, grid, paths, radius=0.3)  # noqa: B023
+            return list(score_views(networks, memory, grid, paths, radius=0.3))  # noqa: B023
 
         together = processor_ms(lambda: score(views), 3)  # noqa: B023
         single = processor_ms(lambda: [score([view]) for view in views], 3)  # noqa: B023

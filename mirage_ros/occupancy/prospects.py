@@ -25,6 +25,8 @@ RAYS, SIGHT = 36, 8.0
 HIDING, STOPPING = 0.25, 0.5
 # A cell that is imagined stands for an obstacle from this per cent on: more than any place of which nothing is known.
 OBSTACLE = round(PRIOR * 130)
+# Probabilities of obstacles that are told apart around a way, at most; others count as the next higher one.
+LEVELS = 32
 
 
 @dataclass(frozen=True)
@@ -118,16 +120,23 @@ class Prospects:
         cell, at = self._grid.shape.resolution, self._places(way)
         reach = math.ceil(radius / cell)
         if radius != self._radius:
-            offsets = np.arange(-reach, reach + 1) * cell
-            disc = (np.hypot(*np.meshgrid(offsets, offsets)) <= radius).astype(np.uint8)
-            within = cv2.dilate(np.pad(self.occupied, reach), disc)
-            size = len(self.occupied)
-            self._radius, self._touched = radius, within[reach:, reach:][:size, :size].astype(np.float32)
+            self._radius, self._touched = radius, self._largest_within(radius / cell)
         inside = self._inside(at)
         chosen = tuple(at[inside].T)
         unknown = len(at) - len(chosen[0]) + int(self._unknown[chosen].sum())
         free = np.log1p(-self._touched[chosen].astype(np.float64).clip(max=1 - 1e-6)).sum() / (2 * reach + 1)
         return float(1 - np.exp(free - STOPPING * cell * unknown))
+
+    def _largest_within(self, cells: float) -> NDArray[np.float32]:
+        """(rows, columns) float32, the highest probability of an obstacle within so many cells."""
+        largest, levels = np.zeros_like(self.occupied), np.unique(self.occupied[self.occupied > 0])
+        # Distances cost the same for every radius, unlike a dilation.
+        for group in np.array_split(levels, min(LEVELS, len(levels)) or 1):
+            if len(group):
+                farther = (self.occupied < group[0]).astype(np.uint8)
+                near = cv2.distanceTransform(farther, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= cells + 1e-3
+                largest[near] = group[-1]
+        return largest
 
     def _places(self, way: Tensor) -> NDArray[np.int64]:
         """(N, 2) rows and columns of the cells along a way."""

@@ -62,6 +62,12 @@ def frames_near(records: Iterable[FrameRecord], stamps: Sequence[int], slop: flo
     return {frame: index for index, (_, frame) in nearest.items()}
 
 
+def differing(records: Iterable[FrameRecord], poses: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """The (4, 4) poses, by ids of source frames, that are not where those frames are already, within `SAME_POSE`."""
+    old = {record.id: record.camera.cam2world.double().cpu() for record in records if record.id in poses}
+    return {frame: pose for frame, pose in poses.items() if not float((pose - old[frame]).abs().max()) <= SAME_POSE}
+
+
 def distinct(keys: Sequence[int], values: Sequence[Value], name: str) -> dict[int, Value]:
     """Values by their keys; a ValueError that begins with the name if a key comes twice."""
     if len(set(keys)) < len(keys):

@@ -81,6 +81,7 @@ class ModelSession:
         self.history: History = self.world.new_history()
         self.prompt = ""
         self.notes: tuple[str, ...] = ()
+        self._corrections = 0
         self._optics = pinhole(self.world.height, self.world.width, vertical_fov=parameters.imagine.vertical_fov).to(
             dtype=torch.float64
         )
@@ -121,10 +122,11 @@ class ModelSession:
             ValueError: a trajectory does not fit the model.
         """
         done: set[tuple[int, int]] = set()
+        corrections = self._corrections
         try:
             for chunk in self._chunks(request, on_progress, cancel):
                 done.add((chunk.candidate, chunk.chunk))
-                yield self._noted(chunk, request)
+                yield self._noted(chunk, request, corrections)
             return
         except torch.OutOfMemoryError as error:
             if request.remember:
@@ -136,7 +138,7 @@ class ModelSession:
         try:
             for chunk in self._chunks(replace(request, batch=1), on_progress, cancel):
                 if (chunk.candidate, chunk.chunk) not in done:
-                    yield self._noted(chunk, request)
+                    yield self._noted(chunk, request, corrections)
         except torch.OutOfMemoryError as error:
             self.free()
             raise MemoryError(f"the device ran out of memory, also with one candidate at a time: {error}") from None
@@ -164,9 +166,9 @@ class ModelSession:
         options |= {"remember": request.remember, "first": request.first, "stamps": request.stamps}
         return self.world.imagine(self.memory, trajectories[0], **options)
 
-    def _noted(self, chunk: ImaginedChunk, request: ImagineRequest) -> ImaginedChunk:
-        # Candidates contradict one another, and what nobody sees is in no map.
-        if len(request.poses) == 1 and request.stamps is not None:
+    def _noted(self, chunk: ImaginedChunk, request: ImagineRequest, corrections: int) -> ImaginedChunk:
+        # Candidates contradict one another, what nobody sees is in no map, and places of before a correction are wrong.
+        if len(request.poses) == 1 and request.stamps is not None and corrections == self._corrections:
             self.occupancy.imagined_frames(chunk)
         self.notes = chunk.notes
         seconds = {stage: chunk.seconds.get(stage, math.nan) / len(chunk) for stage in STAGES}
@@ -220,6 +222,7 @@ class ModelSession:
         self.memory.check_poses(poses)
         correction = Correction(self.memory.frames(), poses)
         elements = self.memory.repose(correction.poses)
+        self._corrections += 1
         self.occupancy.renew()
         self.history.move(correction.moved)
         self._wrote()

@@ -139,9 +139,7 @@ class Services:
     async def _score_views(self, request: Any, response: Any) -> None:
         scoring = ViewScoring(self._context, self._stage.require(), request)
         await self._requests.awaitable(scoring.place())
-        if request.imagine:
-            await self._requests.awaitable(scoring.imagine())
-        response.scores = await self._do(scoring.score, quick=True)
+        response.scores = await self._requests.awaitable(scoring.score())
 
     async def _set_prompt(self, request: Any, response: Any) -> None:
         check_prompt_length(request.prompt)

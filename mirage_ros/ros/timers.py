@@ -39,9 +39,8 @@ class Timers:
         """Start them, by a steady clock."""
         self._context, self._outputs, self._commands = context, outputs, commands
         self._patience, self._observing, self._autosave = patience, observing, autosave
-        self._cloud_changes, self._cloud_time = -1, 0.0
-        # By topic, what was published last.
-        self._occupancy: dict[str, tuple[int, float]] = {}
+        # By topic, which changes were published last, and when.
+        self._sent: dict[str, tuple[int, float]] = {}
         period = 1 / context.parameters.status.rate
         self._timers = [
             context.node.create_timer(seconds, callback, clock=clock)
@@ -71,36 +70,33 @@ class Timers:
 
     def _publish_memory(self) -> None:
         session, outputs, wanted = self._context.session, self._outputs, self._context.parameters.memory
-        changes, now = session.snapshot.changes, time.monotonic()
-        due = now - self._cloud_time >= 1 / wanted.cloud_rate
-        if (
-            changes == self._cloud_changes
-            or not due
-            or not any(map(outputs.wanted, ("memory/points", "memory/frames")))
-        ):
-            return
-        self._cloud_changes, self._cloud_time = changes, now
-        stamp = self._context.now()
+        changes, stamp = session.snapshot.changes, self._context.now()
 
-        def work() -> None:
-            outputs.memory_frames(session.memory.frames(), stamp)
+        def cloud() -> None:
             outputs.cloud(session.cloud(wanted.cloud_points), stamp)
 
-        self._context.worker.call(work, slot="cloud")
+        def frames() -> None:
+            outputs.memory_frames(session.memory.frames(), stamp)
+
+        self._send("memory/frames", changes, wanted.cloud_rate, frames)
+        self._send("memory/points", changes, wanted.cloud_rate, cloud)
 
     def _publish_occupancy(self) -> None:
-        outputs, now, grid = self._outputs, time.monotonic(), self._context.session.occupancy
+        grid, rate = self._context.session.occupancy, self._context.parameters.occupancy.rate
         for topic, changes, cells in (
             ("memory/occupancy", grid.changes, grid.known),
             ("imagined/occupancy", grid.changes + grid.guesses, grid.guessed),
         ):
-            last, at = self._occupancy.get(topic, (-1, 0.0))
-            due = now - at >= 1 / self._context.parameters.occupancy.rate
-            if changes == last or not due or not outputs.wanted(topic):
-                continue
-            self._occupancy[topic] = changes, now
-            work = partial(self._send_occupancy, topic, cells, self._context.now())
-            self._context.worker.call(work, slot=topic)
+            self._send(topic, changes, rate, partial(self._send_occupancy, topic, cells, self._context.now()))
+
+    def _send(self, topic: str, changes: int, rate: float, work: Callable[[], None]) -> None:
+        """Have the worker publish on a topic that somebody wants, if something changed, at most so often a second."""
+        (last, at), now = self._sent.get(topic, (-1, 0.0)), time.monotonic()
+        if changes == last or now - at < 1 / rate or not self._outputs.wanted(topic):
+            return
+        self._context.worker.call(work, slot=topic)
+        # Only now: what a queue that is full refused is still to be sent.
+        self._sent[topic] = changes, now
 
     def _send_occupancy(self, topic: str, cells: Callable[[], NDArray[np.int8]], stamp: int) -> None:
         self._outputs.occupancy(topic, cells(), self._context.session.occupancy, stamp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Any
@@ -19,8 +20,9 @@ from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import image_to_numpy, ns_from_stamp, path_to_poses
 from mirage_ros.ros.requests import ImagineRequest
 from mirage_ros.ros.transforms import check_poses
+from mirage_ros.ros.work_queue import Job, Steps
 from mirage_ros.world.results import ImaginedChunk
-from mirage_ros.world.view_scores import score_views
+from mirage_ros.world.view_scores import check_map, score_views
 
 # The largest robot, metres.
 MAX_RADIUS = 5.0
@@ -59,8 +61,27 @@ class ViewScoring:
         """Bring the poses into the world frame, which may have to wait for transforms."""
         return self._active.patience.future(self._place)
 
-    def imagine(self) -> Future[Any]:
-        """Imagine every path on its own fork of the memory."""
+    def score(self) -> Future[Any]:
+        """A list of scores: first every path is imagined on its own fork of the memory, if that is wanted.
+
+        It is made part by part, so that other work has its turn.
+
+        Raises:
+            ValueError: the memory has no map yet, or the model cannot take the poses.
+            BusyError: the work queue is full.
+        """
+        # Before the work: without a map it would be in vain.
+        check_map(self._context.session.occupancy)
+        imagining = self._imagining() if self._request.imagine else None
+
+        def parts(job: Job) -> Steps:
+            if imagining is not None:
+                yield from imagining(job)
+            return (yield from self._scores())
+
+        return self._context.worker.start(parts, name=f"scores of {len(self._poses)} paths").future
+
+    def _imagining(self) -> Callable[[Job], Steps]:
         session, defaults = self._context.session, self._context.parameters.imagine
         poses = tuple(padded(path, session.padded_length(len(path))) for path in self._poses)
         session.check(poses)
@@ -71,19 +92,20 @@ class ViewScoring:
             samples=defaults.samples,
             batch=defaults.batch,
         )
-        worker = self._context.worker
-        work = rolling(
-            session, worker, request, lambda chunk: self._chunks.setdefault(chunk.candidate, []).append(chunk)
+        return rolling(
+            session,
+            self._context.worker,
+            request,
+            lambda chunk: self._chunks.setdefault(chunk.candidate, []).append(chunk),
         )
-        return worker.start(work, name=f"scores of {len(poses)} paths", exclusive=False).future
 
-    def score(self) -> list[ViewScore]:
-        """The scores; in the worker's thread."""
+    def _scores(self) -> Steps:
         session = self._context.session
         imagined = [
             _joined(self._chunks[index], len(path)) for index, path in enumerate(self._poses) if self._request.imagine
         ]
-        scores = score_views(
+        scores: list[ViewScore] = []
+        for score in score_views(
             session.world.networks,
             session.memory,
             session.occupancy,
@@ -91,8 +113,10 @@ class ViewScoring:
             radius=self._request.radius,
             goal=self._goal,
             imagined=imagined or None,
-        )
-        return [ViewScore(**asdict(score)) for score in scores]
+        ):
+            scores.append(ViewScore(**asdict(score)))
+            yield
+        return scores
 
     def _place(self) -> list[Tensor]:
         placed = []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -25,6 +28,10 @@ from mirage_ros.world.results import Cancelled
 COLUMNS, KEPT = 320, 100
 # Seconds that a preview may take before the user is told.
 PATIENCE = 10.0
+# And between two warnings of messages that cannot be shown.
+WARNING_PAUSE = 2.0
+
+logger = logging.getLogger(__name__)
 
 
 class LiveNode:
@@ -47,6 +54,7 @@ class LiveNode:
         self._parts = FrameParts()
         self._pictures: OrderedDict[int, Pixels] = OrderedDict()
         self._lock = threading.Lock()
+        self._warned = -math.inf
 
     def start(self, listener: Listener) -> None:
         """See `Source`."""
@@ -57,8 +65,8 @@ class LiveNode:
             **{name: partial(self._on_part, listener, name) for name in PARTS},
         }
         for name, handle in handlers.items():
-            self._mirage.listen(name, handle)
-        self._mirage.listen("image", partial(self._on_image, listener), at=self._image)
+            self._mirage.listen(name, partial(self._shown, name, handle))
+        self._mirage.listen("image", partial(self._shown, "image", partial(self._on_image, listener)), at=self._image)
 
     def preview(self, pose: Tensor) -> ImaginedFrame:
         """See `Source`."""
@@ -84,6 +92,16 @@ class LiveNode:
     def close(self) -> None:
         """See `Source`."""
         self._mirage.close()
+
+    def _shown(self, name: str, handle: Callable[[Any], None], message: Any) -> None:
+        """Pass a message on; one that cannot be read, as of another encoding, must not end the client's thread."""
+        try:
+            handle(message)
+        except ValueError as error:
+            now = time.monotonic()
+            if now - self._warned >= WARNING_PAUSE:
+                self._warned = now
+                logger.warning("%s: %s; not shown", name, error)
 
     def _on_part(self, listener: Listener, name: str, message: Any) -> None:
         frame = self._parts.add(name, message)

@@ -40,7 +40,8 @@ class Surroundings(OccupancyMap):
             depth = torch.from_numpy(np.where(frame.depth > 0, frame.depth, 0).astype(np.float32))[None]
             self.observe(depth, camera)
         if moved or frame.depth is None:
-            self._fill()
+            # What older frames show is in the map already, unless that is of another place now.
+            self._fill(FRAMES if moved else 1)
 
     def imagined_frames(self, frames: ImaginedFrame) -> None:
         """Note (T,) imagined frames; every other one, the last among them, as neighbours show much the same."""
@@ -58,8 +59,8 @@ class Surroundings(OccupancyMap):
             self.centre_on(self.stands)
             self._fill()
 
-    def _fill(self) -> None:
-        frames = [frame for frame in self._memory.frames() if frame.kind == "observation"][-FRAMES:]
+    def _fill(self, newest: int = FRAMES) -> None:
+        frames = [frame for frame in self._memory.frames() if frame.kind == "observation"][-newest:]
         # Frames of another size, as of an older model's memory, would not fit beside the newest.
         ids = [frame.id for frame in frames if frame.camera.width == frames[-1].camera.width]
         for begin in range(0, len(ids), BATCH):

@@ -24,6 +24,12 @@ from mirage_ros.world.surroundings import Surroundings
 BATCH = 64
 
 
+def check_map(surroundings: Surroundings) -> None:
+    """Refuse to score by a map that has no place yet, with a ValueError."""
+    if not surroundings.placed:
+        raise ValueError("memory: expected at least one observation, got an empty memory")
+
+
 @torch.no_grad()
 def score_views(
     networks: Networks,
@@ -34,8 +40,8 @@ def score_views(
     radius: float = 0.0,
     goal: NDArray[np.uint8] | None = None,
     imagined: Sequence[ImaginedFrame] | None = None,
-) -> list[ViewScore]:
-    """Score paths, or single views.
+) -> Iterator[ViewScore]:
+    """Score paths, or single views, one at a time; the map is the one of the first.
 
     Args:
         networks: encode pictures.
@@ -51,13 +57,13 @@ def score_views(
     """
     if not paths:
         raise ValueError("paths: expected at least one, got none")
-    if not surroundings.placed:
-        raise ValueError("memory: expected at least one observation, got an empty memory")
+    check_map(surroundings)
+    # Its grids are replaced, never changed, when somebody adds to it meanwhile.
+    surroundings = copy.copy(surroundings)
     wanted = None if goal is None else networks.encode(_colours(networks, goal)[None, None])[0, :, 0]
     if imagined is None:
         known = _known(networks, memory, Camera.joined(list(paths)), wanted)
         prospects = Prospects(surroundings, surroundings.stands, radius)
-    scores = []
     for index, path in enumerate(paths):
         if imagined is not None:
             frames = imagined[index]
@@ -71,17 +77,14 @@ def score_views(
             seen = [next(known) for _ in range(len(path))]
         area, gain = prospects.news(path)
         way = path.cam2world[:, :3, 3].cpu()
-        scores.append(
-            ViewScore(
-                coverage=sum(share for share, _ in seen) / len(seen),
-                new_area=area,
-                information_gain=gain,
-                clearance=prospects.clearance(way),
-                collision=prospects.collision(way, radius),
-                similarity=max(like for _, like in seen),
-            )
+        yield ViewScore(
+            coverage=sum(share for share, _ in seen) / len(seen),
+            new_area=area,
+            information_gain=gain,
+            clearance=prospects.clearance(way),
+            collision=prospects.collision(way, radius),
+            similarity=max(like for _, like in seen),
         )
-    return scores
 
 
 def _colours(networks: Networks, picture: NDArray[np.uint8]) -> Tensor:

@@ -69,3 +69,19 @@ def test_leaps_beyond_the_map_are_unknown_and_cost_no_more_than_ways_across_it(g
     far = torch.tensor([[0.0, 0.0], [1e6, 0.0], [-1e6, 5.0]])
     assert np.isclose(Prospects(grid).collision(far, 0.3), 1.0)
     assert Prospects(grid).clearance(far) <= 5.0
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.1, 0.52])
+def test_a_disc_touches_the_most_probable_obstacle_within_its_radius(grid, room, radius):
+    camera = room.cameras(room.upright(-2.0, yaw=math.pi / 2))
+    depth = torch.linspace(0.5, 3.0, 144).expand(1, 96, 144).contiguous()
+    grid.imagine(depth, depth * 0.3, torch.zeros_like(depth), camera)
+    prospects = Prospects(grid)
+    assert len(np.unique(prospects.occupied)) > 10
+    rows, columns = np.indices(prospects.occupied.shape)
+    for row, column in np.argwhere(prospects.occupied > 0)[::40]:
+        place = grid.corner + (torch.tensor([column, row]) + 0.5) * 0.05
+        within = np.hypot(rows - row, columns - column) * 0.05 <= radius + 1e-6
+        free, size = 1 - prospects.occupied[within].max(), 2 * math.ceil(radius / 0.05) + 1
+        # Of many probabilities, neighbours may be taken together.
+        assert (1 - prospects.collision(place[None], radius)) ** size == pytest.approx(max(free, 1e-6), abs=0.04)

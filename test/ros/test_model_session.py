@@ -175,12 +175,34 @@ def test_a_camera_frame_without_depth_gets_that_of_the_estimator(depth_anything_
     positions = engine.memory.elements().positions
     assert (positions[:, 2] > 0).all()
     assert (positions[:, 2] <= 20).all()
+    # The map takes it too, and grows with the next.
+    before = int((engine.occupancy.observed != 0).sum())
+    assert before > 0
+    engine.observe(RgbdFrame(rgb, None, camera.at(pan(START, 0.4, 2)[-1]), 6))
+    assert int((engine.occupancy.observed != 0).sum()) > before
 
 
 @pytest.fixture
 def rollout(seeing):
     length = seeing.world.frames_for(seeing.world.preset.chunk_frames)
     return ImagineRequest((dolly(START, 0.3, length),), seed=3)
+
+
+def test_what_was_begun_before_a_correction_is_in_no_map_after_it(seeing):
+    length = seeing.padded_length(2 * seeing.world.preset.chunk_frames)
+    request = ImagineRequest((dolly(START, 0.3, length),), seed=3, stamps=list(range(length)))
+    chunks, start = seeing.imagine(request), seeing.occupancy.guesses
+    next(chunks)
+    assert seeing.occupancy.guesses > start
+    (frame,) = seeing.memory.frames()
+    moved = START.clone()
+    moved[0, 3] = 0.5
+    seeing.repose({frame.id: moved})
+    corrected = seeing.occupancy.guesses
+    assert len(list(chunks)) > 0
+    assert seeing.occupancy.guesses == corrected
+    next(seeing.imagine(request))
+    assert seeing.occupancy.guesses > corrected
 
 
 def test_previews_between_the_layers_are_right_and_do_not_change_what_is_imagined(seeing, rollout):

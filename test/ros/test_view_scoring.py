@@ -3,14 +3,26 @@
 import math
 import re
 import runpy
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mirage_ros.msg import ViewScore
+from mirage_ros.srv import ScoreViews
+from std_msgs.msg import Header
 
 from mirage_ros.geometry import pinhole
+from mirage_ros.rgbd import RgbdFrame
+from mirage_ros.ros.conversions import poses_to_path
+from mirage_ros.ros.model_session import ModelSession
+from mirage_ros.ros.parameters import MemoryParameters, MirageParameters
+from mirage_ros.ros.patience import Patience
+from mirage_ros.ros.view_scoring import ViewScoring
+from mirage_ros.ros.work_queue import Worker
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FIELDS = ("coverage", "new_area", "information_gain", "clearance", "collision")
@@ -104,3 +116,41 @@ def test_the_next_best_view_example(planner, capsys):
     assert math.hypot(x, y) <= 2
     assert area > 0.5
     assert risk <= 60
+
+
+def test_scores_let_other_work_pass_and_without_a_map_nothing_is_imagined():
+    memory, threads = MemoryParameters(max_bytes=4 << 20), torch.get_num_threads()
+    parameters = MirageParameters(preset="test", random_weights=True, device="cpu", memory=memory, threads=1)
+    context = SimpleNamespace(parameters=parameters, session=ModelSession(parameters), worker=Worker(max_jobs=2))
+    frames = SimpleNamespace(optical=lambda poses, *_: poses)
+    active = SimpleNamespace(frames=frames, patience=Patience(lambda: 1.0))
+    paths = [poses_to_path(upright(0, 0, yaw)[None], Header(frame_id="map"), [1]) for yaw in (0.0, 1.0, 2.0)]
+    try:
+        blind = ViewScoring(context, active, ScoreViews.Request(paths=paths, imagine=True, seed=-1))
+        blind.place().result(0)
+        with pytest.raises(ValueError, match="memory: expected at least one observation"):
+            blind.score()
+        assert context.worker.backlog == 0
+        camera = pinhole(80, 120, vertical_fov=0.9).to(dtype=torch.float64).at(upright(0, 0, 0))
+        rgb = np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8)
+        context.session.observe(RgbdFrame(rgb, np.full((80, 120), WALL, np.float32), camera, 1))
+        scoring = ViewScoring(context, active, ScoreViews.Request(paths=paths, seed=-1))
+        scoring.place().result(0)
+        order = []
+
+        def step():
+            order.append("other")
+            if not scores.done():
+                context.worker.call(step)
+
+        start = threading.Event()
+        context.worker.call(start.wait)
+        scores = scoring.score()
+        context.worker.call(step)
+        start.set()
+        assert [type(score) for score in scores.result(60)] == [ViewScore] * 3
+        # At least once for each path.
+        assert len(order) >= 3
+    finally:
+        context.worker.close()
+        torch.set_num_threads(threads)

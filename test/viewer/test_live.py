@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from sensor_msgs.msg import Image
 
 from mirage_ros.geometry import pinhole
 from mirage_ros.trajectory import dolly, pan
@@ -42,7 +43,7 @@ def until(condition):
         time.sleep(0.05)
 
 
-def test_a_running_node_is_shown_previewed_and_imagined(ros, tmp_path):
+def test_a_running_node_is_shown_previewed_and_imagined(ros, tmp_path, caplog):
     from mirage_ros.viewer.live import LiveNode
 
     parameters = {"preset": "test", "random_weights": True, "threads": 1, "memory.restore": False}
@@ -59,6 +60,9 @@ def test_a_running_node_is_shown_previewed_and_imagined(ros, tmp_path):
         until(lambda: any(pose is not None for _, pose in heard.pictures))
         assert source.preview(here).coverage > source.preview(pan(here, np.pi, 2)[-1]).coverage
 
+        # A picture that nobody can show ends nothing of what follows.
+        source._mirage._link.publisher("image").publish(Image(height=1, width=1, step=1, encoding="odd", data=[0]))
+        until(lambda: "image: " in caplog.text)
         path = dolly(here, 0.2, 3)
         (frames,) = source.imagine([path], ["on"], remember=False).future.result(TIMEOUT)
         until(lambda: len(heard.frames) == len(path))
