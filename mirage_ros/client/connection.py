@@ -6,14 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import fields
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from torch import Tensor
 
@@ -23,6 +21,7 @@ from mirage_ros.client.grids import Grid, Grids
 from mirage_ros.client.link import Link, checked, wait_for
 from mirage_ros.client.previews import Previews
 from mirage_ros.client.results import Imagination, MirageError
+from mirage_ros.client.scores import ask_scores
 from mirage_ros.geometry import Camera
 from mirage_ros.msg import Candidate, MemoryStatus
 from mirage_ros.occupancy.prospects import ViewScore
@@ -203,21 +202,8 @@ class Mirage:
             radius: of the robot, metres.
             goal: (H, W, 3) uint8 picture of what is looked for.
         """
-        if pose_of not in POSES_OF:
-            raise ValueError(f"pose_of: expected one of {', '.join(POSES_OF)}, got {pose_of!r}")
-        header = Header(frame_id=frame_id or self._world_frame)
-        answer = self._link.ask(
-            "score_views",
-            timeout or self._timeout,
-            paths=[poses_to_path(torch.as_tensor(poses).double().reshape(-1, 4, 4), header) for poses in paths],
-            pose_of=POSES_OF.index(pose_of),
-            imagine=imagine,
-            seed=seed,
-            radius=radius,
-            goal=Image() if goal is None else numpy_to_image(goal, "rgb8", header),
-        )
-        names = [field.name for field in fields(ViewScore)]
-        return [ViewScore(**{name: getattr(score, name) for name in names}) for score in answer.scores]
+        header, limit = Header(frame_id=frame_id or self._world_frame), timeout or self._timeout
+        return ask_scores(self._link, limit, paths, header, pose_of, goal, imagine=imagine, seed=seed, radius=radius)
 
     def occupancy(self, imagined: bool = False, timeout: float | None = None) -> Grid:
         """The newest grid of what was observed, or of what is imagined beside it; a TimeoutError if none came."""

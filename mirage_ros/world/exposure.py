@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.models.log_depth import reduce
 
 # Depths within this share of each other are one surface.
 SAME_SURFACE = 0.05
@@ -50,7 +49,8 @@ def fitted_gain(
     source = readout.source[0, 0]
     invented = [frame for frame in torch.unique(source).tolist() if frame >= 0 and memory.sources.was_imagined(frame)]
     observed = ~torch.isin(source, torch.tensor(invented, device=source.device, dtype=source.dtype))
-    near = (readout.depth[0, 0] / reduce(depth, height, width) - 1).abs() < SAME_SURFACE
+    middles = F.interpolate(depth[None, None].float(), size=(height, width), mode="nearest-exact")[0, 0]
+    near = (readout.depth[0, 0] / middles - 1).abs() < SAME_SURFACE
     exposed = ((seen > DARKEST) & (seen < BRIGHTEST) & (known > DARKEST) & (known < BRIGHTEST)).all(dim=0)
     counted = near & observed & exposed & (readout.visible[0, 0] > 0)
     unit = torch.ones(3, device=image.device)
