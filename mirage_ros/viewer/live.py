@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -50,7 +50,7 @@ class LiveNode:
 
     def start(self, listener: Listener) -> None:
         """See `Source`."""
-        handlers = {
+        handlers: dict[str, Callable[[Any], None]] = {
             "memory/points": lambda message: listener.cloud(*cloud_to_points(message)[:2]),
             "memory/frames": partial(self._on_frames, listener),
             "imagined/path": lambda message: listener.path(path_to_poses(message)[0]),
