@@ -31,7 +31,8 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from mirage_ros.viewer.window import BrowserWindow  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-SMALL = {"preset": "test", "random_weights": True, "device": "cpu", "threads": 1}
+# With weights: pictures of random networks hardly change with the view.
+SHIPPED = {"preset": "default", "device": "cpu", "threads": 1}
 # Drawing without a GPU on a busy machine takes as long as it takes.
 TIMEOUT = 400.0
 FLAGS = (
@@ -42,9 +43,10 @@ FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def window(memory_file):
+def window(seen_walls, tmp_path_factory):
+    memory = seen_walls(tmp_path_factory.mktemp("window") / "memory.safetensors", SHIPPED)
     with (
-        contextlib.closing(SavedMemory(memory_file, **SMALL)) as source,
+        contextlib.closing(SavedMemory(memory, **SHIPPED)) as source,
         contextlib.closing(BrowserWindow(source, port=18080)) as window,
     ):
         yield window
