@@ -69,8 +69,9 @@ def test_poses_that_the_memory_has_already_end_nobodys_work(desk):
     desk.settle()
     assert (desk.ended, desk.places()) == (0, [1, 2])
     # Of two messages that come while the worker is busy, each moves what it names.
-    gate = threading.Event()
-    desk.worker.call(gate.wait)
+    gate, running = threading.Event(), threading.Event()
+    desk.worker.call(lambda: (running.set(), gate.wait()))
+    assert running.wait(60)
     desk.corrections.repose(moved(1.5)[None], stamps[:1])
     desk.corrections.repose(moved(2.5)[None], stamps[1:])
     gate.set()
