@@ -123,6 +123,14 @@ class ImaginedFrame(RgbdFrame):
                 f"coverage: expected {tuple(self.camera.batch_shape)} numbers, got {np.shape(self.coverage)}"
             )
 
+    @staticmethod
+    def joined(parts: Sequence[ImaginedFrame]) -> ImaginedFrame:
+        """Batches (T,) of one size, one after the other; uncertainty where all of them have it."""
+        names = ["rgb", "depth", "visible", "coverage"]
+        names += ["uncertainty"] if all(part.uncertainty is not None for part in parts) else []
+        values = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return ImaginedFrame(**values, camera=Camera.joined([part.camera for part in parts]))
+
 
 def check_pixels(name: str, values: NDArray[np.generic], shape: tuple[int, ...], dtype: type[np.generic]) -> None:
     """Refuse an array of another shape or type.

@@ -84,3 +84,23 @@ def test_what_is_no_array_camera_or_stamp_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         RgbdFrame(**(given | change))
     assert one
+
+
+def test_imagined_frames_follow_each_other_and_keep_a_doubt_that_all_have():
+    camera = pinhole(2, 3, focal=2.0, cam2world=torch.eye(4, dtype=torch.float64).repeat(2, 1, 1))
+    pixels = np.ones((2, 2, 3), np.float32)
+
+    def imagined(value: float, uncertainty: np.ndarray | None) -> ImaginedFrame:
+        return ImaginedFrame(
+            rgb=np.full((2, 2, 3, 3), value, np.uint8),
+            depth=value * pixels,
+            visible=pixels,
+            coverage=pixels[:, 0, 0],
+            camera=camera,
+            uncertainty=uncertainty,
+        )
+
+    sure, unsure = imagined(1, None), imagined(2, pixels)
+    assert ImaginedFrame.joined([sure, unsure]).depth[:, 0, 0].tolist() == [1, 1, 2, 2]
+    assert ImaginedFrame.joined([sure, unsure]).uncertainty is None
+    assert ImaginedFrame.joined([unsure, unsure])[:3].uncertainty.shape == (3, 2, 3)

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirage_ros.geometry import Camera
 from mirage_ros.msg import ViewScore
 from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.ros.active_state import ActiveState
-from mirage_ros.ros.commanding import draw_seed, padded, rolling
+from mirage_ros.ros.commanding import draw_seed
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import image_to_numpy, ns_from_stamp, path_to_poses
 from mirage_ros.ros.requests import ImagineRequest
+from mirage_ros.ros.rolling import padded, rolling
 from mirage_ros.ros.transforms import check_poses
 from mirage_ros.ros.work_queue import Job, Steps
 from mirage_ros.world.results import ImaginedChunk
@@ -102,7 +102,9 @@ class ViewScoring:
     def _scores(self) -> Steps:
         session = self._context.session
         imagined = [
-            _joined(self._chunks[index], len(path)) for index, path in enumerate(self._poses) if self._request.imagine
+            ImaginedFrame.joined(self._chunks[index])[: len(path)]
+            for index, path in enumerate(self._poses)
+            if self._request.imagine
         ]
         scores: list[ViewScore] = []
         for score in score_views(
@@ -142,14 +144,3 @@ class ViewScoring:
             return image_to_numpy(goal, "rgb8")
         except ValueError as error:
             raise ValueError(f"goal: {error}") from None
-
-
-def _joined(chunks: list[ImaginedChunk], count: int) -> ImaginedFrame:
-    """The first frames of a path's chunks."""
-    parts = {name: [getattr(chunk, name) for chunk in chunks] for name in ("rgb", "depth", "visible", "coverage")}
-    doubt = [chunk.uncertainty for chunk in chunks if chunk.uncertainty is not None]
-    return ImaginedFrame(
-        **{name: np.concatenate(values)[:count] for name, values in parts.items()},
-        uncertainty=np.concatenate(doubt)[:count],
-        camera=Camera.joined([chunk.camera for chunk in chunks])[:count],
-    )

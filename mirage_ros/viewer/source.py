@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirage_ros.geometry import Camera
 from mirage_ros.media import Pixels
 from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.ros.model_session import ModelSession
@@ -127,7 +126,9 @@ class SavedMemory:
                 return
             if remember:
                 self._worker.call(self._tell, slot="tell")
-            task.future.set_result([joined(each, len(path)) for each, path in zip(chunks, paths, strict=True)])
+            task.future.set_result(
+                [ImaginedFrame.joined(each)[: len(path)] for each, path in zip(chunks, paths, strict=True)]
+            )
 
         job.future.add_done_callback(done)
         return task
@@ -146,10 +147,3 @@ class SavedMemory:
         ]
         if observed:
             self._listener.observed(torch.stack(observed).double())
-
-
-def joined(chunks: Sequence[ImaginedFrame], count: int) -> ImaginedFrame:
-    """The first `count` frames of chunks (T,), one after the other."""
-    parts = {name: np.concatenate([getattr(each, name) for each in chunks])[:count] for name in ("rgb", "depth")}
-    known = {name: np.concatenate([getattr(each, name) for each in chunks])[:count] for name in ("visible", "coverage")}
-    return ImaginedFrame(**parts, camera=Camera.joined([each.camera for each in chunks])[:count], **known)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +23,31 @@ from mirage_ros.training.shards import write_shard
 from mirage_ros.training.stages import StageTask
 
 HEIGHT, WIDTH = 32, 48
+
+
+@pytest.fixture(scope="session")
+def run_twice() -> Callable[[Path, float], None]:
+    """A function that runs a script in two processes, as `accelerate launch --cpu --num_processes 2` does."""
+
+    def run(script: Path, timeout: float) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        common |= {"PYTHONPATH": str(Path.cwd()), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(script)], env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            )
+            for rank in range(2)
+        ]
+        try:
+            assert [process.wait(timeout=timeout) for process in processes] == [0, 0]
+        finally:
+            for process in processes:
+                process.kill()
+
+    return run
 
 
 @pytest.fixture

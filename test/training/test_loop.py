@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -114,7 +113,7 @@ def test_summing_up_two_passes_is_one_pass_of_twice_the_batch(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_twice_the_batch(tmp_path):
+def test_two_processes_are_one_with_twice_the_batch(tmp_path, run_twice):
     """Gradients are summed in another order, hence the tolerance."""
     script = tmp_path / "pair.py"
     text = Path(__file__).read_text()
@@ -127,23 +126,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path):
         + f"if os.environ['RANK'] == '0': torch.save(weights(task), {str(tmp_path / 'pair.pt')!r})\n"
         + "torch.distributed.destroy_process_group()\n"
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # What `accelerate launch --cpu --num_processes 2` sets.
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    common |= {"PYTHONPATH": str(Path.cwd()), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script)], env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        )
-        for rank in range(2)
-    ]
-    try:
-        assert [process.wait(timeout=250) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
+    run_twice(script, 250)
     one = Line()
     train(one, tmp_path / "one", SETTINGS)
     assert torch.allclose(torch.load(tmp_path / "pair.pt"), weights(one), atol=1e-5)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,36 +51,16 @@ class Flow(TrainingTask):
         save_transformer(self.model, folder)
 
 
-def pair(folder: Path, script: Path) -> None:
-    """Run a script in two processes, as `accelerate launch --cpu --num_processes 2` does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    common |= {"PYTHONPATH": str(Path.cwd()), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script)], env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        )
-        for rank in range(2)
-    ]
-    try:
-        assert [process.wait(timeout=900) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
-def test_two_shards_train_clip_average_break_off_and_go_on_like_one_process(tmp_path: Path) -> None:
+def test_two_shards_train_clip_average_break_off_and_go_on_like_one_process(tmp_path: Path, run_twice) -> None:
     script, text = tmp_path / "shards.py", Path(__file__).read_text()
     settings = {**vars(SETTINGS), "batch": 1, "shard": True, "checkpoint_minutes": 1e-9}
     script.write_text(
         text.split("SETTINGS =")[0]
-        + "from torch.distributed.tensor import DTensor\n"
+        + "import os\nfrom torch.distributed.tensor import DTensor\n"
         + "class Flow"
-        + text.split("class Flow", 1)[1].split("def pair")[0]
+        + text.split("class Flow", 1)[1].split("@pytest.mark.slow")[0]
         + f"settings, folder = LoopSettings(**{settings!r}), Path({str(tmp_path / 'pair')!r})\n"
         + "task = Flow()\n"
         + "task.stop_at = 2\n"
@@ -98,7 +74,7 @@ def test_two_shards_train_clip_average_break_off_and_go_on_like_one_process(tmp_
         + f"    torch.save(figures, {str(tmp_path / 'figures.pt')!r})\n"
         + "torch.distributed.destroy_process_group()\n"
     )
-    pair(tmp_path, script)
+    run_twice(script, 900)
     one = Flow()
     before = {name: tensor.clone() for name, tensor in one.model.branch.state_dict().items()}
     figures = train(one, tmp_path / "one", SETTINGS)
