@@ -27,6 +27,7 @@ import torch  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from torch import Tensor  # noqa: E402
+from tqdm import trange  # noqa: E402
 
 from mirage_ros.bench.timing import neighbours, surroundings  # noqa: E402
 from mirage_ros.client import ImaginationCancelled, Mirage  # noqa: E402
@@ -159,16 +160,15 @@ def started(
 def print_figures(figures: dict[str, Any]) -> None:
     """A line each."""
     for name, value in figures.items():
-        print(f"{name:<45} {value:.1f}" if isinstance(value, float) else f"{name:<45} {value}")
+        print(f"{name:<45} {value:.1f}" if isinstance(value, float) else f"{name:<45} {value}", flush=True)
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All figures by name."""
-    figures: dict[str, Any] = {}
+def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Figures by name, as they are measured."""
     start = time.perf_counter()
     with ExitStack() as stack:
         _, mirage = stack.enter_context(started(options))
-        figures["start to active, s"] = time.perf_counter() - start
+        yield {"start to active, s": time.perf_counter() - start}
         subscriber = stack.enter_context(closing(Subscriber()))
         scene = build_scene(3, "rooms", 0)
         path = plan_path(scene, 24 + options.frames, 3)
@@ -180,20 +180,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for pose in path[:5]:
             subscriber.preview(pose, TIMEOUT)
         came: list[float] = []
-        for index in range(options.previews):
+        for index in trange(options.previews, desc="previews", mininterval=2, leave=False):
             came += subscriber.preview(path[index % len(path)], 30.0)
-        figures["previews asked for"], figures["previews lost"] = options.previews, options.previews - len(came)
-        figures |= spread("pose to preview", came)
-        figures |= spread("the same while imagining", busy(subscriber, path, walk, options.busy))
+        yield {"previews asked for": options.previews, "previews lost": options.previews - len(came)}
+        yield spread("pose to preview", came)
+        yield spread("the same while imagining", busy(subscriber, path, walk, options.busy))
         subscriber.follow(walk)
         first, rate = subscriber.follow(walk)
-        figures["path: first frame after, s"], figures["path: frames a second as received"] = first, rate
-        figures["cancel answered after, ms"], figures["one denoising step, ms"] = cancel(mirage, path)
+        yield {"path: first frame after, s": first, "path: frames a second as received": rate}
+        answered, step = cancel(mirage, path)
+        yield {"cancel answered after, ms": answered, "one denoising step, ms": step}
         status = mirage.status()
-        figures["memory bytes / cap"] = f"{status.bytes} / {status.max_bytes}"
+        yield {"memory bytes / cap": f"{status.bytes} / {status.max_bytes}"}
         for stage in ("read", "denoise", "decode", "perceive", "write"):
-            figures[f"last chunk: {stage}, ms a frame"] = 1000 * getattr(status, f"{stage}_time")
-    return figures
+            yield {f"last chunk: {stage}, ms a frame": 1000 * getattr(status, f"{stage}_time")}
 
 
 def spread(name: str, milliseconds: list[float]) -> dict[str, float]:
@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--neighbours", type=int, default=0, help="processes that keep a core busy each")
     options = parser.parse_args()
     beside = surroundings(options.neighbours)
+    print(f"preset {options.preset}, {platform.machine()}, {beside}, torch {torch.__version__}", flush=True)
     with neighbours(options.neighbours):
-        figures = measure(options)
-    print(f"preset {options.preset}, {platform.machine()}, {beside}, torch {torch.__version__}")
-    print_figures(figures)
+        for figures in measure(options):
+            print_figures(figures)

@@ -76,9 +76,9 @@ class ObservationParameters(ParameterGroup):
         choices=RELIABILITIES,
     )
     exposure: str = row(
-        "fitted",
-        "Camera frames are brought to the exposure and white balance of what the memory shows of them, or kept.",
-        choices=("fitted", "kept"),
+        "kept",
+        "Camera frames are kept as they are, or brought to the exposure and white balance of the first one (fitted).",
+        choices=("kept", "fitted"),
     )
     jump: float = row(
         0.1,

@@ -128,7 +128,7 @@ class WorldModel:
         keep: NDArray[np.bool_] | None = None,
         history: History | None = None,
         perception: Perception | None = None,
-        fit_exposure: bool = True,
+        fit_exposure: bool = False,
     ) -> WriteReport:
         """Write a real camera frame.
 
@@ -139,7 +139,8 @@ class WorldModel:
                 its token would look like it.
             history: the frame is added to it.
             perception: for this call.
-            fit_exposure: bring the frame to the exposure and white balance of what the memory shows of it.
+            fit_exposure: bring the frame to the exposure and white balance of what the memory shows of it, for cameras
+                whose exposure drifts a little. What gets brighter than white is lost.
 
         Raises:
             ValueError: an argument does not fit; the memory is unchanged.

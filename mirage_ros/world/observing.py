@@ -30,7 +30,7 @@ def observe(
     keep: NDArray[np.bool_] | None,
     history: History | None,
     perception: Perception | None,
-    fit_exposure: bool = True,
+    fit_exposure: bool = False,
 ) -> WriteReport:
     """Write a frame; see `WorldModel.observe`."""
     check_memory(networks, memory)
