@@ -19,6 +19,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder, channels_last
+from mirage_ros.models.generator import Generator
 from mirage_ros.models.lora import has_lora, merge_lora
 from mirage_ros.models.memory_branch import MemoryBranch
 from mirage_ros.models.network_files import load_part
@@ -31,7 +32,7 @@ from mirage_ros.training.autoencoder import CROP, AutoencoderTask
 from mirage_ros.training.chunk_model import ChunkModel
 from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.clip_cache import ClipCache
-from mirage_ros.training.generator import GeneratorTask
+from mirage_ros.training.generator import GeneratorTask, Part
 from mirage_ros.training.latent_cache import ClipLatents, LatentCache
 from mirage_ros.training.loop import train
 from mirage_ros.training.prompts import Prompts
@@ -74,7 +75,9 @@ class Recipe:
 
 # Names of the phases in order, and the stage of those that train the transformer.
 STAGE_OF: dict[str, Stage] = {"backbone": "backbone", "branch": "branch", "lora": "lora", "joint": "all"}
-PHASES = ("autoencoder", "reader", "reader-chains", *STAGE_OF, "generator")
+# Phases that train parts of the generator.
+PART_OF: dict[str, Part] = {"generator-coarse": "coarse", "generator": "fine"}
+PHASES = ("autoencoder", "reader", "reader-chains", *STAGE_OF, *PART_OF)
 # Phases that begin with a new network, and the part that they leave.
 NEW_PARTS = {"autoencoder": "vae", "reader": "reader", "branch": "branch"}
 
@@ -87,6 +90,7 @@ DEFAULT_LOOPS: dict[str, LoopSettings] = {
     "branch": LoopSettings(minutes=12, batch=4, learning_rate=1e-3, ema=0.99),
     "lora": LoopSettings(minutes=8, batch=4, learning_rate=7e-4, ema=0.99),
     "joint": LoopSettings(minutes=240, batch=4, learning_rate=7e-4, ema=0.998),
+    "generator-coarse": LoopSettings(minutes=240, batch=16, learning_rate=6e-4, ema=0.999, sheet_minutes=20),
     "generator": LoopSettings(minutes=240, batch=12, learning_rate=8e-4, weight_decay=0.0, ema=0.999, sheet_minutes=10),
 }
 
@@ -156,8 +160,8 @@ def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) 
                 raise FileNotFoundError(f"text_encoder: expected a source that has one for preset {preset.name!r}")
             prompts = Prompts(preset, TextEncoder.from_pretrained(recipe.source, tokens=preset.text_tokens))
         return StageTask(stage, model, preset, data, unseen, reader, autoencoder, recipe.stages, prompts)
-    if phase == "generator":
-        return generator_task(recipe, data, unseen, autoencoder)
+    if phase in PART_OF:
+        return generator_task(recipe, PART_OF[phase], data, unseen, autoencoder)
     # On chains the decoder learns to draw what the reader reads.
     chains = phase == "reader-chains"
     reader = load_reader(recipe) if chains else preset.new_reader()
@@ -167,8 +171,12 @@ def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) 
     return ReaderTask(reader.train(), autoencoder, data, unseen, preset, hops=4 if chains else 1, decoder=chains)
 
 
-def generator_task(recipe: Recipe, data: ClipLatents, unseen: ClipLatents, autoencoder: Autoencoder) -> GeneratorTask:
-    """The task of the generator, over the means of the finished transformer.
+def generator_task(
+    recipe: Recipe, part: Part, data: ClipLatents, unseen: ClipLatents, autoencoder: Autoencoder
+) -> GeneratorTask:
+    """The task of a part of the generator, over the means of the finished transformer.
+
+    It goes on from the generator of the run, or of its source, if there is one.
 
     Raises:
         ValueError: the preset has no generator.
@@ -183,8 +191,12 @@ def generator_task(recipe: Recipe, data: ClipLatents, unseen: ClipLatents, autoe
         ResidualCache(clips, chunks, recipe.folder / "means" / name)
         for name, clips in (("train", data), ("held-out", unseen))
     )
+    for folder in (recipe.model, recipe.source):
+        if folder is not None and (folder / "generator").is_dir():
+            generator = load_part(Generator, folder, "generator").train()
+            break
     channels_last(generator)
-    return GeneratorTask(generator, seen, held_out, autoencoder)
+    return GeneratorTask(generator, part, seen, held_out, autoencoder)
 
 
 def latents_of(recipe: Recipe, clips: ClipCache, autoencoder: Autoencoder, name: str) -> ClipLatents:

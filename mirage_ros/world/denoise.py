@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mirage_ros.models.generator import Generator
+from mirage_ros.models.generator import Generator, Opening
 from mirage_ros.models.schedule import Scheduler, add_noise
 from mirage_ros.models.transformer import MirageTransformer
 
@@ -114,7 +114,7 @@ def draw_open(
     white: Tensor,
     conditions: Conditions,
     steps: int,
-    after_step: Callable[[int], None] | None = None,
+    after_step: Callable[[int], None],
 ) -> Tensor:
     """Draw one of what may be there in place of its mean, frame by frame, where nothing is known.
 
@@ -136,7 +136,7 @@ def draw_open(
     views, known, marks, noise = (
         part[:, :, first:].transpose(1, 2).flatten(0, 1) for part in (mean, memory, is_open, white)
     )
-    drawn = generator.draw(views, known, marks, noise, steps, after_step)
+    drawn = generator.draw(Opening(views, known, marks), noise, steps, after_step)
     drawn = drawn.reshape(len(mean), frames - first, *drawn.shape[1:]).transpose(1, 2)
     return torch.cat([mean[:, :, :first], drawn], dim=2)
 

@@ -70,6 +70,7 @@ def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
         "branch",
         "lora",
         "joint",
+        "generator-coarse",
         "generator",
     ]
 
