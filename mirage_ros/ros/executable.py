@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from mirage_ros import interrupts
 from mirage_ros.resources import PACKAGE, share_directory
 from mirage_ros.ros.dds import use_default_profile
 
@@ -37,34 +38,38 @@ def run(name: str, make: Callable[[], AnyNode], start: Callable[[AnyNode], bool]
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from rclpy.utilities import remove_ros_args
 
+    node, problem, executor = None, "", None
+    interrupts.while_working()
     try:
         rclpy.init()
         unknown = remove_ros_args(sys.argv)[1:]
         if unknown:
             raise ValueError(f"arguments: expected --ros-args -p name:=value, got {' '.join(unknown)}")
         node = make()
-    except (ValueError, RuntimeError) as error:
-        rclpy.try_shutdown()
-        sys.exit(f"{name}: {error}")
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    started = True
-    try:
-        started = start(node)
-        if started:
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        if start(node):
             executor.spin()
+        else:
+            problem = "could not be started, see above"
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except Exception:
+    except Exception as error:
         # An interrupt in the middle of a callback invalidates the context under it; what fails then is no fault.
-        if rclpy.ok():
-            raise
+        if not interrupts.came() and (node is None or rclpy.ok()):
+            if node is not None or not isinstance(error, ValueError | RuntimeError):
+                raise
+            problem = str(error)
     finally:
-        node.destroy_node()
-        executor.shutdown()
+        interrupts.while_ending()
+        if node is not None:
+            node.destroy_node()
+        if executor is not None:
+            executor.shutdown()
         rclpy.try_shutdown()
-    if not started:
-        sys.exit(f"{name}: could not be started, see above")
+        interrupts.at_the_end()
+    if problem and not interrupts.came():
+        sys.exit(f"{name}: {problem}")
 
 
 def executable(name: str) -> Path:
