@@ -43,7 +43,9 @@ def draw_seed(seed: int) -> int:
 
 
 def frame_stamps(given: list[int], now: int, fps: float, name: str) -> list[int]:
-    """Stamps of frames in nanoseconds: the given ones where they increase, else from now on at the model's rate, or faster to end soon.
+    """Stamps of frames in nanoseconds: the given ones where they increase, else from now on.
+
+    Those have the model's rate, or a faster one where they would not end `WITHIN` seconds.
 
     Planners give all poses of a path one stamp, none at all, or one to the goal alone; those say nothing of when a pose
     is to be reached.
@@ -184,7 +186,7 @@ class Commands:
                 camera = chunk.camera[last].at(wanted[-1])
                 frame = RgbdFrame(chunk.rgb[last], chunk.depth[last], camera, every[chunk.first + last])
                 # From one whose depth nobody knows, nothing can go on.
-                self._last = frame if (frame.depth > 0).any() else None
+                self._last = frame if (chunk.depth[last] > 0).any() else None
 
         try:
             parts = rolling(self._session, self._worker, request, publish)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from mirage_ros import interrupts
 from mirage_ros.resources import PACKAGE, share_directory
@@ -26,8 +27,8 @@ AnyNode = TypeVar("AnyNode", bound="Node")
 GRACE = 5.0
 
 
-def run(name: str, make: Callable[[], AnyNode], start: Callable[[AnyNode], bool] = lambda node: True) -> None:
-    """Run a node in this process until it is interrupted; the process ends with a line of text where it cannot run.
+def run(name: str, make: Callable[[], AnyNode], start: Callable[[AnyNode], bool] = lambda node: True) -> NoReturn:
+    """Run a node until it is interrupted, and end this process; with a line of text where it cannot run.
 
     Args:
         name: of the executable, for messages.
@@ -36,7 +37,7 @@ def run(name: str, make: Callable[[], AnyNode], start: Callable[[AnyNode], bool]
     """
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-    from rclpy.utilities import remove_ros_args
+    from rclpy.utilities import get_default_context, remove_ros_args
 
     node, problem, executor = None, "", None
     interrupts.while_working()
@@ -67,9 +68,14 @@ def run(name: str, make: Callable[[], AnyNode], start: Callable[[AnyNode], bool]
         if executor is not None:
             executor.shutdown()
         rclpy.try_shutdown()
-        interrupts.at_the_end()
-    if problem and not interrupts.came():
-        sys.exit(f"{name}: {problem}")
+    # The lifecycle's own topics end with the node object, and Fast DDS's shared memory with the last topic.
+    node = executor = None
+    gc.collect()
+    get_default_context().destroy()
+    failed = bool(problem) and not interrupts.came()
+    if failed:
+        print(f"{name}: {problem}", file=sys.stderr)
+    interrupts.leave(int(failed))
 
 
 def executable(name: str) -> Path:

@@ -99,11 +99,18 @@ def test_interrupts_end_it_quietly_at_any_moment_and_however_many(ros, tmp_path,
         return "libc10.so" in Path(f"/proc/{process.pid}/maps").read_text()
 
     ros.spin_until(there, TIMEOUT)
+    segments = [
+        line.split()[-1]
+        for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+        if "/dev/shm/fastdds_" in line
+    ]
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
         ros.executor.spin_once(timeout_sec=0.02)
     assert process.returncode == 0, log.read_text()
     assert "Traceback" not in log.read_text()
+    # Its own; ports are shared.
+    assert not [path for path in segments if "port" not in path and Path(path).exists()]
 
 
 def test_it_is_an_executable_of_the_package():

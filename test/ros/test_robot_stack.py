@@ -77,6 +77,17 @@ def test_robots_that_publish_best_effort_are_heard(seen):
         seen.tester.destroy_publisher(each)
 
 
+def test_a_camera_info_that_is_sent_once_is_not_missed(new_node):
+    node = new_node("latched", **{"status.silence": 0.5}).start()
+    node.listen("/diagnostics")
+    node.spin_until(lambda: "no camera_info for" in node.diagnosis("inputs"))
+    node.publish("camera_info", node.camera_frame()["camera_info"])
+    node.spin_until(lambda: "no camera_info for" not in node.diagnosis("inputs"))
+    node.spin(1.5)
+    assert "no image for" in node.diagnosis("inputs")
+    assert "no camera_info for" not in node.diagnosis("inputs")
+
+
 def observe_at(node, pose, seed):
     """A wall 2 m in front of the start, seen truly from a pose; what the node is told is up to the caller."""
     from mirage_ros.geometry import pinhole
