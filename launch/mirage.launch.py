@@ -4,6 +4,8 @@ Every parameter of the node is an argument of the same name; so are `namespace`,
 config/default.yaml), `use_sim_time`, and the topics that a robot names differently.
 """
 
+from pathlib import Path
+
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
@@ -51,6 +53,9 @@ def start_node(context):
     def given(name):
         return LaunchConfiguration(name).perform(context)
 
+    file = Path(given("params_file")).expanduser()
+    if not file.is_file():
+        raise ValueError(f"argument params_file: expected a YAML file, got {str(file)!r}, which is none")
     chosen = {row.name: row.parsed(given(row.name)) for row in PARAMETERS if given(row.name) != UNSET}
     chosen["use_sim_time"] = USE_SIM_TIME.parsed(given("use_sim_time"))
     node = LifecycleNode(
@@ -61,7 +66,7 @@ def start_node(context):
         output="screen",
         # For this node alone: what else is launched keeps the DDS settings that it has.
         additional_env=default_environment(),
-        parameters=[given("params_file"), chosen],
+        parameters=[str(file), chosen],
         remappings=[(name, given(name)) for name in REMAPPED if given(name) != name],
     )
     return [node]

@@ -49,7 +49,8 @@ class CameraInput:
         self._synchroniser = StampSynchroniser(self.topics, wanted.queue, wanted.slop)
         self._waiting: deque[tuple[dict[str, Any], float]] = deque()
         self._depth_infos: dict[str, Any] = {}
-        self._newest = -1
+        # By frame_id: of cameras that share a topic, one may have a clock of its own.
+        self._newest: dict[str, int] = {}
         self.completed, self.doubts = 0, ""
 
     @property
@@ -72,18 +73,18 @@ class CameraInput:
         self._synchroniser.add(topic, message, time.monotonic())
         back = None
         if topic == "image":
-            stamp = ns_from_stamp(message.header.stamp)
-            if stamp < self._newest - CLOCK_RESET:
+            stamp, frame = ns_from_stamp(message.header.stamp), message.header.frame_id
+            if stamp < self._newest.get(frame, stamp) - CLOCK_RESET:
                 back = stamp
                 self.restart(stamp + CLOCK_RESET)
-            self._newest = stamp if back is not None else max(self._newest, stamp)
+            self._newest[frame] = max(self._newest.get(frame, stamp), stamp) if back is None else stamp
         return back
 
     def restart(self, stamp: int) -> None:
         """Let go of what is stamped later, nanoseconds: the clock was set back."""
         self._synchroniser.forget_after(stamp)
         self._waiting = deque(entry for entry in self._waiting if _stamp(entry[0]) <= stamp)
-        self._newest = min(self._newest, stamp)
+        self._newest = {frame: min(newest, stamp) for frame, newest in self._newest.items()}
 
     def settle(self) -> None:
         """Look for complete frames. Of more than may wait, the oldest stay, so that what they wait for can come."""

@@ -23,6 +23,9 @@ from mirage_ros.world.results import ImaginedChunk
 # frame.
 MAX_JUMP = 0.5
 MAX_TURN = 0.8
+# Seconds from now within which a path without stamps ends. tf2's buffers keep 10 s: what comes after a longer one would
+# be too old for them.
+WITHIN = 8.0
 # Poses that wait while a chunk is imagined; of more than a chunk takes, some in between are left out in the end.
 MAX_PENDING = 1000
 
@@ -40,7 +43,9 @@ def draw_seed(seed: int) -> int:
 
 
 def frame_stamps(given: list[int], now: int, fps: float, name: str) -> list[int]:
-    """Stamps of frames in nanoseconds: the given ones where they increase, else from now on at the model's rate.
+    """Stamps of frames in nanoseconds: the given ones where they increase, else from now on.
+
+    Those have the model's rate, or a faster one where they would not end `WITHIN` seconds.
 
     Planners give all poses of a path one stamp, none at all, or one to the goal alone; those say nothing of when a pose
     is to be reached.
@@ -53,7 +58,8 @@ def frame_stamps(given: list[int], now: int, fps: float, name: str) -> list[int]
         raise ValueError(f"{name}.poses: expected stamps that increase, equal ones, or none")
     if len(known) == len(given) and all(later > earlier for earlier, later in pairwise(known)):
         return given
-    return [now + round(index * 1e9 / fps) for index in range(len(given))]
+    step = min(1 / fps, WITHIN / len(given)) * 1e9
+    return [now + round(index * step) for index in range(len(given))]
 
 
 class Commands:
@@ -178,7 +184,9 @@ class Commands:
                 last = stop - 1
                 # Where it was asked for, which perception may have refined.
                 camera = chunk.camera[last].at(wanted[-1])
-                self._last = RgbdFrame(chunk.rgb[last], chunk.depth[last], camera, every[chunk.first + last])
+                frame = RgbdFrame(chunk.rgb[last], chunk.depth[last], camera, every[chunk.first + last])
+                # From one whose depth nobody knows, nothing can go on.
+                self._last = frame if (chunk.depth[last] > 0).any() else None
 
         try:
             parts = rolling(self._session, self._worker, request, publish)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -10,8 +11,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from mirage_ros import interrupts
 from mirage_ros.resources import PACKAGE, share_directory
 from mirage_ros.ros.dds import use_default_profile
 
@@ -25,8 +27,8 @@ AnyNode = TypeVar("AnyNode", bound="Node")
 GRACE = 5.0
 
 
-def run(name: str, make: Callable[[], AnyNode], start: Callable[[AnyNode], bool] = lambda node: True) -> None:
-    """Run a node in this process until it is interrupted; the process ends with a line of text where it cannot run.
+def run(name: str, make: Callable[[], AnyNode], start: Callable[[AnyNode], bool] = lambda node: True) -> NoReturn:
+    """Run a node until it is interrupted, and end this process; with a line of text where it cannot run.
 
     Args:
         name: of the executable, for messages.
@@ -35,36 +37,45 @@ def run(name: str, make: Callable[[], AnyNode], start: Callable[[AnyNode], bool]
     """
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-    from rclpy.utilities import remove_ros_args
+    from rclpy.utilities import get_default_context, remove_ros_args
 
+    node, problem, executor = None, "", None
+    interrupts.while_working()
     try:
         rclpy.init()
         unknown = remove_ros_args(sys.argv)[1:]
         if unknown:
             raise ValueError(f"arguments: expected --ros-args -p name:=value, got {' '.join(unknown)}")
         node = make()
-    except (ValueError, RuntimeError) as error:
-        rclpy.try_shutdown()
-        sys.exit(f"{name}: {error}")
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    started = True
-    try:
-        started = start(node)
-        if started:
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        if start(node):
             executor.spin()
+        else:
+            problem = "could not be started, see above"
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except Exception:
+    except Exception as error:
         # An interrupt in the middle of a callback invalidates the context under it; what fails then is no fault.
-        if rclpy.ok():
-            raise
+        if not interrupts.came() and (node is None or rclpy.ok()):
+            if node is not None or not isinstance(error, ValueError | RuntimeError):
+                raise
+            problem = str(error)
     finally:
-        node.destroy_node()
-        executor.shutdown()
+        interrupts.while_ending()
+        if node is not None:
+            node.destroy_node()
+        if executor is not None:
+            executor.shutdown()
         rclpy.try_shutdown()
-    if not started:
-        sys.exit(f"{name}: could not be started, see above")
+    # The lifecycle's own topics end with the node object, and Fast DDS's shared memory with the last topic.
+    node = executor = None
+    gc.collect()
+    get_default_context().destroy()
+    failed = bool(problem) and not interrupts.came()
+    if failed:
+        print(f"{name}: {problem}", file=sys.stderr)
+    interrupts.leave(int(failed))
 
 
 def executable(name: str) -> Path:

@@ -54,6 +54,9 @@ class Observing:
     def add(self, topic: str, message: Any) -> None:
         """Take a message of a camera topic; a ValueError if it, or the frame it completes, is unusable."""
         self._look_at_clock()
+        if topic == "image":
+            # Before it is taken for the time that it is, which would make those after it look set back.
+            self._check_future(ns_from_stamp(message.header.stamp), "image")
         back = self._camera.add(topic, message)
         if back is not None:
             self._restart(back + CLOCK_RESET)
@@ -115,7 +118,6 @@ class Observing:
                 self._camera.skip()
                 continue
             try:
-                self._check_future(stamp, "image")
                 pose = self._pose_at(stamp, header.frame_id, time.monotonic() - arrived)
                 place = None if pose is None else self._depth_place(time.monotonic() - arrived)
             except ValueError as error:

@@ -17,6 +17,7 @@ from std_msgs.msg import Header
 from mirage_ros.msg import MemoryStatus
 from mirage_ros.ros.parameter_declaration import LiveParameters
 from mirage_ros.ros.requests import Snapshot
+from mirage_ros.ros.stamp_synchroniser import KEPT
 from mirage_ros.world.results import Cancelled
 
 # A refusal or another event is reported for this many seconds after it happened.
@@ -123,6 +124,9 @@ class Health:
     def _silent(self) -> Iterator[str]:
         now, limit = time.monotonic(), self._live.current.status.silence
         for topic, since in self._expected.items():
+            if topic == KEPT and topic in self._heard:
+                # The last one holds, and some drivers send no other.
+                continue
             seconds = now - self._heard.get(topic, since)
             if seconds > limit:
                 full = self._node.resolve_topic_name(topic)

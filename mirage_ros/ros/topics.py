@@ -87,9 +87,7 @@ INPUTS = (
         CAMERA,
         "Optics of a depth camera of its own; TF knows the place of its frame_id.",
     ),
-    Topic(
-        "camera_pose", PoseStamped, RELIABLE, "Pose of the camera's optical frame, interpolated to the image's stamp."
-    ),
+    Topic("camera_pose", PoseStamped, CAMERA, "Pose of the camera's optical frame, interpolated to the image's stamp."),
     Topic("pose", PoseStamped, RELIABLE, "Streamed pose command: preview at once, frames a chunk at a time."),
     Topic("preview/pose", PoseStamped, RELIABLE, "Asks for a preview and nothing else."),
     Topic(

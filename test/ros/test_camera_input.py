@@ -210,3 +210,19 @@ def test_an_uncalibrated_camera_is_refused():
     parts["camera_info"] = CameraInfo(header=parts["image"].header, height=40, width=60)
     with pytest.raises(ValueError, match="calibrated"):
         feed(CameraInput(ObservationParameters()), parts)
+
+
+def test_cameras_on_one_topic_may_have_clocks_of_their_own():
+    """One stamps by the wall, the other since it was switched on: neither says that the other's clock was set back."""
+    camera_input = CameraInput(ObservationParameters(depth="estimated"))
+
+    def show(stamp, frame):
+        image = messages(stamp)["image"]
+        image.header.frame_id = frame
+        return camera_input.add("image", image)
+
+    for second in range(3):
+        assert show(NOW + second * SECOND, "front") is None
+        assert show((100 + second) * SECOND, "rear") is None
+    assert show(50 * SECOND, "rear") == 50 * SECOND
+    assert show(NOW + 3 * SECOND, "front") is None

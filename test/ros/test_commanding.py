@@ -51,6 +51,10 @@ def test_stamps_of_frames():
     # One stamp for all poses, for some, or the goal's alone, as planners give them: none of them says when.
     for planned in ([5, 5, 5], [5, 5, 6], [0, 0, 7], [4, 0, 7]):
         assert frame_stamps(planned, 100, 1e9, "path") == [100, 101, 102]
+    # tf2 keeps 10 s: a frame of now, after those of a long path, must not be too old for it.
+    long = frame_stamps([0] * 512, 100, 8.0, "path")
+    assert long == sorted(set(long))
+    assert long[-1] < 9 * 10**9
     for wrong in ([0, 3, 2], [9, 8, 7]):
         with pytest.raises(ValueError, match="path.poses: expected stamps that increase"):
             frame_stamps(wrong, 100, 10.0, "path")
@@ -133,6 +137,42 @@ def test_a_path_makes_the_last_chunk_of_a_stream_void(monkeypatch):
     assert commands._last is None
     path(chunk)
     assert shown == [chunk]
+
+
+def test_a_stream_does_not_go_on_from_a_frame_without_depth(monkeypatch):
+    """As of a place nobody has seen: the poses after it would be refused, one by one."""
+    asked = []
+    monkeypatch.setattr(
+        "mirage_ros.ros.commanding.rolling",
+        lambda session, worker, request, publish: asked.append(request.first) or publish(chunk),
+    )
+    session = SimpleNamespace(
+        padded_length=lambda count: count,
+        preview=lambda pose: None,
+        world=SimpleNamespace(preset=SimpleNamespace(chunk_frames=2)),
+    )
+    job = SimpleNamespace(cancel=lambda: None, future=SimpleNamespace(done=lambda: True))
+    worker = SimpleNamespace(start=lambda *_, **__: job, call=lambda *_, **__: None)
+    outputs = SimpleNamespace(path=lambda *_: None, frames=lambda *_: None)
+    health = SimpleNamespace(watch=lambda *_: None)
+    parameters = MirageParameters(imagine=ImagineParameters(pause=0.01))
+    commands = Commands(SimpleNamespace(session=session, worker=worker, parameters=parameters, health=health), outputs)
+    pose = torch.eye(4, dtype=torch.float64)
+    camera = pinhole(4, 6, vertical_fov=0.9, cam2world=pose.repeat(2, 1, 1))
+
+    def imagined(depth):
+        rgb, frames = np.zeros((2, 4, 6, 3), np.uint8), np.full((2, 4, 6), depth, np.float32)
+        parts = {"first": 0, "rgb": rgb, "depth": frames, "camera": camera}
+        return type("Chunk", (SimpleNamespace,), {"__len__": lambda self: 2})(**parts)
+
+    for depth in (2.0, np.nan, np.inf, 0.0, 2.0):
+        chunk = imagined(depth)
+        commands.pose(pose, 5)
+        time.sleep(0.02)
+        commands.pump()
+    went_on = [first is not None for first in asked]
+    # The sky says something, as it is of a camera; each other frame is one that the next cannot go on from.
+    assert went_on == [False, True, False, True, False]
 
 
 IN_BASE = ExtrinsicsParameters(x=0.2, z=0.6, pitch=0.3)

@@ -102,3 +102,15 @@ def test_the_simulation_starts_what_was_asked_for(started):
     assert type(rviz).__name__ in ("LogInfo", "Node")
     with pytest.raises(ValueError, match="argument mirage: expected bool, got 'maybe'"):
         started("sim.launch.py", mirage="maybe")
+
+
+def test_a_file_of_parameters_that_is_not_there_is_refused_and_tilde_is_home(started, monkeypatch, tmp_path):
+    """launch_ros would warn, and start the node with other parameters than were asked for."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"argument params_file: expected a YAML file, got '.*mine.yaml', which is none"
+    ):
+        started("mirage.launch.py", params_file="~/mine.yaml")
+    (tmp_path / "mine.yaml").touch()
+    (node,) = started("mirage.launch.py", params_file="~/mine.yaml")
+    assert node.options["parameters"][0] == str(tmp_path / "mine.yaml")

@@ -1,6 +1,7 @@
 """The executable `mirage` as users start it: the simulator's topics to frames, killed, restarted, misconfigured."""
 
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,6 +80,37 @@ def test_mistakes_end_the_process_with_a_line_that_says_what_was_expected(ros, t
     log = (tmp_path / "mirage.log").read_text()
     assert message in log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("name", ["mirage", "sim_camera"])
+@pytest.mark.parametrize("moment", ["importing", "working"])
+def test_interrupts_end_it_quietly_at_any_moment_and_however_many(ros, tmp_path, name, moment):
+    """As Ctrl-C under ros2 launch does: the terminal interrupts the node, and launch once more."""
+    parameters = (
+        {**SMALL, "memory.folder": str(tmp_path / "memory")} if name == "mirage" else {"width": 96, "height": 64}
+    )
+    process, log = ros.start(name, parameters), tmp_path / f"{name}.log"
+
+    def there():
+        assert process.poll() is None, log.read_text()
+        if moment == "working":
+            return f"[{name}]: " in log.read_text()
+        # The first library of torch's; hundreds of modules follow.
+        return "libc10.so" in Path(f"/proc/{process.pid}/maps").read_text()
+
+    ros.spin_until(there, TIMEOUT)
+    segments = [
+        line.split()[-1]
+        for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+        if "/dev/shm/fastdds_" in line
+    ]
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        ros.executor.spin_once(timeout_sec=0.02)
+    assert process.returncode == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+    # Its own; ports are shared.
+    assert not [path for path in segments if "port" not in path and Path(path).exists()]
 
 
 def test_it_is_an_executable_of_the_package():

@@ -126,3 +126,14 @@ def test_a_request_outlives_a_queue_that_is_full(robot, monkeypatch):
             robot.show(NOW)
     robot.show(NOW + 1)
     assert request.result(10) == 1
+
+
+def test_an_image_of_the_future_sets_no_clock(robot):
+    """It is refused; those after it are not of a time before."""
+    robot.frames.restart = lambda: None
+    robot.show(NOW)
+    with pytest.raises(ValueError, match=r"image.header.stamp: expected at most 5 s ahead of now .* got 60.0 s"):
+        robot.show(NOW + 60 * 10**9)
+    robot.show(NOW + 10**8)
+    assert "clock" not in robot.events
+    assert [frame.stamp for frame in robot.written] == [NOW, NOW + 10**8]

@@ -59,6 +59,35 @@ def test_late_listeners_get_the_last_one_whatever_their_durability(seen, name):
     assert late[0] == late[1]
 
 
+def test_robots_that_publish_best_effort_are_heard(seen):
+    """As sensor data is sent by most drivers; poses of visual odometry too."""
+    from rclpy.qos import qos_profile_sensor_data
+
+    session, frame = seen.node.configured.context.session, seen.camera_frame(seed=11, x=0.7)
+    names = list(frame)
+    publishers = {name: seen.tester.create_publisher(topic(name).kind, name, qos_profile_sensor_data) for name in names}
+    seen.spin_until(lambda: all(each.get_subscription_count() for each in publishers.values()))
+    seen.spin(0.3)
+    before = session.snapshot.changes
+    for name in names:
+        publishers[name].publish(frame[name])
+    seen.spin_until(lambda: session.snapshot.changes > before, timeout=30.0)
+    assert "QoS mismatch" not in seen.diagnosis("inputs")
+    for each in publishers.values():
+        seen.tester.destroy_publisher(each)
+
+
+def test_a_camera_info_that_is_sent_once_is_not_missed(new_node):
+    node = new_node("latched", **{"status.silence": 0.5}).start()
+    node.listen("/diagnostics")
+    node.spin_until(lambda: "no camera_info for" in node.diagnosis("inputs"))
+    node.publish("camera_info", node.camera_frame()["camera_info"])
+    node.spin_until(lambda: "no camera_info for" not in node.diagnosis("inputs"))
+    node.spin(1.5)
+    assert "no image for" in node.diagnosis("inputs")
+    assert "no camera_info for" not in node.diagnosis("inputs")
+
+
 def observe_at(node, pose, seed):
     """A wall 2 m in front of the start, seen truly from a pose; what the node is told is up to the caller."""
     from mirage_ros.geometry import pinhole

@@ -134,6 +134,27 @@ def test_the_imagined_camera_is_on_tf_with_every_frame_and_preview(robot):
     assert by_stamp[stamps[2]].transform.translation.z == pytest.approx(0.5)
 
 
+def test_frames_of_the_far_future_do_not_shut_out_those_of_now(robot):
+    """tf2's buffers refuse what is 10 s older than the newest of a frame."""
+    from tf2_msgs.msg import TFMessage
+
+    robot.mount()
+    sent, now = [], robot.now()
+    robot.node.tester.create_subscription(TFMessage, "/tf", lambda m: sent.extend(m.transforms), 100)
+    robot.node.spin(0.5)
+    # The last one has the stamp of another, and another pose.
+    for ahead, x in ((60, 1.0), (0, 2.0), (0, 3.0)):
+        stamp = stamp_from_ns(now + ahead * 10**9)
+        seen = len(robot.node.received["preview/camera_info"])
+        robot.node.publish("preview/pose", pose_to_stamped(robot.at(x), Header(stamp=stamp)))
+        robot.node.spin_until(lambda seen=seen: len(robot.node.received["preview/camera_info"]) > seen)
+    places = {}
+    robot.node.spin_until(
+        lambda: places.update({t.transform.translation.x: ns_from_stamp(t.header.stamp) for t in sent}) or 3.0 in places
+    )
+    assert places == {2.0: now, 3.0: now}
+
+
 def test_depth_of_a_camera_of_its_own_is_registered_with_its_optics_and_tf(tf, new_node):
     from mirage_ros.geometry import pinhole
     from mirage_ros.ros.conversions import camera_to_info, depth_from_metres

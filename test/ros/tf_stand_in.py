@@ -107,10 +107,12 @@ class Buffer:
     def set_transform(self, message, static: bool) -> None:
         stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         link = self._links.setdefault(message.child_frame_id, (message.header.frame_id, static, {}))
-        link[2][stamp] = matrix(message.transform)
-        # As long as tf2's buffers keep by default.
-        for old in [known for known in link[2] if known < max(link[2]) - CACHE and not static]:
+        # As tf2's buffers do, for as long as they keep by default: first what is old goes, then what is not old comes.
+        oldest = max(link[2], default=stamp) - CACHE
+        for old in [known for known in link[2] if known < oldest and not static]:
             del link[2][old]
+        if static or stamp >= oldest:
+            link[2][stamp] = matrix(message.transform)
 
     def _chain(self, frame: str) -> list[str]:
         chain = [frame]

@@ -1,0 +1,53 @@
+"""What Ctrl-C does to an executable while it loads, while it works, and while it ends: it ends, without a traceback.
+
+Terminals interrupt every process of a launch, and launch itself interrupts them once more; so an interrupt comes at any
+moment and often twice. One in the midst of an import would leave half a module behind, whose errors look like faults.
+Imports nothing heavy, as it is called before anything else is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+_came = False
+
+
+def while_loading() -> None:
+    """End at once, with status 0: nothing is open yet. A process for which interrupts are off stays so."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+
+
+def while_working() -> None:
+    """Raise KeyboardInterrupt once; to be called before ROS is set up, whose own handler calls this one."""
+    signal.signal(signal.SIGINT, _interrupt)
+
+
+def while_ending() -> None:
+    """Let the end take its course."""
+    signal.signal(signal.SIGINT, lambda *_: None)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process, whose work is over and whose topics and files are closed.
+
+    Taking libraries apart one by one would take seconds, in which launch loses its patience, and interrupts would kill.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def came() -> bool:
+    """Whether there was one `while_working`; what fails after it is no fault."""
+    return _came
+
+
+def _interrupt(*_: Any) -> None:
+    global _came
+    _came = True
+    while_ending()
+    raise KeyboardInterrupt
