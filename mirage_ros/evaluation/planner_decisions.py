@@ -18,7 +18,7 @@ from mirage_ros.evaluation.protocols.sim import draw_walk
 from mirage_ros.sim.paths import collides, is_blank, plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
-from mirage_ros.sim.splits import SEEDS
+from mirage_ros.sim.splits import SEEDS, Split
 
 # Moves: degrees to turn left and metres to go, at once, over `POSES` poses.
 MOVES = ((60.0, 0.3), (30.0, 0.6), (0.0, 0.8), (-30.0, 0.6), (-60.0, 0.3))
@@ -37,13 +37,15 @@ class Decision:
 
     Attributes:
         name: of the place.
-        candidates: moves that touch nothing, with what the camera would really see.
+        candidates: moves that touch nothing, with what the camera would really see before and after.
         goal: (H, W, 3) view of the place to get to.
+        goal_pose: (4, 4) of that view.
     """
 
     name: str
     candidates: tuple[Case, ...]
     goal: NDArray[np.uint8]
+    goal_pose: Tensor
 
 
 def move(start: Tensor, turn: float, distance: float, poses: int = POSES) -> Tensor:
@@ -90,8 +92,8 @@ class PlannerPlace:
         self.name = f"{family}-{seed}"
 
     def case(self, poses: Tensor, label: str) -> Case:
-        """What the camera sees along poses (T, 4, 4)."""
-        return Case(draw_walk(f"{self.name}-{label}", self.renderer, poses))
+        """What the camera sees at both ends of poses (T, 4, 4)."""
+        return Case(draw_walk(f"{self.name}-{label}", self.renderer, poses[[0, -1]]))
 
     def view(self, pose: Tensor) -> NDArray[np.uint8]:
         """(H, W, 3) picture from a pose."""
@@ -107,14 +109,14 @@ class PlannerPlace:
         self.renderer.close()
 
 
-def places(count: int, size: tuple[int, int]) -> Iterator[PlannerPlace]:
-    """Held-out places where a planner has something to choose, families in turn, each closed after use.
+def places(count: int, size: tuple[int, int], split: Split = "held-out") -> Iterator[PlannerPlace]:
+    """Places where a planner has something to choose, families in turn, each closed after use.
 
     Raises:
         ValueError: there are not so many.
     """
     given = 0
-    for seed in SEEDS["held-out"]:
+    for seed in SEEDS[split]:
         for family in ("rooms", "halls"):
             if given == count:
                 return
@@ -127,12 +129,12 @@ def places(count: int, size: tuple[int, int]) -> Iterator[PlannerPlace]:
                     given += 1
                     yield place
     if given < count:
-        raise ValueError(f"decisions: expected at most {given}, which the held-out scenes have, got {count}")
+        raise ValueError(f"decisions: expected at most {given}, which the {split} scenes have, got {count}")
 
 
-def decisions(count: int, size: tuple[int, int]) -> Iterator[Decision]:
+def decisions(count: int, size: tuple[int, int], split: Split = "held-out") -> Iterator[Decision]:
     """Frozen decisions: the goal lies a little beyond the end of one of the moves."""
-    for index, place in enumerate(places(count, size)):
+    for index, place in enumerate(places(count, size, split)):
         moves = place.moves()
         generator = np.random.default_rng(index)
         towards = moves[int(generator.integers(len(moves)))][-1]
@@ -141,6 +143,7 @@ def decisions(count: int, size: tuple[int, int]) -> Iterator[Decision]:
             place.name,
             tuple(place.case(poses, str(number)) for number, poses in enumerate(moves)),
             place.view(goal_pose),
+            goal_pose,
         )
 
 

@@ -24,6 +24,8 @@ OCCUPIED, FREE, KNOWN_SHARE = 64, -20, 0.25
 RAYS, FEWER_RAYS = 192, 96
 # What a camera measured is in the voxel where it measured it, but for this share of a cell.
 NOISE = 0.25
+# What is imagined goes on behind its surface, metres: walls and furniture are not made of paper.
+THICKNESS = 0.3
 
 
 def evidence_table(free: int, occupied: int) -> Tensor:
@@ -161,7 +163,7 @@ class OccupancyMap:
         if not self.placed:
             self.centre_on(camera.cam2world.reshape(-1, 4, 4)[0, :3, 3])
         new, old = (depth.masked_fill(visible > 0, 0), uncertainty), (depth.masked_fill(visible <= 0, 0), uncertainty)
-        invented, read = self.evidence(camera, GUESSED, FEWER_RAYS, new, old)
+        invented, read = self.evidence(camera, GUESSED, FEWER_RAYS, new, old, thickness=THICKNESS)
         held = torch.where(self.imagined != 0, self.imagined, read)
         self.imagined = torch.where(invented != 0, invented, held)
         self.guesses += 1
@@ -169,7 +171,9 @@ class OccupancyMap:
     def _noise(self, depth: Tensor) -> Tensor:
         return torch.full_like(depth, NOISE * self.shape.resolution)
 
-    def evidence(self, camera: Camera, table: Tensor, columns: int, *views: tuple[Tensor, Tensor]) -> list[Tensor]:
+    def evidence(
+        self, camera: Camera, table: Tensor, columns: int, *views: tuple[Tensor, Tensor], thickness: float = 0.0
+    ) -> list[Tensor]:
         """What images say, each a pair of depth and its standard deviation.
 
         Args:
@@ -177,6 +181,7 @@ class OccupancyMap:
             table: see `cast`.
             columns: whose rays are cast at most.
             views: (F, H, W) metres each.
+            thickness: metres, see `cast`.
 
         Returns:
             (layers, rows, columns) int8 each.
@@ -187,7 +192,7 @@ class OccupancyMap:
         for view in views:
             depth, spread = (fit_nearest(each.float().cpu(), rows, columns).flatten(1) for each in view)
             said = torch.zeros_like(self.observed)
-            cast(said, rays, depth, spread, table, self.shape.extent)
+            cast(said, rays, depth, spread, table, self.shape.extent, thickness)
             results.append(said)
         return results
 
