@@ -15,10 +15,13 @@ from torch import Tensor
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.evaluation.metrics import masked_ssim
 from mirage_ros.evaluation.protocols.sim import draw_walk
+from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.sim.paths import collides, is_blank, plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
 from mirage_ros.sim.splits import SEEDS, Split
+from mirage_ros.world.likeness import frame_likeness, picture_latents
+from mirage_ros.world.model import WorldModel
 
 # Moves: degrees to turn left and metres to go, at once, over `POSES` poses.
 MOVES = ((60.0, 0.3), (30.0, 0.6), (0.0, 0.8), (-30.0, 0.6), (-60.0, 0.3))
@@ -27,6 +30,8 @@ POSES = 9
 LEAST_MOVES = 4
 # Depth beyond this counts as so much free space, metres.
 FAR = 5.0
+# A planner has arrived this near, metres and degrees.
+NEAR, FACING = 0.5, 30.0
 # Pictures are compared at a quarter of their size: a planner looks for a place, not for pixels.
 SHRINK = 4
 
@@ -155,6 +160,24 @@ def goal_score(view: NDArray[np.uint8], goal: NDArray[np.uint8]) -> float:
         for picture in (view, goal)
     )
     return masked_ssim(ours, theirs)
+
+
+def content_score(world: WorldModel, view: ImaginedFrame, goal: NDArray[np.uint8]) -> float:
+    """How much a view shows what the goal does, as `score_views` tells it."""
+    return frame_likeness(world.networks, view, picture_latents(world.networks, goal))
+
+
+def cosine_score(world: WorldModel, view: ImaginedFrame, goal: NDArray[np.uint8]) -> float:
+    """Mean cosine of the tokens of a view and a goal, from the goal's mean."""
+    ours, theirs = (picture_latents(world.networks, each).float() for each in (view.rgb, goal))
+    mean = theirs.mean(dim=(1, 2), keepdim=True)
+    return float(torch.nn.functional.cosine_similarity(ours - mean, theirs - mean, dim=0).mean())
+
+
+def nearness(pose: Tensor, goal: Tensor) -> float:
+    """How near a pose (4, 4) is to another: minus the metres by `NEAR` and the degrees by `FACING`."""
+    angle = torch.rad2deg(torch.arccos((pose[:3, 2] @ goal[:3, 2]).clamp(-1, 1)))
+    return -float((pose[:2, 3] - goal[:2, 3]).norm() / NEAR + angle / FACING)
 
 
 def space_score(depth: NDArray[np.floating]) -> float:

@@ -1,0 +1,145 @@
+"""`mirage eval exploration`: does imagining help a robot to see more of a room for the same way?
+
+In held-out scenes a robot takes some moves, each chosen among the same few; what it sees is the simulator's, what it
+chooses by is its own. The planners differ in what a move is worth to them, and in nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+from mirage_ros.evaluation.explorers import EXPLORERS, RADIUS, RISK, Explorer, ExploringRobot
+from mirage_ros.evaluation.model_options import ModelOptions
+from mirage_ros.evaluation.planner_decisions import PlannerPlace, move, places
+from mirage_ros.evaluation.report import markdown_table
+from mirage_ros.evaluation.runner import append_rows, claim_folder, read_rows
+from mirage_ros.evaluation.scores import interval
+from mirage_ros.occupancy.grid import GridShape
+from mirage_ros.sim.floor_plan import is_inside
+from mirage_ros.sim.paths import collides
+from mirage_ros.world.model import WorldModel
+from mirage_ros.world.surroundings import Surroundings
+
+# Degrees to turn left and metres to go, at once; and so many of them in an episode.
+CHOICES, BUDGET = ((90.0, 0.0), (45.0, 0.4), (0.0, 0.8), (-45.0, 0.4), (-90.0, 0.0)), 5
+# So many metres are as long as a turn by 90 degrees.
+TURN = 0.8
+# The map: coarser than the node's, as many are made; a robot that goes its whole way stays in its middle half.
+SHAPE = GridShape(resolution=0.1, extent=16.0)
+# Poses of a way that are looked at for something in it.
+CHECKED = 33
+
+
+@dataclass
+class ExplorationOptions(ModelOptions):
+    """Let planners explore held-out scenes. A run that was stopped goes on when started again."""
+
+    out: Path = Path("out/eval/exploration")
+    episodes: int = 100
+    planners: Annotated[list[str], tyro.conf.arg(help="some of " + ", ".join(EXPLORERS))] = field(
+        default_factory=lambda: list(EXPLORERS)
+    )
+
+
+def explore(world: WorldModel, explorer: Explorer, place: PlannerPlace, seed: int) -> dict[str, Any]:
+    """One episode.
+
+    Returns:
+        area: square metres of the scene that were observed, after each view; effort: metres, turns counted as such;
+        collisions: moves that ended at an obstacle.
+    """
+    memory, pose = world.new_memory(), place.start
+    robot = ExploringRobot(world, memory, world.new_history(), Surroundings(SHAPE, memory), seed)
+    area, effort, collisions = [_look(robot, place, pose)], 0.0, 0
+    for _ in range(BUDGET):
+        ways = [move(pose, *choice, poses=CHECKED) for choice in CHOICES]
+        found = explorer(robot, [place.renderer.camera(way[[0, -1]]) for way in ways])
+        # Nobody goes where the risk is too high; where that is everywhere, turning is left.
+        chosen = max(range(len(found)), key=lambda index: (found[index][1] <= RISK, found[index][0]))
+        hit = [collides(place.scene, way, RADIUS) for way in ways[chosen][1:, :3, 3]]
+        reached = hit.index(True) if True in hit else CHECKED - 1
+        pose, collisions = ways[chosen][reached], collisions + (True in hit)
+        turn, distance = CHOICES[chosen]
+        effort += (distance + abs(turn) / 90 * TURN) * reached / (CHECKED - 1)
+        area.append(_look(robot, place, pose))
+    return {"area": [round(value, 3) for value in area], "effort": effort, "collisions": collisions}
+
+
+def _look(robot: ExploringRobot, place: PlannerPlace, pose: Tensor) -> float:
+    """See what is there; square metres of the scene that were observed by now."""
+    frame = place.renderer.render(pose)
+    robot.world.observe(robot.memory, frame, keep=np.isfinite(frame.depth), history=robot.history)
+    robot.surroundings.saw(frame)
+    known, cell = robot.surroundings.known(), SHAPE.resolution
+    centres = (np.stack(np.indices(known.shape)[::-1], axis=-1) + 0.5) * cell + robot.surroundings.corner.numpy()
+    return float(((known >= 0) & is_inside(place.scene, centres)).sum() * cell**2)
+
+
+def run(world: WorldModel, planners: Sequence[str], count: int, seed: int, folder: Path) -> list[dict[str, Any]]:
+    """Rows with episode, planner and what `explore` gives; what a folder holds already is not done again."""
+    rows = read_rows(folder)
+    done = {(row["episode"], row["planner"]) for row in rows}
+    for place in tqdm(places(count, (world.height, world.width)), total=count, desc="exploration", unit="place"):
+        for name in planners:
+            if (place.name, name) not in done:
+                found = explore(world, EXPLORERS[name], place, seed)
+                rows += append_rows(folder, [{"episode": place.name, "planner": name, **found}])
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]], planners: Sequence[str]) -> str:
+    """Markdown: means and 95 % intervals over the episodes, and the first planner's area taken from each other's."""
+    gained = {
+        name: np.array([row["area"][-1] - row["area"][0] for row in rows if row["planner"] == name])
+        for name in planners
+    }
+    lines = []
+    for name in planners:
+        mine = [row for row in rows if row["planner"] == name]
+        effort = np.array([row["effort"] for row in mine])
+        columns = [
+            gained[name],
+            # Each episode weighs the same.
+            gained[name] / effort.clip(min=TURN / 4),
+            np.array([row["collisions"] for row in mine], float),
+        ]
+        if name != planners[0]:
+            columns.append(gained[name] - gained[planners[0]])
+        cells = ["{:.2f} ({:.2f} to {:.2f})".format(*interval(values)) for values in columns]
+        lines.append([name, *cells, *[""] * (4 - len(cells))])
+    head = [
+        "planner",
+        "new square metres",
+        "for each metre",
+        "collisions",
+        f"square metres minus those of {planners[0]}",
+    ]
+    return markdown_table(head, lines)
+
+
+def main() -> None:
+    """Run the study."""
+    options = tyro.cli(ExplorationOptions, prog="mirage eval exploration", description=__doc__)
+    if not options.planners or set(options.planners) - EXPLORERS.keys():
+        raise ValueError(f"planners: expected some of {', '.join(EXPLORERS)}, got {options.planners}")
+    world = options.load()
+    claim_folder(options.out, {**options.settings(world), "moves": [list(each) for each in CHOICES], "budget": BUDGET})
+    torch.set_grad_enabled(False)
+    rows = run(world, options.planners, options.episodes, options.seed, options.out)
+    text = table(rows, options.planners)
+    (options.out / "table.md").write_text(text)
+    print(f"{len({row['episode'] for row in rows})} episodes of {BUDGET} moves; 95 % intervals")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
