@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from mirage_ros.evaluation.explorers import EXPLORERS, RADIUS, RISK, Explorer, ExploringRobot
 from mirage_ros.evaluation.model_options import ModelOptions
-from mirage_ros.evaluation.planner_decisions import PlannerPlace, move, places
+from mirage_ros.evaluation.planner_decisions import MOVES, PlannerPlace, move, places
 from mirage_ros.evaluation.report import markdown_table
 from mirage_ros.evaluation.runner import append_rows, claim_folder, read_rows
 from mirage_ros.evaluation.scores import interval
@@ -29,8 +29,8 @@ from mirage_ros.sim.paths import collides
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.surroundings import Surroundings
 
-# Degrees to turn left and metres to go, at once; and so many of them in an episode.
-CHOICES, BUDGET = ((90.0, 0.0), (45.0, 0.4), (0.0, 0.8), (-45.0, 0.4), (-90.0, 0.0)), 5
+# So many moves in an episode, each one of `MOVES`; where none is safe, a turn on the spot.
+BUDGET, TURNS = 4, ((90.0, 0.0), (-90.0, 0.0))
 # So many metres are as long as a turn by 90 degrees.
 TURN = 0.8
 # The map: coarser than the node's, as many are made; a robot that goes its whole way stays in its middle half.
@@ -61,14 +61,16 @@ def explore(world: WorldModel, explorer: Explorer, place: PlannerPlace, seed: in
     robot = ExploringRobot(world, memory, world.new_history(), Surroundings(SHAPE, memory), seed)
     area, effort, collisions = [_look(robot, place, pose)], 0.0, 0
     for _ in range(BUDGET):
-        ways = [move(pose, *choice, poses=CHECKED) for choice in CHOICES]
-        found = explorer(robot, [place.renderer.camera(way[[0, -1]]) for way in ways])
-        # Nobody goes where the risk is too high; where that is everywhere, turning is left.
-        chosen = max(range(len(found)), key=lambda index: (found[index][1] <= RISK, found[index][0]))
+        for choices in (MOVES, TURNS):
+            ways = [move(pose, *choice, poses=CHECKED) for choice in choices]
+            found = explorer(robot, [place.renderer.camera(way[[0, -1]]) for way in ways])
+            chosen = max(range(len(found)), key=[(risk <= RISK, value) for value, risk in found].__getitem__)
+            if found[chosen][1] <= RISK:
+                break
         hit = [collides(place.scene, way, RADIUS) for way in ways[chosen][1:, :3, 3]]
         reached = hit.index(True) if True in hit else CHECKED - 1
         pose, collisions = ways[chosen][reached], collisions + (True in hit)
-        turn, distance = CHOICES[chosen]
+        turn, distance = choices[chosen]
         effort += (distance + abs(turn) / 90 * TURN) * reached / (CHECKED - 1)
         area.append(_look(robot, place, pose))
     return {"area": [round(value, 3) for value in area], "effort": effort, "collisions": collisions}
@@ -132,7 +134,7 @@ def main() -> None:
     if not options.planners or set(options.planners) - EXPLORERS.keys():
         raise ValueError(f"planners: expected some of {', '.join(EXPLORERS)}, got {options.planners}")
     world = options.load()
-    claim_folder(options.out, {**options.settings(world), "moves": [list(each) for each in CHOICES], "budget": BUDGET})
+    claim_folder(options.out, {**options.settings(world), "moves": [list(each) for each in MOVES], "budget": BUDGET})
     torch.set_grad_enabled(False)
     rows = run(world, options.planners, options.episodes, options.seed, options.out)
     text = table(rows, options.planners)
