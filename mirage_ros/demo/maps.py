@@ -15,7 +15,7 @@ from mirage_ros.client import Grid, Mirage, ViewScore
 from mirage_ros.media import Pixels
 
 # Pixels of a cell, cells around what is known, metres of the robot.
-CELL, MARGIN, RADIUS = 4, 8, 0.2
+CELL, MARGIN, RADIUS = 4, 12, 0.2
 UNKNOWN, FREE, OCCUPIED = (60, 60, 66), (235, 235, 235), (10, 10, 10)
 # What is imagined, from free to occupied.
 PALE, RED = np.array([150, 190, 235]), np.array([225, 60, 40])
@@ -54,8 +54,9 @@ def draw_maps(shown: Prospect, track: Tensor) -> Pixels:
     picture[told] = (PALE * (1 - share) + RED * share).astype(np.uint8)
     picture[observed.cells == 0], picture[observed.cells == 100] = FREE, OCCUPIED
     rows, columns = np.nonzero((observed.cells >= 0) | told)
-    low = np.maximum([columns.min(initial=0) - MARGIN, rows.min(initial=0) - MARGIN], 0)
-    high = np.array([columns.max(initial=0), rows.max(initial=0)]) + MARGIN
+    # Single cells far off, as behind a window, are left out.
+    ends = np.quantile([columns, rows], [0.005, 0.995], axis=1) if len(rows) else np.zeros((2, 2))
+    low, high = np.maximum(ends[0].astype(int) - MARGIN, 0), ends[1].astype(int) + MARGIN
     picture = picture[low[1] : high[1], low[0] : high[0]].repeat(CELL, axis=0).repeat(CELL, axis=1)
     for poses, colour in ((track, (236, 112, 64)), *zip((way[1] for way in shown.ways), WAYS, strict=False)):
         places = (poses[:, :2, 3].double().numpy() - observed.corner) / observed.resolution - low

@@ -167,13 +167,6 @@ def content_score(world: WorldModel, view: ImaginedFrame, goal: NDArray[np.uint8
     return frame_likeness(world.networks, view, picture_latents(world.networks, goal))
 
 
-def cosine_score(world: WorldModel, view: ImaginedFrame, goal: NDArray[np.uint8]) -> float:
-    """Mean cosine of the tokens of a view and a goal, from the goal's mean."""
-    ours, theirs = (picture_latents(world.networks, each).float() for each in (view.rgb, goal))
-    mean = theirs.mean(dim=(1, 2), keepdim=True)
-    return float(torch.nn.functional.cosine_similarity(ours - mean, theirs - mean, dim=0).mean())
-
-
 def nearness(pose: Tensor, goal: Tensor) -> float:
     """How near a pose (4, 4) is to another: minus the metres by `NEAR` and the degrees by `FACING`."""
     angle = torch.rad2deg(torch.arccos((pose[:3, 2] @ goal[:3, 2]).clamp(-1, 1)))

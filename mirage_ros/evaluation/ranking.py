@@ -23,7 +23,6 @@ from mirage_ros.evaluation.planner_decisions import (
     Decision,
     PlannerPlace,
     content_score,
-    cosine_score,
     decisions,
     goal_score,
     nearness,
@@ -44,7 +43,6 @@ SCORES: dict[str, Callable[[WorldModel, ImaginedFrame, Decision], float]] = {
 # Judged by how near to the goal the move leads.
 LEADING: dict[str, Callable[[WorldModel, ImaginedFrame, Decision], float]] = {
     "near by SSIM": SCORES["goal"],
-    "near by cosine": lambda world, view, decision: cosine_score(world, view, decision.goal),
     "near by content": lambda world, view, decision: content_score(world, view, decision.goal),
 }
 # A planner gives up after so many moves.
