@@ -40,7 +40,7 @@ def ask_prospect(mirage: Mirage, candidates: Sequence[tuple[str, Tensor]]) -> Pr
     """Ask a node for its maps and for what candidates are worth."""
     paths = [poses for _, poses in candidates]
     readout, imagined = (mirage.score_views(paths, radius=RADIUS, imagine=how) for how in (False, True))
-    ways = tuple((*each, *scores) for each, *scores in zip(candidates, readout, imagined, strict=True))
+    ways = tuple((*each, known, guess) for each, known, guess in zip(candidates, readout, imagined, strict=True))
     return Prospect(mirage.occupancy(), mirage.occupancy(imagined=True), ways)
 
 
@@ -63,9 +63,9 @@ def draw_maps(shown: Prospect, track: Tensor) -> Pixels:
         for start, end in pairwise((places * CELL).round().astype(int).tolist()):
             cv2.line(picture, start, end, colour, 2, cv2.LINE_AA)
         # A short stroke shows where the last pose looks.
-        end = places[-1] + poses[-1, :2, 2].double().numpy() * 6
-        ends = ((each * CELL).round().astype(int).tolist() for each in (places[-1], end))
-        cv2.arrowedLine(picture, *ends, colour, 2, cv2.LINE_AA, tipLength=0.4)
+        tip = places[-1] + poses[-1, :2, 2].double().numpy() * 6
+        at, end = ((each * CELL).round().astype(int).tolist() for each in (places[-1], tip))
+        cv2.arrowedLine(picture, at, end, colour, 2, cv2.LINE_AA, tipLength=0.4)
     return np.ascontiguousarray(picture[::-1])
 
 

@@ -88,7 +88,7 @@ def play(robot: Robot, recorder: Recorder, mirage: Mirage, rate: float, timings:
         "path: frames a second as received": len(received) / max(received),
         "action: frames a second, all candidates": 1 / result.seconds_per_frame,
     }
-    doubt = [recorder.uncertainty[frame.stamp] for frame in imagined]
+    doubt = [recorder.uncertainty[int(frame.stamp)] for frame in imagined]
     return DemoResult(walk, truth, previews, imagined, doubt, result, prospect, timings)
 
 

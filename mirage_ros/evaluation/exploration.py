@@ -81,9 +81,8 @@ def _look(robot: ExploringRobot, place: PlannerPlace, pose: Tensor) -> float:
     frame = place.renderer.render(pose)
     robot.world.observe(robot.memory, frame, keep=np.isfinite(frame.depth), history=robot.history)
     robot.surroundings.saw(frame)
-    known, cell = robot.surroundings.known(), SHAPE.resolution
-    centres = (np.stack(np.indices(known.shape)[::-1], axis=-1) + 0.5) * cell + robot.surroundings.corner.numpy()
-    return float(((known >= 0) & is_inside(place.scene, centres)).sum() * cell**2)
+    seen = (robot.surroundings.known() >= 0) & is_inside(place.scene, robot.surroundings.middles())
+    return float(seen.sum() * SHAPE.resolution**2)
 
 
 def run(world: WorldModel, planners: Sequence[str], count: int, seed: int, folder: Path) -> list[dict[str, Any]]:

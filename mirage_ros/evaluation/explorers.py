@@ -41,8 +41,8 @@ class ExploringRobot:
 
     def scores(self, paths: Sequence[Camera], imagined: Sequence[ImaginedFrame] | None = None) -> list[ViewScore]:
         """Of paths (T,), see `score_views`."""
-        given = {"radius": RADIUS, "imagined": imagined}
-        return list(score_views(self.world.networks, self.memory, self.surroundings, paths, **given))
+        networks, grid = self.world.networks, self.surroundings
+        return list(score_views(networks, self.memory, grid, paths, radius=RADIUS, imagined=imagined))
 
     def imagine(self, paths: Sequence[Camera]) -> list[ImaginedFrame]:
         """What it would see along paths."""

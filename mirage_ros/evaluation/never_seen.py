@@ -111,7 +111,7 @@ def said_of(grid: Surroundings, frames: Sequence[ImaginedFrame]) -> NDArray[np.u
 def episode(world: WorldModel, place: PlannerPlace, seed: int) -> dict[str, Counts]:
     """Counts of each method in one place."""
     grid, imagined, before = looked_around(world, place, seed)
-    centres = (np.stack(np.indices(grid.known().shape)[::-1], axis=-1) + 0.5) * SHAPE.resolution + grid.corner.numpy()
+    centres = grid.middles()
     known, half = grid.known(), SHAPE.resolution / 2
     truth = is_occupied(place.scene, centres, min_height=SHAPE.min_height, max_height=SHAPE.max_height, margin=half)
     column, row = ((place.start[:2, 3] - grid.corner) / SHAPE.resolution).tolist()

@@ -123,6 +123,12 @@ class OccupancyMap:
         """Whether a camera was there."""
         return not bool(self.corner.isnan().any())
 
+    def middles(self) -> NDArray[np.float64]:
+        """(rows, columns, 2) metres, x and y of the cells' middles."""
+        along = (np.arange(self.shape.cells) + 0.5) * self.shape.resolution
+        x, y = np.meshgrid(along, along)
+        return np.stack([x, y], axis=-1) + self.corner.numpy()
+
     def centre_on(self, place: Tensor) -> bool:
         """Move the square to a place (x, y, ...) where that is less than a quarter from its border; whether it moved.
 

@@ -91,4 +91,5 @@ def _of_view(latents: Tensor, depth: Tensor, weight: Tensor, camera: Camera, goa
     there = grid_sample(goal.expand(len(turn), *goal.shape), places, align_corners=False)
     alike = cosine_similarity(latents[None], there, dim=1) * (weight * shown)
     off = turn.abs() / math.radians(30) + torch.hypot(ahead, aside) / 0.5
-    return (alike.mean(dim=(1, 2)) - COST * off.flatten()).max()
+    best: Tensor = (alike.mean(dim=(1, 2)) - COST * off.flatten()).max()
+    return best
