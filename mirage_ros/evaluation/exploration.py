@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from mirage_ros.evaluation.model_options import ModelOptions
 from mirage_ros.evaluation.planner_decisions import MOVES, PlannerPlace, move, places
 from mirage_ros.evaluation.report import markdown_table
 from mirage_ros.evaluation.runner import append_rows, claim_folder, read_rows
-from mirage_ros.evaluation.scores import interval
+from mirage_ros.evaluation.scores import BOOTSTRAP, Interval, interval
 from mirage_ros.occupancy.grid import GridShape
 from mirage_ros.sim.floor_plan import is_inside
 from mirage_ros.sim.paths import collides
@@ -98,33 +99,32 @@ def run(world: WorldModel, planners: Sequence[str], count: int, seed: int, folde
 
 
 def table(rows: Sequence[dict[str, Any]], planners: Sequence[str]) -> str:
-    """Markdown: means and 95 % intervals over the episodes, and the first planner's area taken from each other's."""
-    gained = {
-        name: np.array([row["area"][-1] - row["area"][0] for row in rows if row["planner"] == name])
-        for name in planners
-    }
-    lines = []
+    """Markdown: means over the places where all planners were, with 95 % intervals, and differences to the first."""
+    done = [{row["episode"] for row in rows if row["planner"] == name} for name in planners]
+    rows = [row for row in rows if row["episode"] in set.intersection(*done)]
+    gained, effort, hits = (
+        {name: np.array([value(row) for row in rows if row["planner"] == name], float) for name in planners}
+        for value in (_gained, lambda row: row["effort"], lambda row: row["collisions"])
+    )
+    first, lines = planners[0], []
     for name in planners:
-        mine = [row for row in rows if row["planner"] == name]
-        effort = np.array([row["effort"] for row in mine])
-        columns = [
-            gained[name],
-            # Each episode weighs the same.
-            gained[name] / effort.clip(min=TURN / 4),
-            np.array([row["collisions"] for row in mine], float),
-        ]
-        if name != planners[0]:
-            columns.append(gained[name] - gained[planners[0]])
-        cells = ["{:.2f} ({:.2f} to {:.2f})".format(*interval(values)) for values in columns]
-        lines.append([name, *cells, *[""] * (4 - len(cells))])
-    head = [
-        "planner",
-        "new square metres",
-        "for each metre",
-        "collisions",
-        f"square metres minus those of {planners[0]}",
-    ]
+        cells = [interval(gained[name]), _ratio(gained[name], effort[name]), interval(hits[name])]
+        cells += [] if name == first else [interval(gained[name] - gained[first])]
+        texts = ["{:.2f} ({:.2f} to {:.2f})".format(*cell) for cell in cells]
+        lines.append([name, *texts, *[""] * (4 - len(texts))])
+    head = ["planner", "new square metres", "for each metre", "collisions", f"square metres minus those of {first}"]
     return markdown_table(head, lines)
+
+
+def _gained(row: dict[str, Any]) -> float:
+    return float(row["area"][-1] - row["area"][0])
+
+
+def _ratio(gained: NDArray[np.float64], effort: NDArray[np.float64]) -> Interval:
+    """Of the sums, with its interval: where a robot is stopped at once, a ratio of its own would say nothing."""
+    drawn = np.random.default_rng(0).integers(len(gained), size=(BOOTSTRAP, len(gained)))
+    low, high = np.quantile(gained[drawn].sum(axis=1) / effort[drawn].sum(axis=1), [0.025, 0.975])
+    return float(gained.sum() / effort.sum()), float(low), float(high)
 
 
 def main() -> None:
