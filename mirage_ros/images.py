@@ -89,6 +89,8 @@ def fit_nearest(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def _nearest(image: Tensor, height: int, width: int) -> Tensor:
+    if image.shape[-2:] == (height, width):
+        return image
     rows, columns = (
         ((torch.arange(new, device=image.device) + 0.5) * (old / new)).long().clamp(max=old - 1)
         for old, new in zip(image.shape[-2:], (height, width), strict=True)

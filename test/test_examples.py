@@ -33,7 +33,8 @@ def walk(tmp_path):
 
 def test_every_example_is_short_and_run_by_a_test():
     here = Path(__file__).parent
-    places = (Path(__file__), here / "ros" / "test_client.py", here / "ros" / "test_view_scoring.py")
+    ros = (here / "ros" / f"test_{name}.py" for name in ("client", "view_scoring", "moving_examples"))
+    places = (Path(__file__), *ros)
     tested = "".join(place.read_text() for place in places)
     for path in EXAMPLES.iterdir():
         assert len(path.read_text().splitlines()) < 80, path.name

@@ -7,16 +7,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path
+from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
 from torch import Tensor
 
 from mirage_ros.client.received import PARTS, FrameParts, ReceivedFrame
 from mirage_ros.demo.bag_writer import BagWriter
-from mirage_ros.ros.conversions import pose_to_stamped, poses_to_path, stamp_from_ns
+from mirage_ros.ros.conversions import depth_to_metres, ns_from_stamp, pose_to_stamped, poses_to_path, stamp_from_ns
 from mirage_ros.ros.topics import OUTPUTS, topic
 
 
@@ -33,6 +35,7 @@ class Recorder:
         self._bag = bag
         self._parts = FrameParts()
         self.frames: list[ReceivedFrame] = []
+        self.uncertainty: dict[int, NDArray[np.float32]] = {}
         self.last: dict[str, Any] = {}
         for row in OUTPUTS:
             record = functools.partial(self.record, row.name)
@@ -44,6 +47,8 @@ class Recorder:
         """Write a message to the bag; keep parts of imagined frames."""
         self._bag.write("/" + name.lstrip("/"), message, time.time_ns())
         self.last[name] = message
+        if name == "imagined/uncertainty":
+            self.uncertainty[ns_from_stamp(message.header.stamp)] = depth_to_metres(message)
         if name in PARTS and (frame := self._parts.add(name, message)) is not None:
             self.frames.append(frame)
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,53 +20,28 @@ use_default_profile()
 import numpy as np  # noqa: E402  (the DDS profile must be chosen before rclpy loads)
 from tqdm import tqdm  # noqa: E402
 
-from mirage_ros.client import Imagination, Mirage  # noqa: E402
-from mirage_ros.client.received import ReceivedFrame  # noqa: E402
+from mirage_ros.client import Mirage  # noqa: E402
 from mirage_ros.demo.bag_writer import BagWriter  # noqa: E402
-from mirage_ros.demo.page import figure, table, write_page  # noqa: E402
-from mirage_ros.demo.pictures import captioned, cloud_view, draw_cloud, fitted  # noqa: E402
+from mirage_ros.demo.maps import ask_prospect  # noqa: E402
 from mirage_ros.demo.recorder import Recorder  # noqa: E402
+from mirage_ros.demo.results import DemoResult, draw  # noqa: E402
 from mirage_ros.demo.robots import RecordedRobot, Robot, SimRobot  # noqa: E402
-from mirage_ros.media import Pixels, colour_depth, contact_sheet, grey, save_png, spread  # noqa: E402
 from mirage_ros.recordings.rgbd_folder import RgbdFolder  # noqa: E402
 from mirage_ros.resources import weights_directory  # noqa: E402
-from mirage_ros.rgbd import ImaginedFrame, RgbdFrame  # noqa: E402
-from mirage_ros.ros.conversions import cloud_to_points  # noqa: E402
 from mirage_ros.ros.executable import parameter_arguments, running  # noqa: E402
 from mirage_ros.ros.parameters import PRESETS  # noqa: E402
 from mirage_ros.sim.paths import plan_path  # noqa: E402
 from mirage_ros.sim.scene import build_scene  # noqa: E402
-from mirage_ros.video import write_video  # noqa: E402
 
 # A scene that the shipped weights were not trained on (`mirage_ros.sim.splits`).
 SEED = 1_000_036
 # Drawing shares the cores with the model: no faster than the story needs.
 CAMERA_RATE = 5.0
-COLUMNS = 6
 # Loading the model on a slow and busy machine; a chunk there.
 START_TIMEOUT, WORK_TIMEOUT = 900.0, 900.0
 # Between looks whether the node is still there.
 PATIENCE = 20.0
 UNTRAINED = "Untrained weights: this shows that everything runs and how fast, not what it can draw."
-
-
-@dataclass(frozen=True, eq=False)
-class DemoResult:
-    """What came of it.
-
-    Attributes:
-        walk: camera frames that went into the memory.
-        truth, previews, imagined: views along the path.
-        candidates: result of the action.
-        timings: figures by name.
-    """
-
-    walk: list[RgbdFrame]
-    truth: list[RgbdFrame]
-    previews: list[ImaginedFrame]
-    imagined: list[ReceivedFrame]
-    candidates: Imagination
-    timings: dict[str, float]
 
 
 def play(robot: Robot, recorder: Recorder, mirage: Mirage, rate: float, timings: dict[str, float]) -> DemoResult:
@@ -104,6 +77,7 @@ def play(robot: Robot, recorder: Recorder, mirage: Mirage, rate: float, timings:
         )
         recorder.spin_until(goal.done, WORK_TIMEOUT, "the action's result")
     result = goal.result(0)
+    prospect = ask_prospect(mirage, plan.candidates)
     recorder.spin_until(lambda: "memory/points" in recorder.last, 30.0, "a cloud")
     indices = tqdm(range(len(plan.path)), desc="what is really there", unit="view")
     truth = [robot.look(index) for index in indices]
@@ -114,81 +88,8 @@ def play(robot: Robot, recorder: Recorder, mirage: Mirage, rate: float, timings:
         "path: frames a second as received": len(received) / max(received),
         "action: frames a second, all candidates": 1 / result.seconds_per_frame,
     }
-    return DemoResult(walk, truth, previews, imagined, result, timings)
-
-
-def draw(
-    shown: DemoResult, robot: Robot, mirage: Mirage, recorder: Recorder, out: Path, rate: float, note: str
-) -> None:
-    """Write films, sheets, cloud, timings and page."""
-    size = shown.imagined[0].rgb.shape[:2]
-    far = max(float(frame.depth[np.isfinite(frame.depth)].max(initial=0.0)) for frame in shown.imagined) or 1.0
-    lines: dict[str, list[Pixels]] = {
-        "really there": [fitted(frame.rgb, *size) for frame in shown.truth],
-        "preview: the memory alone": [preview.rgb for preview in shown.previews],
-        "imagined": [frame.rgb for frame in shown.imagined],
-        "white: remembered": [grey(frame.visible) for frame in shown.imagined],
-        "imagined depth": [colour_depth(frame.depth, far) for frame in shown.imagined],
-    }
-    write_video(
-        out / "side_by_side.mp4",
-        (captioned(zip(lines, panels, strict=True)) for panels in zip(*lines.values(), strict=True)),
-        rate,
-    )
-    walk = [fitted(frame.rgb, *size) for frame in spread(shown.walk, COLUMNS)]
-    candidates = [
-        (f"{each.label}: knows {each.coverage.mean():.0%} of it", spread(each.rgb, COLUMNS))
-        for each in shown.candidates.trajectories
-    ]
-    sheet = [(caption, spread(panels, COLUMNS)) for caption, panels in lines.items()]
-    sheets = {"contact_sheet": sheet, "walk": [("what the camera saw", walk)], "candidates": candidates}
-    for name, rows in sheets.items():
-        save_png(out / f"{name}.png", contact_sheet(rows))
-
-    # memory.folder, below which the node writes, is the demo's.
-    mirage.export_cloud("cloud.ply")
-    mirage.save_memory("memory.safetensors")
-    points, colours, _ = cloud_to_points(recorder.last["memory/points"])
-    camera = cloud_view(points, robot.plan.walk)
-    save_png(out / "cloud.png", draw_cloud(points, colours, camera, robot.plan.walk, 0.035))
-
-    status = mirage.status()
-    shown.timings["memory: elements"] = status.elements
-    shown.timings["memory: KiB"] = status.bytes / 1024
-    for stage in ("read", "denoise", "decode", "perceive", "write"):
-        shown.timings[f"last chunk: {stage}, ms a frame"] = 1000 * getattr(status, f"{stage}_time")
-    (out / "timings.json").write_text(json.dumps(shown.timings, indent=1) + "\n")
-    figures = {name: f"{value:,.0f}" if value >= 100 else f"{value:.2f}" for name, value in shown.timings.items()}
-    write_page(
-        out / "index.html",
-        "mirage_ros: a robot imagines",
-        "A camera process, the node mirage and a planner talked over ROS 2 topics, services and an action. The camera "
-        f"looked at {len(shown.walk)} places. Everything else on this page came out of the node.",
-        note,
-        [
-            ("What the camera saw", figure(out / "walk.png", "Frames that were written to the memory.")),
-            (
-                "A path, imagined",
-                figure(out / "side_by_side.mp4", "Each frame of the path, in the order in which it was asked for.")
-                + figure(out / "contact_sheet.png", "Some of them."),
-            ),
-            (
-                "Three ways on",
-                figure(
-                    out / "candidates.png",
-                    "One action goal, each candidate on its own fork of the memory. The share is how much of the views "
-                    "the memory knew before: what a planner may use to tell the known from the guessed.",
-                ),
-            ),
-            (
-                "The memory",
-                figure(
-                    out / "cloud.png", "The elements as the topic memory/points shows them; orange: the camera's walk."
-                ),
-            ),
-            ("Figures", table(figures)),
-        ],
-    )
+    doubt = [recorder.uncertainty[int(frame.stamp)] for frame in imagined]
+    return DemoResult(walk, truth, previews, imagined, doubt, result, prospect, timings)
 
 
 def connected(process: subprocess.Popen[bytes]) -> Mirage:
@@ -255,7 +156,15 @@ def main() -> None:
     except (RuntimeError, TimeoutError, OSError, ValueError) as error:
         sys.exit(f"demo: {error}\n{log.read_text(errors='replace')[-3000:]}")
     print(f"done in {time.monotonic() - start:.0f} s:")
-    for name in ("index.html", "side_by_side.mp4", "contact_sheet.png", "candidates.png", "cloud.ply", "cloud.png"):
+    for name in (
+        "index.html",
+        "side_by_side.mp4",
+        "contact_sheet.png",
+        "candidates.png",
+        "maps.png",
+        "cloud.ply",
+        "cloud.png",
+    ):
         print(f"  {options.out / name}")
     print(f"  {options.out / 'bag'}  {options.out / 'timings.json'}")
     print(f"drive through it in a browser: mirage view {options.out / 'memory.safetensors'}")

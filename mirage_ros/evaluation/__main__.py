@@ -1,6 +1,8 @@
 """`mirage eval PROTOCOL`: run methods over a protocol and write a report.
 
-`mirage eval worldscore` makes samples for that benchmark, `mirage eval calibration` says how sure imagined depth is.
+`mirage eval worldscore` makes samples for that benchmark, `mirage eval calibration` says how sure imagined depth is,
+`mirage eval occupancy` what is imagined of places that nobody saw is worth, `mirage eval exploration` whether that
+helps a robot that explores.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from mirage_ros.evaluation import calibration, worldscore
+from mirage_ros.evaluation import calibration, exploration, never_seen, worldscore
 from mirage_ros.evaluation.cases import CaseList
 from mirage_ros.evaluation.methods import GROUPS, METHODS, Method, find_methods, imagined
 from mirage_ros.evaluation.metrics import Lpips
@@ -97,7 +99,12 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
 
 def main() -> None:
     """Run the command."""
-    commands = {"worldscore": worldscore.main, "calibration": calibration.main}
+    commands = {
+        "worldscore": worldscore.main,
+        "calibration": calibration.main,
+        "occupancy": never_seen.main,
+        "exploration": exploration.main,
+    }
     if sys.argv[1:2] and sys.argv[1] in commands:
         commands[sys.argv.pop(1)]()
         return

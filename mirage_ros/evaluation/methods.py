@@ -38,12 +38,14 @@ class Outcome:
         depth: (T, H, W) float32 metres, +inf where it is too far, 0 where it gives none.
         seconds: of work.
         cache_bytes: held at the end by what is remembered.
+        visible: (T, H, W) float32, not zero where the method remembers rather than invents; None if it does not tell.
     """
 
     rgb: NDArray[np.uint8]
     depth: NDArray[np.float32]
     seconds: float = 0.0
     cache_bytes: int = 0
+    visible: NDArray[np.float32] | None = None
 
 
 Method = Callable[[WorldModel, Case, int], Outcome]
@@ -117,8 +119,10 @@ def imagined(kind: str, other: WorldModel | None = None, steps: int | None = Non
             )
         )
         seconds = time.perf_counter() - start
-        rgb, depth = (np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("rgb", "depth"))
-        return Outcome(rgb, depth, seconds, cache.nbytes)
+        rgb, depth, visible = (
+            np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("rgb", "depth", "visible")
+        )
+        return Outcome(rgb, depth, seconds, cache.nbytes, visible)
 
     return method
 
@@ -134,7 +138,8 @@ def readout_alone(world: WorldModel, case: Case, seed: int) -> Outcome:
     latents = torch.where(reading.visible > 0, reading.latents, fill_rows(reading.latents, reading.visible > 0))
     rgb = as_pixels(world.networks.decode(latents.unsqueeze(2)).squeeze(1))
     depth = enlarge(reading.fine_depth.nan_to_num(0.0), world.height, world.width).float().cpu().numpy()
-    return Outcome(rgb, depth, time.perf_counter() - start, memory.nbytes)
+    visible = enlarge(reading.visible[:, 0], world.height, world.width).cpu().numpy()
+    return Outcome(rgb, depth, time.perf_counter() - start, memory.nbytes, visible)
 
 
 def copied(world: WorldModel, case: Case, seed: int) -> Outcome:

@@ -15,10 +15,13 @@ from torch import Tensor
 from mirage_ros.evaluation.cases import Case
 from mirage_ros.evaluation.metrics import masked_ssim
 from mirage_ros.evaluation.protocols.sim import draw_walk
+from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.sim.paths import collides, is_blank, plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
-from mirage_ros.sim.splits import SEEDS
+from mirage_ros.sim.splits import SEEDS, Split
+from mirage_ros.world.likeness import frame_likeness, picture_latents
+from mirage_ros.world.model import WorldModel
 
 # Moves: degrees to turn left and metres to go, at once, over `POSES` poses.
 MOVES = ((60.0, 0.3), (30.0, 0.6), (0.0, 0.8), (-30.0, 0.6), (-60.0, 0.3))
@@ -27,6 +30,8 @@ POSES = 9
 LEAST_MOVES = 4
 # Depth beyond this counts as so much free space, metres.
 FAR = 5.0
+# A planner has arrived this near, metres and degrees.
+NEAR, FACING = 0.5, 30.0
 # Pictures are compared at a quarter of their size: a planner looks for a place, not for pixels.
 SHRINK = 4
 
@@ -37,13 +42,15 @@ class Decision:
 
     Attributes:
         name: of the place.
-        candidates: moves that touch nothing, with what the camera would really see.
+        candidates: moves that touch nothing, with what the camera would really see before and after.
         goal: (H, W, 3) view of the place to get to.
+        goal_pose: (4, 4) of that view.
     """
 
     name: str
     candidates: tuple[Case, ...]
     goal: NDArray[np.uint8]
+    goal_pose: Tensor
 
 
 def move(start: Tensor, turn: float, distance: float, poses: int = POSES) -> Tensor:
@@ -90,8 +97,8 @@ class PlannerPlace:
         self.name = f"{family}-{seed}"
 
     def case(self, poses: Tensor, label: str) -> Case:
-        """What the camera sees along poses (T, 4, 4)."""
-        return Case(draw_walk(f"{self.name}-{label}", self.renderer, poses))
+        """What the camera sees at both ends of poses (T, 4, 4)."""
+        return Case(draw_walk(f"{self.name}-{label}", self.renderer, poses[[0, -1]]))
 
     def view(self, pose: Tensor) -> NDArray[np.uint8]:
         """(H, W, 3) picture from a pose."""
@@ -107,14 +114,14 @@ class PlannerPlace:
         self.renderer.close()
 
 
-def places(count: int, size: tuple[int, int]) -> Iterator[PlannerPlace]:
-    """Held-out places where a planner has something to choose, families in turn, each closed after use.
+def places(count: int, size: tuple[int, int], split: Split = "held-out") -> Iterator[PlannerPlace]:
+    """Places where a planner has something to choose, families in turn, each closed after use.
 
     Raises:
         ValueError: there are not so many.
     """
     given = 0
-    for seed in SEEDS["held-out"]:
+    for seed in SEEDS[split]:
         for family in ("rooms", "halls"):
             if given == count:
                 return
@@ -127,12 +134,12 @@ def places(count: int, size: tuple[int, int]) -> Iterator[PlannerPlace]:
                     given += 1
                     yield place
     if given < count:
-        raise ValueError(f"decisions: expected at most {given}, which the held-out scenes have, got {count}")
+        raise ValueError(f"decisions: expected at most {given}, which the {split} scenes have, got {count}")
 
 
-def decisions(count: int, size: tuple[int, int]) -> Iterator[Decision]:
+def decisions(count: int, size: tuple[int, int], split: Split = "held-out") -> Iterator[Decision]:
     """Frozen decisions: the goal lies a little beyond the end of one of the moves."""
-    for index, place in enumerate(places(count, size)):
+    for index, place in enumerate(places(count, size, split)):
         moves = place.moves()
         generator = np.random.default_rng(index)
         towards = moves[int(generator.integers(len(moves)))][-1]
@@ -141,6 +148,7 @@ def decisions(count: int, size: tuple[int, int]) -> Iterator[Decision]:
             place.name,
             tuple(place.case(poses, str(number)) for number, poses in enumerate(moves)),
             place.view(goal_pose),
+            goal_pose,
         )
 
 
@@ -152,6 +160,17 @@ def goal_score(view: NDArray[np.uint8], goal: NDArray[np.uint8]) -> float:
         for picture in (view, goal)
     )
     return masked_ssim(ours, theirs)
+
+
+def content_score(world: WorldModel, view: ImaginedFrame, goal: NDArray[np.uint8]) -> float:
+    """How much a view shows what the goal does, as `score_views` tells it."""
+    return frame_likeness(world.networks, view, picture_latents(world.networks, goal))
+
+
+def nearness(pose: Tensor, goal: Tensor) -> float:
+    """How near a pose (4, 4) is to another: minus the metres by `NEAR` and the degrees by `FACING`."""
+    angle = torch.rad2deg(torch.arccos((pose[:3, 2] @ goal[:3, 2]).clamp(-1, 1)))
+    return -float((pose[:2, 3] - goal[:2, 3]).norm() / NEAR + angle / FACING)
 
 
 def space_score(depth: NDArray[np.floating]) -> float:

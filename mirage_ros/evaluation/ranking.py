@@ -13,20 +13,40 @@ import tyro
 from scipy.stats import kendalltau
 from tqdm import tqdm
 
-from mirage_ros.evaluation.methods import METHODS, Method, find_methods
+from mirage_ros.evaluation.cases import Case
+from mirage_ros.evaluation.methods import METHODS, Method, Outcome, find_methods, truth
 from mirage_ros.evaluation.model_options import ModelOptions
-from mirage_ros.evaluation.planner_decisions import MOVES, PlannerPlace, decisions, goal_score, places, space_score
+from mirage_ros.evaluation.planner_decisions import (
+    FACING,
+    MOVES,
+    NEAR,
+    Decision,
+    PlannerPlace,
+    content_score,
+    decisions,
+    goal_score,
+    nearness,
+    places,
+    space_score,
+)
 from mirage_ros.evaluation.report import markdown_table
 from mirage_ros.evaluation.runner import append_rows, claim_folder, read_rows
 from mirage_ros.evaluation.scores import interval
+from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.world.model import WorldModel
 
-SCORES: dict[str, Callable[[Any, Any, Any], float]] = {
-    "goal": lambda rgb, depth, goal: goal_score(rgb[-1], goal),
-    "space": lambda rgb, depth, goal: space_score(depth[-1]),
+# Of a move's last view: judged by what the true view has.
+SCORES: dict[str, Callable[[WorldModel, ImaginedFrame, Decision], float]] = {
+    "goal": lambda world, view, decision: goal_score(view.rgb, decision.goal),
+    "space": lambda world, view, decision: space_score(view.depth),
 }
-# A planner has arrived this near, metres and degrees, and gives up after so many moves.
-NEAR, FACING, PATIENCE = 0.5, 30.0, 3
+# Judged by how near to the goal the move leads.
+LEADING: dict[str, Callable[[WorldModel, ImaginedFrame, Decision], float]] = {
+    "near by SSIM": SCORES["goal"],
+    "near by content": lambda world, view, decision: content_score(world, view, decision.goal),
+}
+# A planner gives up after so many moves.
+PATIENCE = 3
 # Goes of the planner that moves at random, in each episode.
 RANDOM_TRIES = 50
 
@@ -61,17 +81,34 @@ def rank(world: WorldModel, methods: dict[str, Method], count: int, seed: int, f
     done = {(row["decision"], row["method"], row["score"]) for row in rows}
     for decision in tqdm(decisions(count, (world.height, world.width)), total=count, desc="decisions"):
         for name, method in methods.items():
-            missing = {score: each for score, each in SCORES.items() if (decision.name, name, score) not in done}
+            missing = [score for score in (*SCORES, *LEADING) if (decision.name, name, score) not in done]
             if not missing:
                 continue
-            outcomes = [method(world, case, seed) for case in decision.candidates]
+            cases = decision.candidates
+            outcomes = [method(world, case, seed) for case in cases]
+            views, true_views = (
+                [last_view(each, case) for each, case in zip(some, cases, strict=True)]
+                for some in (outcomes, [truth(world, case, seed) for case in cases])
+            )
             found = []
-            for score, function in missing.items():
-                true = [function(case.clip.rgb, case.clip.sensed, decision.goal) for case in decision.candidates]
-                guessed = [function(outcome.rgb, outcome.depth, decision.goal) for outcome in outcomes]
+            for score in missing:
+                function = SCORES.get(score) or LEADING[score]
+                guessed = [function(world, view, decision) for view in views]
+                true = (
+                    [function(world, view, decision) for view in true_views]
+                    if score in SCORES
+                    else [nearness(case.clip.camera.cam2world[-1], decision.goal_pose) for case in cases]
+                )
                 found.append({"score": score, **agreement(guessed, true), "guessed": guessed, "true": true})
             rows += append_rows(folder, [{"decision": decision.name, "method": name, **row} for row in found])
     return rows
+
+
+def last_view(outcome: Outcome, case: Case) -> ImaginedFrame:
+    """What a method answers for the end of a move; where it does not tell, nothing is invented."""
+    visible = np.ones_like(outcome.depth[-1]) if outcome.visible is None else outcome.visible[-1]
+    camera = case.clip.camera[len(case.clip) - 1]
+    return ImaginedFrame(outcome.rgb[-1], outcome.depth[-1], camera, visible=visible, coverage=visible.mean())
 
 
 def episodes(
@@ -129,8 +166,16 @@ def reach(world: WorldModel, method: Method | None, place: PlannerPlace, seed: i
         if method is None:
             chosen = int(generator.integers(len(moves)))
         else:
-            outcomes = [method(world, place.case(poses, "move"), seed) for poses in moves]
-            chosen = int(np.argmax([goal_score(outcome.rgb[-1], picture) for outcome in outcomes]))
+            cases = [place.case(poses, "move") for poses in moves]
+            outcomes = [method(world, case, seed) for case in cases]
+            chosen = int(
+                np.argmax(
+                    [
+                        content_score(world, last_view(outcome, case), picture)
+                        for outcome, case in zip(outcomes, cases, strict=True)
+                    ]
+                )
+            )
         pose = moves[chosen][-1]
     return arrived(pose, goal)
 
@@ -162,12 +207,15 @@ def table(rows: Sequence[dict[str, Any]], reached: Sequence[dict[str, Any]]) -> 
     for name in dict.fromkeys(row["method"] for row in (*rows, *reached)):
         ranked, tried = ([row for row in each if row["method"] == name] for each in (rows, reached))
         columns = [
-            [row[value] for row in ranked if row["score"] == score] for score in SCORES for value in ("tau", "regret")
+            [row[value] for row in ranked if row["score"] == score]
+            for score in (*SCORES, *LEADING)
+            for value in ("tau", "regret")
         ]
         columns.append([row["reached"] for row in tried])
         cells = ("{:.2f} ({:.2f} to {:.2f})".format(*interval(values)) if values else "-" for values in columns)
         lines.append([name, *cells])
-    head = ["method", "goal view: tau", "regret", "free space: tau", "regret", "goals reached"]
+    head = ["method", "goal view: tau", "regret", "free space: tau", "regret"]
+    head += [title for score in LEADING for title in (f"{score}: tau", "regret")] + ["goals reached"]
     return markdown_table(head, lines)
 
 

@@ -131,7 +131,9 @@ class Prospects:
         """(rows, columns) float32, the highest probability of an obstacle within so many cells."""
         largest, levels = np.zeros_like(self.occupied), np.unique(self.occupied[self.occupied > 0])
         # Distances cost the same for every radius, unlike a dilation.
-        for group in np.array_split(levels, min(LEVELS, len(levels)) or 1):
+        # What was seen to be occupied is never mixed with what may be.
+        groups = [*np.array_split(levels[:-1], min(LEVELS, len(levels))), levels[-1:]] if len(levels) else []
+        for group in groups:
             if len(group):
                 farther = (self.occupied < group[0]).astype(np.uint8)
                 near = cv2.distanceTransform(farther, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= cells + 1e-3

@@ -32,6 +32,7 @@ typedef struct {
   int64_t frames, rays;
   int32_t size[3];         /* columns, rows, layers */
   float far_plane, least, prior;
+  float thickness;         /* metres that things go on behind their surface */
 } Rays;
 
 /* The slabs that a ray crosses. */
@@ -113,7 +114,7 @@ EXPORT WIDE void mirage_occupancy_cast(const Rays *r) {
       const float depth = r->depth[at], spread = r->spread[at];
       if (!(depth > 0.0f) || !(spread > 0.0f)) continue;
       Walk w;
-      if (!walk_of(r, f, at, fminf(r->far_plane, depth + 2.0f * spread), &w)) continue;
+      if (!walk_of(r, f, at, fminf(r->far_plane, depth + r->thickness + 2.0f * spread), &w)) continue;
       const float half = w.dt * 0.5f, clear = (depth - CERTAIN * spread - half - w.t) / w.dt - 1.0f;
       /* So far the surface is certainly farther away. */
       const int32_t certain = clear < (float)w.first ? w.first : clear < (float)w.count ? (int32_t)clear : w.count;
@@ -128,12 +129,12 @@ EXPORT WIDE void mirage_occupancy_cast(const Rays *r) {
         voxels_of(r, &w, k, count, voxels);
         for (int32_t n = 0; n < count; n++) {
           const float t = w.t + w.dt * (float)(k + n);
-          before[n] = entry_of((t - half - depth) / spread);
+          before[n] = entry_of((t - half - r->thickness - depth) / spread);
           until[n] = entry_of((t + half - depth) / spread);
         }
         for (int32_t n = 0; n < count; n++) {
           const float passed = r->normal[before[n]];
-          /* The surface is here, or before, and here is as much as anywhere. */
+          /* The thing is here, or it ended before, and here is as much as anywhere. */
           const float occupied = (r->normal[until[n]] - passed) + r->prior * passed;
           note(r->voxels + voxels[n], r->evidence[(int32_t)(occupied * 255.0f + 0.5f)]);
         }

@@ -79,7 +79,7 @@ class _Rays(ctypes.Structure):
         ),
         *((name, ctypes.c_int64) for name in ("frames", "rays")),
         ("size", ctypes.c_int32 * 3),
-        *((name, ctypes.c_float) for name in ("far_plane", "least", "prior")),
+        *((name, ctypes.c_float) for name in ("far_plane", "least", "prior", "thickness")),
     )
 
 
@@ -95,10 +95,19 @@ def normal_table() -> Tensor:
 NORMAL = normal_table()
 
 
-def cast(voxels: Tensor, rays: VoxelRays, depth: Tensor, spread: Tensor, evidence: Tensor, reach: float) -> None:
+def cast(
+    voxels: Tensor,
+    rays: VoxelRays,
+    depth: Tensor,
+    spread: Tensor,
+    evidence: Tensor,
+    reach: float,
+    thickness: float = 0.0,
+) -> None:
     """Note in a grid what depth images say of its voxels: of all rays the strongest evidence, occupied before free.
 
-    A voxel on a ray is occupied with the probability that the surface is in it; behind the surface it is as any other.
+    A voxel on a ray is occupied with the probability that the surface, or so much behind it, is in it; behind that it
+    is as any other.
 
     Args:
         voxels: (layers, rows, columns) int8 log-odds, changed in place; 0 where nothing is said.
@@ -107,6 +116,7 @@ def cast(voxels: Tensor, rays: VoxelRays, depth: Tensor, spread: Tensor, evidenc
         spread: (F, R) float32 metres, standard deviation of depth; rays where it is not positive say nothing.
         evidence: (256) int8 log-odds of the probabilities 0 to 1, against those of `PRIOR`.
         reach: metres of depth.
+        thickness: metres of depth that what has a surface goes on behind it.
     """
     depth, spread = depth.float().contiguous(), spread.float().contiguous()
     endless = depth == math.inf
@@ -114,8 +124,8 @@ def cast(voxels: Tensor, rays: VoxelRays, depth: Tensor, spread: Tensor, evidenc
     depth, spread = torch.where(endless, 2 * reach, depth), torch.where(endless, 0.1 * reach, spread)
     near = torch.minimum(rays.near, (depth - LEAD).clamp(min=NEAR))
     given = {"near": near, "depth": depth, "spread": spread, "normal": NORMAL, "evidence": evidence}
-    if not _compiled("mirage_occupancy_cast", voxels, rays, reach, **given):
-        reference.cast(voxels, rays.origins, rays.directions, far=reach, prior=PRIOR, **given)
+    if not _compiled("mirage_occupancy_cast", voxels, rays, reach, thickness, **given):
+        reference.cast(voxels, rays.origins, rays.directions, far=reach, prior=PRIOR, thickness=thickness, **given)
 
 
 def look(voxels: Tensor, rays: VoxelRays, depth: Tensor, passing: Tensor, reach: float) -> Tensor:
@@ -134,12 +144,12 @@ def look(voxels: Tensor, rays: VoxelRays, depth: Tensor, passing: Tensor, reach:
     seen = torch.zeros(voxels.shape[1:])
     depth = depth.float().contiguous()
     given = {"near": torch.full_like(depth, NEAR), "depth": depth, "passing": passing, "seen": seen}
-    if not _compiled("mirage_occupancy_look", voxels, rays, reach, **given):
+    if not _compiled("mirage_occupancy_look", voxels, rays, reach, 0.0, **given):
         reference.look(voxels, rays.origins, rays.directions, far=reach, least=LEAST, **given)
     return seen
 
 
-def _compiled(name: str, voxels: Tensor, rays: VoxelRays, reach: float, **tensors: Tensor) -> bool:
+def _compiled(name: str, voxels: Tensor, rays: VoxelRays, reach: float, thickness: float, **tensors: Tensor) -> bool:
     """Call a function of the compiled library, if there is one."""
     library = cpu.library()
     if library is None:
@@ -156,6 +166,7 @@ def _compiled(name: str, voxels: Tensor, rays: VoxelRays, reach: float, **tensor
         far_plane=reach,
         least=LEAST,
         prior=PRIOR,
+        thickness=thickness,
     )
     function: Callable[..., None] = getattr(library, name)
     function(ctypes.byref(work))

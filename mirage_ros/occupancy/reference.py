@@ -27,6 +27,7 @@ def cast(
     evidence: Tensor,
     far: float,
     prior: float,
+    thickness: float,
 ) -> None:
     """See `rays.cast`."""
     size, flat = _size(voxels), voxels.view(-1)
@@ -34,13 +35,16 @@ def cast(
     def normal_of(deviations: Tensor) -> Tensor:
         return normal[((deviations + ENDS) * FINENESS).clamp(0, 2 * ENDS * FINENESS).int()]
 
+    # As a float32, which it is in the compiled code.
+    thick = torch.tensor(thickness, dtype=torch.float32)
     for origin, ways, begin, metres, doubt in zip(origins, directions, near, depth, spread, strict=True):
         told = (metres > 0) & (doubt > 0)
         ways, begin, metres, doubt = ways[told], begin[told], metres[told], doubt[told]
-        for ray, voxel, t, dt in _visited(origin, ways, begin, (metres + 2 * doubt).clamp(max=far), size):
+        for ray, voxel, t, dt in _visited(origin, ways, begin, ((metres + thick) + 2 * doubt).clamp(max=far), size):
             half, surface, scale = dt[ray] * 0.5, metres[ray], doubt[ray]
-            before, until = normal_of((t - half - surface) / scale), normal_of((t + half - surface) / scale)
-            # The surface is here, or before, and here is as much as anywhere.
+            before = normal_of((t - half - thick - surface) / scale)
+            until = normal_of((t + half - surface) / scale)
+            # The thing is here, or it ended before, and here is as much as anywhere.
             occupied = (until - before) + prior * before
             said = evidence[(occupied * 255 + 0.5).int()]
             for sign, reduce in ((said < 0, "amin"), (said > 0, "amax")):

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from mirage_ros.geometry import Camera
-from mirage_ros.images import as_tensor, fit_camera, fit_colour
+from mirage_ros.images import fit_camera
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.occupancy.prospects import Prospects, ViewScore
 from mirage_ros.rgbd import ImaginedFrame
+from mirage_ros.world.likeness import frame_likeness, likeness, picture_latents
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.surroundings import Surroundings
 
@@ -60,7 +60,7 @@ def score_views(
     check_map(surroundings)
     # Its grids are replaced, never changed, when somebody adds to it meanwhile.
     surroundings = copy.copy(surroundings)
-    wanted = None if goal is None else networks.encode(_colours(networks, goal)[None, None])[0, :, 0]
+    wanted = None if goal is None else picture_latents(networks, goal)
     if imagined is None:
         known = _known(networks, memory, Camera.joined(list(paths)), wanted)
         prospects = Prospects(surroundings, surroundings.stands, radius)
@@ -70,7 +70,7 @@ def score_views(
             fork = copy.copy(surroundings)
             fork.imagined_frames(frames)
             prospects = Prospects(fork, fork.stands, radius)
-            alike = [_alike(networks, wanted, frame.rgb) for frame in frames] if wanted is not None else []
+            alike = [frame_likeness(networks, frame, wanted) for frame in frames] if wanted is not None else []
             seen = [(float(share), math.nan) for share in frames.coverage]
             seen = [(share, like) for (share, _), like in zip(seen, alike, strict=True)] if alike else seen
         else:
@@ -87,11 +87,6 @@ def score_views(
         )
 
 
-def _colours(networks: Networks, picture: NDArray[np.uint8]) -> Tensor:
-    """(3, H, W) of a picture at the model's size."""
-    return fit_colour(as_tensor(picture).to(networks.device), *networks.size)
-
-
 def _known(
     networks: Networks, memory: LatentMemory, views: Camera, goal: Tensor | None
 ) -> Iterator[tuple[float, float]]:
@@ -101,16 +96,6 @@ def _known(
         readout = memory.read(cameras[begin : begin + BATCH], observed_first=networks.preset.observed_first)
         likes = [math.nan] * len(readout.latents)
         if goal is not None:
-            likes = _similarity(readout.latents, goal, readout.visible[:, 0]).tolist()
+            some = cameras[begin : begin + BATCH]
+            likes = likeness(readout.latents, readout.depth[:, 0], readout.visible[:, 0], some, goal).tolist()
         yield from zip(readout.coverage().tolist(), likes, strict=True)
-
-
-def _alike(networks: Networks, goal: Tensor, picture: NDArray[np.uint8]) -> float:
-    latents = networks.encode(_colours(networks, picture)[None, None])[0, :, 0]
-    return float(_similarity(latents[None], goal, torch.ones_like(latents[:1]))[0])
-
-
-def _similarity(latents: Tensor, goal: Tensor, weight: Tensor) -> Tensor:
-    """(T,) mean cosine of latents (T, C, h, w) and a goal's (C, h, w), from its mean, weighted (T, h, w)."""
-    mean = goal.mean(dim=(1, 2), keepdim=True)
-    return (cosine_similarity(latents.float() - mean, (goal - mean)[None], dim=1) * weight).mean(dim=(1, 2))

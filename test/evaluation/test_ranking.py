@@ -6,7 +6,7 @@ import torch
 
 from mirage_ros.evaluation.methods import find_methods
 from mirage_ros.evaluation.planner_decisions import MOVES, PlannerPlace, decisions, goal_score, move, space_score
-from mirage_ros.evaluation.ranking import agreement, arrived, episodes, goal_of, rank, reach, table
+from mirage_ros.evaluation.ranking import LEADING, SCORES, agreement, arrived, episodes, goal_of, rank, reach, table
 from mirage_ros.poses import body_to_optical, check_pose
 from mirage_ros.sim.paths import collides
 
@@ -43,8 +43,9 @@ def test_truth_ranks_perfectly_and_equal_guesses_say_nothing():
 
 def test_the_truth_has_no_regret_and_copying_no_opinion(world, tmp_path):
     rows = rank(world, find_methods(["truth", "copy"]), 2, 0, tmp_path)
-    assert len(rows) == 2 * 2 * 2
-    assert all(row["tau"] == pytest.approx(1) and row["regret"] == 0 for row in rows if row["method"] == "truth")
+    assert len(rows) == 2 * 2 * (len(SCORES) + len(LEADING))
+    true = [row for row in rows if row["method"] == "truth" and row["score"] in SCORES]
+    assert all(row["tau"] == pytest.approx(1) and row["regret"] == 0 for row in true)
     assert all(row["tau"] == 0 for row in rows if row["method"] == "copy")
 
 
@@ -78,7 +79,9 @@ def test_arriving_needs_place_and_heading():
 
 
 def test_the_table_has_every_method_once():
-    rows = [{"method": "a", "score": score, "tau": 0.5, "regret": 0.1} for score in ("goal", "space") for _ in range(3)]
+    rows = [
+        {"method": "a", "score": score, "tau": 0.5, "regret": 0.1} for score in (*SCORES, *LEADING) for _ in range(3)
+    ]
     lines = table(
         rows, [{"method": name, "reached": hit} for name in ("a", "random") for hit in (float(name == "a"), 0.0)]
     ).splitlines()

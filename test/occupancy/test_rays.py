@@ -35,7 +35,7 @@ def test_the_compiled_rays_are_those_of_torch(room, seed, turn, inside):
 
     def results():
         held, table = voxels.clone(), (SEEN, GUESSED)[seed % 2]
-        cast(held, grid, depth, spread, table, 5.0)
+        cast(held, grid, depth, spread, table, 5.0, (0.0, 0.3)[seed % 2])
         return held, look(voxels, grid, depth.nan_to_num(1.0), passing, 5.0)
 
     compiled = results()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from geometry_msgs.msg import PoseStamped
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
@@ -55,6 +56,42 @@ def bad_path(rng):
     return message
 
 
+def bad_scores(rng):
+    """Fields of a request for scores with a fault."""
+    good = poses_to_path(torch.eye(4)[None], Header(frame_id="map"))
+    faults = (
+        {"paths": []},
+        {"paths": [good, bad_path(rng)]},
+        {"paths": [poses_to_path(torch.eye(4)[None], Header(frame_id="nowhere"))]},
+        {"paths": [good] * 600},
+        {"paths": [good] * 65, "imagine": True},
+        {"paths": [good], "pose_of": int(rng.integers(3, 256))},
+        {"paths": [good], "radius": float(rng.choice([math.nan, math.inf, -1.0, 1e30]))},
+        {"paths": [good], "seed": -int(rng.integers(2, 2**62))},
+        {"paths": [good], "goal": Image(height=int(rng.choice([1, 2**31])), width=5, encoding="rgb8")},
+        {"paths": [good], "goal": Image(height=2, width=2, step=6, encoding="é", data=bytes(12))},
+    )
+    return faults[int(rng.integers(len(faults)))]
+
+
+def bad_repose(rng):
+    """Fields of a request to move frames with a fault."""
+    return (
+        {"frames": [], "poses": []},
+        {"frames": [1, 2], "poses": [pose()]},
+        {"frames": [2**64 - 1], "poses": [pose()]},
+        {"frames": [0], "poses": [bad_pose(rng)]},
+        {"frames": [0, 0], "poses": [pose(), pose(1.0)]},
+        {"frames": [], "poses": [pose(stamp=stamp_from_ns(5))]},
+    )[int(rng.integers(6))]
+
+
+def bad_parameter(rng):
+    """A parameter of the grids out of its range, of another type, or one that no running node takes."""
+    name = str(rng.choice(["resolution", "extent", "min_height", "max_height", "rate"]))
+    return Parameter(f"occupancy.{name}", value=[math.nan, math.inf, -1e9, 1e9, 0.0, "x", True][int(rng.integers(7))])
+
+
 def bad_frame(rng, good):
     """One camera frame with a fault."""
     frame, kind = dict(good), int(rng.integers(12))
@@ -96,15 +133,27 @@ def test_nothing_crashes_the_node_and_good_messages_still_work(mirage):
     mirage.observe()
     changes = mirage.node.configured.context.session.snapshot.changes
     refused = mirage.node.health.refused
-    sent = {"pose": 0, "path": 0, "prompt": 0, "frame": 0}
+    sent = dict.fromkeys(("pose", "path", "prompt", "frame", "repose/frames", "scores", "repose", "parameter"), 0)
+    answers = {"scores": ("score_views", bad_scores), "repose": ("repose", bad_repose)}
+    parameters = mirage.node.configured.context.parameters.occupancy
     previews = 0
     for number in range(COUNT):
         kind = str(rng.choice(list(sent)))
         sent[kind] += 1
         if kind == "pose":
             mirage.publish(str(rng.choice(["pose", "preview/pose", "camera_pose"])), bad_pose(rng))
-        elif kind == "path":
-            mirage.publish("path", bad_path(rng))
+        elif kind in ("path", "repose/frames"):
+            mirage.publish(kind, bad_path(rng))
+        elif kind in answers:
+            service, make = answers[kind]
+            fields = make(rng)
+            answer = mirage.call(service, **fields)
+            # Stamps of a path may do as they like.
+            assert not answer.success or ("paths" in fields and fields["paths"][-1].poses), fields
+            assert answer.success or answer.message, fields
+        elif kind == "parameter":
+            change = bad_parameter(rng)
+            assert not mirage.node.set_parameters([change])[0].successful, change
         elif kind == "prompt":
             mirage.publish("prompt", String(data=str(rng.choice(["x" * 100_000, "kitchen", "\0"]))))
         else:
@@ -118,10 +167,11 @@ def test_nothing_crashes_the_node_and_good_messages_still_work(mirage):
     # The last ones may still be on their way.
     mirage.spin_until(lambda: refused.get("path", 0) >= sent["path"], 20.0)
     # Everything that was wrong was refused and nothing of it reached the memory.
-    for name, least in (("path", sent["path"]), ("prompt", 1), ("image", 1), ("camera_info", 0)):
+    for name, least in (("path", sent["path"]), ("prompt", 1), ("image", 1), ("repose/frames", 1)):
         assert refused.get(name, 0) >= least, (name, refused, sent)
     assert sum(refused.get(name, 0) for name in ("pose", "preview/pose", "camera_pose")) >= 0.9 * sent["pose"]
     assert mirage.node.configured.context.session.snapshot.changes == changes
+    assert mirage.node.configured.context.parameters.occupancy == parameters
     # The reason of the last one is told.
     mirage.spin_until(lambda: "refused:" in mirage.diagnosis("inputs"))
     mirage.observe(seed=77, x=0.1)

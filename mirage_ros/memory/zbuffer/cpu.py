@@ -26,7 +26,7 @@ from mirage_ros.memory.zbuffer.reference import TOLERANCE
 logger = logging.getLogger(__name__)
 
 LIBRARY = "libmirage_memory.so"
-_VERSION = 4
+_VERSION = 5
 # With fewer (view, element) pairs one thread is done before others have begun.
 _WORTH_SHARING = 50_000
 

@@ -14,7 +14,7 @@
 #include "raster.h"
 
 /* Raised whenever the meaning of an argument changes; cpu.py refuses a library of another version. */
-#define VERSION 4
+#define VERSION 5
 #define EMPTY INT64_MAX
 /* Elements in a block, see culling.py. */
 #define BLOCK 256
