@@ -1,7 +1,7 @@
 """An explorer: looks, asks what each of five moves would show that nobody saw, takes the best, and looks again.
 
 Needs a running node `mirage`: docs/planner.md. The robot is a simulated one here; yours drives
-where `pose` says, and its camera takes the frame. docs/quality.md says what scores are worth to such a robot.
+where `pose` says, and its camera takes the frame. docs/planning.md says what scores are worth to such a robot.
 """
 
 from __future__ import annotations

@@ -45,6 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     pose = plan_path(scene, 1, options.seed).double()[0]
     with Renderer(scene, 128, 192) as camera, Mirage(options.namespace, timeout=options.timeout) as mirage:
         free = [way for way in ways(pose)[1:] if not collides(scene, way[:, :3, 3], RADIUS)]
+        if not free:
+            parser.error(f"seed: expected a room whose start has a free way, got {options.seed}")
         goal = dolly(free[options.seed % len(free)][-1], 0.2, 2)[-1]
         picture = camera.render(goal).rgb
         for number in range(options.moves + 1):

@@ -88,6 +88,8 @@ def play(robot: Robot, recorder: Recorder, mirage: Mirage, rate: float, timings:
         "path: frames a second as received": len(received) / max(received),
         "action: frames a second, all candidates": 1 / result.seconds_per_frame,
     }
+    stamps = {int(frame.stamp) for frame in imagined}
+    recorder.spin_until(lambda: stamps <= recorder.uncertainty.keys(), 30.0, "how sure imagined depth is")
     doubt = [recorder.uncertainty[int(frame.stamp)] for frame in imagined]
     return DemoResult(walk, truth, previews, imagined, doubt, result, prospect, timings)
 

@@ -44,7 +44,7 @@ LOOK, STEPS = 1.5, 3
 # What a method says of a cell: 0 to 100 per cent, or nothing.
 NOTHING = 101
 # Values that are told apart where their rates are fitted: the lowest of each class.
-CLASSES = (0, 2, 4, 7, 10, 13, 20, 30, 45, 60, 75, 90, 97, NOTHING)
+CLASSES = (0, 1, 2, 4, 7, 10, 13, 20, 30, 45, 60, 75, 90, 97, NOTHING)
 # Cells farther than this from all that was observed are counted on their own, metres.
 FAR = 0.3
 

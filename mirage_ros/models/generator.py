@@ -42,7 +42,7 @@ MAX_LOG_SCALE = 3.0
 
 
 @dataclass(frozen=True, eq=False)
-class Opening:
+class OpenView:
     """What a view is drawn under.
 
     Attributes:
@@ -140,7 +140,7 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         means = F.avg_pool2d(unmixed * marks, COARSE) / share.clamp(min=1e-3)
         return means / self.deviations[:, None, None], share > LEAST_OPEN
 
-    def corrected(self, opening: Opening, coarse: Tensor) -> Opening:
+    def corrected(self, opening: OpenView, coarse: Tensor) -> OpenView:
         """The same view with what was drawn of coarse cells (B, C, h/4, w/4) as a part of the mean."""
         smooth = F.interpolate(
             coarse * self.deviations[:, None, None],
@@ -180,7 +180,7 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         # Half of it: what is filtered this way is periodic.
         return torch.fft.ifft2(torch.fft.fft2(white) * gain).real[..., :height, :width].contiguous()
 
-    def log_scales(self, opening: Opening) -> Tensor:
+    def log_scales(self, opening: OpenView) -> Tensor:
         """Logarithm of the standard deviation of the unmixed residual that is left on the latent grid.
 
         Args:
@@ -192,7 +192,7 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         free = _run(self.scale, opening.stacked(), torch.zeros(len(opening.mean), device=opening.mean.device))
         return MAX_LOG_SCALE * torch.tanh(free / MAX_LOG_SCALE)
 
-    def condensed(self, opening: Opening) -> Tensor:
+    def condensed(self, opening: OpenView) -> Tensor:
         """What the coarse flow depends on, (B, STEM, h/4, w/4)."""
         dtype = next(self.stem.parameters()).dtype
         shown: Tensor = self.stem(opening.stacked().to(dtype, memory_format=torch.channels_last))
@@ -211,7 +211,7 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         return _run(self.coarse, torch.cat([noisy.to(condensed.dtype), condensed], dim=1), TRAIN_TIMESTEPS * sigma)
 
-    def fine_flow(self, noisy: Tensor, sigma: Tensor, opening: Opening) -> Tensor:
+    def fine_flow(self, noisy: Tensor, sigma: Tensor, opening: OpenView) -> Tensor:
         """Predict the flow (noise minus unmixed residual over its scale) of latent cells.
 
         Args:
@@ -227,7 +227,7 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @torch.no_grad()
     def draw(
-        self, opening: Opening, white: Tensor, steps: int, after_step: Callable[[int], None] = lambda step: None
+        self, opening: OpenView, white: Tensor, steps: int, after_step: Callable[[int], None] = lambda step: None
     ) -> Tensor:
         """Draw one possible view in place of the mean.
 
@@ -239,7 +239,13 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Returns:
             (B, C, h, w) float32 clean latents, the mean where nothing is open.
+
+        Raises:
+            ValueError: the latent grid is not of whole coarse cells.
         """
+        if any(side % COARSE for side in opening.mean.shape[-2:]):
+            grid = tuple(opening.mean.shape[-2:])
+            raise ValueError(f"mean: expected rows and columns that {COARSE} divides, got {grid}")
         coarse, fine = self.noise(white)
         counted = self.coarse_part(torch.zeros_like(opening.mean), opening.is_open)[1]
         condensed = self.condensed(opening)

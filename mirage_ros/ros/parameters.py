@@ -77,7 +77,8 @@ class ObservationParameters(ParameterGroup):
     )
     exposure: str = row(
         "kept",
-        "Camera frames are kept as they are, or brought to the exposure and white balance of the first one (fitted).",
+        "Camera frames are kept as they are, or brought to the exposure and white balance of what the memory shows of "
+        "them (fitted).",
         choices=("kept", "fitted"),
     )
     jump: float = row(

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mirage_ros.images import as_images, as_pixels
 from mirage_ros.media import Pixels
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.models.generator import COARSE, Generator, Opening
+from mirage_ros.models.generator import COARSE, Generator, OpenView
 from mirage_ros.models.network_files import save_part
 from mirage_ros.models.schedule import add_noise
 from mirage_ros.training.losses import masked_mean, psnr
@@ -46,7 +46,7 @@ class GeneratorTask(TrainingTask):
     """The generator with its loss.
 
     Args:
-        generator: to be trained.
+        generator: to be trained; new ones are to be fitted first, see `fit`.
         part: of it; the other one stays as it is.
         data, held_out: keyframes with their means.
         autoencoder: draws pictures for validation.
@@ -67,8 +67,6 @@ class GeneratorTask(TrainingTask):
         trained = (generator.stem, generator.coarse) if part == "coarse" else (generator.fine, generator.scale)
         for network in trained:
             network.requires_grad_(True)
-        if part == "coarse":
-            fit(generator, data)
         self._grid = data.sample(0)["mean"].shape[-2:]
 
     def refresh(self) -> None:
@@ -86,7 +84,7 @@ class GeneratorTask(TrainingTask):
         On the latent grid also of its differences, and the negative logarithm of the likelihood of residuals under a
         Gaussian of the estimated 'scale'.
         """
-        opening = Opening(batch["mean"], batch["memory"], batch["is_open"])
+        opening = OpenView(batch["mean"], batch["memory"], batch["is_open"])
         residual = self.generator.unmixed(torch.where(opening.is_open, batch["truth"] - opening.mean, 0.0))
         if self._part == "coarse":
             return self._coarse(opening, residual, batch["still"], generator)
@@ -102,7 +100,7 @@ class GeneratorTask(TrainingTask):
         return torch.where(pure, 1.0, level), self.generator.noise(white)
 
     def _coarse(
-        self, opening: Opening, residual: Tensor, still: Tensor, generator: torch.Generator
+        self, opening: OpenView, residual: Tensor, still: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         condensed = self.generator.condensed(opening).repeat(NOISES, 1, 1, 1)
         coarse, counted = self.generator.coarse_part(residual, opening.is_open & still)
@@ -113,9 +111,12 @@ class GeneratorTask(TrainingTask):
         error = (self.generator.coarse_flow(noisy, level, condensed) - (noise - coarse)).square()
         return {"loss": masked_mean(error, counted), **self._kinds(error, counted)}
 
-    def _fine(self, opening: Opening, residual: Tensor, still: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def _fine(
+        self, opening: OpenView, residual: Tensor, still: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         model = self.generator
-        coarse, drawn = model.coarse_part(residual, opening.is_open)
+        coarse, _ = model.coarse_part(residual, opening.is_open & still)
+        drawn = model.coarse_part(residual, opening.is_open)[1]
         level, (below, noise) = self._noises(residual.shape, generator)
         rows, columns = residual.shape[-2:]
         noise = noise[..., :rows, :columns]
@@ -176,7 +177,7 @@ class GeneratorTask(TrainingTask):
         device = self.generator.mixing.device
         conditions = [batch[name].to(device).split(12) for name in ("mean", "memory", "is_open")]
         parts = [
-            (Opening(*opening), white) for *opening, white in zip(*conditions, noise.to(device).split(12), strict=True)
+            (OpenView(*opening), white) for *opening, white in zip(*conditions, noise.to(device).split(12), strict=True)
         ]
         drawn = torch.cat([self.generator.draw(opening, white, STEPS).cpu() for opening, white in parts])
         channels, (autoencoder,) = self._autoencoder[0].channels, self._autoencoder

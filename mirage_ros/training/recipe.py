@@ -32,7 +32,7 @@ from mirage_ros.training.autoencoder import CROP, AutoencoderTask
 from mirage_ros.training.chunk_model import ChunkModel
 from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.clip_cache import ClipCache
-from mirage_ros.training.generator import GeneratorTask, Part
+from mirage_ros.training.generator import GeneratorTask, Part, fit
 from mirage_ros.training.latent_cache import ClipLatents, LatentCache
 from mirage_ros.training.loop import train
 from mirage_ros.training.prompts import Prompts
@@ -180,6 +180,7 @@ def generator_task(
 
     Raises:
         ValueError: the preset has no generator.
+        FileNotFoundError: there is no coarse part yet for the fine one to follow.
     """
     preset = recipe.preset
     generator = preset.new_generator()
@@ -191,10 +192,15 @@ def generator_task(
         ResidualCache(clips, chunks, recipe.folder / "means" / name)
         for name, clips in (("train", data), ("held-out", unseen))
     )
-    for folder in (recipe.model, recipe.source):
-        if folder is not None and (folder / "generator").is_dir():
-            generator = load_part(Generator, folder, "generator").train()
-            break
+    begun = [folder for folder in (recipe.model, recipe.source) if folder and (folder / "generator").is_dir()]
+    if begun:
+        generator = load_part(Generator, begun[0], "generator").train()
+    elif part == "fine":
+        raise FileNotFoundError(
+            f"generator: expected {recipe.model / 'generator'}, which phase generator-coarse leaves"
+        )
+    else:
+        fit(generator, seen)
     channels_last(generator)
     return GeneratorTask(generator, part, seen, held_out, autoencoder)
 

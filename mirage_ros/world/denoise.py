@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mirage_ros.models.generator import Generator, Opening
+from mirage_ros.models.generator import Generator, OpenView
 from mirage_ros.models.schedule import Scheduler, add_noise
 from mirage_ros.models.transformer import MirageTransformer
 
@@ -136,7 +136,7 @@ def draw_open(
     views, known, marks, noise = (
         part[:, :, first:].transpose(1, 2).flatten(0, 1) for part in (mean, memory, is_open, white)
     )
-    drawn = generator.draw(Opening(views, known, marks), noise, steps, after_step)
+    drawn = generator.draw(OpenView(views, known, marks), noise, steps, after_step)
     drawn = drawn.reshape(len(mean), frames - first, *drawn.shape[1:]).transpose(1, 2)
     return torch.cat([mean[:, :, :first], drawn], dim=2)
 

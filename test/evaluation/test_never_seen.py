@@ -5,6 +5,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from mirage_ros.evaluation.baselines.wall_lines import BEFORE, BEHIND, ON
 from mirage_ros.evaluation.never_seen import (
     NOTHING,
     VALUES,
@@ -94,3 +95,13 @@ def test_holes_of_the_readout_are_as_deep_as_what_is_beside_them(world, case):
     filled = frames.depth[(frames.visible == 0) & (frames.depth > 0)]
     assert len(filled)
     assert filled.min() >= frames.depth[frames.visible > 0].min() - 1e-4
+
+
+def test_fitted_rates_tell_before_on_and_behind_a_wall_apart():
+    counts = np.zeros((8, 2, NOTHING + 1), np.int64)
+    counts[:, 0, BEFORE] = counts[:, 1, ON] = 100
+    counts[:, :, BEHIND] = 50
+    rates = fitted(counts.sum(axis=0))
+    assert rates[BEFORE] < 0.01
+    assert rates[ON] > 0.99
+    assert rates[BEHIND] == pytest.approx(0.5, abs=0.01)

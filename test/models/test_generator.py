@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mirage_ros.models.generator import COARSE, Generator, Opening
+from mirage_ros.models.generator import COARSE, Generator, OpenView
 from mirage_ros.models.network_files import load_part, save_part
 
 
@@ -20,11 +20,11 @@ def white_noise() -> torch.Tensor:
     return torch.randn(2, 6, 16, 24)
 
 
-def view(count: int = 2) -> Opening:
+def view(count: int = 2) -> OpenView:
     torch.manual_seed(1)
     is_open = torch.zeros(count, 6, 8, 12, dtype=torch.bool)
     is_open[..., 5:] = True
-    return Opening(torch.randn(count, 6, 8, 12), torch.randn(count, 5, 8, 12), is_open)
+    return OpenView(torch.randn(count, 6, 8, 12), torch.randn(count, 5, 8, 12), is_open)
 
 
 def test_only_what_is_open_is_drawn_and_seeds_differ_there(generator):
@@ -47,15 +47,17 @@ def test_what_is_known_is_not_seen_through_noise(generator):
 
 
 def test_a_grid_that_cannot_be_halved_is_drawn_too(generator):
-    opening = Opening(torch.randn(1, 6, 12, 20), torch.randn(1, 5, 12, 20), torch.ones(1, 6, 12, 20, dtype=torch.bool))
+    opening = OpenView(torch.randn(1, 6, 12, 20), torch.randn(1, 5, 12, 20), torch.ones(1, 6, 12, 20, dtype=torch.bool))
     assert generator.draw(opening, torch.randn(1, 6, 24, 40), 1).shape == opening.mean.shape
     flow = generator.fine_flow(torch.randn(1, 6, 13, 19), torch.ones(1), view_of(13, 19))
     assert flow.shape == (1, 6, 13, 19)
+    with pytest.raises(ValueError, match=r"mean: expected rows and columns that 4 divides, got \(14, 20\)"):
+        generator.draw(view_of(14, 20), torch.randn(1, 6, 28, 40), 1)
 
 
-def view_of(height: int, width: int) -> Opening:
+def view_of(height: int, width: int) -> OpenView:
     is_open = torch.ones(1, 6, height, width, dtype=torch.bool)
-    return Opening(torch.randn(1, 6, height, width), torch.randn(1, 5, height, width), is_open)
+    return OpenView(torch.randn(1, 6, height, width), torch.randn(1, 5, height, width), is_open)
 
 
 def test_a_sample_has_the_strength_and_the_correlations_of_residuals(generator):

@@ -1,6 +1,7 @@
 """The executable `mirage` as users start it: the simulator's topics to frames, killed, restarted, misconfigured."""
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,9 @@ def test_interrupts_end_it_quietly_at_any_moment_and_however_many(ros, tmp_path,
         for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()
         if "/dev/shm/fastdds_" in line
     ]
+    end = time.monotonic() + 60
     while process.poll() is None:
+        assert time.monotonic() < end, log.read_text()
         process.send_signal(signal.SIGINT)
         ros.executor.spin_once(timeout_sec=0.02)
     assert process.returncode == 0, log.read_text()

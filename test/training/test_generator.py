@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from mirage_ros.models.generator import Opening
+from mirage_ros.models.generator import OpenView
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.chunk_model import ChunkModel
 from mirage_ros.training.generator import GeneratorTask, opened
@@ -105,7 +105,7 @@ def test_the_scale_tells_where_residuals_are_strong(task):
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        scales = generator.log_scales(Opening(batch["mean"], batch["memory"], batch["is_open"]))
+        scales = generator.log_scales(OpenView(batch["mean"], batch["memory"], batch["is_open"]))
     is_open = generator.opened(batch["is_open"])
     left, right = (scales[..., part][is_open[..., part]].mean() for part in (slice(quiet), slice(quiet, None)))
     assert left < right - 0.5
