@@ -9,31 +9,16 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-import torch
 
-from mirage_ros.client import Mirage, ViewScore
+from mirage_ros.client import Mirage
 from mirage_ros.sim.paths import collides, plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
-from mirage_ros.trajectory import dolly, pan
+from mirage_ros.trajectory import turn_and_go
 
 # Degrees to turn right and metres to go then.
 MOVES = ((-90, 0.0), (-45, 0.4), (0, 0.8), (45, 0.4), (90, 0.0))
 RADIUS, RISK = 0.2, 0.3  # metres of the robot, and the most risk that it takes
-
-
-def ways(pose: torch.Tensor) -> list[torch.Tensor]:
-    """(T, 4, 4) poses of each move: turn, then go the way that the camera looks then."""
-    paths = []
-    for degrees, metres in MOVES:
-        turn = pan(pose, np.radians(degrees), 3) if degrees else pose[None]
-        paths.append(torch.cat([turn, dolly(turn[-1], metres, 4)[1:]]) if metres else turn)
-    return paths
-
-
-def value(score: ViewScore) -> tuple[bool, float]:
-    """Nobody goes where the risk is too high; then square metres of news count."""
-    return score.collision <= RISK, score.new_area
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,11 +36,14 @@ def main(arguments: list[str] | None = None) -> None:
         for number in range(options.moves + 1):
             frame = camera.render(pose)
             mirage.observe(frame.rgb, frame.depth, frame.camera)
-            paths = ways(pose)
-            scores = mirage.score_views(paths, radius=RADIUS, imagine=options.imagine)
+            paths = [turn_and_go(pose, np.radians(turn), metres) for turn, metres in MOVES]
+            # Risk by what was seen, for what is imagined is mostly empty floor; square metres of news by either.
+            known = mirage.score_views(paths, radius=RADIUS)
+            news = mirage.score_views(paths, radius=RADIUS, imagine=True) if options.imagine else known
+            value = [(risk.collision <= RISK, score.new_area) for risk, score in zip(known, news, strict=True)]
             grid = mirage.occupancy()
             print(f"after {number} moves {(grid.cells >= 0).sum() * grid.resolution**2:.1f} square metres are known")
-            best = max(range(len(paths)), key=lambda index: value(scores[index]))
+            best = max(range(len(paths)), key=value.__getitem__)
             if collides(scene, paths[best][:, :3, 3], RADIUS):
                 print("something is in the way that nobody expected")
                 break

@@ -16,7 +16,7 @@ from mirage_ros.client import Mirage
 from mirage_ros.sim.paths import collides, plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
-from mirage_ros.trajectory import dolly, pan
+from mirage_ros.trajectory import dolly, turn_and_go
 
 # Degrees to turn right and metres to go then. The first is to stay, and is taken where no other shows more of the goal.
 MOVES = ((0, 0.0), (-60, 0.3), (-30, 0.6), (0, 0.6), (30, 0.6), (60, 0.3))
@@ -24,12 +24,8 @@ RADIUS, RISK = 0.2, 0.3  # metres of the robot, and the most risk that it takes
 
 
 def ways(pose: torch.Tensor) -> list[torch.Tensor]:
-    """(T, 4, 4) poses of each move: turn, then go the way that the camera looks then."""
-    turns = [pan(pose, np.radians(degrees), 3) if degrees else pose[None] for degrees, _ in MOVES]
-    return [
-        torch.cat([turn, dolly(turn[-1], metres, 4)[1:]]) if metres else turn
-        for turn, (_, metres) in zip(turns, MOVES, strict=True)
-    ]
+    """(T, 4, 4) poses of each move."""
+    return [turn_and_go(pose, np.radians(turn), metres) for turn, metres in MOVES]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 _came = False
+_held = 0
 
 
 def while_loading() -> None:
@@ -29,6 +32,17 @@ def while_working() -> None:
 def while_ending() -> None:
     """Let the end take its course."""
     signal.signal(signal.SIGINT, lambda *_: None)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Raise nothing until the block is done, as while the memory is saved; ROS, told as well, ends after it."""
+    global _held
+    _held += 1
+    try:
+        yield
+    finally:
+        _held -= 1
 
 
 def leave(status: int) -> NoReturn:
@@ -49,5 +63,7 @@ def came() -> bool:
 def _interrupt(*_: Any) -> None:
     global _came
     _came = True
+    if _held:
+        return
     while_ending()
     raise KeyboardInterrupt

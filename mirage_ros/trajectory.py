@@ -79,6 +79,19 @@ def pan(start: Tensor, angle: float, count: int, *, axis: Vector = (0, 1, 0)) ->
     return _relative(start, _turns(axis, angle, count))
 
 
+def turn_and_go(start: Tensor, angle: float, distance: float, *, turning: int = 3, going: int = 4) -> Tensor:
+    """Turn on the spot, then go where the camera looks; either is left out where it is zero.
+
+    Args:
+        start: (4, 4) first pose.
+        angle: radians; positive looks to the right, see `pan`.
+        distance: metres, see `dolly`.
+        turning, going: numbers of poses of the two parts, which share one.
+    """
+    turned = pan(start, angle, turning) if angle else start[None]
+    return torch.cat([turned, dolly(turned[-1], distance, going)[1:]]) if distance else turned
+
+
 def orbit(start: Tensor, radius: float, angle: float, count: int) -> Tensor:
     """Circle around the point `radius` metres ahead, always facing it.
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirage_ros.poses import check_pose, pose_from_quaternion
-from mirage_ros.trajectory import dolly, interpolate, look_at, orbit, pan, through
+from mirage_ros.trajectory import dolly, interpolate, look_at, orbit, pan, through, turn_and_go
 
 
 def random_poses(count, seed):
@@ -131,3 +131,15 @@ def test_a_way_through_places_starts_here_passes_them_and_faces_where_it_goes():
     assert len(through(start, places, 0.25, most=4)) == 4
     with pytest.raises(ValueError, match="waypoints: expected a place away from the start"):
         through(start, start[None, :3, 3], 0.25)
+
+
+def test_turn_and_go_goes_where_it_looks_then():
+    start = torch.eye(4, dtype=torch.float64)
+    way = turn_and_go(start, math.pi / 2, 0.8)
+    assert way.shape == (6, 4, 4)
+    assert torch.equal(way[0], start)
+    torch.testing.assert_close(way[-1, :3, 3], torch.tensor([0.8, 0, 0], dtype=torch.float64))
+    torch.testing.assert_close(way[-1, :3, :3], way[2, :3, :3])
+    assert len(turn_and_go(start, 0.0, 0.8)) == 4
+    assert len(turn_and_go(start, 0.5, 0.0)) == 3
+    assert torch.equal(turn_and_go(start, 0.0, 0.0), start[None])

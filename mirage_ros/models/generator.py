@@ -151,17 +151,13 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         residual = torch.einsum("ij,bjhw->bihw", self.mixing.float(), smooth)
         return replace(opening, mean=torch.where(opening.is_open, opening.mean + residual, opening.mean))
 
-    def noise(self, white: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise for both flows with the spectrum of their residuals, of unit variance.
+    def coarse_noise(self, white: Tensor) -> Tensor:
+        """Noise (B, C, h/4, w/4) with the spectrum of coarse parts, of unit variance, out of white (B, C, 2h, 2w)."""
+        return self._coloured(COARSE * F.avg_pool2d(white.float(), COARSE), COARSE)
 
-        Args:
-            white: (B, C, 2h, 2w) standard normal.
-
-        Returns:
-            (B, C, h/4, w/4) and (B, C, h, w).
-        """
-        below = COARSE * F.avg_pool2d(white.float(), COARSE)
-        return self._coloured(below, COARSE), self._coloured(white.float(), 1)
+    def fine_noise(self, white: Tensor) -> Tensor:
+        """Noise (B, C, h, w) with the spectrum of what coarse parts leave, of unit variance, out of the same."""
+        return self._coloured(white.float(), 1)
 
     def _coloured(self, white: Tensor, cell: int) -> Tensor:
         """Half of each side of `white`, filtered; `cell` latent cells are one. Latent cells lack what coarse have."""
@@ -246,7 +242,7 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if any(side % COARSE for side in opening.mean.shape[-2:]):
             grid = tuple(opening.mean.shape[-2:])
             raise ValueError(f"mean: expected rows and columns that {COARSE} divides, got {grid}")
-        coarse, fine = self.noise(white)
+        coarse, fine = self.coarse_noise(white), self.fine_noise(white)
         counted = self.coarse_part(torch.zeros_like(opening.mean), opening.is_open)[1]
         condensed = self.condensed(opening)
         for now, following in _levels(steps):

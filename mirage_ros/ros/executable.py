@@ -54,7 +54,7 @@ def run(name: str, make: Callable[[], AnyNode], start: Callable[[AnyNode], bool]
         else:
             problem = "could not be started, see above"
     except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        interrupts.while_ending()
     except Exception as error:
         # An interrupt in the middle of a callback invalidates the context under it; what fails then is no fault.
         if not interrupts.came() and (node is None or rclpy.ok()):

@@ -18,6 +18,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
+from mirage_ros import interrupts
 from mirage_ros.ros.active_state import ActiveState, Stage
 from mirage_ros.ros.autosave import Autosave
 from mirage_ros.ros.context import NodeContext
@@ -188,8 +189,10 @@ class MirageNode(LifecycleNode):
     def _free(self) -> None:
         self._close_topics()
         if self.configured is not None:
-            configured, self.configured = self.configured, None
-            configured.close()
+            # An interrupt in the midst of it would lose the last autosave.
+            with interrupts.held():
+                configured, self.configured = self.configured, None
+                configured.close()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

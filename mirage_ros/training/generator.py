@@ -90,14 +90,14 @@ class GeneratorTask(TrainingTask):
             return self._coarse(opening, residual, batch["still"], generator)
         return self._fine(opening, residual, batch["still"], generator)
 
-    def _noises(self, shape: torch.Size, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Noise levels, and noise of whole frames, whose largest scales a part of one has too."""
+    def _noise(self, shape: torch.Size, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Noise levels, and white noise of whole frames, whose largest scales a part of one has too."""
         height, width = self._grid
         device = generator.device
         level = torch.randn(shape[0], generator=generator, device=device).sigmoid()
         pure = torch.rand(shape[0], generator=generator, device=device) < PURE_NOISE
         white = torch.randn(*shape[:2], 2 * height, 2 * width, generator=generator, device=device)
-        return torch.where(pure, 1.0, level), self.generator.noise(white)
+        return torch.where(pure, 1.0, level), white
 
     def _coarse(
         self, opening: OpenView, residual: Tensor, still: Tensor, generator: torch.Generator
@@ -105,7 +105,8 @@ class GeneratorTask(TrainingTask):
         condensed = self.generator.condensed(opening).repeat(NOISES, 1, 1, 1)
         coarse, counted = self.generator.coarse_part(residual, opening.is_open & still)
         coarse, counted = (part.repeat(NOISES, 1, 1, 1) for part in (coarse, counted.float()))
-        level, (noise, _) = self._noises(coarse.shape, generator)
+        level, white = self._noise(coarse.shape, generator)
+        noise = self.generator.coarse_noise(white)
         drawn = self.generator.coarse_part(residual, opening.is_open)[1].repeat(NOISES, 1, 1, 1)
         noisy = add_noise(coarse, noise, level[:, None, None, None]) * drawn
         error = (self.generator.coarse_flow(noisy, level, condensed) - (noise - coarse)).square()
@@ -117,7 +118,8 @@ class GeneratorTask(TrainingTask):
         model = self.generator
         coarse, _ = model.coarse_part(residual, opening.is_open & still)
         drawn = model.coarse_part(residual, opening.is_open)[1]
-        level, (below, noise) = self._noises(residual.shape, generator)
+        level, white = self._noise(residual.shape, generator)
+        below, noise = model.coarse_noise(white), model.fine_noise(white)
         rows, columns = residual.shape[-2:]
         noise = noise[..., :rows, :columns]
         # What is drawn of coarse cells will not be quite what latents are like.

@@ -96,7 +96,8 @@ def test_coarse_cells_are_means_over_what_is_open(generator):
 
 
 def test_noise_has_unit_variance_and_as_much_of_every_octave_that_the_coarse_part_lacks(generator):
-    coarse, fine = generator.noise(torch.randn(100, 6, 64, 96))
+    white = torch.randn(100, 6, 64, 96)
+    coarse, fine = generator.coarse_noise(white), generator.fine_noise(white)
     assert fine.shape == (100, 6, 32, 48)
     assert coarse.shape == (100, 6, 8, 12)
     shares = {

@@ -215,8 +215,9 @@ def test_requests_for_scores_that_make_no_sense_are_refused_by_name(mirage):
 
 def test_poses_without_a_camera_frame_are_answered_with_a_reason(new_node):
     other = new_node("empty").start()
-    other.listen("/diagnostics", "preview/image")
+    other.listen("/diagnostics", "preview/image", "imagined/image")
     other.publish("pose", PoseStamped(header=Header(frame_id="map")))
     other.spin_until(lambda: "expected at least one observation" in other.diagnosis("inputs"))
     # A quaternion of zeros but for w, which messages have by default, is a rotation; the preview knows nothing.
     other.spin_until(lambda: other.received["preview/image"])
+    assert not other.received["imagined/image"]

@@ -1,6 +1,8 @@
 """The executable `mirage` as users start it: the simulator's topics to frames, killed, restarted, misconfigured."""
 
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -112,6 +114,26 @@ def test_interrupts_end_it_quietly_at_any_moment_and_however_many(ros, tmp_path,
     assert process.returncode == 0, log.read_text()
     assert "Traceback" not in log.read_text()
     assert not [path for path in own if path.exists()]
+
+
+def test_an_interrupt_while_something_is_held_lets_that_end(tmp_path):
+    code = """if True:
+        import signal, sys, time
+        from mirage_ros import interrupts
+        interrupts.while_working()
+        with interrupts.held():
+            signal.raise_signal(signal.SIGINT)
+            print("done", flush=True)
+        assert interrupts.came()
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        signal.raise_signal(signal.SIGINT)
+        print("ended", flush=True)
+    """
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["done", "interrupted", "ended"]
 
 
 def test_it_is_an_executable_of_the_package():

@@ -169,8 +169,11 @@ def test_the_camera_frames_of_the_memory_are_told_with_their_stamps(seen):
 
 def test_new_poses_of_frames_that_are_not_there_are_refused(seen):
     unknown = pose_to_stamped(turned(), Header(stamp=stamp_from_ns(10**9), frame_id="map"))
+    memory = seen.node.configured.context.session.memory
+    before = memory.elements().positions.clone()
     seen.publish("repose/frames", Path(header=Header(frame_id="map"), poses=[unknown]))
     seen.spin_until(lambda: "repose/frames: expected stamps of camera frames" in seen.diagnosis("inputs"))
+    assert torch.equal(memory.elements().positions, before)
 
 
 def test_a_click_in_rviz_means_a_camera_that_stands_there(seen):
@@ -202,6 +205,8 @@ def test_paths_of_planners_are_imagined_whatever_their_stamps(seen, stamps):
 def test_a_wall_at_two_kilometres_is_doubted(seen):
     seen.observe(seed=3, x=1.0, metres=900.0)
     seen.spin_until(lambda: "depth: half of it is beyond 900 m; 32FC1 is metres" in seen.diagnosis("inputs"))
+    # Doubted, not refused: it may be so.
+    assert seen.node.configured.context.session.memory.elements().positions[:, 2].max() > 890
 
 
 def test_images_of_unusable_encodings_are_told_only_what_works():

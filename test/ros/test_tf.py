@@ -79,10 +79,12 @@ def test_a_command_in_another_frame_waits_and_comes_in_order(robot):
 
 
 def test_a_command_whose_transform_never_comes_is_refused_with_the_reason(robot):
+    robot.node.received["preview/camera_info"].clear()
     robot.node.publish(
         "preview/pose", pose_to_stamped(robot.at(), Header(stamp=stamp_from_ns(robot.now()), frame_id="nowhere"))
     )
     robot.node.spin_until(lambda: "tf nowhere -> map: preview/pose.header.frame_id" in robot.node.diagnosis("inputs"))
+    assert not robot.node.received["preview/camera_info"]
 
 
 def test_goals_wait_too(robot):
