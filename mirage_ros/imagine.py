@@ -133,6 +133,7 @@ def run(options: ImagineOptions) -> dict[str, Any]:
         prompt=options.prompt,
         seed=options.seed,
         steps=options.steps,
+        unseen=options.unseen,
         first=first,
         perception=perception,
         history=history,

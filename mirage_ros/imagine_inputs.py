@@ -18,6 +18,7 @@ from mirage_ros.media import read_depth, read_picture
 from mirage_ros.recordings.rgbd_folder import RgbdFolder, read_intrinsics
 from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.world.model import WorldModel
+from mirage_ros.world.options import Unseen
 from mirage_ros.world.weight_options import WeightOptions
 
 
@@ -67,6 +68,8 @@ class ImagineOptions(WeightOptions):
     seed: int = 0
     steps: int | None = None
     """denoising steps; the preset's by default"""
+    unseen: Unseen = "sample"
+    """where nothing was seen: one of what may be there, or its mean, which errs least and looks like fog"""
     fps: float | None = None
     """of the film; the preset's by default"""
 

@@ -34,7 +34,7 @@ from mirage_ros.ros.conversions import (
     poses_to_path,
     stamp_from_ns,
 )
-from mirage_ros.ros.parameters import POSES_OF
+from mirage_ros.ros.parameters import POSES_OF, UNSEEN_OF
 
 Poses = NDArray[np.floating] | Tensor
 # Seconds between repetitions of a camera frame that the node has not taken yet.
@@ -98,6 +98,7 @@ class Mirage:
         prompt: str = "",
         seed: int = 0,
         steps: int = 0,
+        unseen: str = "parameter",
         remember: bool = False,
         frames: bool = True,
         on_feedback: Callable[[Any], None] | None = None,
@@ -105,6 +106,8 @@ class Mirage:
         """Begin to imagine; see `imagine`. The goal can be awaited, asked for its result, and cancelled."""
         if pose_of not in POSES_OF:
             raise ValueError(f"pose_of: expected one of {', '.join(POSES_OF)}, got {pose_of!r}")
+        if unseen not in UNSEEN_OF:
+            raise ValueError(f"unseen: expected one of {', '.join(UNSEEN_OF)}, got {unseen!r}")
         names = [""] * len(candidates) if labels is None else list(labels)
         if len(names) != len(candidates):
             raise ValueError(f"labels: expected {len(candidates)}, one for each candidate, got {len(names)}")
@@ -118,6 +121,7 @@ class Mirage:
             prompt=prompt,
             seed=seed,
             steps=steps,
+            unseen=UNSEEN_OF.index(unseen),
             remember=remember,
             return_frames=frames,
         )
@@ -140,8 +144,9 @@ class Mirage:
             timeout: seconds; the goal is cancelled when they have passed. None waits as long as it takes.
             options: `labels` that come back with the results; `frame_id` of the poses (the world frame by default);
                 `pose_of` ('optical', 'body' or 'base'); `prompt`; `seed` (-1 draws one); `steps` (0: the node's);
-                `remember` (a single candidate only); `frames` (False leaves the pixels out); `on_feedback`, called
-                with mirage_ros/action/Imagine feedback in the client's thread.
+                `unseen` ('mean' or 'sample', else the node's parameter); `remember` (a single candidate only);
+                `frames` (False leaves the pixels out); `on_feedback`, called with mirage_ros/action/Imagine feedback in
+                the client's thread.
 
         Raises:
             TimeoutError: time is up.

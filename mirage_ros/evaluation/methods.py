@@ -26,6 +26,7 @@ from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models.branch_input import fill_rows
 from mirage_ros.perception.pipeline import NoFilter, Perception, SensorDepth
 from mirage_ros.world.model import WorldModel
+from mirage_ros.world.options import Unseen
 from mirage_ros.world.reading import read_views
 
 
@@ -91,13 +92,13 @@ def observed(world: WorldModel, cache: Any, case: Case) -> Any:
     return history
 
 
-def imagined(kind: str, other: WorldModel | None = None, steps: int | None = None) -> Method:
+def imagined(kind: str, other: WorldModel | None = None, unseen: Unseen = "mean") -> Method:
     """The world model over a kind of cache, or another one, such as one after another stage of training.
 
     Args:
         kind: of CACHES.
         other: in place of the world model.
-        steps: of denoising; the preset's by default.
+        unseen: what is imagined where the memory shows nothing.
     """
 
     def method(world: WorldModel, case: Case, seed: int) -> Outcome:
@@ -115,7 +116,7 @@ def imagined(kind: str, other: WorldModel | None = None, steps: int | None = Non
                 seed=seed,
                 perception=true_depth if world.perception is None else None,
                 history=history,
-                steps=steps,
+                unseen=unseen,
             )
         )
         seconds = time.perf_counter() - start
@@ -183,7 +184,7 @@ def shuffled(world: WorldModel, case: Case, seed: int) -> Outcome:
 
 METHODS: dict[str, tuple[Method, str]] = {
     "mirage": (imagined("latent"), "the world model with its latent memory"),
-    "sampled": (imagined("latent", steps=5), "the same in five steps: with a generator one of what may be there"),
+    "sampled": (imagined("latent", unseen="sample"), "the same, one of what may be there drawn where nothing was seen"),
     "readout": (readout_alone, "what the memory shows, decoded; holes filled from the nearest seen cell of the row"),
     "rgb": (imagined("rgb"), "the same networks over a cache of coloured points (the Spatia and Gen3C way)"),
     "view": (imagined("view"), "the same networks over whole past views (the VMem way)"),

@@ -9,10 +9,8 @@ from typing import Any, Literal
 import torch
 
 from mirage_ros.models.autoencoder import Autoencoder
-from mirage_ros.models.branch_input import input_channels
 from mirage_ros.models.conventions import CONVENTIONS, PAPER, Conventions
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.models.generator import Generator
 from mirage_ros.models.log_depth import CHANNELS as DEPTH_CHANNELS
 from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.network_files import default_dtype
@@ -35,8 +33,6 @@ class Preset:
         autoencoder_kind: 'frame' or 'wan'.
         autoencoder: arguments of FrameAutoencoder or AutoencoderKLWan.
         reader: arguments of UnfoldReader; None reads whole tokens with rule `read_rule`.
-        generator: arguments of Generator, which draws what the transformer's mean leaves open with all steps beyond the
-            schedule's; None where the transformer takes them itself, as it does where the weights hold no generator.
         read_rule: the memory's rule, 'unfold', 'nearest' or 'strict'.
         observed_first: in a readout, what was imagined never hides what a camera saw; see `LatentMemory.read`.
         depth_channels: channels of log depth that are denoised together with the latents, 0 or 4.
@@ -72,7 +68,6 @@ class Preset:
     keyframe_stride: int = 1
     branch_inputs: tuple[str, ...] = ("latents", "visible")
     reader: Mapping[str, Any] | None = None
-    generator: Mapping[str, Any] | None = None
     read_rule: Literal["unfold", "nearest", "strict"] = "nearest"
     observed_first: bool = False
     depth_channels: int = 0
@@ -126,14 +121,6 @@ class Preset:
     def new_reader(self) -> UnfoldReader | None:
         """A reader of this preset that passes whole tokens on until it is trained; None where there is none."""
         return None if self.reader is None else UnfoldReader(**self.reader)
-
-    def new_generator(self) -> Generator | None:
-        """A generator of this preset with random weights; None where there is none."""
-        if self.generator is None:
-            return None
-        channels = int(self.backbone["in_channels"])
-        memory = input_channels(self.branch_inputs, self.latent_channels)
-        return Generator(channels, memory, latent_channels=self.latent_channels, **self.generator)
 
     def with_conventions(self, name: str) -> Preset:
         """This preset under a named set of switches, 'paper' or 'public'; the branch's inputs and the read rule follow.
@@ -203,7 +190,6 @@ DEFAULT = Preset(
     autoencoder={"channels": 8, "refine_blocks": 4},
     autoencoder_kind="frame",
     reader={"channels": 8, "stride": 4, "source_stride": 1},
-    generator={"widths": (64, 128, 256), "layers": 1},
     read_rule="unfold",
     # Its depth of what it invents is rough: such a wall may stand before a table that was seen.
     observed_first=True,
@@ -219,8 +205,7 @@ DEFAULT = Preset(
     keep_known=True,
     memory_patch=4,
     memory_context=2,
-    # One step gives the mean of what may be there, which the shipped weights do best; see weights/default/README.md. A
-    # generator, where the weights hold one, takes all further steps that are asked for.
+    # One step gives the mean of what may be there, which the shipped weights do best; see weights/default/README.md.
     schedule=ScheduleConfig("euler", steps=1, shift=3.0),
 )
 # Random weights, for tests: the shapes of the full-size model at a minute size.

@@ -168,6 +168,7 @@ class Commands:
             remember=options.remember,
             seed=draw_seed(options.seed),
             steps=options.steps,
+            unseen=options.unseen,
             samples=options.samples,
             first=first,
             stamps=every,

@@ -20,7 +20,7 @@ from mirage_ros.ros.commanding import draw_seed, frame_stamps
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import camera_to_info, ns_from_stamp, numpy_to_image, path_to_poses
 from mirage_ros.ros.open_requests import OpenRequests
-from mirage_ros.ros.parameters import MAX_STEPS
+from mirage_ros.ros.parameters import MAX_STEPS, UNSEEN_OF
 from mirage_ros.ros.publications import Outputs
 from mirage_ros.ros.requests import ImagineRequest
 from mirage_ros.ros.rolling import padded, rolling
@@ -162,6 +162,8 @@ class ImagineAction:
         self._session.check_prompt(goal.prompt)
         if goal.steps > MAX_STEPS:
             raise ValueError(f"steps: expected at most {MAX_STEPS}, got {goal.steps}")
+        if goal.unseen >= len(UNSEEN_OF):
+            raise ValueError(f"unseen: expected PARAMETER, MEAN or SAMPLE (0 to 2), got {goal.unseen}")
         poses = [padded(each.poses, self._session.padded_length(len(each.poses))) for each in candidates]
         self._session.check(poses)
         only = candidates[0].stamps if len(candidates) == 1 else None
@@ -171,6 +173,7 @@ class ImagineAction:
             remember=goal.remember,
             seed=draw_seed(goal.seed),
             steps=goal.steps or defaults.steps,
+            unseen=UNSEEN_OF[goal.unseen] if goal.unseen else defaults.unseen,
             samples=defaults.samples,
             prompt=goal.prompt or None,
             batch=defaults.batch,

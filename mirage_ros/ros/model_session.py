@@ -74,7 +74,7 @@ class ModelSession:
         self._fit_exposure = parameters.observation.exposure == "fitted"
         self._observed = camera_perception(parameters.observation, device)
         parts = self.world.networks
-        whole = (parts.transformer, parts.reader, parts.autoencoder, parts.generator)
+        whole = (parts.transformer, parts.reader, parts.autoencoder)
         self.pauses = LayerPauses(() if parts.offload else whole)
         self._max_bytes = parameters.memory.max_bytes
         self.memory: LatentMemory = self.world.new_memory(max_bytes=self._max_bytes)
@@ -155,6 +155,7 @@ class ModelSession:
             "prompt": (self.prompt if request.prompt is None else request.prompt) or None,
             "seed": request.seed,
             "steps": request.steps or None,
+            "unseen": request.unseen,
             "samples": request.samples,
             "on_progress": progress,
             "cancel": cancel,

@@ -16,6 +16,7 @@ MAX_STEPS = 50
 ESTIMATORS = ("depth-anything", "map-anything", "unidepth")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 POSES_OF = ("optical", "body", "base")
+UNSEEN_OF = ("parameter", "mean", "sample")
 RELIABILITIES = ("reliable", "best_effort")
 MEBIBYTE = 1 << 20
 
@@ -123,6 +124,13 @@ class ImagineParameters(ParameterGroup):
 
     prefix = "imagine."
     steps: int = row(0, "Denoising steps of a chunk; 0 takes the preset's.", 0, MAX_STEPS, live=True)
+    unseen: str = row(
+        "sample",
+        "What is imagined where nothing was seen: one of what may be there, or its mean, which errs least and looks "
+        "like fog. Weights without exemplars have the mean alone.",
+        choices=UNSEEN_OF[1:],
+        live=True,
+    )
     seed: int = row(0, "Seed of the noise for pose and path; -1 draws one each time.", -1, 2**31 - 1, live=True)
     remember: bool = row(True, "Write what pose and path commands showed to the memory.", live=True)
     pause: float = row(

@@ -21,6 +21,7 @@ class ImagineRequest:
         remember: write to the memory; for a single candidate only.
         seed: of the noise.
         steps: denoising steps; 0 for the preset's.
+        unseen: what is imagined where nothing was seen.
         samples: draws of each candidate; the spread of their depth is its uncertainty.
         prompt: text; None for the one set before.
         batch: candidates that are denoised together; 0 lets the model decide.
@@ -32,6 +33,7 @@ class ImagineRequest:
     remember: bool = False
     seed: int = 0
     steps: int = 0
+    unseen: str = "mean"
     samples: int = 1
     prompt: str | None = None
     batch: int = 0

@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mirage_ros.models.exemplars import Exemplars
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.models.generator import Generator
 from mirage_ros.models.network_files import MAX_FILE, load_part
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.weights_io import load_transformer
 from mirage_ros.training.recipe import merged_backbone
 
-PARTS = ("vae", "reader", "transformer", "branch", "generator")
+PARTS = ("vae", "reader", "transformer", "branch", "exemplars")
 
 
 def export(model: Path, out: Path, earlier: Path | None = None, share: float = 0.5) -> dict[str, int]:
@@ -46,8 +46,8 @@ def export(model: Path, out: Path, earlier: Path | None = None, share: float = 0
         raise FileNotFoundError(f"transformer: {model} has a branch, but no transformer")
     found = [part for part in found if part != "transformer" or "branch" in found]
     if not found:
-        raise FileNotFoundError(f"model: {model} holds none of vae, reader, transformer with branch, and generator")
-    for part, kind in (("vae", FrameAutoencoder), ("reader", UnfoldReader), ("generator", Generator)):
+        raise FileNotFoundError(f"model: {model} holds none of vae, reader, transformer with branch, and exemplars")
+    for part, kind in (("vae", FrameAutoencoder), ("reader", UnfoldReader), ("exemplars", Exemplars)):
         if part in found:
             load_part(kind, model, part).half().save_pretrained(_fresh(out, part), max_shard_size=MAX_FILE)
     if "branch" in found:

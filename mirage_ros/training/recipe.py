@@ -19,10 +19,9 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder, channels_last
-from mirage_ros.models.generator import Generator
 from mirage_ros.models.lora import has_lora, merge_lora
 from mirage_ros.models.memory_branch import MemoryBranch
-from mirage_ros.models.network_files import load_part
+from mirage_ros.models.network_files import load_part, save_part
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.text import TextEncoder
@@ -32,12 +31,12 @@ from mirage_ros.training.autoencoder import CROP, AutoencoderTask
 from mirage_ros.training.chunk_model import ChunkModel
 from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.clip_cache import ClipCache
-from mirage_ros.training.generator import GeneratorTask, Part, fit
+from mirage_ros.training.exemplars import gather
+from mirage_ros.training.keyframe_means import KeyframeMeans
 from mirage_ros.training.latent_cache import ClipLatents, LatentCache
 from mirage_ros.training.loop import train
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.reader import ReaderTask
-from mirage_ros.training.residuals import ResidualCache
 from mirage_ros.training.stages import Stage, StageTask
 from mirage_ros.training.task import LoopSettings, TrainingTask
 
@@ -56,6 +55,7 @@ class Recipe:
         crop: rows and columns of what the autoencoder is trained on.
         stages: settings of the stages of the transformer.
         source: folder with the parts that are not trained here: vae/, transformer/.
+        exemplars: how many are chosen when all else is done; none by default.
     """
 
     preset: Preset
@@ -66,6 +66,7 @@ class Recipe:
     crop: tuple[int, int] = CROP
     stages: StageSettings = field(default_factory=StageSettings)
     source: Path | None = None
+    exemplars: int = 0
 
     @property
     def model(self) -> Path:
@@ -75,9 +76,12 @@ class Recipe:
 
 # Names of the phases in order, and the stage of those that train the transformer.
 STAGE_OF: dict[str, Stage] = {"backbone": "backbone", "branch": "branch", "lora": "lora", "joint": "all"}
-# Phases that train parts of the generator.
-PART_OF: dict[str, Part] = {"generator-coarse": "coarse", "generator": "fine"}
-PHASES = ("autoencoder", "reader", "reader-chains", *STAGE_OF, *PART_OF)
+LOOPS = ("autoencoder", "reader", "reader-chains", *STAGE_OF)
+# The last one chooses and trains nothing.
+EXEMPLARS = "exemplars"
+PHASES = (*LOOPS, EXEMPLARS)
+# Of the default preset: what makes its weights 60 MB.
+DEFAULT_EXEMPLARS = 1440
 # Phases that begin with a new network, and the part that they leave.
 NEW_PARTS = {"autoencoder": "vae", "reader": "reader", "branch": "branch"}
 
@@ -90,8 +94,6 @@ DEFAULT_LOOPS: dict[str, LoopSettings] = {
     "branch": LoopSettings(minutes=12, batch=4, learning_rate=1e-3, ema=0.99),
     "lora": LoopSettings(minutes=8, batch=4, learning_rate=7e-4, ema=0.99),
     "joint": LoopSettings(minutes=240, batch=4, learning_rate=7e-4, ema=0.998),
-    "generator-coarse": LoopSettings(minutes=240, batch=16, learning_rate=6e-4, ema=0.999, sheet_minutes=20),
-    "generator": LoopSettings(minutes=240, batch=12, learning_rate=8e-4, weight_decay=0.0, ema=0.999, sheet_minutes=10),
 }
 
 
@@ -114,7 +116,7 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
             )
     clips, held_out = ClipCache(recipe.data), ClipCache(recipe.held_out)
     first = int(os.environ.get("RANK", "0")) == 0
-    for phase in PHASES:
+    for phase in LOOPS:
         if phase not in recipe.loops:
             continue
         folder, loop = recipe.folder / phase, recipe.loops[phase]
@@ -132,6 +134,8 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
         if dist.is_initialized():
             # The next phase begins with what the first process has written.
             dist.barrier()
+    if recipe.exemplars and first:
+        _choose_exemplars(recipe, clips, resume=resume)
 
 
 def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) -> TrainingTask:
@@ -160,8 +164,6 @@ def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) 
                 raise FileNotFoundError(f"text_encoder: expected a source that has one for preset {preset.name!r}")
             prompts = Prompts(preset, TextEncoder.from_pretrained(recipe.source, tokens=preset.text_tokens))
         return StageTask(stage, model, preset, data, unseen, reader, autoencoder, recipe.stages, prompts)
-    if phase in PART_OF:
-        return generator_task(recipe, PART_OF[phase], data, unseen, autoencoder)
     # On chains the decoder learns to draw what the reader reads.
     chains = phase == "reader-chains"
     reader = load_reader(recipe) if chains else preset.new_reader()
@@ -171,38 +173,29 @@ def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) 
     return ReaderTask(reader.train(), autoencoder, data, unseen, preset, hops=4 if chains else 1, decoder=chains)
 
 
-def generator_task(
-    recipe: Recipe, part: Part, data: ClipLatents, unseen: ClipLatents, autoencoder: Autoencoder
-) -> GeneratorTask:
-    """The task of a part of the generator, over the means of the finished transformer.
-
-    It goes on from the generator of the run, or of its source, if there is one.
+def _choose_exemplars(recipe: Recipe, clips: ClipCache, *, resume: bool) -> None:
+    """Write exemplars/, out of keyframes whose means the finished transformer estimates, once for each clip.
 
     Raises:
-        ValueError: the preset has no generator.
-        FileNotFoundError: there is no coarse part yet for the fine one to follow.
+        ValueError: the preset does not estimate means.
+        FileNotFoundError: a part is missing.
     """
-    preset = recipe.preset
-    generator = preset.new_generator()
-    if generator is None or not isinstance(autoencoder, FrameAutoencoder):
-        raise ValueError(f"preset: {preset.name!r} has no generator to train")
+    preset, done = recipe.preset, recipe.folder / EXEMPLARS / DONE
+    if resume and done.is_file():
+        print(f"{EXEMPLARS}: done before, see {done.parent}; --fresh chooses them anew", flush=True)
+        return
+    autoencoder = load_autoencoder(_folder_of(recipe, "vae")).eval()
+    if not preset.predicts_clean or not isinstance(autoencoder, FrameAutoencoder):
+        raise ValueError(f"preset: {preset.name!r} has no exemplars, as its transformer draws by itself")
     model = starting_model(recipe, "all").eval().requires_grad_(False)
     chunks = ChunkModel(model, preset, load_reader(recipe), autoencoder, Prompts(preset))
-    seen, held_out = (
-        ResidualCache(clips, chunks, recipe.folder / "means" / name)
-        for name, clips in (("train", data), ("held-out", unseen))
-    )
-    begun = [folder for folder in (recipe.model, recipe.source) if folder and (folder / "generator").is_dir()]
-    if begun:
-        generator = load_part(Generator, begun[0], "generator").train()
-    elif part == "fine":
-        raise FileNotFoundError(
-            f"generator: expected {recipe.model / 'generator'}, which phase generator-coarse leaves"
-        )
-    else:
-        fit(generator, seen)
-    channels_last(generator)
-    return GeneratorTask(generator, part, seen, held_out, autoencoder)
+    data = KeyframeMeans(latents_of(recipe, clips, autoencoder, "train"), chunks, recipe.folder / "means")
+    exemplars = gather(data, recipe.exemplars)
+    recipe.model.mkdir(parents=True, exist_ok=True)
+    save_part(exemplars, recipe.model / EXEMPLARS)
+    done.parent.mkdir(parents=True, exist_ok=True)
+    done.write_text(json.dumps({"keyframes": len(data), "chosen": len(exemplars)}))
+    print(f"{EXEMPLARS}: {len(exemplars)} of {len(data)} keyframes", flush=True)
 
 
 def latents_of(recipe: Recipe, clips: ClipCache, autoencoder: Autoencoder, name: str) -> ClipLatents:

@@ -17,7 +17,7 @@ import torch
 
 from mirage_ros.models.presets import PRESETS, preset
 from mirage_ros.training.chunk_samples import StageSettings
-from mirage_ros.training.recipe import DEFAULT_LOOPS, PHASES, Recipe, run
+from mirage_ros.training.recipe import DEFAULT_EXEMPLARS, DEFAULT_LOOPS, EXEMPLARS, PHASES, Recipe, run
 
 # Options that are given phase by phase, and the field of `LoopSettings` that each sets.
 FIELDS = {"minutes": "minutes", "steps": "steps", "rate": "learning_rate"}
@@ -56,6 +56,7 @@ def main() -> None:
     loops = dict(DEFAULT_LOOPS)
     if chosen.autoencoder_kind != "frame":
         loops = {phase: loop for phase, loop in loops.items() if phase in ("branch", "lora")}
+    wanted = EXEMPLARS in options.phase if options.phase else chosen.predicts_clean
     if options.phase:
         loops = {phase: loop for phase, loop in loops.items() if phase in options.phase}
     common = {
@@ -77,6 +78,7 @@ def main() -> None:
         loops,
         stages=StageSettings(gradient_checkpointing=options.gradient_checkpointing).fitting(chosen),
         source=options.source,
+        exemplars=DEFAULT_EXEMPLARS if wanted else 0,
     )
     run(recipe, resume=not options.fresh)
     if torch.distributed.is_initialized():

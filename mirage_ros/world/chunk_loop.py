@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mirage_ros.models.schedule import make_scheduler
 from mirage_ros.world.chunk_plan import Span
-from mirage_ros.world.denoise import Conditions, denoise, draw_noise, draw_open
+from mirage_ros.world.denoise import Conditions, denoise, draw_noise, draw_unseen
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.options import DenoiseSettings
 from mirage_ros.world.reading import Reading
@@ -85,24 +85,20 @@ class ChunkLoop:
         networks, (leader, span, _, _), spent = self._networks, group[0], dict[str, float]()
         with networks.timed(spent, "denoise"), networks.at_work(networks.transformer):
             stacked = Conditions.stacked([conditions for _, _, conditions, _ in group])
-            estimated, drawn = networks.split_steps(self._steps)
-            after_step = partial(self._after, leader, span.index, "denoise", may_stop=may_stop)
-            shape = tuple(stacked.known.shape[1:])
             latents = denoise(
                 networks.transformer,
-                make_scheduler(networks.preset.schedule, estimated),
-                self._noise(group, shape, span.index),
+                make_scheduler(networks.preset.schedule, self._steps),
+                self._noise(group, tuple(stacked.known.shape[1:]), span.index),
                 stacked,
                 guidance=self._settings.guidance,
                 empty_context=None if self._empty is None else self._empty.expand(len(group), -1, -1),
-                after_step=after_step,
+                after_step=partial(self._after, leader, span.index, "denoise", may_stop=may_stop),
             )
-            if networks.generator is not None and drawn:
-                # Noise of its own, which the estimate does not depend on.
-                white = self._noise(group, (*shape[:2], 2 * shape[2], 2 * shape[3]), -1 - span.index)
-                latents = draw_open(
-                    networks.generator, latents, white, stacked, drawn, lambda step: after_step(estimated + step)
-                )
+            if networks.exemplars is not None and self._settings.unseen == "sample":
+                # Luck of its own, which the estimate does not depend on.
+                chance = self._noise(group, (len(networks.exemplars),), -1 - span.index)
+                visible = torch.stack([reading.visible.transpose(0, 1) > 0 for *_, reading in group])
+                latents = draw_unseen(networks.exemplars, latents, visible, stacked, chance)
         for rollout, *_ in group:
             rollout.seconds["denoise"] += spent["denoise"] / len(group)
         return latents

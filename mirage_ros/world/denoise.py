@@ -8,10 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from mirage_ros.models.generator import Generator, OpenView
+from mirage_ros.models.exemplars import Exemplars
 from mirage_ros.models.schedule import Scheduler, add_noise
 from mirage_ros.models.transformer import MirageTransformer
+
+# Latent cells: what is hidden and nowhere wider than twice this is no place for anything new.
+CRACK = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,37 +112,35 @@ def denoise(
     return sample
 
 
-def draw_open(
-    generator: Generator,
-    mean: Tensor,
-    white: Tensor,
-    conditions: Conditions,
-    steps: int,
-    after_step: Callable[[int], None],
-) -> Tensor:
-    """Draw one of what may be there in place of its mean, frame by frame, where nothing is known.
+def draw_unseen(exemplars: Exemplars, mean: Tensor, visible: Tensor, conditions: Conditions, chance: Tensor) -> Tensor:
+    """Draw one of what may be there in place of its mean, frame by frame, where the memory shows nothing.
 
     Args:
-        generator: in evaluation mode.
+        exemplars: what is drawn from.
         mean: (B, C, F, h, w) from `denoise`.
-        white: (B, C, F, 2h, 2w) standard normal noise, float32.
+        visible: (B, 1, F, h, w) bool, what the memory shows.
         conditions: that the mean was estimated under.
-        steps: of the generator.
-        after_step: called with the number of finished steps; may raise to stop.
+        chance: (B, N) standard normal numbers; all frames of a chunk share them.
 
     Returns:
         (B, C, F, h, w) float32 clean latents.
     """
     first, frames = conditions.clean_frames, mean.shape[2]
-    if conditions.memory is None or first == frames:
+    if first == frames:
         return mean
-    memory, is_open = conditions.memory[:, :, :frames], ~conditions.fixed
-    views, known, marks, noise = (
-        part[:, :, first:].transpose(1, 2).flatten(0, 1) for part in (mean, memory, is_open, white)
+    # (B F', c, h, w)
+    means, hidden, fixed = (
+        part[:, :, first:].transpose(1, 2).flatten(0, 1) for part in (mean, ~visible, conditions.fixed)
     )
-    drawn = generator.draw(OpenView(views, known, marks), noise, steps, after_step)
-    drawn = drawn.reshape(len(mean), frames - first, *drawn.shape[1:]).transpose(1, 2)
-    return torch.cat([mean[:, :, :first], drawn], dim=2)
+    drawn = exemplars.draw(means, _wide(hidden) & ~fixed, chance.repeat_interleave(frames - first, dim=0))
+    return torch.cat([mean[:, :, :first], drawn.reshape(len(mean), -1, *drawn.shape[1:]).transpose(1, 2)], dim=2)
+
+
+def _wide(hidden: Tensor) -> Tensor:
+    """What is hidden (N, 1, h, w), cracks left out: what is next to them on both sides tells what is in there."""
+    side = 2 * CRACK + 1
+    inner = -F.max_pool2d(-hidden.float(), side, 1, CRACK)
+    return F.max_pool2d(inner, side, 1, CRACK) > 0
 
 
 def _with_clean(sample: Tensor, conditions: Conditions) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 
 from mirage_ros.machine import fast_dtype
 from mirage_ros.models.checkpoints import Checkpoint
+from mirage_ros.models.exemplars import Exemplars
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.models.generator import Generator
 from mirage_ros.models.lora import has_lora, merge_lora
 from mirage_ros.models.network_files import MissingWeightsError, load_part
 from mirage_ros.models.presets import Preset
@@ -116,10 +116,8 @@ def load_networks(
         def transformer_anew() -> MirageTransformer:
             return _drawn(seed, lambda: MirageTransformer.from_preset(chosen, dtype, quantised))
 
-        autoencoder, reader, generator = _drawn(
-            seed, lambda: (chosen.new_autoencoder(own_dtype), chosen.new_reader(), chosen.new_generator())
-        )
-        doubt = DepthDoubt()
+        autoencoder, reader = _drawn(seed, lambda: (chosen.new_autoencoder(own_dtype), chosen.new_reader()))
+        exemplars, doubt = None, DepthDoubt()
     else:
         where_from = source or _own_source(chosen)
         doubt = DepthDoubt.load(where_from)
@@ -154,11 +152,10 @@ def load_networks(
 
         autoencoder = load_autoencoder(where_from, own_dtype, tile=chosen.tile)
         reader = None if chosen.reader is None else load_part(UnfoldReader, where_from, "reader")
-        # Weights of before it, or of a run that has not come to it, imagine with the transformer alone.
-        drawn = chosen.generator is not None and has_part(where_from, "generator")
-        generator = load_part(Generator, where_from, "generator") if drawn else None
-    for network in (autoencoder, reader, generator):
-        if isinstance(network, FrameAutoencoder | UnfoldReader | Generator):
+        # Weights of a run that has not come to them imagine with the transformer alone.
+        exemplars = load_part(Exemplars, where_from, "exemplars") if has_part(where_from, "exemplars") else None
+    for network in (autoencoder, reader):
+        if isinstance(network, FrameAutoencoder | UnfoldReader):
             network.cast(own_dtype if network is autoencoder else dtype)
     transformer = transformer_anew()
     if compile_blocks:
@@ -169,7 +166,7 @@ def load_networks(
         autoencoder,
         reader,
         text,
-        generator,
+        exemplars,
         device=where,
         size=size,
         offload=offload,

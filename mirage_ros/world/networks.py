@@ -16,7 +16,7 @@ from mirage_ros.memory.zbuffer.projection import Convention
 from mirage_ros.models import log_depth
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.branch_input import pack_frames
-from mirage_ros.models.generator import Generator
+from mirage_ros.models.exemplars import Exemplars
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.public_weights import OnesLatents
 from mirage_ros.models.reader import UnfoldReader
@@ -69,7 +69,8 @@ class Networks:
 
     Args:
         preset: shape and habits.
-        transformer, autoencoder, reader, generator: networks in evaluation mode.
+        transformer, autoencoder, reader: networks in evaluation mode.
+        exemplars: what is drawn from where the memory shows nothing; without them it is the transformer's estimate.
         text: prompts to features, where the preset takes text and its encoder is at hand.
         device: where the work is done.
         size: pixels (height, width) of a frame; the preset's by default.
@@ -89,7 +90,7 @@ class Networks:
         autoencoder: Autoencoder,
         reader: UnfoldReader | None = None,
         text: TextEncoder | None = None,
-        generator: Generator | None = None,
+        exemplars: Exemplars | None = None,
         *,
         device: torch.device | str = "cpu",
         size: tuple[int, int] | None = None,
@@ -101,25 +102,20 @@ class Networks:
         self._transformer_anew = transformer_anew if offload and torch.device(device).type == "cpu" else None
         self.preset, self.device, self.offload = preset, torch.device(device), offload
         self.transformer, self.autoencoder, self.reader, self.text = transformer, autoencoder, reader, text
-        self.generator = generator
+        self.exemplars = exemplars
         self.size = size or (preset.height, preset.width)
         self.latent_size = _latent_size(preset, autoencoder, self.size)
-        _check_channels(preset, transformer, autoencoder, reader, generator)
-        networks: tuple[nn.Module | None, ...] = (transformer, autoencoder, reader, generator)
+        _check_channels(preset, transformer, autoencoder, reader, exemplars)
+        networks: tuple[nn.Module | None, ...] = (transformer, autoencoder, reader, exemplars)
         for network in networks:
             if network is not None:
                 network.eval().requires_grad_(False)
-                # Reader and generator are small.
-                if not offload or network is reader or network is generator:
+                # Reader and exemplars are small.
+                if not offload or network is reader or network is exemplars:
                     network.to(self.device)
         self.unfolder = None if reader is None else Unfolder(reader)
         self._contexts: dict[str, Tensor] = {}
         self._ones = OnesLatents(autoencoder, self.encode)
-
-    def split_steps(self, steps: int) -> tuple[int, int]:
-        """How many of so many steps the transformer takes, and how many the generator after them."""
-        own = steps if self.generator is None else min(steps, self.preset.schedule.steps)
-        return own, steps - own
 
     @contextmanager
     def timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
@@ -230,16 +226,15 @@ def _check_channels(
     transformer: MirageTransformer,
     autoencoder: Autoencoder,
     reader: UnfoldReader | None,
-    generator: Generator | None,
+    exemplars: Exemplars | None,
 ) -> None:
     if preset.read_rule == "unfold" and reader is None:
         raise ValueError(f"reader: expected one for preset {preset.name!r}, whose read rule is 'unfold', got none")
-    if preset.generator is None and generator is not None:
-        raise ValueError(f"generator: expected none for preset {preset.name!r}, got one")
     for name, expected, got in (
         ("autoencoder", preset.latent_channels, autoencoder.channels),
         ("transformer", preset.latent_channels + preset.depth_channels, transformer.in_channels),
-        ("reader", preset.latent_channels, preset.latent_channels if reader is None else reader.config["channels"]),
+        ("reader", preset.latent_channels, None if reader is None else reader.config["channels"]),
+        ("exemplars", preset.latent_channels, None if exemplars is None else exemplars.config["latent_channels"]),
     ):
-        if expected != got:
+        if got is not None and expected != got:
             raise ValueError(f"{name}: expected {expected} latent channels for preset {preset.name!r}, got {got}")

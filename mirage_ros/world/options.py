@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast, get_args
 
 from mirage_ros.models.schedule import MAX_STEPS
 from mirage_ros.perception.pipeline import Perception
@@ -14,6 +14,9 @@ from mirage_ros.world.results import Cancel, OnProgress
 
 # The most samples of one trajectory.
 MAX_SAMPLES = 64
+# What is imagined where the memory shows nothing: the mean of what may be there, which errs least and looks like fog,
+# or one of it, if the weights hold exemplars to draw from.
+Unseen = Literal["mean", "sample"]
 _LIMITS = (
     ("seed", 0, 2**63 - 1 - MAX_SAMPLES),
     ("steps", 1, MAX_STEPS),
@@ -29,6 +32,7 @@ class ImagineKeywords(TypedDict, total=False):
         prompt: text, for presets that take it.
         seed: of the noise; candidates share the noise, so that they differ by their cameras alone.
         steps: denoising steps; the preset's by default.
+        unseen: 'mean', the default, for those who measure, or 'sample' for those who look; see `Unseen`.
         samples: drawn of each trajectory, as one batch: the frames are those of the first, `uncertainty` is the
             spread of depth over all. With one, the default, it is what was measured of such frames.
         guidance: classifier-free guidance on the text; 1, the default, for none.
@@ -41,6 +45,7 @@ class ImagineKeywords(TypedDict, total=False):
     prompt: str | None
     seed: int
     steps: int | None
+    unseen: Unseen
     samples: int
     guidance: float
     perception: Perception | None
@@ -57,6 +62,7 @@ class DenoiseSettings:
         prompt: text; None or empty for none.
         seed: of the noise.
         steps: denoising steps; None for the preset's.
+        unseen: 'mean' or 'sample'.
         samples: drawn of each trajectory.
         guidance: classifier-free guidance on the text; 1 for none.
         batch: how many chunks are denoised together at most; None for all.
@@ -68,6 +74,7 @@ class DenoiseSettings:
     prompt: str | None = None
     seed: int = 0
     steps: int | None = None
+    unseen: Unseen = "mean"
     samples: int = 1
     guidance: float = 1.0
     batch: int | None = None
@@ -79,6 +86,8 @@ class DenoiseSettings:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
+        if self.unseen not in get_args(Unseen):
+            raise ValueError(f"unseen: expected one of {', '.join(get_args(Unseen))}, got {self.unseen!r}")
         if not isinstance(self.guidance, int | float) or not math.isfinite(self.guidance) or self.guidance < 0:
             raise ValueError(f"guidance: expected a number from 0, got {self.guidance!r}")
 

@@ -184,6 +184,8 @@ def test_goals_beyond_the_limits_are_refused_with_the_reason(planner, candidates
 def test_bad_arguments_are_refused_before_anything_is_sent(planner):
     with pytest.raises(ValueError, match="pose_of: expected one of optical, body, base, got 'feet'"):
         planner.start([dolly(START, 1.0, 5)], pose_of="feet")
+    with pytest.raises(ValueError, match="unseen: expected one of parameter, mean, sample, got 'fog'"):
+        planner.start([dolly(START, 1.0, 5)], unseen="fog")
     with pytest.raises(ValueError, match="labels: expected 1"):
         planner.start([dolly(START, 1.0, 5)], labels=["a", "b"])
 

@@ -93,7 +93,6 @@ def tiny_preset() -> Preset:
             "unfold_blocks": 1,
             "refold_blocks": 1,
         },
-        generator={"widths": (32, 64), "coarse_widths": (32,), "scale_widths": (32, 32)},
         chunk_frames=3,
     )
 

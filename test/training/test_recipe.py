@@ -21,7 +21,7 @@ from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.export import export
 from mirage_ros.training.latent_cache import LatentCache
 from mirage_ros.training.measure import measure
-from mirage_ros.training.recipe import PHASES, Recipe, latents_of, load_reader, run
+from mirage_ros.training.recipe import LOOPS, Recipe, latents_of, load_reader, run
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.task import LoopSettings
 
@@ -39,9 +39,10 @@ def recipe(new_clip, tiny_preset, tmp_path) -> Recipe:
         folder=tmp_path / "run",
         data=tmp_path / "train",
         held_out=tmp_path / "held-out",
-        loops=dict.fromkeys(PHASES, LOOP),
+        loops=dict.fromkeys(LOOPS, LOOP),
         crop=(16, 24),
         stages=StageSettings(chunks=(3,), sources=(2,)),
+        exemplars=3,
     )
 
 
@@ -49,8 +50,10 @@ def difference(first: torch.Tensor, second: torch.Tensor) -> float:
     return float((first.float() - second.float()).abs().max())
 
 
-def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
-    early = replace(recipe, loops={name: recipe.loops[name] for name in PHASES[:3]})
+def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys, monkeypatch):
+    # Something moves in all of these few clips.
+    monkeypatch.setattr("mirage_ros.training.exemplars.MOVING", 1.0)
+    early = replace(recipe, loops={name: recipe.loops[name] for name in LOOPS[:3]}, exemplars=0)
     run(early)
     assert "backbone" not in capsys.readouterr().out
     vae = recipe.model / "vae" / "diffusion_pytorch_model.safetensors"
@@ -70,15 +73,14 @@ def test_the_phases_make_weights_that_load(recipe, tmp_path, capsys):
         "branch",
         "lora",
         "joint",
-        "generator-coarse",
-        "generator",
+        "exemplars",
     ]
 
     sizes = export(recipe.model, tmp_path / "weights")
     configs = list((tmp_path / "weights").rglob("config.json"))
     assert len(configs) == len(sizes)
     assert not any(str(tmp_path) in config.read_text() for config in configs)
-    assert list(sizes) == ["vae", "reader", "transformer", "branch", "generator"]
+    assert list(sizes) == ["vae", "reader", "transformer", "branch", "exemplars"]
     whole, shipped = load_transformer(recipe.model).eval(), load_transformer(tmp_path / "weights").eval()
     assert not (tmp_path / "weights" / "lora").exists()
     inputs = torch.randn(1, 12, 3, 8, 12), torch.full((1, 3), 500.0)

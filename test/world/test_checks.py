@@ -44,6 +44,7 @@ def test_bad_input_is_refused_before_any_work(frame_world, video_world, walk, co
         (lambda: frame_world.imagine(memory, scene.camera[0]), r"trajectory: expected \(T,\) cameras"),
         (lambda: frame_world.imagine(memory, scene.camera[:0]), "trajectory"),
         (lambda: frame_world.imagine(memory, scene.camera, steps=0), "steps: expected"),
+        (lambda: frame_world.imagine(memory, scene.camera, unseen="fog"), "unseen: expected one of mean, sample"),
         (lambda: frame_world.imagine(memory, scene.camera, steps=MAX_STEPS + 1), "steps: .* from 1 to 50, got 51"),
         (lambda: frame_world.imagine(memory, scene.camera, seed=-1), "seed: expected"),
         (lambda: frame_world.imagine(memory, scene.camera, prompt="a kitchen"), "prompt: expected none"),

@@ -1,7 +1,6 @@
-"""What the transformer's mean leaves open of keyframes: computed once for each clip and memory-mapped.
+"""What the transformer estimates of keyframes: computed once for each clip and memory-mapped.
 
-A sample is a keyframe some frames after a known one, as in a rollout, with what the memory shows of it, the mean that
-the trained transformer estimates, and the truth.
+A keyframe is some frames after a known one, as in a rollout.
 """
 
 from __future__ import annotations
@@ -23,61 +22,49 @@ from mirage_ros.training.clip_cache import load_mapped, save_mapped
 from mirage_ros.training.latent_cache import ClipLatents, fingerprint
 from mirage_ros.training.stage_losses import moving_cells
 
-# Numbers of source frames of a memory in the groups of samples of a clip, and samples of each group.
+# Numbers of source frames of a memory in the groups of keyframes of a clip, keyframes of each group, and in all.
 SOURCES, EACH = (1, 1, 2), 4
-# A sample in which nothing is hidden is drawn as often as one of which this share is.
-LEAST_ODDS = 0.02
+PER_CLIP = len(SOURCES) * EACH
 
 
-class ResidualCache:
-    """Keyframes of a set of clips with their means.
+class KeyframeMeans:
+    """Keyframes of a set of clips with what the transformer estimates of them.
 
     Args:
         data: clips; two frames at least each.
         chunks: the trained transformer, which imagines with one step.
         folder: where the arrays go, named after clip and networks.
+
+    Attributes:
+        hidden: (N,) of all keyframes, the share of their cells that the memory does not show.
     """
 
     def __init__(self, data: ClipLatents, chunks: ChunkModel, folder: str | Path) -> None:
-        self.data, self.chunks, self._folder = data, chunks, Path(folder)
+        self.data, self.chunks = data, chunks
         networks = [part for part in (chunks.model, chunks.reader, chunks.autoencoder) if part is not None]
-        self._fingerprint = "-".join(fingerprint(part, leave_out="decoder.")[:8] for part in networks)
+        suffix = "-".join(fingerprint(part, leave_out="decoder.")[:8] for part in networks)
         self._arrays: list[dict[str, NDArray[Any]]] = []
-        # Of all samples, the share of their cells that the memory does not show.
-        self.hidden = np.zeros(0)
-        self.refresh()
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self._arrays) * len(SOURCES) * EACH
-
-    def refresh(self) -> None:
-        """Take in clips that were rendered since."""
-        self.data.refresh()
-        missing = range(len(self._arrays), len(self.data))
-        for index in tqdm(missing, desc="means", unit="clip", disable=len(missing) < 8, mininterval=5):
-            path = self._folder / f"{self.data.clips.name(index)}-{self._fingerprint}.pt"
+        for index in tqdm(range(len(data)), desc="means", unit="clip", disable=len(data) < 8, mininterval=5):
+            path = Path(folder) / f"{data.clips.name(index)}-{suffix}.pt"
             if not path.is_file():
                 save_mapped(self._computed(index), path)
             self._arrays.append(load_mapped(path))
-            hidden = 1 - self._arrays[-1]["visible"].mean(axis=(1, 2, 3))
-            self.hidden = np.append(self.hidden, hidden)
-        self._odds = np.cumsum(LEAST_ODDS + self.hidden)
+        shown = [array["visible"].mean(axis=(1, 2, 3)) for array in self._arrays]
+        self.hidden = 1 - np.concatenate(shown) if shown else np.zeros(0)
 
-    def draw(self, rng: np.random.Generator) -> int:
-        """A sample's place, the likelier the more of it is hidden."""
-        return int(np.searchsorted(self._odds, rng.random() * self._odds[-1]))
+    def __len__(self) -> int:
+        """Number of keyframes."""
+        return len(self._arrays) * PER_CLIP
 
     def sample(self, index: int) -> dict[str, Tensor]:
-        """Sample `index`: 'mean' and 'truth' (C, h, w), 'memory' (K, h, w), all float32, 'sharp' and 'visible'
-        (1, h, w), 'measured' (D, h, w) and 'still' (1, h, w) bool; D depth channels.
-        """
-        clip, place = divmod(index, len(SOURCES) * EACH)
-        return {name: _tensor(array[place]) for name, array in self._arrays[clip].items() if name != "frames"}
+        """Keyframe `index`: 'mean' and 'truth' (C, h, w) float32, 'visible' and 'still' (1, h, w) bool."""
+        clip, place = divmod(index, PER_CLIP)
+        arrays = {name: self._arrays[clip][name][place] for name in ("mean", "truth", "visible", "still")}
+        return {name: _tensor(array) for name, array in arrays.items()}
 
     def frame(self, index: int) -> tuple[int, int]:
-        """Clip and frame that sample `index` is of."""
-        clip, place = divmod(index, len(SOURCES) * EACH)
+        """Clip and frame that keyframe `index` is of."""
+        clip, place = divmod(index, PER_CLIP)
         return clip, int(self._arrays[clip]["frames"][place])
 
     def _computed(self, index: int) -> dict[str, Tensor]:
@@ -95,13 +82,9 @@ class ResidualCache:
             reading = chunks.read(batch)
             mean = chunks.imagine(batch, 1, int(rng.integers(2**31)), reading=reading)
         known, fixed = chunks.known(reading, 2)
-        channels = batch["targets"].shape[2]
         return {
             "mean": torch.where(fixed, known, mean.float())[:, :, 1].half(),
             "truth": chunks.clean(batch)[0][:, :, 1].half(),
-            "memory": chunks.memory(reading)[:, :, 1].half(),
-            "sharp": fixed[:, :1, 1],
-            "measured": fixed[:, channels:, 1],
             "visible": reading.visible[:, 1] > 0,
             "still": ~moving_cells(batch)[:, :, 1],
             "frames": torch.tensor(shown),

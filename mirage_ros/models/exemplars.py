@@ -1,0 +1,229 @@
+"""Exemplars: what was never seen, taken from a view of another place that was seen under like circumstances.
+
+Where the memory shows nothing, many things may be seen; the transformer estimates their mean, which has no texture and
+no edges. What stands there instead is a part of a true view: of thousands of keyframes of training scenes, one of which
+the transformer estimated about the same, and whose surroundings are like what the memory shows here. It is fitted to
+the place: to the mean in colour and distance, and to what is known where it borders on that. So scenes are completed
+out of millions of photographs (Hays and Efros, Scene Completion Using Millions of Photographs, SIGGRAPH 2007, with the
+seams of Perez et al., Poisson Image Editing, SIGGRAPH 2003); here it is done in latents, depth included, and the match
+is that of estimates: two places that look alike as far as one can tell.
+
+A draw is a place that might be, of one piece, with walls, floors, doors and furniture. It is never a new one: what can
+be drawn is what is stored.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
+from torch.nn import functional as F
+
+from mirage_ros.models.branch_input import fill_smoothly
+
+# Latent cells along each side of a coarse cell, on which views are compared.
+CELL = 4
+# Weight of what surrounds an open cell, coarse cells that this reaches, and weight of what a view was not open at.
+AROUND, REACH, COVERED = 1.0, 2, 4.0
+# Coarse cells that a view may be moved sideways, and what a cell outside of it counts.
+SHIFT, OUTSIDE = 6, 2.0
+# Latent cells from what is known, within which the correction goes over from one to the other.
+BLEND = 8
+# And within which textures are no difference to be corrected.
+TEXTURE = 2
+# Likelihood of a view over its distance: the power of which it is the inverse.
+SHARPNESS = 12.0
+LEVELS = 255
+# Views in one tensor: files of weights hold whole tensors, and are to be small.
+TOGETHER = 512
+
+
+class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Keyframes with what was estimated of them, in bytes; saved and loaded like any diffusers model.
+
+    Args:
+        count: N views.
+        channels: C of clean latents, depth channels included.
+        latent_channels: how many of them are latents; the others are depth.
+        height, width: of the latent grid, multiples of `CELL`.
+
+    Attributes:
+        truths, means: (N, C, h/4, w/4) uint8, of coarse cells the means of views and of what was estimated of them.
+        is_open: (N, h/4, w/4) uint8, share of each that was not known, in 255ths.
+        low, step: (C,) of the bytes: a value is `low + step * byte`.
+        deviations: (C,) standard deviations of the truth from the estimate.
+
+    Raises:
+        ValueError: the grid is not of whole coarse cells.
+    """
+
+    truths: Tensor
+    means: Tensor
+    is_open: Tensor
+    low: Tensor
+    step: Tensor
+    deviations: Tensor
+
+    @register_to_config
+    def __init__(self, count: int, channels: int, latent_channels: int, height: int, width: int) -> None:
+        super().__init__()
+        if height % CELL or width % CELL:
+            raise ValueError(f"views: expected rows and columns that {CELL} divides, got {height}x{width}")
+        coarse = (height // CELL, width // CELL)
+        sizes = [min(TOGETHER, count - start) for start in range(0, count, TOGETHER)]
+        self._parts = [f"views_{part}" for part in range(len(sizes))]
+        for name, shape in (
+            *zip(self._parts, ((size, channels, height, width) for size in sizes), strict=True),
+            ("truths", (count, channels, *coarse)),
+            ("means", (count, channels, *coarse)),
+            ("is_open", (count, *coarse)),
+        ):
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.uint8))
+        for name in ("low", "step", "deviations"):
+            self.register_buffer(name, torch.ones(channels))
+        self._compared: Tensor | None = None
+
+    @staticmethod
+    def of(truths: Tensor, means: Tensor, is_open: Tensor, latent_channels: int) -> Exemplars:
+        """Store views.
+
+        Args:
+            truths, means: (N, C, h, w) true clean latents and what the transformer estimated.
+            is_open: (N, 1, h, w) bool, where it had nothing to go by.
+            latent_channels: how many of the C channels are latents.
+        """
+        count, channels, height, width = truths.shape
+        made = Exemplars(count, channels, latent_channels, height, width)
+        squares = ((truths - means).square() * is_open).sum(dim=(0, 2, 3))
+        made.deviations.copy_((squares / is_open.sum().clamp(min=1)).sqrt().clamp(min=1e-3))
+        made.low.copy_(truths.amin(dim=(0, 2, 3)))
+        made.step.copy_(((truths.amax(dim=(0, 2, 3)) - made.low) / LEVELS).clamp(min=1e-6))
+        for part, values in zip(made.views, truths.split(TOGETHER), strict=True):
+            part.copy_(made._bytes(values))
+        made.truths.copy_(made._bytes(F.avg_pool2d(truths, CELL)))
+        made.means.copy_(made._bytes(F.avg_pool2d(means, CELL)))
+        made.is_open.copy_((LEVELS * F.avg_pool2d(is_open.float(), CELL)[:, 0]).round())
+        return made
+
+    def __len__(self) -> int:
+        """Number of views."""
+        return len(self.is_open)
+
+    @property
+    def views(self) -> list[Tensor]:
+        """Parts of (N, C, h, w) uint8, true clean latents in bytes."""
+        return [getattr(self, name) for name in self._parts]
+
+    def view(self, place: int) -> Tensor:
+        """(C, h, w) true clean latents."""
+        return self._values(self.views[place // TOGETHER][place % TOGETHER])
+
+    def _bytes(self, values: Tensor) -> Tensor:
+        low, step = self.low[:, None, None], self.step[:, None, None]
+        return ((values - low) / step).round().clamp(0, LEVELS)
+
+    def _values(self, stored: Tensor) -> Tensor:
+        return self.low[:, None, None] + self.step[:, None, None] * stored.float()
+
+    @torch.no_grad()
+    def draw(self, mean: Tensor, is_open: Tensor, chance: Tensor) -> Tensor:
+        """Put a part of a stored view in place of the mean.
+
+        Args:
+            mean: (B, C, h, w) the transformer's estimate, the known value where nothing is open; of any grid.
+            is_open: (B, C, h, w) bool, what is to be drawn.
+            chance: (B, N) standard normal numbers, which decide between views that are about as near.
+
+        Returns:
+            (B, C, h, w) float32 clean latents, the mean where nothing is open.
+        """
+        mean = mean.float()
+        picked, shifts = self._picked(mean, is_open, chance)
+        view = _resized(_moved(torch.stack([self.view(place) for place in picked.tolist()]), CELL * shifts), mean)
+        nearer = _resized(self._pooled(mean) - _moved(self._values(self.means[picked]), shifts), mean)
+        latents = int(self.config["latent_channels"])
+        drawn = [
+            part + _correction(wanted, part, known, marks[:, :1])
+            for wanted, part, known, marks in zip(
+                *(torch.tensor_split(value, [latents], dim=1) for value in (nearer, view, mean, is_open)), strict=True
+            )
+        ]
+        return torch.where(is_open, torch.cat(drawn, dim=1), mean)
+
+    def distances(self, mean: Tensor, is_open: Tensor) -> Tensor:
+        """How unlike each stored view a place is, as far as one can tell: squares of deviations.
+
+        Args:
+            mean, is_open: see `draw`.
+
+        Returns:
+            (B, N, 2 `SHIFT` + 1) float32, by how many coarse cells the view is moved to the right, from -`SHIFT` on.
+        """
+        stored, scale = self._features(), self.deviations[:, None, None]
+        rows = []
+        # One by one: which view is nearest must not depend on what else is asked for.
+        for place, share in zip(self._pooled(mean.float()) / scale, self._pooled(is_open[:, :1].float()), strict=True):
+            around = AROUND * (F.max_pool2d(share, 2 * REACH + 1, 1, REACH) - share).clamp(min=0)
+            power = place.square().mean(dim=0, keepdim=True)
+            channels = len(place)
+            # The sum of weighted squares, multiplied out; what is outside of a view fits badly.
+            weights = [
+                -2 * share * place / channels,
+                share,
+                -2 * around * place / channels,
+                around,
+                (share + around) * power - OUTSIDE * around,
+                -COVERED * share,
+            ]
+            # (N, columns of a view, columns of the place)
+            products = stored @ torch.cat(weights).flatten(0, 1)
+            apart = torch.full((len(stored), 2 * SHIFT + 1), float(COVERED * share.sum() + OUTSIDE * around.sum()))
+            apart = apart.to(stored.device)
+            for index, shift in enumerate(range(-SHIFT, SHIFT + 1)):
+                apart[:, index] += products.diagonal(shift, dim1=1, dim2=2).sum(dim=1)
+            rows.append(apart / (share.sum() + around.sum()).clamp(min=1e-6))
+        return torch.stack(rows)
+
+    def _features(self) -> Tensor:
+        """(N, columns, F) what `distances` multiplies, of coarse columns; a row of a channel is a feature."""
+        if self._compared is None or self._compared.device != self.device:
+            scale = self.deviations[:, None, None]
+            means, truths = (self._values(stored) / scale for stored in (self.means, self.truths))
+            power = [values.square().mean(dim=1, keepdim=True) for values in (means, truths)]
+            covered = self.is_open.float()[:, None] / LEVELS
+            parts = (means, power[0], truths, power[1], torch.ones_like(covered), covered)
+            self._compared = torch.cat(parts, dim=1).flatten(1, 2).transpose(1, 2).contiguous()
+        return self._compared
+
+    def _picked(self, mean: Tensor, is_open: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
+        """Places (B,) of views, of which each is the likelier the nearer it is (Gumbel's trick), and their shifts."""
+        even = torch.special.ndtr(chance.double()).clamp(1e-12, 1 - 1e-12)
+        nearest, shifts = self.distances(mean, is_open).min(dim=2)
+        nearness = -SHARPNESS * nearest.double().clamp(min=1e-6).log()
+        picked = (nearness - torch.log(-torch.log(even))).argmax(dim=1)
+        return picked, shifts.gather(1, picked[:, None])[:, 0] - SHIFT
+
+    def _pooled(self, values: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(values, (self.means.shape[-2], self.means.shape[-1]))
+
+
+def _correction(wanted: Tensor, view: Tensor, mean: Tensor, is_open: Tensor) -> Tensor:
+    """What is added to a view (B, c, h, w): in what is known what it lacks there, far from it `wanted`."""
+    known = 1.0 - is_open.float()
+    near = F.max_pool2d(known, 2 * BLEND + 1, 1, BLEND)
+    # Means over some cells: textures differ in each.
+    share = F.avg_pool2d(known, 2 * TEXTURE + 1, 1, TEXTURE).clamp(min=1e-6)
+    lacking = F.avg_pool2d((mean - view) * known, 2 * TEXTURE + 1, 1, TEXTURE) / share
+    return fill_smoothly(torch.where(is_open, wanted, lacking), torch.maximum(known, 1 - near))
+
+
+def _moved(values: Tensor, shifts: Tensor) -> Tensor:
+    """Views (B, C, h, w) moved to the right by so many columns each; the last column goes on."""
+    columns = torch.arange(values.shape[-1], device=values.device) - shifts[:, None]
+    columns = columns.clamp(0, values.shape[-1] - 1)
+    return values.gather(3, columns[:, None, None].expand_as(values))
+
+
+def _resized(values: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(values, size=like.shape[-2:], mode="bilinear", align_corners=False)
