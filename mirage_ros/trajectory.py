@@ -18,6 +18,8 @@ from mirage_ros.poses import check_pose
 
 Vector = tuple[float, float, float]
 Matrices = NDArray[np.float64]
+# Radians: less than this is no turn.
+LEAST_TURN = 0.02
 
 
 def interpolate(poses: Tensor, times: Tensor, queries: Tensor) -> Tensor:
@@ -77,6 +79,26 @@ def pan(start: Tensor, angle: float, count: int, *, axis: Vector = (0, 1, 0)) ->
         axis: in the start's optical axes; (0, 1, 0) points down.
     """
     return _relative(start, _turns(axis, angle, count))
+
+
+def turned_on(poses: Tensor, angle: float) -> Tensor | None:
+    """The last of two poses, turned further the way it has turned.
+
+    Args:
+        poses: (2, 4, 4).
+        angle: radians.
+
+    Returns:
+        (4, 4), or None where it has hardly turned.
+    """
+    before, last = poses.double().cpu().numpy()
+    turn = Rotation.from_matrix(before[:3, :3].T @ last[:3, :3]).as_rotvec()
+    size = float(np.linalg.norm(turn))
+    if size < LEAST_TURN:
+        return None
+    result = last.copy()
+    result[:3, :3] = last[:3, :3] @ Rotation.from_rotvec(turn * (angle / size)).as_matrix()
+    return torch.from_numpy(result).to(poses)
 
 
 def turn_and_go(start: Tensor, angle: float, distance: float, *, turning: int = 3, going: int = 4) -> Tensor:

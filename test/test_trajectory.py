@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirage_ros.poses import check_pose, pose_from_quaternion
-from mirage_ros.trajectory import dolly, interpolate, look_at, orbit, pan, through, turn_and_go
+from mirage_ros.trajectory import dolly, interpolate, look_at, orbit, pan, through, turn_and_go, turned_on
 
 
 def random_poses(count, seed):
@@ -143,3 +143,11 @@ def test_turn_and_go_goes_where_it_looks_then():
     assert len(turn_and_go(start, 0.0, 0.8)) == 4
     assert len(turn_and_go(start, 0.5, 0.0)) == 3
     assert torch.equal(turn_and_go(start, 0.0, 0.0), start[None])
+
+
+def test_a_turn_goes_on_the_way_it_was():
+    poses = pan(START, 0.1, 2, axis=(0.2, 1, 0.1))
+    torch.testing.assert_close(turned_on(poses, 0.5), pan(START, 0.6, 2, axis=(0.2, 1, 0.1))[1])
+    moved = dolly(START, 0.3, 2)
+    assert turned_on(moved, 0.5) is None
+    assert turned_on(pan(START, 0.01, 2), 0.5) is None

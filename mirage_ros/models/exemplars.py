@@ -33,7 +33,9 @@ BLEND = 8
 # And within which textures are no difference to be corrected.
 TEXTURE = 2
 # Likelihood of a view over its distance: the power of which it is the inverse.
-SHARPNESS = 12.0
+SHARPNESS = 24.0
+# Directions of latents in which large parts of views differ: their colours. Corrections in others are patterns of dots.
+COLOURS = 4
 LEVELS = 255
 # Views in one tensor: files of weights hold whole tensors, and are to be small.
 TOGETHER = 512
@@ -53,6 +55,7 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
         is_open: (N, h/4, w/4) uint8, share of each that was not known, in 255ths.
         low, step: (C,) of the bytes: a value is `low + step * byte`.
         deviations: (C,) standard deviations of the truth from the estimate.
+        colours: (L, L) projection of latents on what colours change.
 
     Raises:
         ValueError: the grid is not of whole coarse cells.
@@ -64,6 +67,7 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
     low: Tensor
     step: Tensor
     deviations: Tensor
+    colours: Tensor
 
     @register_to_config
     def __init__(self, count: int, channels: int, latent_channels: int, height: int, width: int) -> None:
@@ -82,6 +86,7 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
             self.register_buffer(name, torch.zeros(shape, dtype=torch.uint8))
         for name in ("low", "step", "deviations"):
             self.register_buffer(name, torch.ones(channels))
+        self.register_buffer("colours", torch.eye(latent_channels))
         self._compared: Tensor | None = None
 
     @staticmethod
@@ -103,6 +108,9 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
             part.copy_(made._bytes(values))
         made.truths.copy_(made._bytes(F.avg_pool2d(truths, CELL)))
         made.means.copy_(made._bytes(F.avg_pool2d(means, CELL)))
+        large = F.adaptive_avg_pool2d(truths[:, :latent_channels], (2, 3)).transpose(0, 1).flatten(1)
+        strongest = torch.linalg.eigh(torch.cov(large.double())).eigenvectors[:, -COLOURS:]
+        made.colours.copy_(strongest @ strongest.T)
         made.is_open.copy_((LEVELS * F.avg_pool2d(is_open.float(), CELL)[:, 0]).round())
         return made
 
@@ -143,13 +151,10 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
         view = _resized(_moved(torch.stack([self.view(place) for place in picked.tolist()]), CELL * shifts), mean)
         nearer = _resized(self._pooled(mean) - _moved(self._values(self.means[picked]), shifts), mean)
         latents = int(self.config["latent_channels"])
-        drawn = [
-            part + _correction(wanted, part, known, marks[:, :1])
-            for wanted, part, known, marks in zip(
-                *(torch.tensor_split(value, [latents], dim=1) for value in (nearer, view, mean, is_open)), strict=True
-            )
-        ]
-        return torch.where(is_open, torch.cat(drawn, dim=1), mean)
+        parts = (torch.tensor_split(value, [latents], dim=1) for value in (nearer, view, mean, is_open))
+        colour, depth = (_correction(*each) for each in zip(*parts, strict=True))
+        colour = torch.einsum("ij,bjhw->bihw", self.colours, colour)
+        return torch.where(is_open, view + torch.cat([colour, depth], dim=1), mean)
 
     def distances(self, mean: Tensor, is_open: Tensor) -> Tensor:
         """How unlike each stored view a place is, as far as one can tell: squares of deviations.
@@ -210,12 +215,12 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
 def _correction(wanted: Tensor, view: Tensor, mean: Tensor, is_open: Tensor) -> Tensor:
     """What is added to a view (B, c, h, w): in what is known what it lacks there, far from it `wanted`."""
-    known = 1.0 - is_open.float()
+    known = 1.0 - is_open[:, :1].float()
     near = F.max_pool2d(known, 2 * BLEND + 1, 1, BLEND)
     # Means over some cells: textures differ in each.
     share = F.avg_pool2d(known, 2 * TEXTURE + 1, 1, TEXTURE).clamp(min=1e-6)
     lacking = F.avg_pool2d((mean - view) * known, 2 * TEXTURE + 1, 1, TEXTURE) / share
-    return fill_smoothly(torch.where(is_open, wanted, lacking), torch.maximum(known, 1 - near))
+    return fill_smoothly(torch.where(known > 0, lacking, wanted), torch.maximum(known, 1 - near))
 
 
 def _moved(values: Tensor, shifts: Tensor) -> Tensor:

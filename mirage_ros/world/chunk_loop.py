@@ -44,13 +44,14 @@ class ChunkLoop:
         self._context = networks.context(settings.prompt or "")
         self._empty = networks.context("") if settings.guidance != 1 else None
         self._steps = settings.steps or networks.preset.schedule.steps
+        self._draws = networks.exemplars is not None and settings.unseen == "sample"
         self._total = sum(rollout.spans[-1].stop for rollout in rollouts if not rollout.sample)
         self._done = 0
 
     def run(self) -> Iterator[ImaginedChunk]:
         """Yield chunks as they get ready, all first ones before the second ones."""
         for index in range(max(len(rollout.spans) for rollout in self._rollouts)):
-            open_ = [(rollout, rollout.spans[index]) for rollout in self._rollouts if index < len(rollout.spans)]
+            open_ = [(rollout, self._span(rollout, index)) for rollout in self._rollouts if index < len(rollout.spans)]
             # What was once written is not undone, so nobody is asked whether to go on until the chunk is whole.
             may_stop = True
             while open_:
@@ -71,6 +72,12 @@ class ChunkLoop:
                             self._report(rollout, index, "write", self._steps)
                         yield chunk
                 open_, may_stop = denser, False
+
+    @torch.no_grad()
+    def _span(self, rollout: Rollout, index: int) -> Span:
+        if self._draws:
+            rollout.spans[index] = rollout.look_ahead(rollout.spans[index])
+        return rollout.spans[index]
 
     @torch.no_grad()
     def _prepared(self, spans: list[tuple[Rollout, Span]], may_stop: bool) -> list[Prepared]:
@@ -94,7 +101,7 @@ class ChunkLoop:
                 empty_context=None if self._empty is None else self._empty.expand(len(group), -1, -1),
                 after_step=partial(self._after, leader, span.index, "denoise", may_stop=may_stop),
             )
-            if networks.exemplars is not None and self._settings.unseen == "sample":
+            if networks.exemplars is not None and self._draws:
                 # Luck of its own, which the estimate does not depend on.
                 chance = self._noise(group, (len(networks.exemplars),), -1 - span.index)
                 visible = torch.stack([reading.visible.transpose(0, 1) > 0 for *_, reading in group])

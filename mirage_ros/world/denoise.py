@@ -132,15 +132,24 @@ def draw_unseen(exemplars: Exemplars, mean: Tensor, visible: Tensor, conditions:
     means, hidden, fixed = (
         part[:, :, first:].transpose(1, 2).flatten(0, 1) for part in (mean, ~visible, conditions.fixed)
     )
-    drawn = exemplars.draw(means, _wide(hidden) & ~fixed, chance.repeat_interleave(frames - first, dim=0))
+    drawn = exemplars.draw(means, unseen_parts(hidden) & ~fixed, chance.repeat_interleave(frames - first, dim=0))
     return torch.cat([mean[:, :, :first], drawn.reshape(len(mean), -1, *drawn.shape[1:]).transpose(1, 2)], dim=2)
 
 
-def _wide(hidden: Tensor) -> Tensor:
-    """What is hidden (N, 1, h, w), cracks left out: what is next to them on both sides tells what is in there."""
+def unseen_parts(hidden: Tensor) -> Tensor:
+    """Parts of what is hidden (N, 1, h, w) bool where something new may be: wide ones that reach the edge of the view.
+
+    What surrounds a crack or a hole tells what is in it: the shadow of a thing, or in a window the sky, which no memory
+    holds.
+    """
     side = 2 * CRACK + 1
     inner = -F.max_pool2d(-hidden.float(), side, 1, CRACK)
-    return F.max_pool2d(inner, side, 1, CRACK) > 0
+    wide = F.max_pool2d(inner, side, 1, CRACK)
+    reached = wide.clone()
+    reached[..., 1:-1, 1:-1] = 0
+    for _ in range(max(hidden.shape[-2:])):
+        reached = F.max_pool2d(reached, 3, 1, 1) * wide
+    return reached > 0
 
 
 def _with_clean(sample: Tensor, conditions: Conditions) -> Tensor:

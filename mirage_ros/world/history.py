@@ -12,6 +12,7 @@ from torch import Tensor
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.images import fit_nearest
 from mirage_ros.visibility import sees
+from mirage_ros.world.reading import Reading
 
 # A reference must add at least this share of what the memory shows of the targets.
 MIN_OVERLAP = 0.04
@@ -103,3 +104,18 @@ class History:
             chosen.append(frames[best])
             open_points &= ~seen[best]
         return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """The end of the last chunk, context of the next.
+
+    Attributes:
+        preceding: (C, P, h, w) latent frames before the last one, oldest first.
+        reading: of those, as it was when they were imagined.
+        past: the same frames and the last one in the history, which are not to be references as well.
+    """
+
+    preceding: Tensor
+    reading: Reading | None
+    past: tuple[PastFrame, ...]

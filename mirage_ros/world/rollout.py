@@ -18,27 +18,13 @@ from mirage_ros.perception.pipeline import DecodedFrames, Perceived, Perception
 from mirage_ros.world.between import LEAST_SHOWN, Between, Keyframe, known_before, read_between
 from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions
-from mirage_ros.world.history import History, PastFrame
+from mirage_ros.world.history import History, PastFrame, Tail
+from mirage_ros.world.look_ahead import look_ahead
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.pieces import Piece, joined, piece_between, pixels_of_video
 from mirage_ros.world.reading import Reading, branch_input, has_layout, known_latents, read_views
 from mirage_ros.world.results import STAGES, ImaginedChunk
 from mirage_ros.world.spatial_memory import SpatialMemory
-
-
-@dataclass(frozen=True, eq=False)
-class Tail:
-    """The end of the last chunk, context of the next.
-
-    Attributes:
-        preceding: (C, P, h, w) latent frames before the last one, oldest first.
-        reading: of those, as it was when they were imagined.
-        past: the same frames and the last one in the history, which are not to be references as well.
-    """
-
-    preceding: Tensor
-    reading: Reading | None
-    past: tuple[PastFrame, ...]
 
 
 @dataclass(eq=False)
@@ -78,6 +64,16 @@ class Rollout:
     _pieces: list[Piece] = field(default_factory=list, init=False)
     # (1, 2h, 2w) bool, where nobody knows the depth of the known first frame.
     _unknown: Tensor | None = field(default=None, init=False)
+
+    def look_ahead(self, span: Span) -> Span:
+        """The same chunk, its keyframe beyond its end where `world.look_ahead` says so."""
+        with self.networks.timed(self.seconds, "read"):
+            beyond = look_ahead(self.networks, self.memory, self.trajectory, span)
+        if beyond is None:
+            return span
+        self.trajectory = Camera.joined([self.trajectory, beyond])
+        self.frames = [*self.frames, self.frames[-1]]
+        return replace(span, places=(span.start, span.stop))
 
     def prepare(self, span: Span, context: Tensor) -> tuple[Conditions, Reading]:
         """Read the memory and gather what the chunk is conditioned on."""
@@ -143,9 +139,12 @@ class Rollout:
             report = self._remember(span, latents, video, perceived, reading, known)
         visible = self._per_frame(known.float(), span)
         coverage = self._per_frame(known.float().mean(dim=(1, 2)), span)
-        new = video[span.overlap :]
-        views = visible, coverage, perceived.camera, report, perceived.notes
-        self._pieces.append(Piece(span.imagined, new, perceived.depth, *views))
+        # A keyframe beyond the end is no frame of the chunk.
+        places = tuple(place for place in span.imagined if place < span.stop)
+        count = len(places)
+        new = video[span.overlap :][:count]
+        views = visible[:count], coverage[:count], perceived.camera[:count], report, perceived.notes
+        self._pieces.append(Piece(places, new, perceived.depth[:count], *views))
 
     def next_keyframe(self, span: Span) -> Span | None:
         """Read the frames between the keyframes; the chunk with one more where they leave too much open."""
@@ -170,8 +169,8 @@ class Rollout:
                 self._pieces.append(piece_between(self.networks, places, between, self.trajectory[list(places)]))
         pieces, self._pieces, self._between = self._pieces, [], None
         # To the next chunk all of it is known.
-        last = self._keyframes[span.stop - 1]
-        self._keyframes = {span.stop - 1: replace(last, known=torch.ones_like(last.known))}
+        last = max(self._keyframes)
+        self._keyframes = {last: replace(self._keyframes[last], known=torch.ones_like(self._keyframes[last].known))}
         seconds, self.seconds = self.seconds, dict.fromkeys(STAGES, 0.0)
         return joined(pieces, self.candidate, self.sample, span.index, self.frames, seconds, self.networks.doubt)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from mirage_ros.geometry import Camera
 from mirage_ros.models.exemplars import Exemplars
-from mirage_ros.world.denoise import CRACK, _wide
+from mirage_ros.rgbd import RgbdFrame
+from mirage_ros.trajectory import pan
+from mirage_ros.world.denoise import unseen_parts
+from mirage_ros.world.look_ahead import AHEAD
 
 
 @pytest.fixture
@@ -15,6 +21,8 @@ def world(frame_world, monkeypatch):
     networks = frame_world.networks
     channels, shape = networks.preset.latent_channels, (24, networks.transformer.in_channels, 8, 12)
     truths, means = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    # As far away as estimated.
+    truths[:, channels:] = means[:, channels:]
     everywhere = torch.ones(24, 1, 8, 12, dtype=torch.bool)
     monkeypatch.setattr(networks, "exemplars", Exemplars.of(truths, means, everywhere, channels).eval())
     return frame_world
@@ -53,8 +61,8 @@ def test_samples_of_one_trajectory_are_drawn_apart(imagine):
     alone, several = imagine(unseen="sample"), imagine(unseen="sample", samples=4)
     np.testing.assert_allclose(alone.rgb, several.rgb, atol=2)
     hidden = several.visible[-1] == 0
-    known = several.uncertainty[-1][~hidden]
-    assert np.nanmedian(several.uncertainty[-1][hidden]) > 3 * np.nanmedian(known)
+    spread, of_means = (chunk.uncertainty[-1][hidden] for chunk in (several, imagine(samples=4)))
+    assert np.nanmean(spread) > 2 * np.nanmean(of_means)
 
 
 def test_without_exemplars_a_sample_is_the_mean(imagine, world, monkeypatch):
@@ -62,13 +70,70 @@ def test_without_exemplars_a_sample_is_the_mean(imagine, world, monkeypatch):
     np.testing.assert_array_equal(imagine(unseen="sample").rgb, imagine().rgb)
 
 
-def test_cracks_are_left_to_the_mean():
-    hidden = torch.zeros(1, 1, 12, 16, dtype=torch.bool)
-    hidden[..., 3, :] = True
-    hidden[..., 3, 5] = True
-    wide = hidden.clone()
-    wide[..., 6:, 8:] = True
-    assert not _wide(hidden).any()
-    assert torch.equal(_wide(wide)[..., 6:, 8:], wide[..., 6:, 8:])
-    assert not _wide(wide)[..., :5, :].any()
-    assert CRACK == 1
+def test_cracks_and_what_is_enclosed_are_left_to_the_mean():
+    hidden = torch.zeros(3, 1, 16, 20, dtype=torch.bool)
+    hidden[:, :, 3] = True
+    hidden[1, :, 8:, 10:] = True
+    hidden[2, :, 6:12, 5:12] = True
+    parts = unseen_parts(hidden)
+    assert not parts[0].any()
+    assert torch.equal(parts[1, :, 8:, 10:], hidden[1, :, 8:, 10:])
+    assert not parts[1, :, :7].any()
+    assert not parts[2].any()
+    # A winding way from the edge is followed to its end.
+    hidden[2, :, 9:12, 11:] = True
+    assert torch.equal(unseen_parts(hidden)[2, :, 6:12, 5:12], hidden[2, :, 6:12, 5:12])
+
+
+def stream(world, scene, turns, **options):
+    """Poses asked for one by one, each chunk from the frame before; the chunks and the memory."""
+    memory, history = scene.begin(world)
+    poses, last, chunks = pan(scene.camera.cam2world[0], turns[-1], len(turns)), scene.frame(), []
+    for place in range(1, len(poses)):
+        camera = scene.camera[:2].at(poses[place - 1 : place + 1])
+        chunk = next(iter(world.imagine(memory, camera, first=last, history=history, **options)))
+        last = RgbdFrame(chunk.rgb[-1], chunk.depth[-1], chunk.camera[-1].at(camera.cam2world[1]))
+        chunks.append(chunk)
+    return chunks, memory
+
+
+def test_a_stream_that_turns_draws_what_comes_at_once_and_reads_it_afterwards(world, walk):
+    """Drawn strip by strip it would be scraps."""
+    turns = np.linspace(0, 0.48, 7)
+    chunks, memory = stream(world, walk(9), turns, unseen="sample")
+    assert [len(chunk) for chunk in chunks] == [2] * 6
+    # One piece rather than six strips.
+    assert [chunk.report.added > 0 for chunk in chunks] == [True] + [False] * 5
+    for chunk in chunks:
+        assert chunk.rgb.shape[0] == chunk.depth.shape[0] == chunk.visible.shape[0] == len(chunk.stamp) == 2
+    # What was invented beyond the frame counts as remembered in later frames, and not in this one.
+    assert chunks[0].coverage[-1] < 1
+    assert min(chunk.coverage[-1] for chunk in chunks[1:]) == 1
+    # The mean is no piece of anything, and is asked for frame by frame.
+    strips, less = stream(world, walk(9), turns)
+    assert all(chunk.report.added > 0 for chunk in strips)
+    assert len(less) < len(memory)
+
+
+def test_only_the_end_of_a_turn_into_the_unseen_looks_further(world, walk):
+    scene = walk(12)
+    memory, history = scene.begin(world)
+    start = scene.camera.cam2world[0]
+
+    def keyframe(turn: float, count: int) -> Camera:
+        cameras = scene.camera[:count].at(pan(start, turn, count))
+        rollout = world._rollout(memory, cameras, None, {"history": history}, remember=False)
+        span = rollout.look_ahead(rollout.spans[-1])
+        assert span.stop == count
+        return rollout.trajectory[span.places[-1]]
+
+    # As far from the last pose as a piece is wide, the way it turned.
+    end = pan(start, 0.2, 2)[1]
+    for sign in (1, -1):
+        expected = pan(start, sign * (0.2 + AHEAD), 2)[1]
+        torch.testing.assert_close(keyframe(sign * 0.2, 2).cam2world, expected)
+    # What is known, no turn, and a turn as long as a chunk are imagined where they are.
+    for turn, count in ((0.0, 2), (0.001, 2), (0.2, 9)):
+        torch.testing.assert_close(keyframe(turn, count).cam2world, pan(start, turn, count)[-1])
+    world.observe(memory, replace(scene.frame(), camera=scene.camera[0].at(end)), history=history)
+    torch.testing.assert_close(keyframe(0.2, 2).cam2world, end)
