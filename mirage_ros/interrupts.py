@@ -10,11 +10,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+# Seconds after an interrupt in which no other is raised: longer than its way out takes. What is still there then has
+# swallowed it, as Python does with what is raised in a finaliser or a callback of C's.
+AGAIN = 3.0
 _came = False
+_raised = float("-inf")
 _held = 0
 
 
@@ -25,7 +30,10 @@ def while_loading() -> None:
 
 
 def while_working() -> None:
-    """Raise KeyboardInterrupt once; to be called before ROS is set up, whose own handler calls this one."""
+    """Raise KeyboardInterrupt, once for those that come together, until `while_ending`.
+
+    To be called before ROS is set up, whose own handler calls this one.
+    """
     signal.signal(signal.SIGINT, _interrupt)
 
 
@@ -61,9 +69,9 @@ def came() -> bool:
 
 
 def _interrupt(*_: Any) -> None:
-    global _came
+    global _came, _raised
     _came = True
-    if _held:
+    if _held or time.monotonic() - _raised < AGAIN:
         return
-    while_ending()
+    _raised = time.monotonic()
     raise KeyboardInterrupt

@@ -62,7 +62,7 @@ class CameraInput:
         """Take a message of one of the camera's topics.
 
         Returns:
-            The stamp to which the clock was set back, in case this message shows that it was.
+            The stamp to which the clock was set back, in case this message shows that it was: see `restart`.
 
         Raises:
             ValueError: its stamp is no time.
@@ -76,15 +76,19 @@ class CameraInput:
             stamp, frame = ns_from_stamp(message.header.stamp), message.header.frame_id
             if stamp < self._newest.get(frame, stamp) - CLOCK_RESET:
                 back = stamp
-                self.restart(stamp + CLOCK_RESET)
             self._newest[frame] = max(self._newest.get(frame, stamp), stamp) if back is None else stamp
         return back
 
-    def restart(self, stamp: int) -> None:
-        """Let go of what is stamped later, nanoseconds: the clock was set back."""
-        self._synchroniser.forget_after(stamp)
-        self._waiting = deque(entry for entry in self._waiting if _stamp(entry[0]) <= stamp)
-        self._newest = {frame: min(newest, stamp) for frame, newest in self._newest.items()}
+    def restart(self, stamp: int, frame: str | None = None) -> None:
+        """Let go of what is stamped later, nanoseconds: the clock was set back, of one frame_id's images or of all."""
+
+        def stays(header: Any) -> bool:
+            return ns_from_stamp(header.stamp) <= stamp or frame not in (None, header.frame_id)
+
+        self._synchroniser.forget_after(stamp, frame)
+        self._waiting = deque(entry for entry in self._waiting if stays(entry[0]["image"].header))
+        for each in list(self._newest) if frame is None else [frame]:
+            self._newest[each] = min(self._newest[each], stamp)
 
     def settle(self) -> None:
         """Look for complete frames. Of more than may wait, the oldest stay, so that what they wait for can come."""
@@ -189,10 +193,6 @@ def doubts_of_units(depth: NDArray[np.float32], encoding: str) -> str:
     if encoding != "32FC1" and middle < NEAREST_MEDIAN:
         return f"half of it is nearer than {middle * 1000:.0f} millimetres, the unit of {encoding}: are these metres?"
     return ""
-
-
-def _stamp(messages: dict[str, Any]) -> int:
-    return ns_from_stamp(messages["image"].header.stamp)
 
 
 def undistorted(

@@ -59,7 +59,7 @@ class Observing:
             self._check_future(ns_from_stamp(message.header.stamp), "image")
         back = self._camera.add(topic, message)
         if back is not None:
-            self._restart(back + CLOCK_RESET)
+            self._restart(back + CLOCK_RESET, message.header.frame_id)
         if topic == "image":
             self._frames.camera_frame = message.header.frame_id
         self.pump()
@@ -76,9 +76,9 @@ class Observing:
         if change is not None and self._through:
             self._poses.move(change)
 
-    def _restart(self, stamp: int) -> None:
-        """The clock was set back: what is stamped later is of another time."""
-        self._camera.restart(stamp)
+    def _restart(self, stamp: int, frame: str | None = None) -> None:
+        """The clock, of one frame_id's images or of all, was set back: what is stamped later is of another time."""
+        self._camera.restart(stamp, frame)
         self._poses.set_back(stamp)
         self._frames.restart()
         self._corrections.restart()

@@ -63,7 +63,7 @@ class ObservationParameters(ParameterGroup):
     transport: str = row("raw", "Subscribe to image, or to image/compressed.", choices=("raw", "compressed"))
     rectified: bool = row(False, "Camera frames are rectified: camera_info.p holds, whatever d says.")
     undistort: bool = row(False, "Rectify camera frames here, after k and d; else distorted ones are refused.")
-    queue: int = row(10, "Stamps that wait for the other messages of their camera frame.", 1, 1000)
+    queue: int = row(10, "Stamps of each frame_id that wait for the other messages of their camera frame.", 1, 1000)
     slop: float = row(
         0.02,
         "Seconds by which the stamps of image, depth and camera_info may differ where no equal ones come.",

@@ -75,11 +75,14 @@ def main():
     from rclpy.action import ActionServer, CancelResponse
     from rclpy.callback_groups import ReentrantCallbackGroup
     from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+    from rclpy.qos import DurabilityPolicy, QoSProfile
 
     rclpy.init()
+    # Whoever asks may know this process before it is known here: the answer waits.
+    kept = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     node = rclpy.create_node("peer")
     for topic, kind in topics().items():
-        publisher = node.create_publisher(kind, f"{topic}_back", 10)
+        publisher = node.create_publisher(kind, f"{topic}_back", kept)
         node.create_subscription(kind, topic, publisher.publish, 10)
     for name, kind in services().items():
 

@@ -226,3 +226,16 @@ def test_cameras_on_one_topic_may_have_clocks_of_their_own():
         assert show((100 + second) * SECOND, "rear") is None
     assert show(50 * SECOND, "rear") == 50 * SECOND
     assert show(NOW + 3 * SECOND, "front") is None
+
+
+def test_a_clock_that_is_set_back_leaves_other_cameras_frames():
+    camera_input = CameraInput(ObservationParameters(depth="estimated"))
+    for stamp, frame in ((NOW, "front"), (100 * SECOND, "rear")):
+        for name in ("image", "camera_info"):
+            message = messages(stamp)[name]
+            message.header.frame_id = frame
+            camera_input.add(name, message)
+        camera_input.settle()
+    camera_input.restart(50 * SECOND, "rear")
+    assert camera_input.take(at(1.0)).stamp == NOW
+    assert camera_input.waiting() is None

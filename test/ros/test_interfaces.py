@@ -22,10 +22,14 @@ def other_process(ros):
 
 @pytest.mark.parametrize("topic", ["status", "candidate", "imagined", "score"])
 def test_messages_cross(other_process, topic):
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
     kind = peer.topics()[topic]
     node = other_process.node("tester")
     received = []
-    node.create_subscription(kind, f"{topic}_back", received.append, 10)
+    node.create_subscription(
+        kind, f"{topic}_back", received.append, QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    )
     publisher = node.create_publisher(kind, topic, 10)
     other_process.spin_until(lambda: publisher.get_subscription_count() and node.count_publishers(f"{topic}_back"))
     sent = peer.filled(kind)

@@ -136,6 +136,28 @@ def test_an_interrupt_while_something_is_held_lets_that_end(tmp_path):
     assert told.stdout.split() == ["done", "interrupted", "ended"]
 
 
+def test_an_interrupt_that_python_swallows_leaves_an_ear_for_the_next(tmp_path):
+    code = """if True:
+        import signal, time
+        from mirage_ros import interrupts
+        class Finalised:
+            def __del__(self):
+                signal.raise_signal(signal.SIGINT)
+        interrupts.AGAIN = 0.1
+        interrupts.while_working()
+        Finalised()
+        print("swallowed", flush=True)
+        time.sleep(0.2)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            print("heard", flush=True)
+    """
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["swallowed", "heard"]
+    assert "KeyboardInterrupt" in told.stderr
+
+
 def test_it_is_an_executable_of_the_package():
     assert executable("mirage").stat().st_mode & 0o111
     assert parameter_arguments({"a": 1})[0] == "--ros-args"

@@ -77,6 +77,26 @@ def test_robots_that_publish_best_effort_are_heard(seen):
         seen.tester.destroy_publisher(each)
 
 
+def test_cameras_on_one_topic_may_have_clocks_of_their_own(new_node):
+    """One stamps by the wall, the other since it was switched on, and its depth comes late."""
+    node = new_node("clocks", **{"observation.pose": "origin"}).start()
+    session = node.node.configured.context.session
+    boot, wall = node.camera_frame(seed=5, metres=1.0), node.camera_frame(seed=6)
+    for name in ("image", "camera_info", "depth"):
+        boot[name].header = Header(stamp=stamp_from_ns(100 * 10**9), frame_id="boot")
+    for name in ("image", "camera_info"):
+        node.publish(name, boot[name])
+    node.spin(0.2)
+    for name in ("image", "camera_info", "depth"):
+        node.publish(name, wall[name])
+    node.spin_until(lambda: session.snapshot.changes)
+    # What comes while one is being written is let go.
+    node.spin(0.3)
+    node.publish("depth", boot["depth"])
+    node.spin_until(lambda: len(session.memory.frames()) == 2, timeout=30.0)
+    assert session.memory.frames()[-1].stamp == 100 * 10**9
+
+
 def test_a_camera_info_that_is_sent_once_is_not_missed(new_node):
     node = new_node("latched", **{"status.silence": 0.5}).start()
     node.listen("/diagnostics")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from mirage_ros.ros.conversions import stamp_from_ns
-from mirage_ros.ros.stamp_synchroniser import KEPT_PATIENCE, StampSynchroniser
+from mirage_ros.ros.stamp_synchroniser import CAMERAS, KEPT_PATIENCE, StampSynchroniser
 
 MS = 10**6
 
@@ -81,6 +81,36 @@ def test_cameras_that_share_topics_keep_their_own_messages(order):
     assert all(parts["camera_info"] is infos[parts["image"].header.frame_id] for parts in sets)
 
 
+@pytest.mark.parametrize("depth_frame", ["{}", "{}_depth"])
+def test_cameras_that_share_topics_have_clocks_and_queues_of_their_own(depth_frame):
+    """One stamps by the wall, the other since it was switched on: neither makes the other's images old."""
+    synchroniser, later = StampSynchroniser(["image", "depth"], size=3, slop=0.02), 10**9
+
+    def show(topic, stamp, frame):
+        synchroniser.add(topic, message(stamp, frame if topic == "image" else depth_frame.format(frame)), 0.0)
+        return [parts["image"].header.frame_id for parts in ready(synchroniser)]
+
+    # One waits for its depth, or its depth for it, while the other goes on for longer than a queue.
+    show("image", 100, "boot")
+    show("depth", 200, "boot")
+    for index in range(5):
+        show("image", later + 100 * index, "wall")
+        assert show("depth", later + 100 * index, "wall") == ["wall"]
+    assert show("depth", 100, "boot") == ["boot"]
+    assert show("image", 200, "boot") == ["boot"]
+    # One without any depth does not crowd out the other.
+    show("image", 300, "boot")
+    for index in range(5, 10):
+        show("image", later + 100 * index, "wall")
+    assert show("depth", 300, "boot") == ["boot"]
+    assert synchroniser.dropped == 2
+    # What has passed by the one's clock has not passed by the other's.
+    show("depth", 395, "boot")
+    show("depth", later + 2000, "wall")
+    assert not show("image", 400, "boot")
+    assert show("depth", 401, "boot") == ["boot"]
+
+
 def test_overtaken_images_are_dropped_and_counted():
     synchroniser = StampSynchroniser(["image", "depth"])
     synchroniser.add("image", message(1), 0.0)
@@ -101,6 +131,23 @@ def test_the_queue_is_bounded():
     assert not ready(synchroniser)
     synchroniser.add("depth", message(9), 0.0)
     assert len(ready(synchroniser)) == 1
+
+
+def test_the_queues_of_many_cameras_are_bounded_together():
+    synchroniser = StampSynchroniser(["image", "depth"], size=3)
+    for index in range(100):
+        synchroniser.add("image", message(index, f"camera{index}"), 0.0)
+    assert 0 < 100 - synchroniser.dropped <= 3 * CAMERAS
+
+
+def test_a_clock_that_was_set_back_is_that_of_its_camera():
+    synchroniser = StampSynchroniser(["image", "depth"])
+    for frame, stamp in (("wall", 10**9), ("boot", 9000)):
+        synchroniser.add("image", message(stamp, frame), 0.0)
+    synchroniser.forget_after(200 * MS, "boot")
+    for frame, stamp in (("wall", 10**9), ("boot", 9000)):
+        synchroniser.add("depth", message(stamp, frame), 0.0)
+    assert [parts["image"].header.frame_id for parts in ready(synchroniser)] == ["wall"]
 
 
 def test_what_is_of_later_than_a_clock_that_was_set_back_is_forgotten():
