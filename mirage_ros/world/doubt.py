@@ -96,7 +96,9 @@ def distances(visible: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def with_spread(chunks: Iterable[ImaginedChunk], samples: int, doubt: DepthDoubt) -> Iterator[ImaginedChunk]:
-    """Each chunk of the first samples, its uncertainty that of all samples' depth; never below that of what is known.
+    """Each chunk of the first samples, its uncertainty that of all samples' depth.
+
+    It is never below that of what is known, nor below a measured table: means hardly differ, and are no surer for that.
 
     Args:
         chunks: all samples of a chunk before the next chunk of its candidate.
@@ -111,7 +113,9 @@ def with_spread(chunks: Iterable[ImaginedChunk], samples: int, doubt: DepthDoubt
         if len(held) < samples:
             continue
         del waiting[place]
-        yield replace(held[0], uncertainty=_spread([held[index].depth for index in range(samples)], doubt))
+        spread = _spread([held[index].depth for index in range(samples)], doubt)
+        measured = doubt != DepthDoubt()
+        yield replace(held[0], uncertainty=np.fmax(held[0].uncertainty, spread) if measured else spread)
 
 
 def _spread(depths: Sequence[NDArray[np.float32]], doubt: DepthDoubt) -> NDArray[np.float32]:

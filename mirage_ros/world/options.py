@@ -34,7 +34,7 @@ class ImagineKeywords(TypedDict, total=False):
         steps: denoising steps; the preset's by default.
         unseen: 'mean', the default, for those who measure, or 'sample' for those who look; see `Unseen`.
         samples: drawn of each trajectory, as one batch: the frames are those of the first, `uncertainty` is the
-            spread of depth over all. With one, the default, it is what was measured of such frames.
+            spread of depth over all, or what was measured of such frames if that is more. With one it is the latter.
         guidance: classifier-free guidance on the text; 1, the default, for none.
         perception: for this call; the model's by default.
         history: past frames that may serve as references; grows with the memory. Empty by default.

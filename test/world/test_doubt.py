@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from mirage_ros.geometry import pinhole
 from mirage_ros.perception.registry import make_perception
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.world.doubt import FILE, DepthDoubt
+from mirage_ros.world.doubt import FILE, DepthDoubt, with_spread
 from mirage_ros.world.model import WorldModel
 
 
@@ -80,6 +81,20 @@ def test_samples_show_the_frames_of_the_first_and_doubt_where_they_differ(world)
         usable = (np.isfinite(depths) & (depths > 0)).all(axis=0)
         expected = np.maximum(depths.std(axis=0, ddof=1), alone.depth * 0.07 * math.sqrt(2))
         np.testing.assert_allclose(chunk.uncertainty[usable], expected[usable], rtol=1e-3)
+
+
+def test_samples_that_agree_are_no_surer_than_was_measured(world):
+    memory, trajectory = view(world)
+    measured = DepthDoubt(0.02, (0.0, 0.1), (0.2, 0.3))
+    (chunk, *_) = world.imagine(memory, trajectory, remember=False)
+    chunk = replace(chunk, uncertainty=measured.uncertainty(chunk.depth, chunk.visible))
+    same = [replace(chunk, sample=index) for index in (1, 0)]
+    (found,) = with_spread(same, 2, measured)
+    np.testing.assert_allclose(found.uncertainty, chunk.uncertainty, rtol=1e-5)
+    # Of weights that nobody measured, it is the spread alone.
+    (spread,) = with_spread(same, 2, DepthDoubt())
+    hidden = (chunk.visible == 0) & (chunk.depth > 0) & np.isfinite(chunk.depth)
+    assert (spread.uncertainty[hidden] < found.uncertainty[hidden]).all()
 
 
 def test_only_the_first_sample_is_remembered(world):

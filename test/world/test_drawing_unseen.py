@@ -62,7 +62,7 @@ def test_samples_of_one_trajectory_are_drawn_apart(imagine):
     np.testing.assert_allclose(alone.rgb, several.rgb, atol=2)
     hidden = several.visible[-1] == 0
     spread, of_means = (chunk.uncertainty[-1][hidden] for chunk in (several, imagine(samples=4)))
-    assert np.nanmean(spread) > 2 * np.nanmean(of_means)
+    assert np.nanmean(spread) > 1.3 * np.nanmean(of_means)
 
 
 def test_without_exemplars_a_sample_is_the_mean(imagine, world, monkeypatch):
