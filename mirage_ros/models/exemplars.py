@@ -36,6 +36,8 @@ TEXTURE = 2
 SHARPNESS = 24.0
 # Directions of latents in which large parts of views differ: their colours. Corrections in others are patterns of dots.
 COLOURS = 4
+# Less likely than any, as logarithms of likelihoods go.
+BARRED = 1e6
 LEVELS = 255
 # Views in one tensor: files of weights hold whole tensors, and are to be small.
 TOGETHER = 512
@@ -135,26 +137,27 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return self.low[:, None, None] + self.step[:, None, None] * stored.float()
 
     @torch.no_grad()
-    def draw(self, mean: Tensor, is_open: Tensor, chance: Tensor) -> Tensor:
+    def draw(self, mean: Tensor, is_open: Tensor, chance: Tensor, barred: Tensor) -> tuple[Tensor, Tensor]:
         """Put a part of a stored view in place of the mean.
 
         Args:
             mean: (B, C, h, w) the transformer's estimate, the known value where nothing is open; of any grid.
             is_open: (B, C, h, w) bool, what is to be drawn.
             chance: (B, N) standard normal numbers, which decide between views that are about as near.
+            barred: (B, N) bool, views that are not to be taken, unless there is no other.
 
         Returns:
-            (B, C, h, w) float32 clean latents, the mean where nothing is open.
+            (B, C, h, w) float32 clean latents, the mean where nothing is open, and (B,) places of the views taken.
         """
         mean = mean.float()
-        picked, shifts = self._picked(mean, is_open, chance)
+        picked, shifts = self._picked(mean, is_open, chance, barred)
         view = _resized(_moved(torch.stack([self.view(place) for place in picked.tolist()]), CELL * shifts), mean)
         nearer = _resized(self._pooled(mean) - _moved(self._values(self.means[picked]), shifts), mean)
         latents = int(self.config["latent_channels"])
         parts = (torch.tensor_split(value, [latents], dim=1) for value in (nearer, view, mean, is_open))
         colour, depth = (_correction(*each) for each in zip(*parts, strict=True))
         colour = torch.einsum("ij,bjhw->bihw", self.colours, colour)
-        return torch.where(is_open, view + torch.cat([colour, depth], dim=1), mean)
+        return torch.where(is_open, view + torch.cat([colour, depth], dim=1), mean), picked
 
     def distances(self, mean: Tensor, is_open: Tensor) -> Tensor:
         """How unlike each stored view a place is, as far as one can tell: squares of deviations.
@@ -201,12 +204,13 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
             self._compared = torch.cat(parts, dim=1).flatten(1, 2).transpose(1, 2).contiguous()
         return self._compared
 
-    def _picked(self, mean: Tensor, is_open: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
+    def _picked(self, mean: Tensor, is_open: Tensor, chance: Tensor, barred: Tensor) -> tuple[Tensor, Tensor]:
         """Places (B,) of views, of which each is the likelier the nearer it is (Gumbel's trick), and their shifts."""
         even = torch.special.ndtr(chance.double()).clamp(1e-12, 1 - 1e-12)
         nearest, shifts = self.distances(mean, is_open).min(dim=2)
         nearness = -SHARPNESS * nearest.double().clamp(min=1e-6).log()
-        picked = (nearness - torch.log(-torch.log(even))).argmax(dim=1)
+        likely = nearness - torch.log(-torch.log(even))
+        picked = torch.where(barred, likely - BARRED, likely).argmax(dim=1)
         return picked, shifts.gather(1, picked[:, None])[:, 0] - SHIFT
 
     def _pooled(self, values: Tensor) -> Tensor:

@@ -105,7 +105,12 @@ class ChunkLoop:
                 # Luck of its own, which the estimate does not depend on.
                 chance = self._noise(group, (len(networks.exemplars),), -1 - span.index)
                 visible = torch.stack([reading.visible.transpose(0, 1) > 0 for *_, reading in group])
-                latents = draw_unseen(networks.exemplars, latents, visible, stacked, chance)
+                barred = torch.zeros(chance.shape, dtype=torch.bool, device=chance.device)
+                for row, (rollout, *_) in zip(barred, group, strict=True):
+                    row[list(rollout.history.drawn)] = True
+                latents, used = draw_unseen(networks.exemplars, latents, visible, stacked, chance, barred)
+                for each, (rollout, *_) in zip(used, group, strict=True):
+                    rollout.history.note_drawn(each, len(networks.exemplars))
         for rollout, *_ in group:
             rollout.seconds["denoise"] += spent["denoise"] / len(group)
         return latents

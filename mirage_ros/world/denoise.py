@@ -112,7 +112,9 @@ def denoise(
     return sample
 
 
-def draw_unseen(exemplars: Exemplars, mean: Tensor, visible: Tensor, conditions: Conditions, chance: Tensor) -> Tensor:
+def draw_unseen(
+    exemplars: Exemplars, mean: Tensor, visible: Tensor, conditions: Conditions, chance: Tensor, barred: Tensor
+) -> tuple[Tensor, list[set[int]]]:
     """Draw one of what may be there in place of its mean, frame by frame, where the memory shows nothing.
 
     Args:
@@ -121,19 +123,25 @@ def draw_unseen(exemplars: Exemplars, mean: Tensor, visible: Tensor, conditions:
         visible: (B, 1, F, h, w) bool, what the memory shows.
         conditions: that the mean was estimated under.
         chance: (B, N) standard normal numbers; all frames of a chunk share them.
+        barred: (B, N) bool, exemplars that were drawn before.
 
     Returns:
-        (B, C, F, h, w) float32 clean latents.
+        (B, C, F, h, w) float32 clean latents, and the exemplars that each of the B chunks took.
     """
     first, frames = conditions.clean_frames, mean.shape[2]
     if first == frames:
-        return mean
+        return mean, [set() for _ in mean]
     # (B F', c, h, w)
     means, hidden, fixed = (
         part[:, :, first:].transpose(1, 2).flatten(0, 1) for part in (mean, ~visible, conditions.fixed)
     )
-    drawn = exemplars.draw(means, unseen_parts(hidden) & ~fixed, chance.repeat_interleave(frames - first, dim=0))
-    return torch.cat([mean[:, :, :first], drawn.reshape(len(mean), -1, *drawn.shape[1:]).transpose(1, 2)], dim=2)
+    is_open = unseen_parts(hidden) & ~fixed
+    drawn, picked = exemplars.draw(
+        means, is_open, *(each.repeat_interleave(frames - first, dim=0) for each in (chance, barred))
+    )
+    used = torch.where(is_open.flatten(1).any(dim=1), picked, -1).reshape(len(mean), -1).tolist()
+    latents = drawn.reshape(len(mean), -1, *drawn.shape[1:]).transpose(1, 2)
+    return torch.cat([mean[:, :, :first], latents], dim=2), [set(row) - {-1} for row in used]
 
 
 def unseen_parts(hidden: Tensor) -> Tensor:

@@ -114,8 +114,8 @@ def with_spread(chunks: Iterable[ImaginedChunk], samples: int, doubt: DepthDoubt
             continue
         del waiting[place]
         spread = _spread([held[index].depth for index in range(samples)], doubt)
-        measured = doubt != DepthDoubt()
-        yield replace(held[0], uncertainty=np.fmax(held[0].uncertainty, spread) if measured else spread)
+        measured = held[0].uncertainty if doubt != DepthDoubt() else None
+        yield replace(held[0], uncertainty=spread if measured is None else np.fmax(measured, spread))
 
 
 def _spread(depths: Sequence[NDArray[np.float32]], doubt: DepthDoubt) -> NDArray[np.float32]:

@@ -18,6 +18,8 @@ from mirage_ros.world.reading import Reading
 MIN_OVERLAP = 0.04
 # Two depths within this share are the same surface.
 TOLERANCE = 0.05
+# Exemplars that are remembered to have been drawn: those of the last hundred or so.
+MOST_DRAWN = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +46,20 @@ class PastFrame:
 
 
 class History:
-    """The last frames that were observed or imagined; the oldest go first.
+    """The last frames that were observed or imagined, and what was drawn for them; the oldest go first.
 
     Args:
         limit: how many are kept.
+
+    Attributes:
+        drawn: places of exemplars that are not to be drawn again: a thing stands in one place.
     """
 
     def __init__(self, limit: int = 64) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
             raise ValueError(f"limit: expected a number of frames from 0, got {limit!r}")
         self._frames: deque[PastFrame] = deque(maxlen=limit)
+        self.drawn: deque[int] = deque(maxlen=MOST_DRAWN)
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -66,7 +72,13 @@ class History:
         """A history with the same frames that goes its own way."""
         other = History(self._frames.maxlen or 0)
         other._frames.extend(self._frames)
+        other.drawn.extend(self.drawn)
         return other
+
+    def note_drawn(self, places: Collection[int], count: int) -> None:
+        """Bar exemplars, out of so many, and their neighbours, which are views of the same scene."""
+        for place in sorted(places):
+            self.drawn.extend(near for near in (place - 1, place, place + 1) if 0 <= near < count)
 
     def move(self, moved: Callable[[Tensor], Tensor]) -> None:
         """Give the frames new cameras; `moved` makes the new (4, 4) pose of an old one."""

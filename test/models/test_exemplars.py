@@ -11,6 +11,7 @@ from mirage_ros.models.exemplars import CELL, Exemplars
 from mirage_ros.models.network_files import load_part, save_part
 
 COUNT, CHANNELS, LATENTS, HEIGHT, WIDTH = 40, 6, 4, 16, 24
+NONE = torch.zeros(1, COUNT, dtype=torch.bool)
 
 
 def smooth(count: int, seed: int) -> torch.Tensor:
@@ -43,7 +44,7 @@ def no_luck(count: int = 1) -> torch.Tensor:
 def test_the_view_of_the_same_place_is_found_and_fits_as_it_is(exemplars, truths):
     is_open = right_half(COUNT)
     places = torch.where(is_open, smooth(COUNT, 2), truths)
-    drawn = exemplars.draw(places, is_open, no_luck(COUNT))
+    drawn = exemplars.draw(places, is_open, no_luck(COUNT), NONE.expand(COUNT, -1))[0]
     assert (drawn - truths).abs().max() < 3 * float(exemplars.step.max())
     assert torch.equal(drawn[~is_open], places[~is_open])
 
@@ -53,7 +54,7 @@ def test_a_view_is_moved_sideways_to_where_it_fits(exemplars, truths):
     is_open[..., 4 * CELL :] = False
     for shift in (CELL, -CELL):
         means, true = (torch.roll(value, shift, dims=3) for value in (smooth(COUNT, 2), truths))
-        drawn = exemplars.draw(torch.where(is_open, means, true), is_open, no_luck(COUNT))
+        drawn = exemplars.draw(torch.where(is_open, means, true), is_open, no_luck(COUNT), NONE.expand(COUNT, -1))[0]
         # Another view would be off by about .9.
         assert (drawn - true)[is_open].abs().mean() < 0.2
 
@@ -94,7 +95,7 @@ def test_what_is_drawn_goes_on_from_what_is_known_and_follows_the_mean_far_from_
     left = 4
     is_open, offset = right_half(left=left), 0.4
     place = torch.where(is_open, smooth(COUNT, 2)[:1] + offset, truths[:1] - offset)
-    drawn = exemplars.draw(place, is_open, no_luck())
+    drawn = exemplars.draw(place, is_open, no_luck(), NONE)[0]
     beside, far = (drawn - truths[:1])[..., left : left + 2].mean(), (drawn - truths[:1])[..., -6:].mean()
     assert float(beside) < -offset / 2
     assert float(far) == pytest.approx(offset, abs=0.05)
@@ -104,7 +105,7 @@ def test_chances_decide_between_near_views_and_never_for_far_ones(exemplars):
     is_open = right_half(left=0)
     place = smooth(COUNT, 2)[:1] * 0.05
     chances = torch.randn(300, COUNT, generator=torch.Generator().manual_seed(0))
-    picked = torch.cat([exemplars._picked(place, is_open, chance[None])[0] for chance in chances])
+    picked = torch.cat([exemplars._picked(place, is_open, chance[None], NONE)[0] for chance in chances])
     nearest = exemplars.distances(place, is_open)[0].amin(dim=1)
     assert len(picked.unique()) > 3
     assert nearest[picked].mean() < nearest.mean()
@@ -113,21 +114,34 @@ def test_chances_decide_between_near_views_and_never_for_far_ones(exemplars):
     assert torch.allclose(shares, expected / expected.sum(), atol=0.12)
 
 
+def test_what_is_barred_is_taken_only_where_there_is_nothing_else(exemplars):
+    is_open = right_half(left=0)
+    place = smooth(COUNT, 2)[5:6]
+    assert exemplars.draw(place, is_open, no_luck(), NONE)[1].tolist() == [5]
+    barred = NONE.clone()
+    barred[0, 5] = True
+    assert exemplars.draw(place, is_open, no_luck(), barred)[1].tolist() != [5]
+    assert exemplars.draw(place, is_open, no_luck(), ~NONE)[1].tolist() == [5]
+    barred = ~NONE
+    barred[0, 33] = False
+    assert exemplars.draw(place, is_open, no_luck(), barred)[1].tolist() == [33]
+
+
 def test_a_place_is_drawn_alike_alone_and_among_others(exemplars):
     is_open = right_half(3)
     places = smooth(3, 5)
     chance = torch.randn(3, COUNT, generator=torch.Generator().manual_seed(1))
-    together = exemplars.draw(places, is_open, chance)
+    together = exemplars.draw(places, is_open, chance, NONE.expand(3, -1))[0]
     for index in range(3):
         one = slice(index, index + 1)
-        assert torch.equal(exemplars.draw(places[one], is_open[one], chance[one]), together[one])
+        assert torch.equal(exemplars.draw(places[one], is_open[one], chance[one], NONE)[0], together[one])
 
 
 def test_depth_that_is_known_stays_where_latents_are_drawn(exemplars):
     is_open = right_half()
     is_open[:, LATENTS:, :, :20] = False
     place = smooth(1, 4)
-    drawn = exemplars.draw(place, is_open, no_luck())
+    drawn = exemplars.draw(place, is_open, no_luck(), NONE)[0]
     assert torch.equal(drawn[:, LATENTS:, :, :20], place[:, LATENTS:, :, :20])
     assert (drawn - place)[:, :LATENTS, :, 14:20].abs().mean() > 0.1
 
@@ -135,7 +149,7 @@ def test_depth_that_is_known_stays_where_latents_are_drawn(exemplars):
 def test_a_place_of_another_grid_is_drawn_too(exemplars, truths):
     size = (24, 40)
     is_open = torch.ones(1, CHANNELS, *size, dtype=torch.bool)
-    drawn = exemplars.draw(interpolate(smooth(COUNT, 2)[3:4], size=size, mode="bilinear"), is_open, no_luck())
+    drawn = exemplars.draw(interpolate(smooth(COUNT, 2)[3:4], size=size, mode="bilinear"), is_open, no_luck(), NONE)[0]
     assert drawn.shape == (1, CHANNELS, *size)
     assert (drawn - interpolate(truths[3:4], size=size, mode="bilinear")).abs().mean() < 0.1
 
@@ -151,7 +165,9 @@ def test_exemplars_are_saved_as_bytes_and_draw_the_same_afterwards(truths, tmp_p
     loaded = load_part(Exemplars, tmp_path, "exemplars")
     assert loaded.views[0].dtype == torch.uint8
     place, is_open = smooth(1, 4), right_half()
-    assert torch.equal(loaded.draw(place, is_open, no_luck()), exemplars.draw(place, is_open, no_luck()))
+    assert torch.equal(
+        loaded.draw(place, is_open, no_luck(), NONE)[0], exemplars.draw(place, is_open, no_luck(), NONE)[0]
+    )
     size = sum(file.stat().st_size for file in (tmp_path / "exemplars").glob("*.safetensors"))
     assert size < 1.2 * COUNT * CHANNELS * HEIGHT * WIDTH
 

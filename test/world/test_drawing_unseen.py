@@ -115,6 +115,25 @@ def test_a_stream_that_turns_draws_what_comes_at_once_and_reads_it_afterwards(wo
     assert len(less) < len(memory)
 
 
+def test_nothing_is_drawn_twice_and_a_fork_keeps_what_it_drew_to_itself(world, walk):
+    scene = walk(9)
+    memory, history = scene.begin(world)
+    turned = scene.camera.at(pan(scene.camera.cam2world[0], 0.9, 9))
+    list(world.imagine(memory, turned, history=history, unseen="sample", remember=False))
+    assert not history.drawn
+    list(world.imagine(memory, turned, history=history, unseen="sample"))
+    first = list(history.drawn)
+    assert len(first) >= 2
+    back = scene.camera.at(pan(scene.camera.cam2world[0], -0.9, 9))
+    list(world.imagine(memory, back, history=history, unseen="sample"))
+    assert list(history.drawn)[: len(first)] == first
+    taken = list(history.drawn)[1::3] if min(first) > 0 else first
+    assert len(history.drawn) > len(first)
+    assert len(set(taken)) == len(taken)
+    list(world.imagine(memory, back, history=history))
+    assert len(history.fork().drawn) == len(history.drawn)
+
+
 def test_only_the_end_of_a_turn_into_the_unseen_looks_further(world, walk):
     scene = walk(12)
     memory, history = scene.begin(world)
