@@ -18,8 +18,8 @@ from mirage_ros.poses import check_pose
 
 Vector = tuple[float, float, float]
 Matrices = NDArray[np.float64]
-# Radians: less than this is no turn.
-LEAST_TURN = 0.02
+# Radians: less than this is no turn but noise.
+LEAST_TURN = 0.005
 
 
 def interpolate(poses: Tensor, times: Tensor, queries: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def turned_on(poses: Tensor, angle: float) -> Tensor | None:
         angle: radians.
 
     Returns:
-        (4, 4), or None where it has hardly turned.
+        (4, 4), or None where it has not turned.
     """
     before, last = poses.double().cpu().numpy()
     turn = Rotation.from_matrix(before[:3, :3].T @ last[:3, :3]).as_rotvec()

@@ -6,7 +6,7 @@ Scales are fitted on every other held-out walk and judged on those between.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from mirage_ros.resources import weights_directory
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.doubt import DepthDoubt, distances
 from mirage_ros.world.model import WorldModel
+from mirage_ros.world.options import ImagineKeywords, Unseen
 
 # Shares of the image's width at which the classes of hidden pixels begin.
 CLASSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -67,13 +68,14 @@ class Errors:
         return Errors(*(np.concatenate([getattr(part, name) for part in parts]) for name in Errors.__annotations__))
 
 
-def errors_of(world: WorldModel, case: Case, seed: int, samples: int) -> Errors:
+def errors_of(world: WorldModel, case: Case, seed: int, samples: int, unseen: Unseen = "mean") -> Errors:
     """Errors of what is imagined along a walk, where the truth stands still and both depths are finite."""
     memory = world.new_memory()
     history = observed(world, memory, case)
     first = RgbdFrame(case.clip.rgb[0], case.clip.sensed[0], case.clip.camera[0])
     parts = []
-    for chunk in world.imagine(memory, case.clip.camera, first=first, seed=seed, samples=samples, history=history):
+    options: ImagineKeywords = {"seed": seed, "samples": samples, "history": history, "unseen": unseen}
+    for chunk in world.imagine(memory, case.clip.camera, first=first, **options):
         assert chunk.uncertainty is not None
         places = np.arange(chunk.first, chunk.first + len(chunk))
         truth, far = case.clip.depth[places], distances(chunk.visible)
@@ -104,6 +106,14 @@ def fit(errors: Errors, classes: tuple[float, ...] = CLASSES) -> DepthDoubt:
     of_class = np.digitize(errors.distance, begins) - 1
     scales = [_scale(errors.error[~known & (of_class == number)]) for number in range(len(begins))]
     return DepthDoubt(_scale(errors.error[known]), tuple(begins), tuple(scales))
+
+
+def with_drawn(doubt: DepthDoubt, errors: Errors) -> DepthDoubt:
+    """The same table with scales of what was drawn, of the same classes; a class that is seldom met is as all are."""
+    hidden = errors.of(errors.distance > 0)
+    of_class = np.digitize(hidden.distance, doubt.distances) - 1
+    each = [hidden.error[of_class == number] for number in range(len(doubt.distances))]
+    return replace(doubt, drawn=tuple(_scale(one if len(one) >= LEAST else hidden.error) for one in each))
 
 
 def _scale(errors: NDArray[np.float32]) -> float:
@@ -153,14 +163,22 @@ def main() -> None:
     walks = sim_cases("sim", world.height, world.width, options.limit)
     if len(walks) < 2:
         raise ValueError(f"limit: expected at least 2 walks, one to fit and one to judge, got {len(walks)}")
-    each = [errors_of(world, case, options.seed, options.samples) for case in tqdm(walks, unit="walk")]
-    judged, fitted = Errors.joined(each[1::2]), Errors.joined(each[::2])
+    unseen: tuple[Unseen, ...] = ("mean", "sample") if world.networks.draws("sample") else ("mean",)
+    each = [
+        [errors_of(world, case, options.seed, options.samples, kind) for kind in unseen]
+        for case in tqdm(walks, unit="walk")
+    ]
+    judged, *judged_drawn = (Errors.joined(parts) for parts in zip(*each[1::2], strict=True))
+    fitted, *fitted_drawn = (Errors.joined(parts) for parts in zip(*each[::2], strict=True))
     doubt = fit(fitted)
     tables = {
         "as given" if options.samples == 1 else f"spread of {options.samples}": judged,
         "table": scaled(judged, doubt),
         "visibility alone": scaled(judged, fit(fitted, (0.0,))),
     }
+    if fitted_drawn:
+        doubt = with_drawn(doubt, fitted_drawn[0])
+        tables |= {"drawn, as given": judged_drawn[0], "drawn, table": scaled(judged_drawn[0], doubt.of_samples())}
     print(report(tables))
     print(doubt)
     if options.write:

@@ -248,6 +248,8 @@ def _interval(values: NDArray[np.float64]) -> str:
 def main() -> None:
     """Run the study."""
     options = tyro.cli(NeverSeenOptions, prog="mirage eval occupancy", description=__doc__)
+    if options.draws < 1:
+        raise ValueError(f"draws: expected at least 1, got {options.draws}")
     world = options.load()
     claim_folder(options.out, options.settings(world))
     rows = run(world, options.episodes, options.seed, options.draws, options.out)[: options.episodes]

@@ -25,7 +25,7 @@ from mirage_ros.ros.conversions import (
 )
 from mirage_ros.ros.parameters import ObservationParameters
 from mirage_ros.ros.pose_buffer import CLOCK_RESET
-from mirage_ros.ros.stamp_synchroniser import StampSynchroniser
+from mirage_ros.ros.stamp_synchroniser import StampSynchroniser, keep_newest
 
 # Share by which the shape of a depth image may differ from its image's; a pixel more or less is rounding.
 SHAPE_TOLERANCE = 0.02
@@ -77,6 +77,7 @@ class CameraInput:
             if stamp < self._newest.get(frame, stamp) - CLOCK_RESET:
                 back = stamp
             self._newest[frame] = max(self._newest.get(frame, stamp), stamp) if back is None else stamp
+            keep_newest(self._newest, frame)
         return back
 
     def restart(self, stamp: int, frame: str | None = None) -> None:

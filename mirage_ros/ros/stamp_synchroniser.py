@@ -15,6 +15,8 @@ KEPT_PATIENCE = 0.1
 # Cameras whose full queues are kept beside each other; of more, what came first goes.
 CAMERAS = 4
 Waiting = OrderedDict[tuple[int, str], Any]
+# Frame ids of which something is kept.
+MOST_FRAMES = 64
 
 
 class StampSynchroniser:
@@ -44,7 +46,7 @@ class StampSynchroniser:
         self._others: dict[str, Waiting] = {name: OrderedDict() for name in self._partners}
         self._kept: dict[str, Any] = {}
         # Frame ids of images: what bears another image's is that one's.
-        self._cameras: set[str] = set()
+        self._cameras: dict[str, None] = {}
         self.dropped = 0
 
     def add(self, topic: str, message: Any, now: float) -> None:
@@ -58,12 +60,14 @@ class StampSynchroniser:
         frame = message.header.frame_id
         key = (ns_from_stamp(message.header.stamp), frame)
         if topic == PIVOT:
-            self._cameras.add(frame)
+            self._cameras[frame] = None
+            keep_newest(self._cameras, frame)
             self._images[key] = (message, now)
             self.dropped += self._bound(self._images, frame)
             return
         if topic == KEPT:
             self._kept[frame] = message
+            keep_newest(self._kept, frame)
         self._others[topic][key] = message
         self._bound(self._others[topic], frame)
 
@@ -97,7 +101,7 @@ class StampSynchroniser:
             stamp: of the newest that stays.
             frame: of the images whose clock it was, with all that may belong to them; None for everybody's.
         """
-        foreign = set() if frame is None else self._cameras - {frame}
+        foreign = set() if frame is None else self._cameras.keys() - {frame}
         for waiting in (self._images, *self._others.values()):
             for key in [key for key in waiting if key[0] > stamp and key[1] not in foreign]:
                 del waiting[key]
@@ -112,7 +116,7 @@ class StampSynchroniser:
 
     def _match(self, topic: str, key: tuple[int, str], waited: float) -> Any:
         """The message of a topic that belongs to an image; None while there is none."""
-        (stamp, frame), foreign = key, self._cameras - {key[1]}
+        (stamp, frame), foreign = key, self._cameras.keys() - {key[1]}
         waiting = {other: message for other, message in self._others[topic].items() if other[1] not in foreign}
         if key in waiting:
             return waiting[key]
@@ -135,3 +139,10 @@ def _drop_older(waiting: Waiting, frame: str, stamp: int) -> int:
     for key in older:
         del waiting[key]
     return len(older)
+
+
+def keep_newest(table: dict[str, Any], frame: str) -> None:
+    """Let the entry of a frame_id be the newest of a table, and the oldest go: nobody has that many cameras."""
+    table[frame] = table.pop(frame)
+    while len(table) > MOST_FRAMES:
+        del table[next(iter(table))]

@@ -40,7 +40,7 @@ def chosen(data: KeyframeMeans, count: int) -> list[int]:
         places = clip * PER_CLIP + np.arange(PER_CLIP)
         ranked: dict[int, int] = {}
         for place in places[np.argsort(-data.hidden[places], kind="stable")]:
-            if float(data.sample(int(place))["still"].float().mean()) >= 1 - MOVING:
+            if data.still(int(place)) >= 1 - MOVING:
                 ranked.setdefault(data.frame(int(place))[1], int(place))
         best.append(list(ranked.values()))
     # The best of each clip, then the second best: of the last round an even choice.

@@ -61,6 +61,9 @@ def export(model: Path, out: Path, earlier: Path | None = None, share: float = 0
             _mix(transformer.branch, before.branch, share)
         backbone.half().save_pretrained(_fresh(out, "transformer"), max_shard_size=MAX_FILE)
         transformer.branch.half().save_pretrained(_fresh(out, "branch"), max_shard_size=MAX_FILE)
+    if "branch" in found and "exemplars" not in found:
+        # Those of another transformer match what that one estimated.
+        shutil.rmtree(out / "exemplars", ignore_errors=True)
     for file in out.rglob("*.safetensors"):
         # They are written for their owner alone; an installed package is for everyone.
         file.chmod(0o644)

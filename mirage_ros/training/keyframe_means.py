@@ -62,6 +62,11 @@ class KeyframeMeans:
         arrays = {name: self._arrays[clip][name][place] for name in ("mean", "truth", "visible", "still")}
         return {name: _tensor(array) for name, array in arrays.items()}
 
+    def still(self, index: int) -> float:
+        """Share of keyframe `index` that stands still."""
+        clip, place = divmod(index, PER_CLIP)
+        return float(self._arrays[clip]["still"][place].mean())
+
     def frame(self, index: int) -> tuple[int, int]:
         """Clip and frame that keyframe `index` is of."""
         clip, place = divmod(index, PER_CLIP)

@@ -33,7 +33,7 @@ from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.clip_cache import ClipCache
 from mirage_ros.training.exemplars import gather
 from mirage_ros.training.keyframe_means import KeyframeMeans
-from mirage_ros.training.latent_cache import ClipLatents, LatentCache
+from mirage_ros.training.latent_cache import ClipLatents, LatentCache, fingerprint
 from mirage_ros.training.loop import train
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.reader import ReaderTask
@@ -67,6 +67,10 @@ class Recipe:
     stages: StageSettings = field(default_factory=StageSettings)
     source: Path | None = None
     exemplars: int = 0
+
+    def __post_init__(self) -> None:
+        if self.exemplars < 0:
+            raise ValueError(f"exemplars: expected a number from 0, got {self.exemplars}")
 
     @property
     def model(self) -> Path:
@@ -181,20 +185,27 @@ def _choose_exemplars(recipe: Recipe, clips: ClipCache, *, resume: bool) -> None
         FileNotFoundError: a part is missing.
     """
     preset, done = recipe.preset, recipe.folder / EXEMPLARS / DONE
-    if resume and done.is_file():
-        print(f"{EXEMPLARS}: done before, see {done.parent}; --fresh chooses them anew", flush=True)
-        return
     autoencoder = load_autoencoder(_folder_of(recipe, "vae")).eval()
     if not preset.predicts_clean or not isinstance(autoencoder, FrameAutoencoder):
         raise ValueError(f"preset: {preset.name!r} has no exemplars, as its transformer draws by itself")
+    for part in ("transformer", "branch"):
+        _folder_of(recipe, part)
     model = starting_model(recipe, "all").eval().requires_grad_(False)
-    chunks = ChunkModel(model, preset, load_reader(recipe), autoencoder, Prompts(preset))
+    reader = load_reader(recipe)
+    # Of other networks the estimates are others, and so is what they match.
+    networks = "-".join(
+        fingerprint(part, leave_out="decoder.")[:8] for part in (model, reader, autoencoder) if part is not None
+    )
+    if resume and done.is_file() and json.loads(done.read_text())["networks"] == networks:
+        print(f"{EXEMPLARS}: done before, see {done.parent}; --fresh chooses them anew", flush=True)
+        return
+    chunks = ChunkModel(model, preset, reader, autoencoder, Prompts(preset))
     data = KeyframeMeans(latents_of(recipe, clips, autoencoder, "train"), chunks, recipe.folder / "means")
     exemplars = gather(data, recipe.exemplars)
     recipe.model.mkdir(parents=True, exist_ok=True)
     save_part(exemplars, recipe.model / EXEMPLARS)
     done.parent.mkdir(parents=True, exist_ok=True)
-    done.write_text(json.dumps({"keyframes": len(data), "chosen": len(exemplars)}))
+    done.write_text(json.dumps({"networks": networks, "keyframes": len(data), "chosen": len(exemplars)}))
     print(f"{EXEMPLARS}: {len(exemplars)} of {len(data)} keyframes", flush=True)
 
 

@@ -87,7 +87,9 @@ class SavedMemory:
         Raises:
             ValueError, OSError: the file is missing, damaged or of another preset; weights are missing.
         """
-        self._session = ModelSession(MirageParameters(**parameters))
+        chosen = MirageParameters(**parameters)
+        self._wanted = chosen.imagine
+        self._session = ModelSession(chosen)
         self._session.load(self._session.read(path))
         self._worker = Worker("mirage view")
         self._listener: Listener | None = None
@@ -113,7 +115,7 @@ class SavedMemory:
                 for frame in list(chunk)[: len(paths[0]) - chunk.first]:
                     self._listener.imagined(frame)
 
-        request = ImagineRequest(poses, remember=remember)
+        request = ImagineRequest(poses, remember=remember, steps=self._wanted.steps, unseen=self._wanted.unseen)
         job = self._worker.start(
             rolling(self._session, self._worker, request, on_chunk), name="view", exclusive=remember
         )

@@ -44,7 +44,7 @@ class ChunkLoop:
         self._context = networks.context(settings.prompt or "")
         self._empty = networks.context("") if settings.guidance != 1 else None
         self._steps = settings.steps or networks.preset.schedule.steps
-        self._draws = networks.exemplars is not None and settings.unseen == "sample"
+        self._draws = networks.draws(settings.unseen)
         self._total = sum(rollout.spans[-1].stop for rollout in rollouts if not rollout.sample)
         self._done = 0
 
@@ -110,7 +110,7 @@ class ChunkLoop:
                     row[list(rollout.history.drawn)] = True
                 latents, used = draw_unseen(networks.exemplars, latents, visible, stacked, chance, barred)
                 for each, (rollout, *_) in zip(used, group, strict=True):
-                    rollout.history.note_drawn(each, len(networks.exemplars))
+                    rollout.drawn |= each
         for rollout, *_ in group:
             rollout.seconds["denoise"] += spent["denoise"] / len(group)
         return latents

@@ -155,8 +155,8 @@ def unseen_parts(hidden: Tensor) -> Tensor:
     wide = F.max_pool2d(inner, side, 1, CRACK)
     reached = wide.clone()
     reached[..., 1:-1, 1:-1] = 0
-    for _ in range(max(hidden.shape[-2:])):
-        reached = F.max_pool2d(reached, 3, 1, 1) * wide
+    while not torch.equal(grown := F.max_pool2d(reached, 3, 1, 1) * wide, reached):
+        reached = grown
     return reached > 0
 
 

@@ -33,6 +33,7 @@ class DepthDoubt:
         visible: scale where the memory showed something.
         distances: shares of the image's width at which the classes of invented pixels begin, from 0 on.
         hidden: scale of each class.
+        drawn: the same where a sample was drawn rather than the mean estimated; none where that was not measured.
 
     Raises:
         ValueError: a number is out of range, or the lengths differ; names the field.
@@ -41,17 +42,19 @@ class DepthDoubt:
     visible: float = 0.07
     distances: tuple[float, ...] = (0.0,)
     hidden: tuple[float, ...] = (0.35,)
+    drawn: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "distances", tuple(self.distances))
-        object.__setattr__(self, "hidden", tuple(self.hidden))
+        for name in ("distances", "hidden", "drawn"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         begin = self.distances
         if not begin or begin[0] != 0 or not all(later > earlier for earlier, later in pairwise(begin)):
             raise ValueError(f"distances: expected increasing numbers from 0 on, got {begin}")
-        if len(self.hidden) != len(begin):
-            raise ValueError(f"hidden: expected {len(begin)} scales, one for each distance, got {len(self.hidden)}")
-        if not all(math.isfinite(scale) and scale > 0 for scale in (self.visible, *self.hidden)):
-            raise ValueError(f"visible, hidden: expected positive scales, got {self.visible} and {self.hidden}")
+        for name, scales in (("hidden", self.hidden), ("drawn", self.drawn)):
+            if len(scales) != len(begin) and (name == "hidden" or scales):
+                raise ValueError(f"{name}: expected {len(begin)} scales, one for each distance, got {len(scales)}")
+        if not all(math.isfinite(scale) and scale > 0 for scale in (self.visible, *self.hidden, *self.drawn)):
+            raise ValueError(f"visible, hidden, drawn: expected positive scales, got {self}")
 
     @staticmethod
     def load(source: str | Path) -> DepthDoubt:
@@ -66,13 +69,17 @@ class DepthDoubt:
         try:
             return DepthDoubt(**json.loads(path.read_text()))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: expected visible, distances and hidden, {error}") from error
+            raise ValueError(f"{path}: expected visible, distances, hidden and drawn, {error}") from error
 
     def save(self, folder: Path) -> Path:
         """Write it beside the weights of a folder; the file."""
         path = folder / FILE
         path.write_text(json.dumps(asdict(self)) + "\n")
         return path
+
+    def of_samples(self) -> DepthDoubt:
+        """The doubt of frames in which what is hidden was drawn."""
+        return replace(self, hidden=self.drawn) if self.drawn else self
 
     def scales(self, visible: NDArray[np.float32]) -> NDArray[np.float32]:
         """(T, H, W) scale of the error of log depth, for frames of which (T, H, W) is known (> 0)."""

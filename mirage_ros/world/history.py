@@ -76,7 +76,7 @@ class History:
         return other
 
     def note_drawn(self, places: Collection[int], count: int) -> None:
-        """Bar exemplars, out of so many, and their neighbours, which are views of the same scene."""
+        """Bar exemplars, out of so many, and their neighbours, of which most are views of the same scene."""
         for place in sorted(places):
             self.drawn.extend(near for near in (place - 1, place, place + 1) if 0 <= near < count)
 

@@ -280,6 +280,7 @@ class WorldModel:
             sample,
             first=view,
             first_depth=metres,
+            doubt=networks.doubt.of_samples() if networks.draws(options.get("unseen", "mean")) else networks.doubt,
         )
 
     def _run(

@@ -117,6 +117,10 @@ class Networks:
         self._contexts: dict[str, Tensor] = {}
         self._ones = OnesLatents(autoencoder, self.encode)
 
+    def draws(self, unseen: str) -> bool:
+        """Whether exemplars take the place of the mean for such a setting: 'sample', of presets with keyframes."""
+        return unseen == "sample" and self.exemplars is not None and self.preset.keyframe_stride > 1
+
     @contextmanager
     def timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
         """Add the wall time of a stage to `seconds`; waits for the device, once a stage."""
@@ -235,6 +239,7 @@ def _check_channels(
         ("transformer", preset.latent_channels + preset.depth_channels, transformer.in_channels),
         ("reader", preset.latent_channels, None if reader is None else reader.config["channels"]),
         ("exemplars", preset.latent_channels, None if exemplars is None else exemplars.config["latent_channels"]),
+        ("exemplars", transformer.in_channels, None if exemplars is None else exemplars.config["channels"]),
     ):
         if got is not None and expected != got:
             raise ValueError(f"{name}: expected {expected} latent channels for preset {preset.name!r}, got {got}")

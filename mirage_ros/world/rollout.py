@@ -18,6 +18,7 @@ from mirage_ros.perception.pipeline import DecodedFrames, Perceived, Perception
 from mirage_ros.world.between import LEAST_SHOWN, Between, Keyframe, known_before, read_between
 from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions
+from mirage_ros.world.doubt import DepthDoubt
 from mirage_ros.world.history import History, PastFrame, Tail
 from mirage_ros.world.look_ahead import look_ahead
 from mirage_ros.world.networks import Networks
@@ -43,6 +44,8 @@ class Rollout:
         sample: which draw of it.
         first: (3, H, W) image of the first frame, if it is known.
         first_depth: (2h, 2w) metres of it, NaN where nobody gave them.
+        doubt: of the depth of its frames.
+        drawn: exemplars that this chunk took.
     """
 
     networks: Networks
@@ -56,6 +59,8 @@ class Rollout:
     sample: int = 0
     first: Tensor | None = None
     first_depth: Tensor | None = None
+    doubt: DepthDoubt = field(default_factory=DepthDoubt)
+    drawn: set[int] = field(default_factory=set)
     tail: Tail | None = None
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     # Of this chunk, and the last one of the chunk before, by their places in the trajectory.
@@ -66,29 +71,24 @@ class Rollout:
     _unknown: Tensor | None = field(default=None, init=False)
 
     def look_ahead(self, span: Span) -> Span:
-        """The same chunk, its keyframe beyond its end where `world.look_ahead` says so."""
+        """The same chunk, its first keyframe beyond its end where `world.look_ahead` says so."""
         with self.networks.timed(self.seconds, "read"):
-            beyond = look_ahead(self.networks, self.memory, self.trajectory, span)
+            cameras = self.trajectory[[span.start, span.stop - 1]]
+            beyond = look_ahead(self.networks, self.memory, cameras)
         if beyond is None:
             return span
         self.trajectory = Camera.joined([self.trajectory, beyond])
-        self.frames = [*self.frames, self.frames[-1]]
-        return replace(span, places=(span.start, span.stop))
+        self.frames = [*self.frames, self.frames[span.stop - 1]]
+        return replace(span, places=(span.start, len(self.trajectory) - 1))
 
     def prepare(self, span: Span, context: Tensor) -> tuple[Conditions, Reading]:
         """Read the memory and gather what the chunk is conditioned on."""
         with self.networks.timed(self.seconds, "read"):
             networks, preset, tail = self.networks, self.networks.preset, self.tail
-            cameras = self.trajectory[list(span.places)]
+            cameras = self.trajectory[list(span.places)].resized(*networks.latent_size)
             branch = networks.transformer.branch
             inputs = () if branch is None else tuple(branch.config["inputs"])
-            reading = read_views(
-                self.memory,
-                cameras.resized(*networks.latent_size),
-                preset,
-                networks.unfolder,
-                with_room=has_layout(inputs),
-            )
+            reading = read_views(self.memory, cameras, preset, networks.unfolder, with_room=has_layout(inputs))
             known, fixed = known_latents(reading, self.networks.preset)
             clean_frames = 0
             if span.overlap or self.first is not None:
@@ -103,10 +103,9 @@ class Rollout:
                 shown = reading if tail is None or tail.reading is None else Reading.joined([reading, tail.reading])
                 ones = networks.ones(inputs, len(shown))
                 memory = branch_input(inputs, shown, reading.camera.cam2world[0], preset, ones)[None]
+        past_latents = torch.stack([frame.latents for frame in references], dim=1) if references else nothing
         conditions = Conditions(
-            references=torch.stack([frame.latents for frame in references], dim=1)[None]
-            if references
-            else nothing[None],
+            references=past_latents[None],
             preceding=(nothing if tail is None else tail.preceding)[None],
             memory=memory,
             known=known[None],
@@ -153,6 +152,10 @@ class Rollout:
         if not left:
             self._between = None
             return None
+        last = span.stop - 1
+        if last in left and span.stop < self.spans[-1].stop:
+            # The next chunk goes on from it.
+            return span.with_keyframe(last)
         networks = self.networks
         with networks.timed(self.seconds, "read"):
             cameras = self.trajectory[list(left)].resized(*networks.latent_size)
@@ -169,10 +172,12 @@ class Rollout:
                 self._pieces.append(piece_between(self.networks, places, between, self.trajectory[list(places)]))
         pieces, self._pieces, self._between = self._pieces, [], None
         # To the next chunk all of it is known.
-        last = max(self._keyframes)
-        self._keyframes = {last: replace(self._keyframes[last], known=torch.ones_like(self._keyframes[last].known))}
+        self.history.note_drawn(self.drawn, len(self.networks.exemplars or ()))
+        self.drawn = set()
+        last = self._keyframes.get(span.stop - 1)
+        self._keyframes = {} if last is None else {span.stop - 1: replace(last, known=torch.ones_like(last.known))}
         seconds, self.seconds = self.seconds, dict.fromkeys(STAGES, 0.0)
-        return joined(pieces, self.candidate, self.sample, span.index, self.frames, seconds, self.networks.doubt)
+        return joined(pieces, self.candidate, self.sample, span.index, self.frames, seconds, self.doubt)
 
     def _first_latent(self, span: Span, reading: Reading) -> Tensor:
         """(C, 1, h, w) of the known first frame; depth that nobody gave is what the memory shows."""

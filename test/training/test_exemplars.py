@@ -50,8 +50,7 @@ def test_the_same_clip_gives_the_same_keyframes(keyframes, tmp_path):
 
 
 def test_of_each_clip_the_most_hidden_keyframes_are_chosen_one_of_a_frame(keyframes, monkeypatch):
-    still = {"still": torch.ones(1, 4, 6, dtype=torch.bool)}
-    monkeypatch.setattr(keyframes, "sample", lambda place: still)
+    monkeypatch.setattr(keyframes, "still", lambda place: 1.0)
     places = chosen(keyframes, 6)
     assert len(places) == 6
     for clip in range(2):
@@ -69,18 +68,11 @@ def test_of_each_clip_the_most_hidden_keyframes_are_chosen_one_of_a_frame(keyfra
 
 
 def test_what_moves_is_no_exemplar(keyframes, monkeypatch):
-    moving, sample = chosen(keyframes, 1)[0], keyframes.sample
-
-    def with_movement(place: int) -> dict[str, torch.Tensor]:
-        values = sample(place)
-        values["still"] = torch.ones_like(values["still"])
-        if place == moving:
-            values["still"].flatten()[: int(2 * MOVING * values["still"].numel()) + 1] = False
-        return values
-
-    monkeypatch.setattr(keyframes, "sample", with_movement)
+    moving = chosen(keyframes, 1)[0]
+    assert keyframes.still(moving) == float(keyframes.sample(moving)["still"].float().mean())
+    monkeypatch.setattr(keyframes, "still", lambda place: 1 - 2 * MOVING if place == moving else 1.0)
     assert moving not in chosen(keyframes, 1000)
-    monkeypatch.setattr(keyframes, "sample", lambda place: {"still": torch.zeros(1, 4, 6)})
+    monkeypatch.setattr(keyframes, "still", lambda place: 0.0)
     with pytest.raises(ValueError, match="data: expected keyframes of which at most 1% moves, got none of 24"):
         gather(keyframes, 10)
 

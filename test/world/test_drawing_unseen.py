@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,6 @@ from mirage_ros.models.exemplars import Exemplars
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.trajectory import pan
 from mirage_ros.world.denoise import unseen_parts
-from mirage_ros.world.look_ahead import AHEAD
 
 
 @pytest.fixture
@@ -99,6 +99,9 @@ def stream(world, scene, turns, **options):
 
 def test_a_stream_that_turns_draws_what_comes_at_once_and_reads_it_afterwards(world, walk):
     """Drawn strip by strip it would be scraps."""
+    # However small the steps are.
+    small, _ = stream(world, walk(9), np.linspace(0, 0.1, 9), unseen="sample")
+    assert [chunk.report.added > 0 for chunk in small].count(True) == 1
     turns = np.linspace(0, 0.48, 7)
     chunks, memory = stream(world, walk(9), turns, unseen="sample")
     assert [len(chunk) for chunk in chunks] == [2] * 6
@@ -134,25 +137,41 @@ def test_nothing_is_drawn_twice_and_a_fork_keeps_what_it_drew_to_itself(world, w
     assert len(history.fork().drawn) == len(history.drawn)
 
 
-def test_only_the_end_of_a_turn_into_the_unseen_looks_further(world, walk):
-    scene = walk(12)
+def test_a_chunk_that_turns_into_the_unseen_is_drawn_half_a_view_further(world, walk):
+    scene = walk(18)
     memory, history = scene.begin(world)
     start = scene.camera.cam2world[0]
 
-    def keyframe(turn: float, count: int) -> Camera:
+    def keyframe(turn: float, count: int, index: int = -1) -> Camera:
         cameras = scene.camera[:count].at(pan(start, turn, count))
         rollout = world._rollout(memory, cameras, None, {"history": history}, remember=False)
-        span = rollout.look_ahead(rollout.spans[-1])
-        assert span.stop == count
+        span = rollout.look_ahead(rollout.spans[index])
+        assert span.stop == rollout.spans[index].stop
         return rollout.trajectory[span.places[-1]]
 
-    # As far from the last pose as a piece is wide, the way it turned.
-    end = pan(start, 0.2, 2)[1]
+    half = math.atan(0.5 / 0.8)
     for sign in (1, -1):
-        expected = pan(start, sign * (0.2 + AHEAD), 2)[1]
-        torch.testing.assert_close(keyframe(sign * 0.2, 2).cam2world, expected)
-    # What is known, no turn, and a turn as long as a chunk are imagined where they are.
-    for turn, count in ((0.0, 2), (0.001, 2), (0.2, 9)):
+        for turn, count in ((0.2, 2), (0.2, 9), (0.1, 7)):
+            expected = pan(start, sign * (turn + half), 2)[1]
+            torch.testing.assert_close(keyframe(sign * turn, count).cam2world, expected, atol=1e-5, rtol=0)
+    # In the middle of a walk too.
+    expected = pan(start, 0.2 + half, 2)[1]
+    torch.testing.assert_close(keyframe(0.4, 17, 0).cam2world, expected, atol=1e-5, rtol=0)
+    # What is known, and no turn, are imagined where they are.
+    for turn, count in ((0.0, 2), (0.001, 2)):
         torch.testing.assert_close(keyframe(turn, count).cam2world, pan(start, turn, count)[-1])
+    end = pan(start, 0.2, 2)[1]
     world.observe(memory, replace(scene.frame(), camera=scene.camera[0].at(end)), history=history)
     torch.testing.assert_close(keyframe(0.2, 2).cam2world, end)
+
+
+def test_a_walk_goes_on_from_each_chunk_s_own_end(world, walk):
+    scene = walk(18)
+    memory, history = scene.begin(world)
+    turned = scene.camera[:17].at(pan(scene.camera.cam2world[0], 0.8, 17))
+    chunks = list(world.imagine(memory, turned, first=scene.frame(), history=history, unseen="sample"))
+    assert [len(chunk) for chunk in chunks] == [9, 8]
+    poses = torch.cat([chunk.camera.cam2world for chunk in chunks])
+    torch.testing.assert_close(poses, turned.cam2world.to(poses))
+    for chunk in chunks:
+        assert len(chunk.stamp) == len(chunk.rgb) == len(chunk.depth) == len(chunk.visible) == len(chunk.coverage)
