@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     here = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.2], [0, 0, 0, 1]], dtype=torch.float64)
     with Mirage(options.namespace, timeout=options.timeout) as mirage:
         for turn in (1.5, -1.5):
-            mirage.imagine([pan(here, turn, 9)], remember=True, frames=False, timeout=options.timeout)
+            mirage.imagine([pan(here, turn, 9)], remember=True, unseen="mean", frames=False, timeout=options.timeout)
         observed, imagined = mirage.occupancy(), mirage.occupancy(imagined=True)
     cost = costs(observed, imagined)
     save_png(options.out, np.repeat((255 - cost)[::-1, :, None], 3, axis=2))

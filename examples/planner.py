@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
     here = torch.eye(4, dtype=torch.float64)
     labels, paths = zip(*candidates(here), strict=True)
     with Mirage(options.namespace, timeout=options.timeout) as mirage:
-        result = mirage.imagine(paths, labels=labels, timeout=options.timeout)
+        # Where nothing was seen, the mean of what may be there rather than one of it.
+        result = mirage.imagine(paths, labels=labels, unseen="mean", timeout=options.timeout)
     best = max(result.trajectories, key=score)
     if np.isinf(score(best)):
         print("every way is blocked")

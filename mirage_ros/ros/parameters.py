@@ -147,8 +147,8 @@ class ImagineParameters(ParameterGroup):
     )
     samples: int = row(
         1,
-        "Draws of each trajectory, made as one batch: the first is shown, their spread is imagined/uncertainty. With "
-        "one that is what was measured of the weights.",
+        "Draws of each trajectory, made as one batch: the first is shown; imagined/uncertainty is their spread, or "
+        "what was measured of the weights where that is more.",
         1,
         64,
         live=True,
