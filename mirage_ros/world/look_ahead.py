@@ -1,7 +1,7 @@
-"""A keyframe beyond the end of a chunk that turns into the unseen.
+"""A keyframe beyond the end of a trajectory that turns into the unseen.
 
 What is drawn there is of one piece only if it is drawn at once. Drawn strip by strip, as one pose after the other is
-asked for, it would be scraps, and chunk by chunk there would be a seam at the end of each.
+asked for, it would be scraps.
 """
 
 from __future__ import annotations

@@ -71,7 +71,12 @@ class Rollout:
     _unknown: Tensor | None = field(default=None, init=False)
 
     def look_ahead(self, span: Span) -> Span:
-        """The same chunk, its first keyframe beyond its end where `world.look_ahead` says so."""
+        """The same chunk, if it is the last, its keyframe beyond its end where `world.look_ahead` says so.
+
+        In the middle of a walk the next chunk goes on from a chunk's end, and its strips are wide.
+        """
+        if span.stop < self.spans[-1].stop:
+            return span
         with self.networks.timed(self.seconds, "read"):
             cameras = self.trajectory[[span.start, span.stop - 1]]
             beyond = look_ahead(self.networks, self.memory, cameras)
@@ -152,10 +157,6 @@ class Rollout:
         if not left:
             self._between = None
             return None
-        last = span.stop - 1
-        if last in left and span.stop < self.spans[-1].stop:
-            # The next chunk goes on from it.
-            return span.with_keyframe(last)
         networks = self.networks
         with networks.timed(self.seconds, "read"):
             cameras = self.trajectory[list(left)].resized(*networks.latent_size)

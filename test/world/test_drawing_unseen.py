@@ -137,7 +137,7 @@ def test_nothing_is_drawn_twice_and_a_fork_keeps_what_it_drew_to_itself(world, w
     assert len(history.fork().drawn) == len(history.drawn)
 
 
-def test_a_chunk_that_turns_into_the_unseen_is_drawn_half_a_view_further(world, walk):
+def test_a_trajectory_that_ends_turning_into_the_unseen_is_drawn_half_a_view_further(world, walk):
     scene = walk(18)
     memory, history = scene.begin(world)
     start = scene.camera.cam2world[0]
@@ -154,9 +154,9 @@ def test_a_chunk_that_turns_into_the_unseen_is_drawn_half_a_view_further(world, 
         for turn, count in ((0.2, 2), (0.2, 9), (0.1, 7)):
             expected = pan(start, sign * (turn + half), 2)[1]
             torch.testing.assert_close(keyframe(sign * turn, count).cam2world, expected, atol=1e-5, rtol=0)
-    # In the middle of a walk too.
-    expected = pan(start, 0.2 + half, 2)[1]
-    torch.testing.assert_close(keyframe(0.4, 17, 0).cam2world, expected, atol=1e-5, rtol=0)
+    # In the middle of a walk the next chunk goes on from the end.
+    middle = pan(start, 0.4, 17)[8]
+    torch.testing.assert_close(keyframe(0.4, 17, 0).cam2world, middle, atol=1e-5, rtol=0)
     # What is known, and no turn, are imagined where they are.
     for turn, count in ((0.0, 2), (0.001, 2)):
         torch.testing.assert_close(keyframe(turn, count).cam2world, pan(start, turn, count)[-1])
