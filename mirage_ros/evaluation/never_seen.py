@@ -34,7 +34,6 @@ from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.sim.floor_plan import is_inside, is_occupied
 from mirage_ros.trajectory import pan
 from mirage_ros.world.model import WorldModel
-from mirage_ros.world.options import ImagineKeywords, Unseen
 from mirage_ros.world.reading import read_views
 from mirage_ros.world.surroundings import Surroundings
 
@@ -46,8 +45,6 @@ LOOK, STEPS = 1.5, 3
 NOTHING = 101
 # Values that are told apart where their rates are fitted: the lowest of each class.
 CLASSES = (0, 1, 2, 4, 7, 10, 13, 20, 30, 45, 60, 75, 90, 97, NOTHING)
-# The method that others are compared with.
-LEADER = "mean of draws"
 # Cells farther than this from all that was observed are counted on their own, metres.
 FAR = 0.3
 
@@ -66,36 +63,22 @@ class NeverSeenOptions(ModelOptions):
     out: Path = Path("out/eval/occupancy")
     episodes: int = 100
     """places; each is one episode"""
-    draws: int = 6
-    """of what may be there, whose maps are averaged"""
-
-    def settings(self, world: WorldModel) -> dict[str, Any]:
-        """With the number of draws."""
-        return {**super().settings(world), "draws": self.draws}
 
 
-def looked_around(
-    world: WorldModel, place: PlannerPlace, seeds: Sequence[int], unseen: Unseen
-) -> tuple[Surroundings, list[list[ImaginedFrame]], Any]:
-    """The map of a first camera frame, what is imagined of ways to look around and on by each seed, and the memory
-    before.
-    """
+def looked_around(world: WorldModel, place: PlannerPlace, seed: int) -> tuple[Surroundings, list[ImaginedFrame], Any]:
+    """The map of a first camera frame, what is imagined of ways to look around and on, and the memory before."""
     frame = place.renderer.render(place.start)
     memory, history = world.new_memory(), world.new_history()
     grid = Surroundings(SHAPE, memory)
     world.observe(memory, frame, keep=np.isfinite(frame.depth), history=history)
     grid.saw(frame)
-    before = memory.fork()
+    before, imagined = memory.fork(), []
     sides = (pan(place.start, turn, STEPS) for turn in (LOOK, -LOOK))
     looks = [step for side in sides for step in pairwise(side)]
-    ways = [place.renderer.camera(poses[[0, -1]]) for poses in (*map(torch.stack, looks), *place.moves())]
-
-    def imagined(seed: int) -> list[ImaginedFrame]:
-        own, past = before.fork(), history.fork()
-        options: ImagineKeywords = {"history": past, "seed": seed, "unseen": unseen}
-        return [ImaginedFrame.joined(list(world.imagine(own, ends, **options))) for ends in ways]
-
-    return grid, [imagined(seed) for seed in seeds], before
+    for poses in (*map(torch.stack, looks), *place.moves()):
+        ends = place.renderer.camera(poses[[0, -1]])
+        imagined.append(ImaginedFrame.joined(list(world.imagine(memory, ends, history=history, seed=seed))))
+    return grid, imagined, before
 
 
 @torch.no_grad()
@@ -125,26 +108,15 @@ def said_of(grid: Surroundings, frames: Sequence[ImaginedFrame]) -> NDArray[np.u
     return np.where(guessed < 0, NOTHING, guessed).astype(np.uint8)
 
 
-def averaged(maps: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Mean of what maps give of each cell, of those that give something."""
-    values = np.stack(maps).astype(np.float64)
-    given = values < NOTHING
-    mean = np.where(given, values, 0).sum(axis=0) / given.sum(axis=0).clip(min=1)
-    return np.where(given.any(axis=0), mean.round(), NOTHING).astype(np.uint8)
-
-
-def episode(world: WorldModel, place: PlannerPlace, seed: int, draws: int) -> dict[str, Counts]:
+def episode(world: WorldModel, place: PlannerPlace, seed: int) -> dict[str, Counts]:
     """Counts of each method in one place."""
-    grid, (imagined,), before = looked_around(world, place, [seed], "mean")
-    _, drawn, _ = looked_around(world, place, range(seed, seed + draws), "sample")
+    grid, imagined, before = looked_around(world, place, seed)
     centres = grid.middles()
     known, half = grid.known(), SHAPE.resolution / 2
     truth = is_occupied(place.scene, centres, min_height=SHAPE.min_height, max_height=SHAPE.max_height, margin=half)
     column, row = ((place.start[:2, 3] - grid.corner) / SHAPE.resolution).tolist()
     says = {
         "imagined": said_of(grid, imagined),
-        "drawn once": said_of(grid, drawn[0]),
-        LEADER: averaged([said_of(grid, frames) for frames in drawn]),
         "readout, holes filled": said_of(grid, [readout_frames(world, before, each.camera) for each in imagined]),
         "walls continue": continue_walls(known, (row, column)),
         "unknown": np.full(known.shape, NOTHING, np.uint8),
@@ -163,13 +135,13 @@ def episode(world: WorldModel, place: PlannerPlace, seed: int, draws: int) -> di
     }
 
 
-def run(world: WorldModel, count: int, seed: int, draws: int, folder: Path) -> list[dict[str, Any]]:
+def run(world: WorldModel, count: int, seed: int, folder: Path) -> list[dict[str, Any]]:
     """Rows with episode and counts by method; what a folder holds already is not done again."""
     rows = read_rows(folder)
     done = {row["episode"] for row in rows}
     for place in tqdm(places(count, (world.height, world.width)), total=count, desc="occupancy", unit="place"):
         if place.name not in done:
-            counts = {name: each.tolist() for name, each in episode(world, place, seed, draws).items()}
+            counts = {name: each.tolist() for name, each in episode(world, place, seed).items()}
             rows += append_rows(folder, [{"episode": place.name, "counts": counts}])
     return rows
 
@@ -232,11 +204,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             if name == "walls continue":
                 # Its values are an order and no probabilities.
                 cells[2] = "-"
-            behind = found[LEADER]["AUC"] - values["AUC"]
-            lines.append([*cells, "" if name == LEADER else _interval(behind)])
-        first = counts[LEADER].sum(axis=(0, 2))
+            behind = found["imagined"]["AUC"] - values["AUC"]
+            lines.append([*cells, "" if name == "imagined" else _interval(behind)])
+        first = counts["imagined"].sum(axis=(0, 2))
         text += f"{kind}: {first.sum():,}, {first[1] / first.sum():.1%} of them occupied\n\n"
-        head = ["method", "AUC", "bits a cell", "with rates fitted", f"AUC of {LEADER} minus its"]
+        head = ["method", "AUC", "bits a cell", "with rates fitted", "AUC of imagined minus its"]
         text += markdown_table(head, lines) + "\n"
     return text
 
@@ -248,11 +220,9 @@ def _interval(values: NDArray[np.float64]) -> str:
 def main() -> None:
     """Run the study."""
     options = tyro.cli(NeverSeenOptions, prog="mirage eval occupancy", description=__doc__)
-    if options.draws < 1:
-        raise ValueError(f"draws: expected at least 1, got {options.draws}")
     world = options.load()
     claim_folder(options.out, options.settings(world))
-    rows = run(world, options.episodes, options.seed, options.draws, options.out)[: options.episodes]
+    rows = run(world, options.episodes, options.seed, options.out)[: options.episodes]
     text = table(rows)
     (options.out / "table.md").write_text(text)
     print(f"{len(rows)} episodes; 95 % intervals by bootstrap over episodes")

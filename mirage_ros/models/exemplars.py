@@ -33,7 +33,7 @@ BLEND = 8
 # And within which textures are no difference to be corrected.
 TEXTURE = 2
 # Likelihood of a view over its (squared) distance: the power of which it is the inverse.
-SHARPNESS = 12.0
+SHARPNESS = 24.0
 # Directions of latents in which large parts of views differ: their colours. Corrections in others are patterns of dots.
 COLOURS = 4
 # Less likely than any, as logarithms of likelihoods go.
