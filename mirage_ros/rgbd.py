@@ -97,8 +97,8 @@ class ImaginedFrame(RgbdFrame):
     """A frame that was imagined, or read out of a memory, and how much of it was known.
 
     Attributes:
-        visible: (..., H, W) float32, 0 where it was invented or nothing is known, 1 where the memory showed something:
-            what a camera saw, or what was invented before.
+        visible: (..., H, W) float32, 0 where it was invented or nothing is known, 1 where the memory showed something
+            before the trajectory: what a camera saw, or what was invented and remembered before.
         coverage: (...) float32 share of the view that the memory knew.
         uncertainty: (..., H, W) float32 metres, standard deviation of depth; +inf where depth is, NaN where there is
             none. None where nobody estimated it.

@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 from torch import Tensor
 
 from mirage_ros.action import Imagine
+from mirage_ros.client.arguments import flag, one_of, real, text, whole
 from mirage_ros.client.goal import Goal
 from mirage_ros.client.grids import Grid, Grids
 from mirage_ros.client.link import Link, checked, wait_for
@@ -104,26 +105,23 @@ class Mirage:
         on_feedback: Callable[[Any], None] | None = None,
     ) -> Goal:
         """Begin to imagine; see `imagine`. The goal can be awaited, asked for its result, and cancelled."""
-        if pose_of not in POSES_OF:
-            raise ValueError(f"pose_of: expected one of {', '.join(POSES_OF)}, got {pose_of!r}")
-        if unseen not in UNSEEN_OF:
-            raise ValueError(f"unseen: expected one of {', '.join(UNSEEN_OF)}, got {unseen!r}")
-        names = [""] * len(candidates) if labels is None else list(labels)
+        kind, choice = one_of("pose_of", pose_of, POSES_OF), one_of("unseen", unseen, UNSEEN_OF)
+        names = [""] * len(candidates) if labels is None else [text("labels", label) for label in labels]
         if len(names) != len(candidates):
             raise ValueError(f"labels: expected {len(candidates)}, one for each candidate, got {len(names)}")
-        header = Header(frame_id=frame_id or self._world_frame)
+        header = Header(frame_id=text("frame_id", frame_id) or self._world_frame)
         goal = Imagine.Goal(
             candidates=[
                 Candidate(path=poses_to_path(torch.as_tensor(poses).double(), header), label=name)
                 for poses, name in zip(candidates, names, strict=True)
             ],
-            pose_of=POSES_OF.index(pose_of),
-            prompt=prompt,
-            seed=seed,
-            steps=steps,
-            unseen=UNSEEN_OF.index(unseen),
-            remember=remember,
-            return_frames=frames,
+            pose_of=kind,
+            prompt=text("prompt", prompt),
+            seed=whole("seed", seed, -(2**63), 2**63 - 1),
+            steps=whole("steps", steps, 0, 2**16 - 1),
+            unseen=choice,
+            remember=flag("remember", remember),
+            return_frames=flag("frames", frames),
         )
         running = Goal(sum(map(len, candidates)))
         self._goals.add(running)
@@ -208,7 +206,7 @@ class Mirage:
             goal: (H, W, 3) uint8 picture of what is looked for.
         """
         header, limit = Header(frame_id=frame_id or self._world_frame), timeout or self._timeout
-        return ask_scores(self._link, limit, paths, header, pose_of, goal, imagine=imagine, seed=seed, radius=radius)
+        return ask_scores(self._link, limit, paths, header, pose_of, goal, imagine, seed, radius)
 
     def occupancy(self, imagined: bool = False, timeout: float | None = None) -> Grid:
         """The newest grid of what was observed, or of what is imagined beside it; a TimeoutError if none came."""
@@ -293,7 +291,8 @@ class Mirage:
 
     def export_cloud(self, path: str, min_confidence: float = 0.0) -> str:
         """Write a PLY below the node's memory.folder; its absolute path there."""
-        return str(self._link.ask("export_cloud", self._timeout, path=path, min_confidence=min_confidence).path)
+        least = real("min_confidence", min_confidence)
+        return str(self._link.ask("export_cloud", self._timeout, path=path, min_confidence=least).path)
 
     def set_prompt(self, prompt: str) -> None:
         """Text that conditions what is imagined from the next chunk on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from torch import Tensor
 
+from mirage_ros.client.arguments import flag, one_of, real, whole
 from mirage_ros.client.link import Link
 from mirage_ros.occupancy.prospects import ViewScore
 from mirage_ros.ros.conversions import numpy_to_image, poses_to_path
@@ -26,22 +26,24 @@ def ask_scores(
     header: Header,
     pose_of: str,
     goal: NDArray[np.uint8] | None,
-    **options: Any,
+    imagine: bool,
+    seed: int,
+    radius: float,
 ) -> list[ViewScore]:
     """The scores of (T, 4, 4) paths in the frame of a header; the rest as `Mirage.score_views` has it.
 
     Raises:
-        ValueError: poses are of nothing that there is.
+        ValueError: poses are of nothing that there is, or another argument is no such thing; names it.
     """
-    if pose_of not in POSES_OF:
-        raise ValueError(f"pose_of: expected one of {', '.join(POSES_OF)}, got {pose_of!r}")
     answer = link.ask(
         "score_views",
         timeout,
         paths=[poses_to_path(torch.as_tensor(poses).double().reshape(-1, 4, 4), header) for poses in paths],
-        pose_of=POSES_OF.index(pose_of),
+        pose_of=one_of("pose_of", pose_of, POSES_OF),
         goal=Image() if goal is None else numpy_to_image(goal, "rgb8", header),
-        **options,
+        imagine=flag("imagine", imagine),
+        seed=whole("seed", seed, -(2**63), 2**63 - 1),
+        radius=real("radius", radius),
     )
     names = [field.name for field in fields(ViewScore)]
     return [ViewScore(**{name: getattr(score, name) for name in names}) for score in answer.scores]

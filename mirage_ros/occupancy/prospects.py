@@ -124,7 +124,9 @@ class Prospects:
         inside = self._inside(at)
         chosen = tuple(at[inside].T)
         unknown = len(at) - len(chosen[0]) + int(self._unknown[chosen].sum())
-        free = np.log1p(-self._touched[chosen].astype(np.float64).clip(max=1 - 1e-6)).sum() / (2 * reach + 1)
+        touched = np.log1p(-self._touched[chosen].astype(np.float64).clip(max=1 - 1e-6))
+        # However short the stay: never less than the worst place alone.
+        free = min(touched.sum() / (2 * reach + 1), touched.min(initial=0.0))
         return float(1 - np.exp(free - STOPPING * cell * unknown))
 
     def _largest_within(self, cells: float) -> NDArray[np.float32]:

@@ -126,7 +126,7 @@ OUTPUTS = (
         "imagined/visibility",
         Image,
         OUTPUT,
-        "32FC1: 0 where a pixel was invented, 1 where it was remembered: observed, or imagined in an earlier chunk.",
+        "32FC1: 0 where a pixel was invented, 1 where it was remembered: observed, or imagined and remembered before.",
     ),
     Topic(
         "imagined/uncertainty",

@@ -89,7 +89,8 @@ def main() -> None:
 def _of_phase(name: str, entry: str, loops: Mapping[str, object]) -> tuple[str, float]:
     phase, equals, number = entry.partition("=")
     if not equals or phase not in loops:
-        raise ValueError(f"{name}: expected PHASE=NUMBER with a phase out of {', '.join(loops)}, got {entry!r}")
+        known = ", ".join(loops) or "those that train (exemplars does not)"
+        raise ValueError(f"{name}: expected PHASE=NUMBER with a phase out of {known}, got {entry!r}")
     try:
         value = float(number)
     except ValueError:

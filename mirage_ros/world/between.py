@@ -56,7 +56,7 @@ class Between:
     Attributes:
         latents: (C, T, h, w) without depth channels, with something in every cell.
         depth: (T, 2h, 2w) metres.
-        known: (T, h, w) bool, cells that the memory showed before the chunk.
+        known: (T, h, w) bool, cells that the memory showed before the trajectory.
         shown: (T,) share of cells that the memory or the sky of a keyframe gives.
     """
 
@@ -66,7 +66,9 @@ class Between:
     shown: Tensor
 
 
-def read_between(networks: Networks, memory: SpatialMemory, cameras: Camera, keyframes: list[Keyframe]) -> Between:
+def read_between(
+    networks: Networks, memory: SpatialMemory, cameras: Camera, keyframes: list[Keyframe], earlier: list[Keyframe]
+) -> Between:
     """Read frames out of a memory that holds the keyframes around them.
 
     Args:
@@ -74,6 +76,7 @@ def read_between(networks: Networks, memory: SpatialMemory, cameras: Camera, key
         memory: to read.
         cameras: (T,) at latent resolution.
         keyframes: around these frames. No memory holds the sky, so it is taken from them by its direction alone.
+        earlier: keyframes of the same trajectory before those.
     """
     preset, channels = networks.preset, networks.autoencoder.channels
     reading = read_views(memory, cameras, preset, networks.unfolder)
@@ -91,7 +94,7 @@ def read_between(networks: Networks, memory: SpatialMemory, cameras: Camera, key
     return Between(
         latents=filled.transpose(0, 1),
         depth=log_depth.unpack(packed, preset.log_depth_mean, preset.log_depth_std),
-        known=known_before(reading, keyframes),
+        known=known_before(reading, [*earlier, *keyframes]),
         shown=shown.float().mean(dim=(1, 2, 3)),
     )
 

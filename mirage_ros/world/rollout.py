@@ -63,8 +63,9 @@ class Rollout:
     drawn: set[int] = field(default_factory=set)
     tail: Tail | None = None
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    # Of this chunk, and the last one of the chunk before, by their places in the trajectory.
+    # Of this chunk, and the last one of the chunk before, by their places in the trajectory; and those before.
     _keyframes: dict[int, Keyframe] = field(default_factory=dict, init=False)
+    _earlier: list[Keyframe] = field(default_factory=list, init=False)
     _between: tuple[tuple[int, ...], Between] | None = field(default=None, init=False)
     _pieces: list[Piece] = field(default_factory=list, init=False)
     # (1, 2h, 2w) bool, where nobody knows the depth of the known first frame.
@@ -138,14 +139,13 @@ class Rollout:
             perceived = self._perceive(span, video, joint)
         after_stage("perceive")
         # Of a further keyframe: what the others of this chunk invented is in the memory by now.
-        known = known_before(reading, list(self._keyframes.values())) if self._pieces else reading.visible[:, 0] > 0
+        known = known_before(reading, [*self._earlier, *self._keyframes.values()])
         with timed(self.seconds, "write"):
             report = self._remember(span, latents, video, perceived, reading, known)
         visible = self._per_frame(known.float(), span)
         coverage = self._per_frame(known.float().mean(dim=(1, 2)), span)
         # A keyframe beyond the end is no frame of the chunk.
-        places = tuple(place for place in span.imagined if place < span.stop)
-        count = len(places)
+        count = len(places := tuple(place for place in span.imagined if place < span.stop))
         new = video[span.overlap :][:count]
         views = visible[:count], coverage[:count], perceived.camera[:count], report, perceived.notes
         self._pieces.append(Piece(places, new, perceived.depth[:count], *views))
@@ -160,7 +160,7 @@ class Rollout:
         networks = self.networks
         with networks.timed(self.seconds, "read"):
             cameras = self.trajectory[list(left)].resized(*networks.latent_size)
-            between = read_between(networks, self.memory, cameras, list(self._keyframes.values()))
+            between = read_between(networks, self.memory, cameras, list(self._keyframes.values()), self._earlier)
         self._between = left, between
         worst = int(between.shown.argmin())
         return span.with_keyframe(left[worst]) if between.shown[worst] < LEAST_SHOWN else None
@@ -172,11 +172,11 @@ class Rollout:
             with self.networks.timed(self.seconds, "decode"):
                 self._pieces.append(piece_between(self.networks, places, between, self.trajectory[list(places)]))
         pieces, self._pieces, self._between = self._pieces, [], None
-        # To the next chunk all of it is known.
         self.history.note_drawn(self.drawn, len(self.networks.exemplars or ()))
         self.drawn = set()
-        last = self._keyframes.get(span.stop - 1)
-        self._keyframes = {} if last is None else {span.stop - 1: replace(last, known=torch.ones_like(last.known))}
+        last = self._keyframes.pop(span.stop - 1, None)
+        self._earlier += self._keyframes.values()
+        self._keyframes = {} if last is None else {span.stop - 1: last}
         seconds, self.seconds = self.seconds, dict.fromkeys(STAGES, 0.0)
         return joined(pieces, self.candidate, self.sample, span.index, self.frames, seconds, self.doubt)
 

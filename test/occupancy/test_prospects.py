@@ -82,6 +82,18 @@ def test_a_disc_touches_the_most_probable_obstacle_within_its_radius(grid, room,
     for row, column in np.argwhere(prospects.occupied > 0)[::40]:
         place = grid.corner + (torch.tensor([column, row]) + 0.5) * 0.05
         within = np.hypot(rows - row, columns - column) * 0.05 <= radius + 1e-6
-        free, size = 1 - prospects.occupied[within].max(), 2 * math.ceil(radius / 0.05) + 1
+        free = 1 - prospects.occupied[within].max()
         # Of many probabilities, neighbours may be taken together.
-        assert (1 - prospects.collision(place[None], radius)) ** size == pytest.approx(max(free, 1e-6), abs=0.04)
+        assert 1 - prospects.collision(place[None], radius) == pytest.approx(max(free, 1e-6), abs=0.04)
+
+
+def test_a_larger_robot_touches_no_less(grid, room):
+    camera = room.cameras(room.upright(-2.0, yaw=math.pi / 2))
+    depth = torch.full((1, 96, 144), 2.0)
+    grid.imagine(depth, depth * 0.02, torch.zeros_like(depth), camera)
+    prospects = Prospects(grid)
+    row, column = np.argwhere(prospects.occupied > 0.5)[0]
+    place = (grid.corner + (torch.tensor([column, row]) + 0.5) * 0.05)[None]
+    risks = [prospects.collision(place, radius) for radius in (0.0, 0.05, 0.2, 0.5, 1.0)]
+    assert risks == sorted(risks)
+    assert risks[-1] >= 0.5

@@ -186,6 +186,13 @@ def test_bad_arguments_are_refused_before_anything_is_sent(planner):
         planner.start([dolly(START, 1.0, 5)], pose_of="feet")
     with pytest.raises(ValueError, match="unseen: expected one of parameter, mean, sample, got 'fog'"):
         planner.start([dolly(START, 1.0, 5)], unseen="fog")
+    for name, value in {"seed": 1.5, "steps": -1, "prompt": None, "remember": "no", "frame_id": 3}.items():
+        with pytest.raises(ValueError, match=f"{name}: expected .*, got "):
+            planner.start([dolly(START, 1.0, 5)], **{name: value})
+    with pytest.raises(ValueError, match="steps: expected a whole number from 0 to 65535, got 70000"):
+        planner.start([dolly(START, 1.0, 5)], steps=70000)
+    with pytest.raises(ValueError, match="radius: expected a number, got '1'"):
+        planner.score_views([dolly(START, 1.0, 5)], radius="1")
     with pytest.raises(ValueError, match="labels: expected 1"):
         planner.start([dolly(START, 1.0, 5)], labels=["a", "b"])
 
