@@ -186,10 +186,9 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
             ]
             # (N, columns of a view, columns of the place)
             products = stored @ torch.cat(weights).flatten(0, 1)
-            apart = torch.full((len(stored), 2 * SHIFT + 1), float(COVERED * share.sum() + OUTSIDE * around.sum()))
-            apart = apart.to(stored.device)
-            for index, shift in enumerate(range(-SHIFT, SHIFT + 1)):
-                apart[:, index] += products.diagonal(shift, dim1=1, dim2=2).sum(dim=1)
+            shifts = range(-SHIFT, SHIFT + 1)
+            apart = torch.stack([products.diagonal(shift, dim1=1, dim2=2).sum(dim=1) for shift in shifts], dim=1)
+            apart = apart + COVERED * share.sum() + OUTSIDE * around.sum()
             rows.append(apart / (share.sum() + around.sum()).clamp(min=1e-6))
         return torch.stack(rows)
 

@@ -29,7 +29,7 @@ def keyframes(new_clips, tiny_preset, tmp_path) -> KeyframeMeans:
     return KeyframeMeans(data, chunks, tmp_path / "means")
 
 
-def test_a_keyframe_has_its_true_latents_and_they_are_its_mean_where_they_are_known(keyframes, tmp_path):
+def test_a_keyframe_has_its_true_latents_its_mean_and_what_of_it_is_hidden(keyframes, tmp_path):
     assert len(keyframes) == 2 * PER_CLIP == len(keyframes.hidden)
     assert len(list((tmp_path / "means").iterdir())) == 2
     preset = keyframes.chunks.preset

@@ -14,6 +14,7 @@ from mirage_ros.models.exemplars import Exemplars
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.trajectory import pan
 from mirage_ros.world.denoise import unseen_parts
+from mirage_ros.world.history import History
 
 
 @pytest.fixture
@@ -118,23 +119,28 @@ def test_a_stream_that_turns_draws_what_comes_at_once_and_reads_it_afterwards(wo
     assert len(less) < len(memory)
 
 
-def test_nothing_is_drawn_twice_and_a_fork_keeps_what_it_drew_to_itself(world, walk):
+def test_nothing_is_drawn_twice_and_a_fork_keeps_what_it_drew_to_itself(world, walk, monkeypatch):
+    taken: list[int] = []
+    note = History.note_drawn
+
+    def noted(history, places, count):
+        taken.extend(places)
+        note(history, places, count)
+
+    monkeypatch.setattr(History, "note_drawn", noted)
     scene = walk(9)
     memory, history = scene.begin(world)
-    turned = scene.camera.at(pan(scene.camera.cam2world[0], 0.9, 9))
-    list(world.imagine(memory, turned, history=history, unseen="sample", remember=False))
+    right, left = (scene.camera.at(pan(scene.camera.cam2world[0], turn, 9)) for turn in (0.9, -0.9))
+    list(world.imagine(memory, right, history=history, unseen="sample", remember=False))
+    assert taken
     assert not history.drawn
-    list(world.imagine(memory, turned, history=history, unseen="sample"))
-    first = list(history.drawn)
-    assert len(first) >= 2
-    back = scene.camera.at(pan(scene.camera.cam2world[0], -0.9, 9))
-    list(world.imagine(memory, back, history=history, unseen="sample"))
-    assert list(history.drawn)[: len(first)] == first
-    taken = list(history.drawn)[1::3] if min(first) > 0 else first
-    assert len(history.drawn) > len(first)
-    assert len(set(taken)) == len(taken)
-    list(world.imagine(memory, back, history=history))
-    assert len(history.fork().drawn) == len(history.drawn)
+    taken.clear()
+    for turned in (right, left):
+        list(world.imagine(memory, turned, history=history, unseen="sample"))
+    assert len(set(taken)) == len(taken) >= 2
+    # Neither are other views of the same scenes.
+    assert set(history.drawn) >= {*taken, *(place + 1 for place in taken if place + 1 < len(world.networks.exemplars))}
+    assert history.fork().drawn == history.drawn
 
 
 def test_a_trajectory_that_ends_turning_into_the_unseen_is_drawn_half_a_view_further(world, walk):
