@@ -60,6 +60,9 @@ def main(arguments: list[str] | None = None) -> None:
     best = max(range(len(order)), key=lambda place: value(again[place]))
     x, y = candidates[order[best]][-1, :2, 3].tolist()
     score = again[best]
+    if score.collision > RISK:
+        print(f"no way is safe enough: the best one has a risk of {score.collision:.0%}")
+        return
     print(
         f"look from ({x:.2f}, {y:.2f}): {score.new_area:.1f} square metres of news, "
         f"{score.collision:.0%} risk on the way"

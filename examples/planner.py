@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from queue import Empty, Queue
+from typing import Any
 
 import numpy as np
 import torch
 
 from mirage_ros.client import Imagined, Mirage
+from mirage_ros.ros.conversions import pose_from_stamped
 from mirage_ros.trajectory import dolly, pan
 
 FRAMES = 9  # of a candidate
@@ -34,16 +37,28 @@ def score(imagined: Imagined) -> float:
     return -np.inf if nearest < CLEARANCE else float((1 - imagined.visible).mean())
 
 
+def camera_pose(mirage: Mirage, topic: str, timeout: float) -> torch.Tensor:
+    """(4, 4) where the camera is, from whatever publishes that."""
+    poses: Queue[Any] = Queue()
+    mirage.listen("camera_pose", poses.put, at=topic)
+    try:
+        return pose_from_stamped(poses.get(timeout=timeout))[0]
+    except Empty:
+        raise TimeoutError(f"camera_pose: nothing came on {topic} within {timeout:g} s") from None
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Ask the node once, and say which way to take."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--namespace", default="", help="of the node")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds to wait for the answer")
+    parser.add_argument("--camera-pose", help="topic of the optical frame's pose; without it, the world's origin")
     options = parser.parse_args(arguments)
-    # Where the camera is now, from your localisation.
-    here = torch.eye(4, dtype=torch.float64)
-    labels, paths = zip(*candidates(here), strict=True)
     with Mirage(options.namespace, timeout=options.timeout) as mirage:
+        here = torch.eye(4, dtype=torch.float64)
+        if options.camera_pose:
+            here = camera_pose(mirage, options.camera_pose, options.timeout)
+        labels, paths = zip(*candidates(here), strict=True)
         # Where nothing was seen, the mean of what may be there rather than one of it.
         result = mirage.imagine(paths, labels=labels, unseen="mean", timeout=options.timeout)
     best = max(result.trajectories, key=score)

@@ -18,6 +18,9 @@ from mirage_ros.client.results import MirageError
 from mirage_ros.msg import MemoryStatus
 from mirage_ros.ros.topics import ACTIONS, SERVICES, topic
 
+# Services after which what the memory holds is another.
+CHANGING = ("reset", "load_memory", "repose", "observe")
+
 
 class Link:
     """Connected to one node `mirage` from construction to `close`.
@@ -86,16 +89,22 @@ class Link:
 
     def status(self, limit: float) -> MemoryStatus:
         """The newest mirage_ros/MemoryStatus; a TimeoutError if none came until time.monotonic() was at the limit."""
-        wait_for(lambda: self._status, limit, f"status: nothing on {self.prefix}memory/status")
-        assert self._status is not None
-        return self._status
+        status: MemoryStatus = wait_for(lambda: self._status, limit, f"status: nothing on {self.prefix}memory/status")
+        return status
 
     def call(self, service: str, **fields: Any) -> Future[Any]:
         """The response of a service, when it comes."""
         client = self._services[service]
         answer: Future[Any] = Future()
         request = client.srv_type.Request(**fields)
-        client.call_async(request).add_done_callback(lambda done: answer.set_result(done.result()))
+
+        def done(response: Any) -> None:
+            if service in CHANGING:
+                # What was said before is not so any more; the node says anew what is.
+                self._status = None
+            answer.set_result(response.result())
+
+        client.call_async(request).add_done_callback(done)
         return answer
 
     def ask(self, service: str, timeout: float, **fields: Any) -> Any:
@@ -136,12 +145,13 @@ class Link:
 
 def wait_for(
     condition: Callable[[], Any], limit: float, otherwise: str = "mirage: the node did not answer in time"
-) -> None:
-    """Wait until something holds; a TimeoutError that says `otherwise` once time.monotonic() reaches the limit."""
-    while not condition():
+) -> Any:
+    """What holds, once something does; a TimeoutError that says `otherwise` once time.monotonic() reaches the limit."""
+    while not (found := condition()):
         if time.monotonic() > limit:
             raise TimeoutError(otherwise)
         time.sleep(0.01)
+    return found
 
 
 def checked(service: str, response: Any) -> Any:

@@ -71,7 +71,7 @@ def draw(
     )
     walk = [fitted(frame.rgb, *size) for frame in spread(shown.walk, COLUMNS)]
     candidates = [
-        (f"{each.label}: knows {each.coverage.mean():.0%} of it", spread(each.rgb, COLUMNS))
+        (f"{each.label}: {each.coverage.mean():.0%} seen or invented before", spread(each.rgb, COLUMNS))
         for each in shown.candidates.trajectories
     ]
     sheet = [(caption, spread(panels, COLUMNS)) for caption, panels in lines.items()]

@@ -20,14 +20,11 @@ from mirage_ros.evaluation.model_options import ModelOptions
 from mirage_ros.evaluation.protocols.sim import sim_cases
 from mirage_ros.resources import weights_directory
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.world.doubt import DepthDoubt, distances
+from mirage_ros.world.doubt import DepthDoubt
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.options import ImagineKeywords, Unseen
 
-# Shares of the image's width at which the classes of hidden pixels begin. One: those by the distance from what is known
-# (2, 5, 10 ... %) were too sure on other walks than they were fitted on, see docs/quality.md.
-CLASSES = (0.0,)
-# Every so many-th pixel counts along rows and columns; fewer errors of a class say nothing of its scale.
+# Every so many-th pixel counts along rows and columns; fewer errors say nothing of their scale.
 STEP, LEAST = 4, 1000
 LEVELS = np.arange(0.05, 1.0, 0.05)
 
@@ -51,16 +48,16 @@ class Errors:
     Attributes:
         error: absolute natural logarithm of true over imagined depth.
         scale: that the model gave: of a Laplace distribution of that logarithm.
-        distance: to the next known pixel in image widths, 0 in those that are known.
+        known: whether the memory showed the pixel.
     """
 
     error: NDArray[np.float32]
     scale: NDArray[np.float32]
-    distance: NDArray[np.float32]
+    known: NDArray[np.bool_]
 
     def of(self, chosen: NDArray[np.bool_]) -> Errors:
         """Of some of the pixels."""
-        return Errors(self.error[chosen], self.scale[chosen], self.distance[chosen])
+        return Errors(self.error[chosen], self.scale[chosen], self.known[chosen])
 
     @staticmethod
     def joined(parts: Iterable[Errors]) -> Errors:
@@ -79,7 +76,7 @@ def errors_of(world: WorldModel, case: Case, seed: int, samples: int, unseen: Un
     for chunk in world.imagine(memory, case.clip.camera, first=first, **options):
         assert chunk.uncertainty is not None
         places = np.arange(chunk.first, chunk.first + len(chunk))
-        truth, far = case.clip.depth[places], distances(chunk.visible)
+        truth = case.clip.depth[places]
         usable = case.static[places] & (truth > 0) & np.isfinite(truth) & (chunk.depth > 0) & np.isfinite(chunk.depth)
         usable[places == 0] = False
         cells = np.zeros_like(usable)
@@ -87,34 +84,27 @@ def errors_of(world: WorldModel, case: Case, seed: int, samples: int, unseen: Un
         usable &= cells
         scale = chunk.uncertainty[usable] / chunk.depth[usable] / np.sqrt(2)
         error = np.abs(np.log(truth[usable] / chunk.depth[usable]))
-        parts.append(Errors(error.astype(np.float32), scale.astype(np.float32), far[usable].astype(np.float32)))
+        parts.append(Errors(error.astype(np.float32), scale.astype(np.float32), chunk.visible[usable] > 0))
     return Errors.joined(parts)
 
 
-def fit(errors: Errors, classes: tuple[float, ...] = CLASSES) -> DepthDoubt:
-    """The table under which nine tenths of the errors of each class are within their interval.
+def fit(errors: Errors, drawn: Errors | None = None) -> DepthDoubt:
+    """The table under which nine tenths of the errors of each kind are within their interval.
+
+    Scales by the distance from what is known (2, 5, 10 ... % of the image's width) were too sure on other walks than
+    they were fitted on, see docs/quality.md.
+
+    Args:
+        errors: of the mean.
+        drawn: of samples.
 
     Raises:
         ValueError: there are too few errors to say anything.
     """
-    known = errors.distance <= 0
-    of_class = np.digitize(errors.distance, classes) - 1
-    held = [errors.error[~known & (of_class == number)] for number in range(len(classes))]
-    if min(known.sum(), (~known).sum()) < LEAST:
-        raise ValueError(f"walks: expected {LEAST} pixels known and hidden, got {known.sum()} and {(~known).sum()}")
-    # A class that is seldom met is as its neighbour nearer to what is known.
-    begins = [begin for begin, values in zip(classes, held, strict=True) if len(values) >= LEAST or begin == 0]
-    of_class = np.digitize(errors.distance, begins) - 1
-    scales = [_scale(errors.error[~known & (of_class == number)]) for number in range(len(begins))]
-    return DepthDoubt(_scale(errors.error[known]), tuple(begins), tuple(scales))
-
-
-def with_drawn(doubt: DepthDoubt, errors: Errors) -> DepthDoubt:
-    """The same table with scales of what was drawn, of the same classes; a class that is seldom met is as all are."""
-    hidden = errors.of(errors.distance > 0)
-    of_class = np.digitize(hidden.distance, doubt.distances) - 1
-    each = [hidden.error[of_class == number] for number in range(len(doubt.distances))]
-    return replace(doubt, drawn=tuple(_scale(one if len(one) >= LEAST else hidden.error) for one in each))
+    known, hidden = errors.error[errors.known], errors.error[~errors.known]
+    if min(len(known), len(hidden)) < LEAST:
+        raise ValueError(f"walks: expected {LEAST} pixels known and hidden, got {len(known)} and {len(hidden)}")
+    return DepthDoubt(_scale(known), _scale(hidden), None if drawn is None else _scale(drawn.error[~drawn.known]))
 
 
 def _scale(errors: NDArray[np.float32]) -> float:
@@ -123,9 +113,8 @@ def _scale(errors: NDArray[np.float32]) -> float:
 
 def scaled(errors: Errors, doubt: DepthDoubt) -> Errors:
     """The same errors with the scales of a table."""
-    classes = np.array(doubt.hidden, np.float32)[np.digitize(errors.distance, doubt.distances) - 1]
-    scale = np.where(errors.distance <= 0, np.float32(doubt.visible), classes)
-    return Errors(errors.error, scale, errors.distance)
+    scale = np.where(errors.known, np.float32(doubt.visible), np.float32(doubt.hidden))
+    return replace(errors, scale=scale)
 
 
 def figures(errors: Errors) -> dict[str, float]:
@@ -149,7 +138,7 @@ def report(tables: Mapping[str, Errors]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, errors in tables.items():
-        for kind, chosen in (("known", errors.distance <= 0), ("hidden", errors.distance > 0)):
+        for kind, chosen in (("known", errors.known), ("hidden", ~errors.known)):
             if chosen.any():
                 values = figures(errors.of(chosen))
                 shown = " | ".join(f"{value:.3f}" for value in values.values())
@@ -171,13 +160,12 @@ def main() -> None:
     ]
     judged, *judged_drawn = (Errors.joined(parts) for parts in zip(*each[1::2], strict=True))
     fitted, *fitted_drawn = (Errors.joined(parts) for parts in zip(*each[::2], strict=True))
-    doubt = fit(fitted)
+    doubt = fit(fitted, *fitted_drawn)
     tables = {
         "as given" if options.samples == 1 else f"spread of {options.samples}": judged,
         "table": scaled(judged, doubt),
     }
     if fitted_drawn:
-        doubt = with_drawn(doubt, fitted_drawn[0])
         tables |= {"drawn, as given": judged_drawn[0], "drawn, table": scaled(judged_drawn[0], doubt.of_samples())}
     print(report(tables))
     print(doubt)

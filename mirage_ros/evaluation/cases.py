@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mirage_ros.evaluation.metrics import seen_by_first
 from mirage_ros.recordings.clips import MOVING, STATIC, Clip
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.sim.sensors import sensed
+from mirage_ros.sim.sensors import check_sensor, sensed
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,9 @@ class Case:
         return self.given or RgbdFrame(self.clip.rgb[0], self.clip.sensed[0], self.clip.camera[0])
 
     def seen_by(self, sensor: str, strength: float) -> Case:
-        """The case with its first frame as a sensor would give it; see `sensors.sensed`."""
+        """The case with its first frame as a sensor would give it; see `sensors.check_sensor`."""
         rng = np.random.default_rng(crc32(self.name.encode()))
-        return replace(self, given=sensed(self.first, sensor, strength, rng))
+        return replace(self, given=sensed(self.first, check_sensor(sensor, strength), strength, rng))
 
     @property
     def name(self) -> str:
@@ -86,7 +86,7 @@ class CaseList:
     makers: Sequence[Callable[[], Case]]
 
     def seen_by(self, sensor: str, strength: float) -> CaseList:
-        """The cases with their first frames as a sensor would give them; see `sensors.sensed`."""
+        """The cases with their first frames as a sensor would give them; see `sensors.check_sensor`."""
 
         def seen(make: Callable[[], Case]) -> Case:
             return make().seen_by(sensor, strength)

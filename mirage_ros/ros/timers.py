@@ -41,6 +41,7 @@ class Timers:
         self._patience, self._observing, self._autosave = patience, observing, autosave
         # By topic, which changes were published last, and when.
         self._sent: dict[str, tuple[int, float]] = {}
+        self._reported = -1
         period = 1 / context.parameters.status.rate
         self._timers = [
             context.node.create_timer(seconds, callback, clock=clock)
@@ -61,6 +62,8 @@ class Timers:
         except (ValueError, BusyError) as error:
             self._context.health.refuse("image", str(error))
         self._observing.expire()
+        if self._context.session.snapshot.changes != self._reported:
+            self._report()
         try:
             self._publish_memory()
             self._publish_occupancy()
@@ -103,6 +106,7 @@ class Timers:
 
     def _report(self) -> None:
         worker, snapshot = self._context.worker, self._context.session.snapshot
+        self._reported = snapshot.changes
         header = self._outputs.world_header(self._context.now())
         dropped = worker.dropped + self._commands.dropped
         self._outputs.publish("memory/status", memory_status(snapshot, header, worker.backlog, dropped))

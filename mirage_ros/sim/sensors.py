@@ -6,7 +6,7 @@ a frame 640 wide and scale with the frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import cv2
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
+from mirage_ros.recordings.clips import Clip
 from mirage_ros.rgbd import RgbdFrame
 
 Colours = NDArray[np.float32]
@@ -151,6 +152,8 @@ SENSORS: dict[str, tuple[str, ...]] = {
     "stereo": (*OF_COLOUR, "bleed", "holes", "quantisation", "depth-noise", "pose"),
 }
 FAULTS = (*OF_COLOUR, *OF_DEPTH, "pose")
+# What a network can learn to undo: the others change what is true of a frame by itself.
+LEARNABLE = ("blur", "noise", "jpeg", "bleed", "holes", "quantisation", "range", "depth-noise")
 
 
 def check_sensor(sensor: str, strength: float) -> tuple[str, ...]:
@@ -167,19 +170,15 @@ def check_sensor(sensor: str, strength: float) -> tuple[str, ...]:
     return faults
 
 
-def sensed(frame: RgbdFrame, sensor: str, strength: float, rng: Random) -> RgbdFrame:
+def sensed(frame: RgbdFrame, faults: Sequence[str], strength: float, rng: Random) -> RgbdFrame:
     """A perfect frame as a sensor would give it.
 
     Args:
         frame: single, with depth.
-        sensor: one of SENSORS, or a single one of FAULTS.
+        faults: out of FAULTS, in their order; those of a sensor by `check_sensor`.
         strength: 0 for none, 1 for what is usual.
         rng: of the faults.
-
-    Raises:
-        ValueError: see `check_sensor`.
     """
-    faults = check_sensor(sensor, strength)
     if strength == 0:
         return frame
     rgb, depth, camera = frame.rgb.astype(np.float32) / np.float32(255), frame.depth, frame.camera
@@ -194,6 +193,15 @@ def sensed(frame: RgbdFrame, sensor: str, strength: float, rng: Random) -> RgbdF
         elif fault == "pose":
             camera = pose(camera, strength, rng)
     return replace(frame, rgb=(rgb * 255).round().astype(np.uint8), depth=depth, camera=camera)
+
+
+def sensed_clip(clip: Clip, faults: Sequence[str], strength: float, rng: Random) -> Clip:
+    """The frames of a clip as a sensor would give them, each with faults of its own; see `sensed`."""
+    frames = [RgbdFrame(one.rgb, one.sensed, one.camera) for one in clip]
+    walk = RgbdFrame.stacked([sensed(frame, faults, strength, rng) for frame in frames])
+    assert walk.depth is not None
+    depth = np.where(np.isfinite(walk.depth), walk.depth, np.float32(0))
+    return replace(clip, rgb=walk.rgb, depth=depth, camera=walk.camera)
 
 
 def _linear(rgb: Colours) -> Colours:

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from mirage_ros.atomic_files import write_atomically
@@ -25,6 +26,7 @@ from mirage_ros.recordings.clips import Clip, clips_of
 from mirage_ros.recordings.tum import UNITS, tum_frames
 from mirage_ros.recordings.walk_readers import READERS, realestate10k_frames
 from mirage_ros.sim.scene import FAMILIES
+from mirage_ros.sim.sensors import FAULTS, SENSORS, check_sensor, sensed_clip
 from mirage_ros.sim.splits import SEEDS, Split, scene_seeds
 from mirage_ros.training.render import ClipSettings, render_clip
 from mirage_ros.training.shards import MANIFEST, write_shard
@@ -37,7 +39,13 @@ def plan(split: Split, scenes: int, first: int, families: list[str], clips_per_s
 
 
 def generate(
-    folder: Path, shards: list[tuple[str, ...]], settings: ClipSettings, processes: int, facts: dict[str, Any]
+    folder: Path,
+    shards: list[tuple[str, ...]],
+    settings: ClipSettings,
+    processes: int,
+    facts: dict[str, Any],
+    sensor: str | None = None,
+    strength: float = 1.0,
 ) -> dict[str, Any]:
     """Render what is missing.
 
@@ -46,10 +54,14 @@ def generate(
         shards: from `plan`.
         processes: that render at the same time.
         facts: what else the manifest says, which is returned.
+        sensor, strength: what frames are taken with, see `sensors.check_sensor`; perfect ones by default.
 
     Raises:
         ValueError: the folder holds shards that were made in another way.
     """
+    if sensor is not None:
+        check_sensor(sensor, strength)
+        facts = {**facts, "sensor": sensor, "strength": strength}
     folder.mkdir(parents=True, exist_ok=True)
     manifest = _open_manifest(folder / MANIFEST, {**facts, "settings": asdict(settings)})
     done = manifest["shards"]
@@ -63,7 +75,8 @@ def generate(
     # OpenGL does not survive a fork.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         waiting = {
-            pool.submit(_render_shard, folder / name, scenes, settings): name for name, scenes in missing.items()
+            pool.submit(_render_shard, folder / name, scenes, settings, sensor, strength): name
+            for name, scenes in missing.items()
         }
         for future in tqdm(as_completed(waiting), total=len(waiting), desc="shards", unit="shard"):
             name = waiting[future]
@@ -143,11 +156,16 @@ def _one_thread() -> None:
     os.environ["LP_NUM_THREADS"] = "1"
 
 
-def _render_shard(path: Path, scenes: tuple[str, ...], settings: ClipSettings) -> list[str]:
+def _render_shard(
+    path: Path, scenes: tuple[str, ...], settings: ClipSettings, sensor: str | None, strength: float
+) -> list[str]:
     def clips() -> Iterator[Clip]:
         for scene in scenes:
             family, seed = scene.split()
             clip = render_clip(int(seed), family, settings)
+            if clip is not None and sensor is not None:
+                rng = np.random.default_rng([int(seed), FAMILIES.index(family)])
+                clip = sensed_clip(clip, check_sensor(sensor, strength), strength, rng)
             if clip is not None:
                 yield clip
 
@@ -158,7 +176,7 @@ def _open_manifest(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
     if not path.is_file():
         return {**facts, "shards": {}}
     manifest: dict[str, Any] = json.loads(path.read_text())
-    for name, value in facts.items():
+    for name, value in {"sensor": None, "strength": None, **facts}.items():
         if manifest.get(name) != value:
             raise ValueError(f"out: {path} was made with {name} {manifest.get(name)}, asked for {value}")
     return manifest
@@ -188,6 +206,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(128, 192), metavar=("HEIGHT", "WIDTH"), help="pixels")
     parser.add_argument("--clips-per-shard", type=int, default=16)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--sensor", help=f"take frames with one of {', '.join((*SENSORS, *FAULTS))}; perfect otherwise")
+    parser.add_argument("--strength", type=float, help="of the sensor's faults; 1, which is usual, by default")
     walks = parser.add_argument_group("recorded walks")
     walks.add_argument("--walk", type=Path, help="folder of the walk, or camera file of a RealEstate10K clip")
     walks.add_argument("--format", choices=(*READERS, "realestate10k"), default="rgbd")
@@ -203,6 +223,8 @@ def main() -> None:
     for name in ("frames", "clips_per_shard", "processes", "skip"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name}: expected a whole number from 1, got {getattr(options, name)}")
+    if (options.sensor and options.walk) or (options.strength is not None and not options.sensor):
+        raise ValueError("sensor, strength: expected with simulated scenes; a recorded walk had one")
     settings = replace(ClipSettings(), frames=options.frames, height=options.size[0], width=options.size[1])
     if options.walk is not None:
         walk = (options.out, options.walk, options.format, options.pictures, settings, options.clips_per_shard)
@@ -212,7 +234,8 @@ def main() -> None:
         families = options.family or list(FAMILIES)
         shards = plan(options.split, options.scenes, options.first, families, options.clips_per_shard)
         facts = {"split": options.split, "first": options.first, "families": families, "mujoco": version("mujoco")}
-        manifest = generate(options.out, shards, settings, options.processes, facts)
+        strength = 1.0 if options.strength is None else options.strength
+        manifest = generate(options.out, shards, settings, options.processes, facts, options.sensor, strength)
     count = sum(len(shard["clips"]) for shard in manifest["shards"].values())
     print(f"{options.out}: {count} clips of {settings.frames} frames in {len(manifest['shards'])} shards")
 

@@ -65,6 +65,12 @@ class ClipLatents:
         rows, columns = (side // stride for side, stride in zip(clip.rgb.shape[1:3], self._strides, strict=True))
         return depth_of(*cell_depth(clip, rows * factor, columns * factor), keep=keep)
 
+    def of_clip(self, clip: Clip, factor: int) -> tuple[Tensor, Tensor]:
+        """Latents (T, C, h, w) of frames that are in no cache, and what may be kept of their depth, see `depth`."""
+        latents = self._encode(as_images(clip.rgb).unsqueeze(1))[:, :, 0].float()
+        rows, columns = latents.shape[-2] * factor, latents.shape[-1] * factor
+        return latents, depth_of(*cell_depth(clip, rows, columns), keep=True)
+
     def camera(self, index: int, frames: FrameNumbers) -> Camera:
         """(T,) cameras at latent resolution."""
         camera = self.clips.clip(index, frames).camera

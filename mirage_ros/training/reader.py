@@ -1,7 +1,7 @@
 """Training the reader: what it reads out of other views must decode to the true picture.
 
-One to three source frames as a memory holds them, noisy depth, and chains in which each hop reads what the last one
-wrote: a reader that never saw its own output diverges in a closed loop.
+One to three source frames as a memory holds them, from sensors that are not perfect, and chains in which each hop reads
+what the last one wrote: a reader that never saw its own output diverges in a closed loop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.log_depth import FINE
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
-from mirage_ros.recordings.clips import STATIC
+from mirage_ros.recordings.clips import STATIC, Clip
+from mirage_ros.sim.sensors import LEARNABLE, SENSORS, sensed_clip
 from mirage_ros.training.correspondence import shared_by
 from mirage_ros.training.latent_cache import LatentCache
 from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss
@@ -41,6 +42,8 @@ APART = 10
 # Deviation of the relative depth error, in a third of the samples, and share of those whose depth is no finer than that
 # of imagined frames.
 NOISE, COARSE = 0.02, 0.25
+# Share of the samples whose sources come from a real sensor, and its greatest strength.
+SENSED, STRENGTH = 0.4, 2.0
 
 
 class ReaderTask(TrainingTask):
@@ -91,11 +94,15 @@ class ReaderTask(TrainingTask):
         samples = self.reader.source_factor
         held = FINE if rng.random() < COARSE else samples
         depth = self._data.depth(index, frames, keep=True, factor=held)
-        if rng.random() < 1 / 3:
+        latents, first = self._data.latents(index, frames), slice(0, sources)
+        if rng.random() < SENSED:
+            # The truth stays what it is: what the sensor spoilt is to be undone.
+            seen = as_sensed(self._data.clips.clip(index, frames[first]), rng)
+            latents[first], depth[first] = self._data.of_clip(seen, held)
+        elif rng.random() < 1 / 3:
             depth = noisy_depth(depth, NOISE, rng)
-        latents, depth = self._data.latents(index, frames), resample_depth(depth, held, samples)
+        depth = resample_depth(depth, held, samples)
         camera = self._data.camera(index, frames)
-        first = slice(0, sources)
         kept = held_cells(depth[first], camera[first], self._preset)
         latents[first], depth[first] = held_only(latents[first], depth[first], kept)
         clip = self._data.clips.clip(index, frames)
@@ -160,6 +167,14 @@ class ReaderTask(TrainingTask):
     def validate(self) -> tuple[dict[str, float], Rows]:
         """PSNR of what is read on held-out scenes."""
         return measure_reader(self.reader, self._frozen[0], self._held_out)
+
+
+def as_sensed(clip: Clip, rng: np.random.Generator) -> Clip:
+    """Frames as one of the simulated sensors would give them, with what a network can learn to undo."""
+    kind, strength = rng.choice(sorted(SENSORS)), STRENGTH * rng.random()
+    # Not all at once: each is to be known by itself.
+    faults = [fault for fault in SENSORS[kind] if fault in LEARNABLE and rng.random() < 0.5]
+    return sensed_clip(clip, faults, strength, rng)
 
 
 def _near(rng: np.random.Generator, frame: int, count: int) -> int:

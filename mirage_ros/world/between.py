@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,8 @@ from mirage_ros.world.spatial_memory import SpatialMemory
 LEAST_SHOWN = 0.98
 # Two depths within this share are the same surface.
 SAME_SURFACE = 0.05
+# A keyframe that invented no more than this share of its view shows what others invented, and need not be kept for it.
+LEAST_INVENTED = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,22 +33,39 @@ class Keyframe:
     Attributes:
         latents: (C, h, w), with depth channels where the preset has them.
         depth: (2h, 2w) metres, `log_depth.SKY_DEPTH` where it is too far to measure, NaN where it is unknown.
-        known: (h, w) bool, cells that the memory showed before.
+        known: (h, w) bool, cells that the memory showed before the trajectory.
         camera: single, at latent resolution.
+        invented: share of the cells that nothing showed when it was imagined, no earlier keyframe either.
+        box: (2, 3) metres, world axes: corners of a box around all that is taken for a surface of it.
     """
 
     latents: Tensor
     depth: Tensor
     known: Tensor
     camera: Camera
+    invented: float
+    box: Tensor
 
     @staticmethod
-    def of(latents: Tensor, depth: Tensor, known: Tensor, camera: Camera) -> Keyframe:
-        """A keyframe from depth (H, W) metres and the camera of a frame; see the attributes for the others."""
+    def of(latents: Tensor, depth: Tensor, known: Tensor, shown: Tensor, camera: Camera) -> Keyframe:
+        """A keyframe out of a frame.
+
+        Args:
+            latents, known: see the attributes.
+            depth: (H, W) metres.
+            shown: (h, w) bool, cells that the memory showed when it was imagined.
+            camera: of the frame.
+        """
         rows, columns = known.shape
         metres = torch.where(depth == torch.inf, log_depth.SKY_DEPTH, depth)
         fine = fit_nearest(metres, rows * log_depth.FINE, columns * log_depth.FINE)
-        return Keyframe(latents, fine, known, camera.resized(rows, columns))
+        points = camera.resized(*fine.shape).lift(torch.where(fine < log_depth.SKY_FROM, fine, torch.nan)).flatten(0, 1)
+        near = torch.stack([points.nan_to_num(torch.inf).amin(dim=0), points.nan_to_num(-torch.inf).amax(dim=0)])
+        # As far around as two depths may differ.
+        around = SAME_SURFACE * (near - camera.cam2world[:3, 3]).abs().amax() * 3**0.5
+        box = near + torch.stack([-around, around])[:, None]
+        invented = float((~known & ~shown).float().mean())
+        return Keyframe(latents, fine, known, camera.resized(rows, columns), invented, box)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +85,42 @@ class Between:
     shown: Tensor
 
 
+class Inventions:
+    """What a trajectory invented so far, so that it does not count as known to the rest of it."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._keyframes: list[Keyframe] = []
+
+    def add(self, keyframes: Iterable[Keyframe]) -> None:
+        """Take in keyframes of a finished chunk."""
+        self._keyframes += [each for each in keyframes if each.invented > LEAST_INVENTED]
+
+    def known(self, reading: Reading, keyframes: Iterable[Keyframe]) -> Tensor:
+        """(T, h, w) bool, cells that a reading shows and that neither these keyframes nor earlier ones invented."""
+        known = reading.visible[:, 0] > 0
+        points = reading.camera.lift(reading.depth).flatten(0, 2)
+        left = (known.flatten() & points.isfinite().all(dim=-1)).nonzero().squeeze(1)
+        invented = torch.zeros(known.numel(), dtype=torch.bool, device=known.device)
+        for keyframe in (*self._keyframes, *keyframes):
+            if not len(left):
+                break
+            # Long walks have many keyframes; few of them show what is in view here.
+            low, high = points[left].aminmax(dim=0)
+            if ((keyframe.box[0] > high) | (keyframe.box[1] < low)).any():
+                continue
+            cell, distance = pixels_of(keyframe.camera, points[left])
+            # Any of the cell's samples: edges are a matter of a pixel.
+            samples = pixel_unshuffle(keyframe.depth[None], log_depth.FINE).flatten(1)[:, cell.clamp(min=0)]
+            same = ((distance / samples - 1).abs() < SAME_SURFACE).any(dim=0)
+            found = (cell >= 0) & same & ~keyframe.known.flatten()[cell.clamp(min=0)]
+            invented[left[found]] = True
+            left = left[~found]
+        return known & ~invented.reshape(known.shape)
+
+
 def read_between(
-    networks: Networks, memory: SpatialMemory, cameras: Camera, keyframes: list[Keyframe], earlier: list[Keyframe]
+    networks: Networks, memory: SpatialMemory, cameras: Camera, keyframes: list[Keyframe], earlier: Inventions
 ) -> Between:
     """Read frames out of a memory that holds the keyframes around them.
 
@@ -76,7 +129,7 @@ def read_between(
         memory: to read.
         cameras: (T,) at latent resolution.
         keyframes: around these frames. No memory holds the sky, so it is taken from them by its direction alone.
-        earlier: keyframes of the same trajectory before those.
+        earlier: what the trajectory invented before those.
     """
     preset, channels = networks.preset, networks.autoencoder.channels
     reading = read_views(memory, cameras, preset, networks.unfolder)
@@ -94,7 +147,7 @@ def read_between(
     return Between(
         latents=filled.transpose(0, 1),
         depth=log_depth.unpack(packed, preset.log_depth_mean, preset.log_depth_std),
-        known=known_before(reading, [*earlier, *keyframes]),
+        known=earlier.known(reading, keyframes),
         shown=shown.float().mean(dim=(1, 2, 3)),
     )
 
@@ -111,17 +164,3 @@ def _sky_of(keyframe: Keyframe, cameras: Camera, channels: int) -> tuple[Tensor,
     # Smooth, because the sky is: the nearest cell would make it jump from frame to frame.
     sampled = grid_sample(image, grid.nan_to_num(), padding_mode="border", align_corners=False)
     return sampled[:, :-1], (sampled[:, -1:] > 0.5) & inside[:, None]
-
-
-def known_before(reading: Reading, keyframes: Sequence[Keyframe]) -> Tensor:
-    """(T, h, w) bool, cells that a reading shows and that are nothing that one of these keyframes invented."""
-    known = reading.visible[:, 0] > 0
-    points = reading.camera.lift(reading.depth).flatten(0, 2)
-    for keyframe in keyframes:
-        cell, distance = pixels_of(keyframe.camera, points)
-        # Any of the cell's samples: edges are a matter of a pixel.
-        samples = pixel_unshuffle(keyframe.depth[None], log_depth.FINE).flatten(1)[:, cell.clamp(min=0)]
-        same = ((distance / samples - 1).abs() < SAME_SURFACE).any(dim=0)
-        invented = (cell >= 0) & same & ~keyframe.known.flatten()[cell.clamp(min=0)]
-        known &= ~invented.reshape(known.shape)
-    return known

@@ -6,11 +6,9 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,37 +22,27 @@ DEVIATION = math.sqrt(2)
 
 @dataclass(frozen=True)
 class DepthDoubt:
-    """Scales of the error of log depth, which is Laplace's: of what the memory showed, and of what was invented.
-
-    The farther an invented pixel is from the next one that is known, the less is known of it. The defaults stand for
-    weights that nobody measured: a tenth, and half of the depth.
+    """Scales of the error of log depth, which is Laplace's. The defaults stand for weights that nobody measured.
 
     Attributes:
-        visible: scale where the memory showed something.
-        distances: shares of the image's width at which the classes of invented pixels begin, from 0 on.
-        hidden: scale of each class.
-        drawn: the same where a sample was drawn rather than the mean estimated; none where that was not measured.
+        visible: where the memory showed something.
+        hidden: where it was invented, by the mean.
+        drawn: the same where a sample was drawn rather than the mean estimated; None where that was not measured.
 
     Raises:
-        ValueError: a number is out of range, or the lengths differ; names the field.
+        ValueError: a number is out of range; names the field.
     """
 
     visible: float = 0.07
-    distances: tuple[float, ...] = (0.0,)
-    hidden: tuple[float, ...] = (0.35,)
-    drawn: tuple[float, ...] = ()
+    hidden: float = 0.35
+    drawn: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("distances", "hidden", "drawn"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        begin = self.distances
-        if not begin or begin[0] != 0 or not all(later > earlier for earlier, later in pairwise(begin)):
-            raise ValueError(f"distances: expected increasing numbers from 0 on, got {begin}")
-        for name, scales in (("hidden", self.hidden), ("drawn", self.drawn)):
-            if len(scales) != len(begin) and (name == "hidden" or scales):
-                raise ValueError(f"{name}: expected {len(begin)} scales, one for each distance, got {len(scales)}")
-        if not all(math.isfinite(scale) and scale > 0 for scale in (self.visible, *self.hidden, *self.drawn)):
-            raise ValueError(f"visible, hidden, drawn: expected positive scales, got {self}")
+        for name, scale in asdict(self).items():
+            if name == "drawn" and scale is None:
+                continue
+            if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+                raise ValueError(f"{name}: expected a positive scale, got {scale!r}")
 
     @staticmethod
     def load(source: str | Path) -> DepthDoubt:
@@ -69,7 +57,7 @@ class DepthDoubt:
         try:
             return DepthDoubt(**json.loads(path.read_text()))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: expected visible, distances, hidden and drawn, {error}") from error
+            raise ValueError(f"{path}: expected visible, hidden and drawn, {error}") from error
 
     def save(self, folder: Path) -> Path:
         """Write it beside the weights of a folder; the file."""
@@ -79,27 +67,15 @@ class DepthDoubt:
 
     def of_samples(self) -> DepthDoubt:
         """The doubt of frames in which what is hidden was drawn."""
-        return replace(self, hidden=self.drawn) if self.drawn else self
-
-    def scales(self, visible: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(T, H, W) scale of the error of log depth, for frames of which (T, H, W) is known (> 0)."""
-        distance = distances(visible)
-        of_class = np.array(self.hidden, np.float32)[np.digitize(distance, self.distances) - 1]
-        return np.where(visible > 0, np.float32(self.visible), of_class).astype(np.float32)
+        return self if self.drawn is None else replace(self, hidden=self.drawn)
 
     def uncertainty(self, depth: NDArray[np.float32], visible: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(T, H, W) standard deviation of depth in metres; +inf where that is infinite, NaN where there is none."""
-        spread = depth * self.scales(visible) * DEVIATION
-        return np.where(depth > 0, spread, np.nan).astype(np.float32)
+        """Standard deviation of depth (T, H, W) in metres, where (T, H, W) is known (> 0) and where it is not.
 
-
-def distances(visible: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(T, H, W) distance to the next pixel that is known, in image widths; 0 where it is, infinite where none is."""
-    found = np.full(visible.shape, np.inf, np.float32)
-    for frame, mask in zip(found, (visible <= 0).astype(np.uint8), strict=True):
-        if not mask.all():
-            frame[:] = cv2.distanceTransform(mask, cv2.DIST_L2, 3) / visible.shape[-1]
-    return found
+        It is +inf where depth is, and NaN where there is none.
+        """
+        scale = np.where(visible > 0, np.float32(self.visible), np.float32(self.hidden))
+        return np.where(depth > 0, depth * scale * np.float32(DEVIATION), np.float32(np.nan)).astype(np.float32)
 
 
 def with_spread(chunks: Iterable[ImaginedChunk], samples: int, doubt: DepthDoubt) -> Iterator[ImaginedChunk]:

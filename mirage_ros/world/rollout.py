@@ -15,7 +15,7 @@ from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models import log_depth
 from mirage_ros.perception.pipeline import DecodedFrames, Perceived, Perception
-from mirage_ros.world.between import LEAST_SHOWN, Between, Keyframe, known_before, read_between
+from mirage_ros.world.between import LEAST_SHOWN, Between, Inventions, Keyframe, read_between
 from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions
 from mirage_ros.world.doubt import DepthDoubt
@@ -65,7 +65,7 @@ class Rollout:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     # Of this chunk, and the last one of the chunk before, by their places in the trajectory; and those before.
     _keyframes: dict[int, Keyframe] = field(default_factory=dict, init=False)
-    _earlier: list[Keyframe] = field(default_factory=list, init=False)
+    _earlier: Inventions = field(default_factory=Inventions, init=False)
     _between: tuple[tuple[int, ...], Between] | None = field(default=None, init=False)
     _pieces: list[Piece] = field(default_factory=list, init=False)
     # (1, 2h, 2w) bool, where nobody knows the depth of the known first frame.
@@ -139,7 +139,7 @@ class Rollout:
             perceived = self._perceive(span, video, joint)
         after_stage("perceive")
         # Of a further keyframe: what the others of this chunk invented is in the memory by now.
-        known = known_before(reading, [*self._earlier, *self._keyframes.values()])
+        known = self._earlier.known(reading, self._keyframes.values())
         with timed(self.seconds, "write"):
             report = self._remember(span, latents, video, perceived, reading, known)
         visible = self._per_frame(known.float(), span)
@@ -175,7 +175,7 @@ class Rollout:
         self.history.note_drawn(self.drawn, len(self.networks.exemplars or ()))
         self.drawn = set()
         last = self._keyframes.pop(span.stop - 1, None)
-        self._earlier += self._keyframes.values()
+        self._earlier.add(self._keyframes.values())
         self._keyframes = {} if last is None else {span.stop - 1: last}
         seconds, self.seconds = self.seconds, dict.fromkeys(STAGES, 0.0)
         return joined(pieces, self.candidate, self.sample, span.index, self.frames, seconds, self.doubt)
@@ -255,21 +255,21 @@ class Rollout:
             self.history.add(frame)
         if span.places[-1] == span.stop - 1:
             self.tail = self._end(latents, past, reading)
-        self._keep_keyframes(span, torch.cat([latents[:, :-1], last[:, None]], dim=1), perceived, known)
+        self._keep_keyframes(span, torch.cat([latents[:, :-1], last[:, None]], dim=1), perceived, reading, known)
         return report
 
-    def _keep_keyframes(self, span: Span, latents: Tensor, perceived: Perceived, known: Tensor) -> None:
+    def _keep_keyframes(
+        self, span: Span, latents: Tensor, perceived: Perceived, reading: Reading, known: Tensor
+    ) -> None:
         """Keep what later frames are imagined after and read between: keyframes, or the last frame alone."""
+        kept = [(place, index) for index, place in enumerate(span.places) if index >= span.overlap]
         if self.networks.preset.keyframe_stride == 1:
             kept = [(span.stop - 1, latents.shape[1] - 1)]
-        else:
-            kept = [(place, index) for index, place in enumerate(span.places) if index >= span.overlap]
         for place, index in kept:
-            frame = span.imagined.index(place)
+            at = span.imagined.index(place)
             seen = known[index] | (self.first is not None and place == 0)
-            self._keyframes[place] = Keyframe.of(
-                latents[:, index], perceived.depth[frame], seen, perceived.camera[frame]
-            )
+            parts = latents[:, index], perceived.depth[at], seen, reading.visible[index, 0] > 0, perceived.camera[at]
+            self._keyframes[place] = Keyframe.of(*parts)
 
     def _copied(self, span: Span, reading: Reading) -> Tensor:
         """(F, h, w) bool, cells whose content is in the memory already.

@@ -88,6 +88,20 @@ def test_re10k_says_which_frames_are_missing(tmp_path):
         re10k_cases(tmp_path / "frames", 32, 48)
 
 
+def test_a_short_walk_gives_cases_of_nine_frames(tmp_path):
+    np.savetxt(tmp_path / "camera-intrinsics.txt", [[40, 0, 23.5], [0, 40, 15.5], [0, 0, 1]])
+    for index in range(12):
+        cv2.imwrite(str(tmp_path / f"{index}.color.png"), np.full((32, 48, 3), index, np.uint8))
+        cv2.imwrite(str(tmp_path / f"{index}.depth.png"), np.full((32, 48), 2000, np.uint16))
+        np.savetxt(tmp_path / f"{index}.pose.txt", np.eye(4))
+    (case,) = rgbd_cases(tmp_path, 32, 48)
+    assert case.clip.rgb[:, 0, 0, 0].tolist() == list(range(9))
+    for index in range(8, 12):
+        (tmp_path / f"{index}.color.png").unlink()
+    with pytest.raises(ValueError, match="rgbd: expected at least 9 frames in .*, got 8"):
+        rgbd_cases(tmp_path, 32, 48)
+
+
 def test_a_real_walk_gives_cases_of_seventeen_frames():
     folder = os.environ.get("MIRAGE_RGBD_WALK")
     if not folder:

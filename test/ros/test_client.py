@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import runpy
 import threading
 import time
 from itertools import pairwise
@@ -10,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from geometry_msgs.msg import PoseStamped
+from std_msgs.msg import Header
 
 from mirage_ros.geometry import pinhole
+from mirage_ros.ros.conversions import pose_to_stamped
 from mirage_ros.trajectory import dolly, pan
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 START = torch.eye(4, dtype=torch.float64)
 
 
@@ -69,6 +74,12 @@ def test_candidates_leave_the_memory_alone_and_a_remembered_one_does_not(planner
     imagined = sum(frame.elements for frame in memory.frames() if frame.kind == "imagination")
     assert planner.reset(keep_observations=True) == imagined
     assert all(frame.kind == "observation" for frame in memory.frames())
+
+
+def test_the_status_is_never_older_than_what_was_just_done(planner):
+    assert planner.status().elements > 0
+    planner.reset()
+    assert planner.status().elements == 0
 
 
 def test_the_same_seed_gives_the_same_frames(planner):
@@ -249,8 +260,21 @@ def test_without_a_node_it_says_what_to_check(graph):
 
 
 def test_the_planner_of_the_documentation_runs(planner, capsys):
-    path = Path(__file__).parents[2] / "examples" / "planner.py"
-    example = {"__name__": "planner"}
-    exec(compile(path.read_text(), str(path), "exec"), example)
-    example["main"]([])
+    main = runpy.run_path(str(EXAMPLES / "planner.py"))["main"]
+    main([])
     assert re.match(r"take [+-]\d+: \d+% would be new", capsys.readouterr().out)
+
+
+def test_the_planner_starts_where_the_camera_is(planner, capsys):
+    main = runpy.run_path(str(EXAMPLES / "planner.py"))["main"]
+    with pytest.raises(TimeoutError, match="camera_pose: nothing came on /odometry/camera within"):
+        main(["--camera-pose", "/odometry/camera", "--timeout", "20"])
+    node = planner._link.node
+    publisher = node.create_publisher(PoseStamped, "/odometry/camera", 10)
+    # Straight before the wall, so that going ahead is no way.
+    timer = node.create_timer(0.05, lambda: publisher.publish(pose_to_stamped(dolly(START, 1.7, 2)[-1], Header())))
+    main(["--camera-pose", "/odometry/camera"])
+    node.destroy_timer(timer)
+    node.destroy_publisher(publisher)
+    said = capsys.readouterr().out
+    assert "take +0" not in said

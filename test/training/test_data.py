@@ -29,6 +29,8 @@ def test_rendering_again_draws_only_what_is_missing_and_draws_the_same(tmp_path)
     assert (tmp_path / "00000.tar").stat().st_mtime_ns == untouched
     with pytest.raises(ValueError, match="settings"):
         generate(tmp_path, shards, ClipSettings(frames=4), 1, {"split": "train"})
+    with pytest.raises(ValueError, match="made with sensor None, asked for stereo"):
+        generate(tmp_path, shards, SETTINGS, 1, {"split": "train"}, "stereo")
     assert json.loads((tmp_path / "manifest.json").read_text())["settings"]["frames"] == 3
     rooms, halls = (clip for path in shard_paths(tmp_path) for clip in read_shard(path))
     assert rooms.rgb.shape == halls.rgb.shape == (3, 32, 48, 3)
@@ -41,3 +43,16 @@ def test_a_clip_follows_from_its_seed_and_sees_something():
     assert (first.rgb == again.rgb).all()
     assert first.rgb.std() > 10
     assert (first.depth[first.labels != 2] > 0).all()
+
+
+@pytest.mark.slow
+def test_frames_may_come_from_a_sensor(tmp_path):
+    shards = plan("train", 1, 0, ["rooms"], 1)
+    for folder, sensor in (("perfect", None), ("spoilt", "structured-light")):
+        generate(tmp_path / folder, shards, SETTINGS, 1, {}, sensor)
+    perfect, spoilt = (next(read_shard(tmp_path / name / "00000.tar")) for name in ("perfect", "spoilt"))
+    assert 1 < abs(perfect.rgb.astype(int) - spoilt.rgb).mean() < 60
+    assert (spoilt.depth == 0).sum() > (perfect.depth == 0).sum()
+    assert 0 < float((perfect.camera.cam2world - spoilt.camera.cam2world).abs().max()) < 0.1
+    with pytest.raises(ValueError, match="sensor: expected one of"):
+        generate(tmp_path / "none", shards, SETTINGS, 1, {}, "lidar")

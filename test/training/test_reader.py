@@ -52,6 +52,26 @@ def test_sources_are_as_a_memory_holds_them(task):
     assert several > 2
 
 
+def test_sources_come_from_real_sensors_and_the_truth_does_not(task, monkeypatch):
+    monkeypatch.setattr(reader, "COARSE", 0.0)
+    differ = 0
+    for seed in range(8):
+        given = []
+        for share in (0.0, 1.0):
+            monkeypatch.setattr(reader, "SENSED", share)
+            given.append(task.sample(np.random.default_rng(seed), np.random.default_rng(seed)))
+        perfect, sensed = given
+        count = int(perfect["sources"])
+        for name in ("images", "metres", "cam2world", "static"):
+            assert torch.equal(perfect[name], sensed[name])
+        assert torch.equal(perfect["latents"][count:], sensed["latents"][count:])
+        held = (perfect["latents"][:count] != 0) & (sensed["latents"][:count] != 0)
+        differ += not torch.equal(perfect["latents"][:count][held], sensed["latents"][:count][held])
+        # Of the same thing, if not as it is.
+        assert (perfect["latents"][:count] - sensed["latents"][:count])[held].abs().mean() < 1
+    assert differ > 4
+
+
 def test_every_hop_of_a_chain_reaches_the_weights(task):
     for shared in range(6):
         batch = batch_of(task, shared)

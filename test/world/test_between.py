@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from mirage_ros.geometry import pinhole
 from mirage_ros.models import log_depth
-from mirage_ros.world.between import Keyframe, _sky_of
+from mirage_ros.visibility import pixels_of
+from mirage_ros.world import between
+from mirage_ros.world.between import Inventions, Keyframe, _sky_of
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.results import Cancelled
 
@@ -94,7 +98,7 @@ def test_the_sky_of_a_keyframe_is_found_by_its_direction():
     depth = torch.full((32, 48), 3.0)
     depth[:16] = log_depth.SKY_DEPTH
     latents = torch.linspace(-1, 1, 24).expand(1, 16, 24)
-    keyframe = Keyframe(latents, depth, torch.ones(16, 24, dtype=torch.bool), camera)
+    keyframe = Keyframe(latents, depth, torch.ones(16, 24, dtype=torch.bool), camera, 0.0, torch.zeros(2, 3))
     turned = camera.cam2world.clone()
     # A quarter of the view to the right, and a step that the sky does not notice.
     focal = float(camera.intrinsics[0, 0])
@@ -107,6 +111,52 @@ def test_the_sky_of_a_keyframe_is_found_by_its_direction():
     assert not seen[0, 0, :, -4:].any()
     # What is in the middle now was six cells to the right.
     assert float(sky[0, 0, 3, 11]) == pytest.approx(float(latents[0, 3, 17]), abs=0.06)
+
+
+def test_what_any_keyframe_invented_is_not_known(monkeypatch):
+    """As if each keyframe were compared with every point, whichever of them are left out for speed."""
+    camera = pinhole(16, 24, vertical_fov=0.8)
+    poses = torch.eye(4).repeat(6, 1, 1)
+    # Two are far away and see something else.
+    poses[:, 0, 3] = torch.tensor([0.0, 0.3, 0.6, -0.5, 40.0, -60.0])
+    known = torch.ones(6, 16, 24, dtype=torch.bool)
+    known[0, :, 16:], known[1, :4], known[3, :, :3], known[4:] = False, False, False, False
+    shown = torch.zeros(16, 24, dtype=torch.bool)
+    frames = [
+        Keyframe.of(torch.zeros(1, 16, 24), torch.full((64, 96), 2.0), each, shown, camera.at(pose))
+        for each, pose in zip(known, poses, strict=True)
+    ]
+    depth = torch.full((1, 16, 24), 2.0)
+    depth[:, :, :6] = 1.0
+    reading = SimpleNamespace(visible=torch.ones(1, 1, 16, 24), depth=depth, camera=camera.at(poses[:1]))
+    reading.visible[:, :, 10] = 0
+    expected = reading.visible[:, 0] > 0
+    points = reading.camera.lift(depth).flatten(0, 2)
+    for frame, own in zip(frames, known, strict=True):
+        cell, distance = pixels_of(frame.camera, points)
+        taken = (cell >= 0) & ((distance / 2 - 1).abs() < 0.05) & ~own.flatten()[cell.clamp(min=0)]
+        expected = expected & ~taken.reshape(expected.shape)
+    compared = []
+    monkeypatch.setattr(between, "pixels_of", lambda *given: compared.append(given) or pixels_of(*given))
+    earlier = Inventions()
+    earlier.add(frames[:3])
+    assert torch.equal(earlier.known(reading, frames[3:]), expected)
+    assert 0 < expected.float().mean() < 0.8
+    # The far ones cannot have shown any of it, and one invented nothing.
+    assert len(compared) == 3
+
+
+def test_a_keyframe_that_invents_nothing_new_is_not_kept():
+    camera, cells = pinhole(16, 24, vertical_fov=0.8), torch.zeros(16, 24, dtype=torch.bool)
+    shown = ~cells
+    parts = torch.zeros(1, 16, 24), torch.full((64, 96), 2.0), cells
+    earlier = Inventions()
+    earlier.add([Keyframe.of(*parts, shown, camera)])
+    view, depth = camera.at(camera.cam2world[None]), torch.full((1, 16, 24), 2.0)
+    reading = SimpleNamespace(visible=torch.ones(1, 1, 16, 24), depth=depth, camera=view)
+    assert earlier.known(reading, ()).all()
+    earlier.add([Keyframe.of(*parts, cells, camera)])
+    assert not earlier.known(reading, ()).any()
 
 
 def test_one_frame_at_a_time_is_a_chunk_of_two(frame_world, walk):

@@ -18,8 +18,8 @@ from mirage_ros.recordings.clips import Clip
 from mirage_ros.recordings.rgbd_folder import RgbdFolder
 from mirage_ros.recordings.trajectories import read_trajectory
 
-# Frames of a case of an RGB-D walk, and how many of them a second.
-RGBD_FRAMES, RGBD_FPS = 17, 30.0 / 8
+# Frames of a case of an RGB-D walk, those of walks that are shorter, and how many of them a second.
+RGBD_FRAMES, SHORT, RGBD_FPS = 17, 9, 30.0 / 8
 # RealEstate10K, as in facts that published comparisons share: the first frame is shown, every eighth frame is a target.
 RE10K_FRAMES, RE10K_EVERY, RE10K_FPS = 17, 8, 30.0
 
@@ -36,14 +36,16 @@ def rgbd_cases(folder: str | Path, height: int, width: int, limit: int | None = 
         ValueError: the walk is too short for a case.
     """
     walk = RgbdFolder(folder)
-    starts = range(0, len(walk) - RGBD_FRAMES + 1, RGBD_FRAMES - 1)[:limit]
+    count = RGBD_FRAMES if len(walk) >= RGBD_FRAMES else SHORT
+    starts = range(0, len(walk) - count + 1, count - 1)[:limit]
     if not starts:
-        raise ValueError(f"rgbd: expected at least {RGBD_FRAMES} frames in {folder}, got {len(walk)}")
-    return CaseList("rgbd", [partial(_rgbd_case, walk, Path(folder).name, (height, width), start) for start in starts])
+        raise ValueError(f"rgbd: expected at least {SHORT} frames in {folder}, got {len(walk)}")
+    name = Path(folder).name
+    return CaseList("rgbd", [partial(_rgbd_case, walk, name, (height, width), start, count) for start in starts])
 
 
-def _rgbd_case(walk: RgbdFolder, name: str, size: tuple[int, int], start: int) -> Case:
-    frames = [walk[start + index] for index in range(RGBD_FRAMES)]
+def _rgbd_case(walk: RgbdFolder, name: str, size: tuple[int, int], start: int, count: int) -> Case:
+    frames = [walk[start + index] for index in range(count)]
     camera = frames[0].camera.at(torch.stack([frame.camera.cam2world for frame in frames]))
     depth = np.stack([fit_nearest(torch.from_numpy(frame.depth), *size).numpy() for frame in frames])
     return fitted_case(f"{name}-{start:04d}", [frame.rgb for frame in frames], depth, camera, size, RGBD_FPS)
