@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,8 @@ LEAST_SHOWN = 0.98
 SAME_SURFACE = 0.05
 # A keyframe that invented no more than this share of its view shows what others invented, and need not be kept for it.
 LEAST_INVENTED = 0.02
+# Earlier keyframes that are compared with all points in view, before the others are with what is left.
+LATELY = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,6 @@ class Keyframe:
         known: (h, w) bool, cells that the memory showed before the trajectory.
         camera: single, at latent resolution.
         invented: share of the cells that nothing showed when it was imagined, no earlier keyframe either.
-        box: (2, 3) metres, world axes: corners of a box around all that is taken for a surface of it.
     """
 
     latents: Tensor
@@ -44,7 +45,6 @@ class Keyframe:
     known: Tensor
     camera: Camera
     invented: float
-    box: Tensor
 
     @staticmethod
     def of(latents: Tensor, depth: Tensor, known: Tensor, shown: Tensor, camera: Camera) -> Keyframe:
@@ -59,13 +59,8 @@ class Keyframe:
         rows, columns = known.shape
         metres = torch.where(depth == torch.inf, log_depth.SKY_DEPTH, depth)
         fine = fit_nearest(metres, rows * log_depth.FINE, columns * log_depth.FINE)
-        points = camera.resized(*fine.shape).lift(torch.where(fine < log_depth.SKY_FROM, fine, torch.nan)).flatten(0, 1)
-        near = torch.stack([points.nan_to_num(torch.inf).amin(dim=0), points.nan_to_num(-torch.inf).amax(dim=0)])
-        # As far around as two depths may differ.
-        around = SAME_SURFACE * (near - camera.cam2world[:3, 3]).abs().amax() * 3**0.5
-        box = near + torch.stack([-around, around])[:, None]
         invented = float((~known & ~shown).float().mean())
-        return Keyframe(latents, fine, known, camera.resized(rows, columns), invented, box)
+        return Keyframe(latents, fine, known, camera.resized(rows, columns), invented)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,23 +95,18 @@ class Inventions:
         """(T, h, w) bool, cells that a reading shows and that neither these keyframes nor earlier ones invented."""
         known = reading.visible[:, 0] > 0
         points = reading.camera.lift(reading.depth).flatten(0, 2)
-        left = (known.flatten() & points.isfinite().all(dim=-1)).nonzero().squeeze(1)
-        invented = torch.zeros(known.numel(), dtype=torch.bool, device=known.device)
-        for keyframe in (*self._keyframes, *keyframes):
-            if not len(left):
-                break
-            # Long walks have many keyframes; few of them show what is in view here.
-            low, high = points[left].aminmax(dim=0)
-            if ((keyframe.box[0] > high) | (keyframe.box[1] < low)).any():
-                continue
-            cell, distance = pixels_of(keyframe.camera, points[left])
-            # Any of the cell's samples: edges are a matter of a pixel.
-            samples = pixel_unshuffle(keyframe.depth[None], log_depth.FINE).flatten(1)[:, cell.clamp(min=0)]
-            same = ((distance / samples - 1).abs() < SAME_SURFACE).any(dim=0)
-            found = (cell >= 0) & same & ~keyframe.known.flatten()[cell.clamp(min=0)]
-            invented[left[found]] = True
-            left = left[~found]
-        return known & ~invented.reshape(known.shape)
+        # What a camera saw is known.
+        doubtful = known & torch.isfinite(reading.depth)
+        if reading.observed is not None:
+            doubtful &= ~reading.observed[:, 0]
+        left = doubtful.flatten().nonzero().squeeze(1)
+        known = (known & ~doubtful).flatten()
+        # What was invented was mostly lately, so that little is left for the many keyframes of a long walk.
+        for some in ([*keyframes], self._keyframes[-LATELY:], self._keyframes[:-LATELY]):
+            if some and len(left):
+                left = left[~_invented(some, points[left])]
+        known[left] = True
+        return known.reshape(doubtful.shape)
 
 
 def read_between(
@@ -164,3 +154,15 @@ def _sky_of(keyframe: Keyframe, cameras: Camera, channels: int) -> tuple[Tensor,
     # Smooth, because the sky is: the nearest cell would make it jump from frame to frame.
     sampled = grid_sample(image, grid.nan_to_num(), padding_mode="border", align_corners=False)
     return sampled[:, :-1], (sampled[:, -1:] > 0.5) & inside[:, None]
+
+
+def _invented(keyframes: Sequence[Keyframe], points: Tensor) -> Tensor:
+    """(N,) bool, which points (N, 3) lie on what one of the keyframes invented."""
+    cell, distance = pixels_of(Camera.stacked([each.camera for each in keyframes]), points)
+    inside = cell.clamp(min=0)
+    # Any of the cell's samples: edges are a matter of a pixel.
+    fine = pixel_unshuffle(torch.stack([each.depth for each in keyframes])[:, None], log_depth.FINE).flatten(2)
+    samples = fine.gather(2, inside[:, None].expand(-1, fine.shape[1], -1))
+    same = ((distance[:, None] / samples - 1).abs() < SAME_SURFACE).any(dim=1)
+    known = torch.stack([each.known.flatten() for each in keyframes]).gather(1, inside)
+    return ((cell >= 0) & same & ~known).any(dim=0)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.world.reading import was_observed
 
 # Depths within this share of each other are one surface.
 SAME_SURFACE = 0.05
@@ -46,9 +47,7 @@ def fitted_gain(
     known = memory.cloud().colours[readout.index[0, 0].clamp(min=0)].movedim(-1, 0).float() / 255
     if keep is not None:
         depth = torch.where(keep, depth, torch.nan)
-    source = readout.source[0, 0]
-    invented = [frame for frame in torch.unique(source).tolist() if frame >= 0 and memory.sources.was_imagined(frame)]
-    observed = ~torch.isin(source, torch.tensor(invented, device=source.device, dtype=source.dtype))
+    observed = was_observed(memory.sources, readout)[0, 0]
     middles = F.interpolate(depth[None, None].float(), size=(height, width), mode="nearest-exact")[0, 0]
     near = (readout.depth[0, 0] / middles - 1).abs() < SAME_SURFACE
     exposed = ((seen > DARKEST) & (seen < BRIGHTEST) & (known > DARKEST) & (known < BRIGHTEST)).all(dim=0)

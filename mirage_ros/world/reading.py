@@ -41,6 +41,7 @@ class Reading:
         offset: (T, 2, h, w) cells from the cell's centre to the element.
         log_scale: (T, 1, h, w) logarithm of the element's size in target cells.
         camera: (T,) at latent resolution.
+        observed: (T, 1, h, w) bool, cells whose nearest token a camera saw; None where the memory does not know.
         room: that the memory tells of around these frames, beyond what they show; of a batch one for each. Only for
             branches that have walls and floors continued.
     """
@@ -53,6 +54,7 @@ class Reading:
     offset: Tensor
     log_scale: Tensor
     camera: Camera
+    observed: Tensor | None = None
     room: Room | tuple[Room, ...] | None = None
 
     def __len__(self) -> int:
@@ -67,9 +69,8 @@ class Reading:
         room = self.room[index] if isinstance(self.room, tuple) else self.room
         return replace(self, room=room, **{name: getattr(self, name)[index] for name in self._per_frame()})
 
-    @classmethod
-    def _per_frame(cls) -> list[str]:
-        return [name for name in cls.__dataclass_fields__ if name != "room"]
+    def _per_frame(self) -> list[str]:
+        return [name for name, value in vars(self).items() if name != "room" and value is not None]
 
     def points(self, step: int = 2) -> Tensor:
         """(M, 3) places that the memory shows, every `step`-th row and column of cells; NaN where nothing."""
@@ -83,7 +84,7 @@ class Reading:
     def joined(cls, parts: Sequence[Reading]) -> Reading:
         """Frames of several readings in order; the room is that of the first."""
         camera = Camera.joined([part.camera for part in parts])
-        names = [name for name in cls._per_frame() if name != "camera"]
+        names = [name for name in parts[0]._per_frame() if name != "camera"]
         joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
         return cls(**joined, camera=camera, room=parts[0].room)
 
@@ -112,7 +113,15 @@ def read_views(
         unfolded = _unfold(memory.sources, observed, imagined, camera, coarse, unfolder)
         others = ~torch.isin(coarse.source, torch.tensor(ids, device=coarse.source.device))
     reading = as_reading(coarse, camera, unfolded, others)
-    return replace(reading, room=room_of(memory, camera)) if with_room else reading
+    observed = None if memory.sources is None else was_observed(memory.sources, coarse)
+    return replace(reading, observed=observed, room=room_of(memory, camera) if with_room else None)
+
+
+def was_observed(sources: SourceFrames, readout: Readout) -> Tensor:
+    """(..., 1, h, w) bool, cells that show what a camera saw, of a readout (..., C, h, w)."""
+    ids = torch.unique(readout.source).tolist()
+    seen = [frame for frame in ids if frame >= 0 and not sources.was_imagined(frame)]
+    return torch.isin(readout.source, torch.tensor(seen, dtype=readout.source.dtype, device=readout.source.device))
 
 
 def as_reading(
