@@ -48,3 +48,8 @@ def main() -> None:
     except (ValueError, OSError, RuntimeError) as error:
         # What a user gave or lacks; anything else is a fault of ours and keeps its trace.
         sys.exit(f"mirage {name}: {error}")
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError):
+            raise
+        # Raised by ourselves: an optional package is missing, and the message names it.
+        sys.exit(f"mirage {name}: {error}")

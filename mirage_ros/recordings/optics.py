@@ -24,9 +24,9 @@ from mirage_ros.rgbd import RgbdFrame
 
 Floats = NDArray[np.float64]
 # Size that frames are fitted to, and points of each pair.
-HEIGHT, WIDTH, POINTS = 240, 320, 3000
+HEIGHT, WIDTH, POINTS = 240, 320, 2000
 # Frames that are read at most, frames from one of a pair to the other, and draws of pairs.
-FRAMES, APART, DRAWS = 24, (1, 2, 4), 20
+FRAMES, APART, DRAWS = 24, (1, 2, 4), 12
 # Colours farther apart than this are of another thing, which stood before it or moved.
 FURTHEST = 0.25
 # Multiples of what was told that the search begins from, and one pixel of blur for each step of it.

@@ -26,7 +26,7 @@ def walks() -> dict[str, list[RgbdFrame]]:
     """A walk whose depth is a camera's of its own, told as one camera, and the same told right."""
     scene = build_scene(3, moving=0)
     poses = plan_path(scene, 4 * COUNT, 3).double()[::4]
-    colour = pinhole(HEIGHT, WIDTH, vertical_fov=1.0)
+    colour = pinhole(HEIGHT, WIDTH, vertical_fov=1.0).to(dtype=torch.float64)
     focal = float(colour.intrinsics[1, 1])
     right: list[RgbdFrame] = []
     with Renderer(scene, HEIGHT, WIDTH, vertical_fov=1.0, shadows=False) as camera:
