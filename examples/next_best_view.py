@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     best = max(range(len(order)), key=lambda place: value(again[place]))
     x, y = candidates[order[best]][-1, :2, 3].tolist()
     score = again[best]
-    if score.collision > RISK:
+    if not score.collision <= RISK:
         print(f"no way is safe enough: the best one has a risk of {score.collision:.0%}")
         return
     print(

@@ -37,12 +37,12 @@ def score(imagined: Imagined) -> float:
     return -np.inf if nearest < CLEARANCE else float((1 - imagined.visible).mean())
 
 
-def camera_pose(mirage: Mirage, topic: str, timeout: float) -> torch.Tensor:
-    """(4, 4) where the camera is, from whatever publishes that."""
+def camera_pose(mirage: Mirage, topic: str, timeout: float) -> tuple[torch.Tensor, str]:
+    """(4, 4) where the camera is and the frame of that, from whatever publishes it."""
     poses: Queue[Any] = Queue()
     mirage.listen("camera_pose", poses.put, at=topic)
     try:
-        return pose_from_stamped(poses.get(timeout=timeout))[0]
+        return pose_from_stamped(poses.get(timeout=timeout))[:2]
     except Empty:
         raise TimeoutError(f"camera_pose: nothing came on {topic} within {timeout:g} s") from None
 
@@ -52,15 +52,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--namespace", default="", help="of the node")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds to wait for the answer")
-    parser.add_argument("--camera-pose", help="topic of the optical frame's pose; without it, the world's origin")
+    parser.add_argument("--camera-pose", help="topic of the optical frame's pose, such as /true_pose; else the origin")
     options = parser.parse_args(arguments)
     with Mirage(options.namespace, timeout=options.timeout) as mirage:
-        here = torch.eye(4, dtype=torch.float64)
+        here, frame_id = torch.eye(4, dtype=torch.float64), ""
         if options.camera_pose:
-            here = camera_pose(mirage, options.camera_pose, options.timeout)
+            here, frame_id = camera_pose(mirage, options.camera_pose, options.timeout)
         labels, paths = zip(*candidates(here), strict=True)
         # Where nothing was seen, the mean of what may be there rather than one of it.
-        result = mirage.imagine(paths, labels=labels, unseen="mean", timeout=options.timeout)
+        ask = {"labels": labels, "frame_id": frame_id, "unseen": "mean", "timeout": options.timeout}
+        result = mirage.imagine(paths, **ask)
     best = max(result.trajectories, key=score)
     if np.isinf(score(best)):
         print("every way is blocked")

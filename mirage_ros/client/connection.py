@@ -123,7 +123,7 @@ class Mirage:
             remember=flag("remember", remember),
             return_frames=flag("frames", frames),
         )
-        running = Goal(sum(map(len, candidates)))
+        running = Goal(sum(map(len, candidates)), self._link.forget_status if remember else None)
         self._goals.add(running)
         running.future.add_done_callback(lambda _: self._goals.discard(running))
 

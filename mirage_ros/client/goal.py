@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
@@ -20,7 +21,8 @@ class Goal:
         frames_total: that were asked for.
     """
 
-    def __init__(self, frames_total: int) -> None:
+    def __init__(self, frames_total: int, at_end: Callable[[], None] | None = None) -> None:
+        self._at_end = at_end
         self.future: Future[Imagination] = Future()
         # From here on nobody but the node ends it: asyncio would cancel it together with a task that waits for it.
         self.future.set_running_or_notify_cancel()
@@ -89,6 +91,8 @@ class Goal:
     def _finished(self, got: Any) -> None:
         try:
             answer = got.result()
+            if self._at_end is not None:
+                self._at_end()
             imagination = imagination_of(answer.result, answer.status)
         except BaseException as error:
             self.fail(error)

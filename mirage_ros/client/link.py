@@ -87,6 +87,10 @@ class Link:
             self._publishers[name] = self.node.create_publisher(row.kind, self.prefix + name, row.qos("reliable"))
         return self._publishers[name]
 
+    def forget_status(self) -> None:
+        """The memory has changed: what was said of it is not so any more, and the node says anew what is."""
+        self._status = None
+
     def status(self, limit: float) -> MemoryStatus:
         """The newest mirage_ros/MemoryStatus; a TimeoutError if none came until time.monotonic() was at the limit."""
         status: MemoryStatus = wait_for(lambda: self._status, limit, f"status: nothing on {self.prefix}memory/status")
@@ -99,9 +103,8 @@ class Link:
         request = client.srv_type.Request(**fields)
 
         def done(response: Any) -> None:
-            if service in CHANGING:
-                # What was said before is not so any more; the node says anew what is.
-                self._status = None
+            if service in CHANGING and response.result().success:
+                self.forget_status()
             answer.set_result(response.result())
 
         client.call_async(request).add_done_callback(done)

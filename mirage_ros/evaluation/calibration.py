@@ -101,10 +101,12 @@ def fit(errors: Errors, drawn: Errors | None = None) -> DepthDoubt:
     Raises:
         ValueError: there are too few errors to say anything.
     """
-    known, hidden = errors.error[errors.known], errors.error[~errors.known]
-    if min(len(known), len(hidden)) < LEAST:
-        raise ValueError(f"walks: expected {LEAST} pixels known and hidden, got {len(known)} and {len(hidden)}")
-    return DepthDoubt(_scale(known), _scale(hidden), None if drawn is None else _scale(drawn.error[~drawn.known]))
+    kinds = [errors.error[errors.known], errors.error[~errors.known]]
+    kinds += [] if drawn is None else [drawn.error[~drawn.known]]
+    counts = [len(kind) for kind in kinds]
+    if min(counts) < LEAST:
+        raise ValueError(f"walks: expected {LEAST} pixels each that are known, hidden and drawn, got {counts}")
+    return DepthDoubt(*(_scale(kind) for kind in kinds))
 
 
 def _scale(errors: NDArray[np.float32]) -> float:

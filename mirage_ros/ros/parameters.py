@@ -211,7 +211,7 @@ class StatusParameters(ParameterGroup):
     """What the node tells about itself."""
 
     prefix = "status."
-    rate: float = row(2.0, "Messages a second on memory/status.", 0.1, 100.0)
+    rate: float = row(2.0, "Messages a second on memory/status, besides those after each change.", 0.1, 100.0)
     silence: float = row(
         5.0, "Seconds without a message after which a topic is reported as silent.", 0.1, 3600.0, live=True
     )

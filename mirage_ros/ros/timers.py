@@ -41,7 +41,9 @@ class Timers:
         self._patience, self._observing, self._autosave = patience, observing, autosave
         # By topic, which changes were published last, and when.
         self._sent: dict[str, tuple[int, float]] = {}
-        self._reported = -1
+        # Changes of the memory when its status was last sent, and whether it is to be sent once more: the first time
+        # may be before the answer of the service that changed it.
+        self._reported, self._again = -1, False
         period = 1 / context.parameters.status.rate
         self._timers = [
             context.node.create_timer(seconds, callback, clock=clock)
@@ -62,8 +64,10 @@ class Timers:
         except (ValueError, BusyError) as error:
             self._context.health.refuse("image", str(error))
         self._observing.expire()
-        if self._context.session.snapshot.changes != self._reported:
+        changed = self._context.session.snapshot.changes != self._reported
+        if changed or self._again:
             self._report()
+            self._again = changed
         try:
             self._publish_memory()
             self._publish_occupancy()

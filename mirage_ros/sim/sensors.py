@@ -165,9 +165,13 @@ def check_sensor(sensor: str, strength: float) -> tuple[str, ...]:
     faults = SENSORS.get(sensor, (sensor,))
     if not set(faults) <= set(FAULTS):
         raise ValueError(f"sensor: expected one of {', '.join((*SENSORS, *FAULTS))}, got {sensor!r}")
+    _check_strength(strength)
+    return faults
+
+
+def _check_strength(strength: float) -> None:
     if not 0 <= strength < np.inf:
         raise ValueError(f"strength: expected a number from 0, got {strength}")
-    return faults
 
 
 def sensed(frame: RgbdFrame, faults: Sequence[str], strength: float, rng: Random) -> RgbdFrame:
@@ -178,7 +182,13 @@ def sensed(frame: RgbdFrame, faults: Sequence[str], strength: float, rng: Random
         faults: out of FAULTS, in their order; those of a sensor by `check_sensor`.
         strength: 0 for none, 1 for what is usual.
         rng: of the faults.
+
+    Raises:
+        ValueError: there is no such fault, or the strength is no number from 0.
     """
+    if not set(faults) <= set(FAULTS):
+        raise ValueError(f"faults: expected some of {', '.join(FAULTS)}, got {faults!r}")
+    _check_strength(strength)
     if strength == 0:
         return frame
     rgb, depth, camera = frame.rgb.astype(np.float32) / np.float32(255), frame.depth, frame.camera

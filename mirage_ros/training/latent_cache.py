@@ -65,12 +65,6 @@ class ClipLatents:
         rows, columns = (side // stride for side, stride in zip(clip.rgb.shape[1:3], self._strides, strict=True))
         return depth_of(*cell_depth(clip, rows * factor, columns * factor), keep=keep)
 
-    def of_clip(self, clip: Clip, factor: int) -> tuple[Tensor, Tensor]:
-        """Latents (T, C, h, w) of frames that are in no cache, and what may be kept of their depth, see `depth`."""
-        latents = self._encode(as_images(clip.rgb).unsqueeze(1))[:, :, 0].float()
-        rows, columns = latents.shape[-2] * factor, latents.shape[-1] * factor
-        return latents, depth_of(*cell_depth(clip, rows, columns), keep=True)
-
     def camera(self, index: int, frames: FrameNumbers) -> Camera:
         """(T,) cameras at latent resolution."""
         camera = self.clips.clip(index, frames).camera
@@ -134,13 +128,8 @@ class LatentCache(ClipLatents):
         intrinsics, cam2world = (torch.from_numpy(arrays[name][frames]) for name in ("intrinsics", "cam2world"))
         return Camera(intrinsics, cam2world, *arrays["latents"].shape[-2:])
 
-    @torch.no_grad()
     def _encoded(self, clip: Clip) -> dict[str, Tensor]:
-        encoded, device = [], next(self._autoencoder.parameters()).device
-        for images in as_images(clip.rgb).split(8):
-            with torch.autocast(device.type, torch.bfloat16):
-                encoded.append(self._autoencoder.encode_images(images.to(device)).float().cpu())
-        latents = torch.cat(encoded)
+        latents = encoded_frames(clip, self._autoencoder)
         depth, kept = cell_depth(clip, latents.shape[-2] * FINE, latents.shape[-1] * FINE)
         cells = clip.camera.resized(*latents.shape[-2:])
         return {
@@ -150,6 +139,16 @@ class LatentCache(ClipLatents):
             "intrinsics": cells.intrinsics.expand(len(clip), 3, 3).clone(),
             "cam2world": cells.cam2world.expand(len(clip), 4, 4).clone(),
         }
+
+
+@torch.no_grad()
+def encoded_frames(clip: Clip, autoencoder: FrameAutoencoder) -> Tensor:
+    """(T, C, h, w) float32 latents on the CPU, wherever the autoencoder is."""
+    encoded, device = [], next(autoencoder.parameters()).device
+    for images in as_images(clip.rgb).split(8):
+        with torch.autocast(device.type, torch.bfloat16):
+            encoded.append(autoencoder.encode_images(images.to(device)).float().cpu())
+    return torch.cat(encoded)
 
 
 def cell_depth(clip: Clip, height: int, width: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:

@@ -6,6 +6,7 @@ what the last one wrote: a reader that never saw its own output diverges in a cl
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.recordings.clips import STATIC, Clip
 from mirage_ros.sim.sensors import LEARNABLE, SENSORS, sensed_clip
 from mirage_ros.training.correspondence import shared_by
-from mirage_ros.training.latent_cache import LatentCache
+from mirage_ros.training.latent_cache import LatentCache, cell_depth, depth_of, encoded_frames
 from mirage_ros.training.losses import depth_loss, masked_mean, picture_loss
 from mirage_ros.training.measure_reader import measure_reader
 from mirage_ros.training.sample_memory import exact_splat, held_cells, held_only, noisy_depth
@@ -39,8 +40,8 @@ PICTURE_WEIGHT, LATENT_WEIGHT, DEPTH_WEIGHT, UNSHARED_WEIGHT = 100.0, 0.1, 0.1, 
 
 # Greatest distance in frames from a source to the target and from hop to hop.
 APART = 10
-# Deviation of the relative depth error, in a third of the samples, and share of those whose depth is no finer than that
-# of imagined frames.
+# Deviation of the relative depth error, in a third of the samples that no sensor spoils, and share of those whose depth
+# is no finer than that of imagined frames.
 NOISE, COARSE = 0.02, 0.25
 # Share of the samples whose sources come from a real sensor, and its greatest strength.
 SENSED, STRENGTH = 0.4, 2.0
@@ -69,6 +70,8 @@ class ReaderTask(TrainingTask):
         self._frozen = [autoencoder.eval().requires_grad_(False)]
         self._data, self._held_out = data, held_out
         self._hops, self._trains_decoder = hops, decoder
+        # Of its own and on the CPU, for processes that prepare samples.
+        self._encoder = [copy.deepcopy(autoencoder).cpu()]
         if decoder:
             self.decoder = autoencoder.decoder.requires_grad_(True)
 
@@ -98,7 +101,9 @@ class ReaderTask(TrainingTask):
         if rng.random() < SENSED:
             # The truth stays what it is: what the sensor spoilt is to be undone.
             seen = as_sensed(self._data.clips.clip(index, frames[first]), rng)
-            latents[first], depth[first] = self._data.of_clip(seen, held)
+            latents[first] = encoded_frames(seen, self._encoder[0])
+            rows, columns = latents.shape[-2] * held, latents.shape[-1] * held
+            depth[first] = depth_of(*cell_depth(seen, rows, columns), keep=True)
         elif rng.random() < 1 / 3:
             depth = noisy_depth(depth, NOISE, rng)
         depth = resample_depth(depth, held, samples)

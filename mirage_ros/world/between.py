@@ -22,8 +22,6 @@ from mirage_ros.world.spatial_memory import SpatialMemory
 LEAST_SHOWN = 0.98
 # Two depths within this share are the same surface.
 SAME_SURFACE = 0.05
-# A keyframe that invented no more than this share of its view shows what others invented, and need not be kept for it.
-LEAST_INVENTED = 0.02
 # Earlier keyframes that are compared with all points in view, before the others are with what is left.
 LATELY = 2
 
@@ -37,30 +35,20 @@ class Keyframe:
         depth: (2h, 2w) metres, `log_depth.SKY_DEPTH` where it is too far to measure, NaN where it is unknown.
         known: (h, w) bool, cells that the memory showed before the trajectory.
         camera: single, at latent resolution.
-        invented: share of the cells that nothing showed when it was imagined, no earlier keyframe either.
     """
 
     latents: Tensor
     depth: Tensor
     known: Tensor
     camera: Camera
-    invented: float
 
     @staticmethod
-    def of(latents: Tensor, depth: Tensor, known: Tensor, shown: Tensor, camera: Camera) -> Keyframe:
-        """A keyframe out of a frame.
-
-        Args:
-            latents, known: see the attributes.
-            depth: (H, W) metres.
-            shown: (h, w) bool, cells that the memory showed when it was imagined.
-            camera: of the frame.
-        """
+    def of(latents: Tensor, depth: Tensor, known: Tensor, camera: Camera) -> Keyframe:
+        """A keyframe from depth (H, W) metres and the camera of a frame; see the attributes for the others."""
         rows, columns = known.shape
         metres = torch.where(depth == torch.inf, log_depth.SKY_DEPTH, depth)
         fine = fit_nearest(metres, rows * log_depth.FINE, columns * log_depth.FINE)
-        invented = float((~known & ~shown).float().mean())
-        return Keyframe(latents, fine, known, camera.resized(rows, columns), invented)
+        return Keyframe(latents, fine, known, camera.resized(rows, columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +77,7 @@ class Inventions:
 
     def add(self, keyframes: Iterable[Keyframe]) -> None:
         """Take in keyframes of a finished chunk."""
-        self._keyframes += [each for each in keyframes if each.invented > LEAST_INVENTED]
+        self._keyframes += [each for each in keyframes if not each.known.all()]
 
     def known(self, reading: Reading, keyframes: Iterable[Keyframe]) -> Tensor:
         """(T, h, w) bool, cells that a reading shows and that neither these keyframes nor earlier ones invented."""
@@ -122,7 +110,7 @@ def read_between(
         earlier: what the trajectory invented before those.
     """
     preset, channels = networks.preset, networks.autoencoder.channels
-    reading = read_views(memory, cameras, preset, networks.unfolder)
+    reading = read_views(memory, cameras, preset, networks.unfolder, with_observed=True)
     shown = reading.visible > 0
     latents, depth = reading.latents, reading.fine_depth
     for keyframe in keyframes:

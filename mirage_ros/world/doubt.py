@@ -57,7 +57,8 @@ class DepthDoubt:
         try:
             return DepthDoubt(**json.loads(path.read_text()))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: expected visible, hidden and drawn, {error}") from error
+            wanted = "visible, hidden and drawn, as `mirage eval calibration --write` gives them"
+            raise ValueError(f"{path}: expected {wanted}, {error}") from error
 
     def save(self, folder: Path) -> Path:
         """Write it beside the weights of a folder; the file."""

@@ -41,7 +41,7 @@ class Reading:
         offset: (T, 2, h, w) cells from the cell's centre to the element.
         log_scale: (T, 1, h, w) logarithm of the element's size in target cells.
         camera: (T,) at latent resolution.
-        observed: (T, 1, h, w) bool, cells whose nearest token a camera saw; None where the memory does not know.
+        observed: (T, 1, h, w) bool, cells whose nearest token a camera saw; None where nobody asked.
         room: that the memory tells of around these frames, beyond what they show; of a batch one for each. Only for
             branches that have walls and floors continued.
     """
@@ -84,13 +84,19 @@ class Reading:
     def joined(cls, parts: Sequence[Reading]) -> Reading:
         """Frames of several readings in order; the room is that of the first."""
         camera = Camera.joined([part.camera for part in parts])
-        names = [name for name in parts[0]._per_frame() if name != "camera"]
+        names = set.intersection(*(set(part._per_frame()) for part in parts)) - {"camera"}
         joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
         return cls(**joined, camera=camera, room=parts[0].room)
 
 
 def read_views(
-    memory: SpatialMemory, camera: Camera, preset: Preset, unfolder: Unfolder | None, *, with_room: bool = False
+    memory: SpatialMemory,
+    camera: Camera,
+    preset: Preset,
+    unfolder: Unfolder | None,
+    *,
+    with_room: bool = False,
+    with_observed: bool = False,
 ) -> Reading:
     """Read the memory by the preset's rule.
 
@@ -103,6 +109,7 @@ def read_views(
         preset: gives the rule.
         unfolder: networks of the rule 'unfold'.
         with_room: fit a room to what was observed.
+        with_observed: tell what a camera saw from what was imagined.
     """
     unfolding = preset.read_rule == "unfold"
     coarse = memory.read(camera, "nearest" if unfolding else preset.read_rule, observed_first=preset.observed_first)
@@ -113,8 +120,9 @@ def read_views(
         unfolded = _unfold(memory.sources, observed, imagined, camera, coarse, unfolder)
         others = ~torch.isin(coarse.source, torch.tensor(ids, device=coarse.source.device))
     reading = as_reading(coarse, camera, unfolded, others)
-    observed = None if memory.sources is None else was_observed(memory.sources, coarse)
-    return replace(reading, observed=observed, room=room_of(memory, camera) if with_room else None)
+    if with_observed and memory.sources is not None:
+        reading = replace(reading, observed=was_observed(memory.sources, coarse))
+    return replace(reading, room=room_of(memory, camera)) if with_room else reading
 
 
 def was_observed(sources: SourceFrames, readout: Readout) -> Tensor:

@@ -94,7 +94,8 @@ class Rollout:
             cameras = self.trajectory[list(span.places)].resized(*networks.latent_size)
             branch = networks.transformer.branch
             inputs = () if branch is None else tuple(branch.config["inputs"])
-            reading = read_views(self.memory, cameras, preset, networks.unfolder, with_room=has_layout(inputs))
+            wanted = {"with_room": has_layout(inputs), "with_observed": True}
+            reading = read_views(self.memory, cameras, preset, networks.unfolder, **wanted)
             known, fixed = known_latents(reading, self.networks.preset)
             clean_frames = 0
             if span.overlap or self.first is not None:
@@ -255,12 +256,10 @@ class Rollout:
             self.history.add(frame)
         if span.places[-1] == span.stop - 1:
             self.tail = self._end(latents, past, reading)
-        self._keep_keyframes(span, torch.cat([latents[:, :-1], last[:, None]], dim=1), perceived, reading, known)
+        self._keep_keyframes(span, torch.cat([latents[:, :-1], last[:, None]], dim=1), perceived, known)
         return report
 
-    def _keep_keyframes(
-        self, span: Span, latents: Tensor, perceived: Perceived, reading: Reading, known: Tensor
-    ) -> None:
+    def _keep_keyframes(self, span: Span, latents: Tensor, perceived: Perceived, known: Tensor) -> None:
         """Keep what later frames are imagined after and read between: keyframes, or the last frame alone."""
         kept = [(place, index) for index, place in enumerate(span.places) if index >= span.overlap]
         if self.networks.preset.keyframe_stride == 1:
@@ -268,8 +267,7 @@ class Rollout:
         for place, index in kept:
             at = span.imagined.index(place)
             seen = known[index] | (self.first is not None and place == 0)
-            parts = latents[:, index], perceived.depth[at], seen, reading.visible[index, 0] > 0, perceived.camera[at]
-            self._keyframes[place] = Keyframe.of(*parts)
+            self._keyframes[place] = Keyframe.of(latents[:, index], perceived.depth[at], seen, perceived.camera[at])
 
     def _copied(self, span: Span, reading: Reading) -> Tensor:
         """(F, h, w) bool, cells whose content is in the memory already.

@@ -40,5 +40,5 @@ def test_intervals_that_are_too_narrow_or_too_wide_show():
 
 def test_too_few_pixels_are_refused():
     errors = laplace()
-    with pytest.raises(ValueError, match="walks: expected 1000 pixels known and hidden"):
+    with pytest.raises(ValueError, match="walks: expected 1000 pixels each"):
         fit(errors.of(errors.known))

@@ -14,6 +14,7 @@ import torch
 from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import Header
 
+from mirage_ros.client import MirageError
 from mirage_ros.geometry import pinhole
 from mirage_ros.ros.conversions import pose_to_stamped
 from mirage_ros.trajectory import dolly, pan
@@ -78,6 +79,8 @@ def test_candidates_leave_the_memory_alone_and_a_remembered_one_does_not(planner
 
 def test_the_status_is_never_older_than_what_was_just_done(planner):
     assert planner.status().elements > 0
+    planner.imagine([pan(START, 0.9, 9)], remember=True, frames=False)
+    assert planner.status().frames > planner.status().observed_frames == 1
     planner.reset()
     assert planner.status().elements == 0
 
@@ -118,7 +121,7 @@ def test_a_time_limit_cancels_the_goal(planner, mirage):
 
 def test_closing_a_client_ends_those_who_wait_for_a_result(planner):
     """Also of a goal that the node never answered: nobody waits for ever."""
-    from mirage_ros.client import Mirage, MirageError
+    from mirage_ros.client import Mirage
 
     other = Mirage(timeout=240.0)
     goal, errors = other.start([dolly(START, 0.5, 65)]), []
@@ -266,15 +269,25 @@ def test_the_planner_of_the_documentation_runs(planner, capsys):
 
 
 def test_the_planner_starts_where_the_camera_is(planner, capsys):
-    main = runpy.run_path(str(EXAMPLES / "planner.py"))["main"]
-    with pytest.raises(TimeoutError, match="camera_pose: nothing came on /odometry/camera within"):
-        main(["--camera-pose", "/odometry/camera", "--timeout", "20"])
+    example = runpy.run_path(str(EXAMPLES / "planner.py"))
+    with pytest.raises(TimeoutError, match="camera_pose: nothing came on /odometry/camera within 0.2 s"):
+        example["camera_pose"](planner, "/odometry/camera", 0.2)
     node = planner._link.node
     publisher = node.create_publisher(PoseStamped, "/odometry/camera", 10)
-    # Straight before the wall, so that going ahead is no way.
-    timer = node.create_timer(0.05, lambda: publisher.publish(pose_to_stamped(dolly(START, 1.7, 2)[-1], Header())))
-    main(["--camera-pose", "/odometry/camera"])
-    node.destroy_timer(timer)
-    node.destroy_publisher(publisher)
-    said = capsys.readouterr().out
-    assert "take +0" not in said
+    # It looks straight at the wall, too near for any way.
+    header, pose = Header(frame_id="world"), dolly(START, 1.75, 2)[-1]
+    timer = node.create_timer(0.05, lambda: publisher.publish(pose_to_stamped(pose, header)))
+    try:
+        here, frame_id = example["camera_pose"](planner, "/odometry/camera", 60.0)
+        assert torch.allclose(here, pose)
+        assert frame_id == "world"
+        example["main"](["--camera-pose", "/odometry/camera"])
+        near = capsys.readouterr().out
+        header.frame_id = "nowhere"
+        with pytest.raises(MirageError, match="nowhere"):
+            example["main"](["--camera-pose", "/odometry/camera"])
+    finally:
+        node.destroy_timer(timer)
+        node.destroy_publisher(publisher)
+    example["main"]([])
+    assert near != capsys.readouterr().out

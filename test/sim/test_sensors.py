@@ -74,3 +74,5 @@ def test_what_is_no_sensor_is_refused(frame):
         check_sensor("lidar", 1.0)
     with pytest.raises(ValueError, match="strength: expected a number from 0, got -1"):
         check_sensor("blur", -1)
+    with pytest.raises(ValueError, match="faults: expected some of exposure, .*, got 'stereo'"):
+        sensed(frame, "stereo", 1.0, np.random.default_rng(0))

@@ -11,6 +11,7 @@ from mirage_ros.memory.frame_grids import splat
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.network_files import load_part
 from mirage_ros.training import reader
+from mirage_ros.training.batches import batches
 from mirage_ros.training.latent_cache import LatentCache, cell_depth
 from mirage_ros.training.measure_reader import measure_hops, measure_reader
 from mirage_ros.training.reader import ReaderTask
@@ -53,23 +54,35 @@ def test_sources_are_as_a_memory_holds_them(task):
 
 
 def test_sources_come_from_real_sensors_and_the_truth_does_not(task, monkeypatch):
-    monkeypatch.setattr(reader, "COARSE", 0.0)
-    differ = 0
-    for seed in range(8):
-        given = []
-        for share in (0.0, 1.0):
-            monkeypatch.setattr(reader, "SENSED", share)
-            given.append(task.sample(np.random.default_rng(seed), np.random.default_rng(seed)))
-        perfect, sensed = given
+    monkeypatch.setattr(reader, "SENSED", 1.0)
+
+    def sample(seed):
+        return task.sample(np.random.default_rng(seed), np.random.default_rng(seed))
+
+    spoilt = [sample(seed) for seed in range(8)]
+    spoil, changed = reader.as_sensed, []
+    monkeypatch.setattr(reader, "as_sensed", lambda clip, rng: spoil(clip, rng) and clip)
+    for seed, sensed in enumerate(spoilt):
+        perfect = sample(seed)
         count = int(perfect["sources"])
         for name in ("images", "metres", "cam2world", "static"):
             assert torch.equal(perfect[name], sensed[name])
         assert torch.equal(perfect["latents"][count:], sensed["latents"][count:])
         held = (perfect["latents"][:count] != 0) & (sensed["latents"][:count] != 0)
-        differ += not torch.equal(perfect["latents"][:count][held], sensed["latents"][:count][held])
+        difference = (perfect["latents"][:count] - sensed["latents"][:count])[held].abs()
         # Of the same thing, if not as it is.
-        assert (perfect["latents"][:count] - sensed["latents"][:count])[held].abs().mean() < 1
-    assert differ > 4
+        assert difference.mean() < 1
+        changed.append(bool(difference.any()) or not torch.equal(perfect["depth"], sensed["depth"]))
+    assert sum(changed) > 4
+
+
+def test_processes_that_prepare_samples_draw_the_same(task, monkeypatch):
+    monkeypatch.setattr(reader, "SENSED", 1.0)
+    drawn = [
+        next(iter(batches(task.sample, seed=3, batch=2, accumulate=1, step=0, processes=1, process=0, workers=workers)))
+        for workers in (0, 1)
+    ]
+    assert all(torch.equal(drawn[0][name], drawn[1][name]) for name in drawn[0] if name != "depth")
 
 
 def test_every_hop_of_a_chain_reaches_the_weights(task):

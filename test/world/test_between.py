@@ -97,7 +97,7 @@ def test_the_sky_of_a_keyframe_is_found_by_its_direction():
     depth = torch.full((32, 48), 3.0)
     depth[:16] = log_depth.SKY_DEPTH
     latents = torch.linspace(-1, 1, 24).expand(1, 16, 24)
-    keyframe = Keyframe(latents, depth, torch.ones(16, 24, dtype=torch.bool), camera, 0.0)
+    keyframe = Keyframe(latents, depth, torch.ones(16, 24, dtype=torch.bool), camera)
     turned = camera.cam2world.clone()
     # A quarter of the view to the right, and a step that the sky does not notice.
     focal = float(camera.intrinsics[0, 0])
@@ -120,9 +120,8 @@ def test_what_any_keyframe_invented_is_not_known():
     poses[:, 0, 3] = torch.tensor([0.0, 0.3, 0.6, -0.5, 40.0, -60.0])
     known = torch.ones(6, 16, 24, dtype=torch.bool)
     known[0, :, 16:], known[1, :4], known[3, :, :3], known[4:] = False, False, False, False
-    shown = torch.zeros(16, 24, dtype=torch.bool)
     frames = [
-        Keyframe.of(torch.zeros(1, 16, 24), torch.full((64, 96), 2.0), each, shown, camera.at(pose))
+        Keyframe.of(torch.zeros(1, 16, 24), torch.full((64, 96), 2.0), each, camera.at(pose))
         for each, pose in zip(known, poses, strict=True)
     ]
     depth = torch.full((1, 16, 24), 2.0)
@@ -144,19 +143,6 @@ def test_what_any_keyframe_invented_is_not_known():
     reading.observed[..., 8:, :] = True
     assert torch.equal(earlier.known(reading, frames[3:])[:, :8], expected[:, :8])
     assert torch.equal(earlier.known(reading, frames[3:])[:, 8:], reading.visible[:, 0, 8:] > 0)
-
-
-def test_a_keyframe_that_invents_nothing_new_is_not_kept():
-    camera, cells = pinhole(16, 24, vertical_fov=0.8), torch.zeros(16, 24, dtype=torch.bool)
-    shown = ~cells
-    parts = torch.zeros(1, 16, 24), torch.full((64, 96), 2.0), cells
-    earlier = Inventions()
-    earlier.add([Keyframe.of(*parts, shown, camera)])
-    view, depth = camera.at(camera.cam2world[None]), torch.full((1, 16, 24), 2.0)
-    reading = SimpleNamespace(visible=torch.ones(1, 1, 16, 24), depth=depth, camera=view, observed=None)
-    assert earlier.known(reading, ()).all()
-    earlier.add([Keyframe.of(*parts, cells, camera)])
-    assert not earlier.known(reading, ()).any()
 
 
 def test_one_frame_at_a_time_is_a_chunk_of_two(frame_world, walk):

@@ -150,7 +150,7 @@ def test_a_batch_of_readings_has_the_layouts_of_each(frame_world, walk):
         read_views(observed(frame_world, scene, count), scene.camera[4:6].resized(8, 12), preset, None, with_room=True)
         for count in (1, 2)
     ]
-    names = [name for name in Reading.__dataclass_fields__ if name not in ("camera", "room")]
+    names = [name for name in Reading.__dataclass_fields__ if name not in ("camera", "observed", "room")]
     camera = readings[0].camera
     both = Camera(
         torch.stack([reading.camera.intrinsics.expand(2, 3, 3) for reading in readings]),

@@ -25,7 +25,9 @@ RE10K_FRAMES, RE10K_EVERY, RE10K_FPS = 17, 8, 30.0
 
 
 def rgbd_cases(folder: str | Path, height: int, width: int, limit: int | None = None) -> CaseList:
-    """A recorded RGB-D walk cut into cases that follow each other.
+    """A recorded RGB-D walk cut into cases that follow each other, of 17 frames each.
+
+    Of a walk with fewer frames they have 9: figures of such are not to be compared with others.
 
     Args:
         folder: see `recordings.rgbd_folder`.
