@@ -28,7 +28,7 @@ def upright(x: float, y: float, yaw: float, height: float = 1.2) -> torch.Tensor
 
 
 def ways(seed: int) -> list[torch.Tensor]:
-    """Ways (2, 4, 4) from the origin to places up to two metres around it, with any heading there."""
+    """Ways (2, 4, 4) from 1.2 m above the world's origin to places up to two metres around it, with any heading."""
     random = torch.Generator().manual_seed(seed)
     drawn = torch.rand(COUNT, 3, generator=random).tolist()
     places = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from queue import Empty, Queue
+from sys import stderr
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
         here, frame_id = torch.eye(4, dtype=torch.float64), ""
         if options.camera_pose:
             here, frame_id = camera_pose(mirage, options.camera_pose, options.timeout)
+        else:
+            print("as if the camera stood at the origin, looking along z: see --camera-pose", file=stderr)
         labels, paths = zip(*candidates(here), strict=True)
         # Where nothing was seen, the mean of what may be there rather than one of it.
         ask = {"labels": labels, "frame_id": frame_id, "unseen": "mean", "timeout": options.timeout}

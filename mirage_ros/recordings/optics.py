@@ -35,7 +35,7 @@ HEIGHT, WIDTH, POINTS = 240, 320, 3000
 MOVED, TURNED, RUN, RUNS, APART, DRAWS = 0.04, 0.04, 6, 4, (1, 2, 4), 12
 # Only points in the middle of both pictures count, so that they stay inside whatever the focal lengths; pairs of which
 # fewer than this share do are left out.
-MIDDLE, LEAST = 0.85, 0.3
+MIDDLE, LEAST = 0.95, 0.3
 # Colours farther apart than this are of another thing, which stood before it or moved.
 FURTHEST = 0.25
 # Multiples of what was told that the search begins from, and deviations of the pictures' blur, pixels, step by step.
@@ -222,8 +222,8 @@ def report(frames: Iterable[RgbdFrame], *, files: bool = True, draws: int = DRAW
     def errors(optics: Optics, poses_of: PosesOf) -> Floats:
         return np.array([pair.error(optics, poses_of, len(BLURS) - 1) for pair in pairs])
 
-    names: tuple[PosesOf, PosesOf] = ("colour", "depth")
-    found = {name: estimate(pairs, name) for name in names}
+    cameras: tuple[PosesOf, PosesOf] = ("colour", "depth")
+    found = {name: estimate(pairs, name) for name in cameras}
     better = errors(found["colour"], "colour") - errors(found["depth"], "depth")
     told_apart = abs(better.mean()) > 2 * better.std(ddof=1) / np.sqrt(len(better))
     poses_of: PosesOf = "depth" if told_apart and better.mean() > 0 else "colour"
@@ -246,9 +246,18 @@ def report(frames: Iterable[RgbdFrame], *, files: bool = True, draws: int = DRAW
         f"focal length of depth {best.depth * focal:.0f} +- {spread[1] * focal:.0f} pixels, told {focal:.0f}",
         f"depth stands {best.shift * 100:.1f} +- {spread[2] * 100:.1f} cm to the right of colour",
     ]
-    off = np.abs(np.array(astuple(best)) - astuple(Optics()))
-    if after >= told * (1 - GAIN) or not (off > SURE * np.maximum(spread, 1e-3)).any():
+    # What is not surely other than it was told stays.
+    off = np.abs(np.array(astuple(best)) - astuple(Optics())) > SURE * np.maximum(spread, 1e-3)
+    if after >= told * (1 - GAIN) or not off.any():
         return "\n".join([*rows, "nothing that was told is surely wrong: leave it as it is"])
+    names = ("focal length of colour", "focal length of depth", "distance")
+    rows.append("surely other than told: " + ", ".join(name for name, sure in zip(names, off, strict=True) if sure))
+    best = Optics(
+        *(
+            value if sure else as_told
+            for value, as_told, sure in zip(astuple(best), astuple(Optics()), off, strict=True)
+        )
+    )
     move = np.eye(4)
     move[0, 3] = best.shift
     matrices = {

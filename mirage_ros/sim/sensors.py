@@ -152,6 +152,8 @@ SENSORS: dict[str, tuple[str, ...]] = {
     "stereo": (*OF_COLOUR, "bleed", "holes", "quantisation", "depth-noise", "pose"),
 }
 FAULTS = (*OF_COLOUR, *OF_DEPTH, "pose")
+# Ten times what is usual is no camera any more.
+STRONGEST = 10.0
 # What a network can learn to undo: the others change what is true of a frame by itself.
 LEARNABLE = ("blur", "noise", "jpeg", "bleed", "holes", "quantisation", "range", "depth-noise")
 
@@ -160,7 +162,7 @@ def check_sensor(sensor: str, strength: float) -> tuple[str, ...]:
     """The faults of a sensor.
 
     Raises:
-        ValueError: there is no such sensor or fault, or the strength is no number from 0.
+        ValueError: there is no such sensor or fault, or the strength is no number from 0 to 10.
     """
     faults = SENSORS.get(sensor, (sensor,))
     if not set(faults) <= set(FAULTS):
@@ -170,8 +172,8 @@ def check_sensor(sensor: str, strength: float) -> tuple[str, ...]:
 
 
 def _check_strength(strength: float) -> None:
-    if not 0 <= strength < np.inf:
-        raise ValueError(f"strength: expected a number from 0, got {strength}")
+    if not 0 <= strength <= STRONGEST:
+        raise ValueError(f"strength: expected a number from 0 to {STRONGEST:g}, got {strength}")
 
 
 def sensed(frame: RgbdFrame, faults: Sequence[str], strength: float, rng: Random) -> RgbdFrame:
@@ -184,7 +186,7 @@ def sensed(frame: RgbdFrame, faults: Sequence[str], strength: float, rng: Random
         rng: of the faults.
 
     Raises:
-        ValueError: there is no such fault, or the strength is no number from 0.
+        ValueError: there is no such fault, or the strength is no number from 0 to 10.
     """
     if not set(faults) <= set(FAULTS):
         raise ValueError(f"faults: expected some of {', '.join(FAULTS)}, got {faults!r}")

@@ -146,7 +146,8 @@ def cut(
         name = f"{len(done) + len(new):05d}.tar"
         new[name] = {"scenes": [str(walk)], "clips": write_shard(folder / name, held)}
     if not new:
-        raise ValueError(f"walk: {walk} has fewer than {settings.frames * skip} frames")
+        least = f"{settings.frames * skip} frames, which a clip takes; --frames makes shorter ones"
+        raise ValueError(f"walk: {walk} has fewer than {least}")
     manifest["shards"] = {**done, **new}
     _save(folder / MANIFEST, manifest)
     return manifest
@@ -223,8 +224,10 @@ def main() -> None:
     for name in ("frames", "clips_per_shard", "processes", "skip"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name}: expected a whole number from 1, got {getattr(options, name)}")
-    if (options.sensor and options.walk) or (options.strength is not None and not options.sensor):
-        raise ValueError("sensor, strength: expected with simulated scenes; a recorded walk had one")
+    if options.sensor and options.walk:
+        raise ValueError("sensor: expected none with --walk: a recorded walk had one of its own")
+    if options.strength is not None and not options.sensor:
+        raise ValueError("strength: expected with --sensor, got it alone")
     settings = replace(ClipSettings(), frames=options.frames, height=options.size[0], width=options.size[1])
     if options.walk is not None:
         walk = (options.out, options.walk, options.format, options.pictures, settings, options.clips_per_shard)

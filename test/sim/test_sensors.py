@@ -72,7 +72,7 @@ def test_a_sensor_gives_a_frame_of_the_same_kind_and_the_same_one_each_time(fram
 def test_what_is_no_sensor_is_refused(frame):
     with pytest.raises(ValueError, match="sensor: expected one of structured-light, .*, got 'lidar'"):
         check_sensor("lidar", 1.0)
-    with pytest.raises(ValueError, match="strength: expected a number from 0, got -1"):
+    with pytest.raises(ValueError, match="strength: expected a number from 0 to 10, got -1"):
         check_sensor("blur", -1)
     with pytest.raises(ValueError, match="faults: expected some of exposure, .*, got 'stereo'"):
         sensed(frame, "stereo", 1.0, np.random.default_rng(0))
