@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from mirage_ros.evaluation.hidden_regions import LEAST_HIDDEN, PATCH
 from mirage_ros.evaluation.kept_parts import kept
@@ -118,7 +119,7 @@ def _learned(windows: Tensor, imagined: Tensor, seed: int) -> nn.Module:
         # As many of either kind in each batch, whatever there are.
         kinds = [torch.nonzero(each)[:, 0] for each in (imagined, ~imagined)]
         wanted = (torch.arange(BATCH) < BATCH // 2).float()
-        for _ in range(STEPS):
+        for _ in tqdm(range(STEPS), desc="two-sample test", unit="step", leave=False, mininterval=2):
             batch = torch.cat([kind[torch.randint(len(kind), (BATCH // 2,))] for kind in kinds])
             seen = torch.where(torch.rand(BATCH, 1, 1, 1) < 0.5, windows[batch].flip(-1), windows[batch])
             loss = nn.functional.binary_cross_entropy_with_logits(network(seen)[:, 0], wanted)

@@ -275,12 +275,12 @@ def test_the_planner_starts_where_the_camera_is(planner, capsys):
     node = planner._link.node
     publisher = node.create_publisher(PoseStamped, "/odometry/camera", 10)
     # It looks straight at the wall, too near for any way.
-    header, pose = Header(frame_id="world"), dolly(START, 1.75, 2)[-1]
+    header, pose = Header(frame_id="map"), dolly(START, 1.75, 2)[-1]
     timer = node.create_timer(0.05, lambda: publisher.publish(pose_to_stamped(pose, header)))
     try:
         here, frame_id = example["camera_pose"](planner, "/odometry/camera", 60.0)
         assert torch.allclose(here, pose)
-        assert frame_id == "world"
+        assert frame_id == "map"
         example["main"](["--camera-pose", "/odometry/camera"])
         near = capsys.readouterr().out
         header.frame_id = "nowhere"
