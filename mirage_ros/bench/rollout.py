@@ -38,9 +38,6 @@ class RolloutOptions(ModelOptions):
     """lengths of the rollout; several, such as 5 50, show how time and bytes grow"""
     caches: tuple[Literal["latent", "rgb", "view"], ...] = ("latent", "rgb", "view")
     steps: int | None = None
-    height: int | None = None
-    width: int | None = None
-    """pixels; the preset's by default"""
     compile: bool = False
     """run the transformer's blocks through torch.compile"""
     neighbours: int = 0
@@ -194,11 +191,8 @@ def main() -> None:
         raise ValueError(f"chunks: expected one or more lengths from 1, got {options.chunks}")
     if not options.caches or len(set(options.caches)) < len(options.caches):
         raise ValueError(f"caches: expected one or more, each once, got {options.caches}")
-    if (options.height is None) != (options.width is None):
-        raise ValueError("height, width: expected both or none")
-    size = None if options.height is None else (options.height, options.width)
     start = time.perf_counter()
-    world = options.load(size=size, compile_blocks=options.compile)
+    world = options.load(compile_blocks=options.compile)
     load = time.perf_counter() - start, peak_bytes(torch.device(options.device))
     device, steps = device_name(world), options.steps or world.preset.schedule.steps
     print(

@@ -27,13 +27,22 @@ class ModelOptions(WeightOptions):
     """of the networks; auto takes what the machine multiplies fast"""
     keyframe_stride: int | None = None
     """every so many-th frame is imagined, those between are read; the preset's by default"""
+    height: int | None = None
+    width: int | None = None
+    """pixels; the preset's by default"""
     conventions: Literal["paper", "public"] | None = None
     """'public' for weights trained with the public Mirage code"""
     seed: int = 0
     """of noise and choices"""
 
     def load(self, **more: Any) -> WorldModel:
-        """The model, after the number of threads is set; `more` goes to `WorldModel.from_pretrained`."""
+        """The model, after the number of threads is set; `more` goes to `WorldModel.from_pretrained`.
+
+        Raises:
+            ValueError: only one of height and width is given, or the model takes no such size.
+        """
+        if (self.height is None) != (self.width is None):
+            raise ValueError(f"height, width: expected both or none, got {self.height} and {self.width}")
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         return WorldModel.from_pretrained(
@@ -44,6 +53,7 @@ class ModelOptions(WeightOptions):
             dtype=None if self.dtype == "auto" else getattr(torch, self.dtype),
             conventions=self.conventions,
             keyframe_stride=self.keyframe_stride,
+            size=None if self.height is None else (self.height, self.width),
             **self.arguments(),
             **more,
         )
