@@ -16,10 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("mirage_ros.evaluation.__main__", "compare methods on held-out walks and write a report"),
     "view": ("mirage_ros.view", "drive through a saved memory or a running node in the browser; --rerun: its log"),
     "data": ("mirage_ros.training.data", "render training clips from the simulator, or cut them out of recorded walks"),
-    "optics": (
-        "mirage_ros.recordings.optics",
-        "estimate what a recording does not tell of its cameras",
-    ),
+    "optics": ("mirage_ros.recordings.optics", "estimate what a recording does not tell of its cameras"),
     "train": ("mirage_ros.training.train", "train a preset, phase by phase; again to go on"),
     "measure": ("mirage_ros.training.measure", "measure the parts of a model on held-out clips, one by one"),
     "rank": ("mirage_ros.evaluation.ranking", "rank a planner's moves by imagined views, against the truth"),

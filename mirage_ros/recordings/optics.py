@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from mirage_ros.images import fit
@@ -123,13 +124,12 @@ def runs_of(frames: Iterable[RgbdFrame]) -> list[list[RgbdFrame]]:
     for frame in frames:
         if frame.depth is None:
             raise ValueError("walk: expected frames with depth")
-        pose = frame.camera.cam2world.double().numpy()
         if last is not None:
-            step = np.linalg.inv(last) @ pose
-            turn = np.arccos(np.clip((np.trace(step[:3, :3]) - 1) / 2, -1, 1))
+            step = (last.world2cam.double() @ frame.camera.cam2world.double()).numpy()
+            turn = Rotation.from_matrix(step[:3, :3]).magnitude()
             if np.linalg.norm(step[:3, 3]) < MOVED and turn < TURNED:
                 continue
-        last = pose
+        last = frame.camera
         run.append(fit(frame, HEIGHT, WIDTH))
         if len(run) == RUN:
             if number % every == 0:
@@ -157,9 +157,9 @@ def pairs_of(runs: Iterable[Sequence[RgbdFrame]]) -> Iterator[_Pair]:
             chosen = random.choice(len(rows), min(POINTS, len(rows)), replace=False)
             pixels: Floats = np.stack([columns[chosen], rows[chosen]], axis=1).astype(np.float64) + 0.5
             metres = frame.depth[rows[chosen], columns[chosen]].astype(np.float64)
-            here, intrinsics = frame.camera.cam2world.double().numpy(), frame.camera.intrinsics.double().numpy()
+            intrinsics = frame.camera.intrinsics.double().numpy()
             for second in (first + apart for apart in APART if first + apart < len(run)):
-                move = np.linalg.inv(run[second].camera.cam2world.double().numpy()) @ here
+                move = (run[second].camera.world2cam.double() @ frame.camera.cam2world.double()).numpy()
                 pair = _Pair(number, (blurred[first], blurred[second]), pixels, metres, intrinsics, move)
                 middle = np.ones(len(pixels), np.bool_)
                 for places in pair.places(Optics(), "colour"):

@@ -41,8 +41,8 @@ class Timers:
         self._patience, self._observing, self._autosave = patience, observing, autosave
         # By topic, which changes were published last, and when.
         self._sent: dict[str, tuple[int, float]] = {}
-        # Changes of the memory when its status was last sent, and whether it is to be sent once more: the first time
-        # may be before the answer of the service that changed it.
+        # Changes of the memory at the last look, and whether its status is to be sent once more: the first time may be
+        # before the answer of the service that changed it.
         self._reported, self._again = -1, False
         period = 1 / context.parameters.status.rate
         self._timers = [
@@ -64,10 +64,10 @@ class Timers:
         except (ValueError, BusyError) as error:
             self._context.health.refuse("image", str(error))
         self._observing.expire()
-        changed = self._context.session.snapshot.changes != self._reported
-        if changed or self._again:
+        changes = self._context.session.snapshot.changes
+        if changes != self._reported or self._again:
             self._report()
-            self._again = changed
+        self._reported, self._again = changes, changes != self._reported
         try:
             self._publish_memory()
             self._publish_occupancy()
@@ -110,7 +110,6 @@ class Timers:
 
     def _report(self) -> None:
         worker, snapshot = self._context.worker, self._context.session.snapshot
-        self._reported = snapshot.changes
         header = self._outputs.world_header(self._context.now())
         dropped = worker.dropped + self._commands.dropped
         self._outputs.publish("memory/status", memory_status(snapshot, header, worker.backlog, dropped))
