@@ -22,6 +22,7 @@ from mirage_ros.bench.timing import neighbours, peak_bytes, reset_peak, surround
 from mirage_ros.evaluation.methods import CACHES
 from mirage_ros.evaluation.model_options import ModelOptions, device_name
 from mirage_ros.evaluation.report import markdown_table, pyplot, save_plot
+from mirage_ros.media import Pixels, contact_sheet, save_png
 from mirage_ros.perception.pipeline import NoFilter, Perception, SensorDepth
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
@@ -48,10 +49,16 @@ class RolloutOptions(ModelOptions):
     """write the figures to this file"""
     plot: Path | None = None
     """draw time and bytes against the chunk into this PNG"""
+    sheet: Path | None = None
+    """draw imagined frames, a row for each kind of cache, into this PNG"""
 
 
-def measure(world: WorldModel, kind: str, options: RolloutOptions) -> dict[str, Any]:
-    """Imagine a walk with one kind of cache."""
+# Pictures of a rollout in a row of the sheet.
+SHEET = 6
+
+
+def measure(world: WorldModel, kind: str, options: RolloutOptions) -> tuple[dict[str, Any], list[Pixels]]:
+    """Imagine a walk with one kind of cache; its figures, and some of its frames."""
     frames = 1 + (world.preset.chunk_frames - 1) * max(options.chunks)
     scene = build_scene(options.seed, moving=0)
     path = plan_path(scene, frames, options.seed, step=0.5 / world.preset.fps).double()
@@ -59,6 +66,7 @@ def measure(world: WorldModel, kind: str, options: RolloutOptions) -> dict[str, 
         camera = renderer.camera(path)
         first = renderer.render(path[0])
         sensor = None
+        shown = set(torch.linspace(0, frames - 1, min(SHEET, frames)).long().tolist())
         if world.perception is None:
             drawn = [renderer.render(pose).finite_depth for pose in tqdm(path, desc="render", leave=False)]
             sensor = Perception(SensorDepth(torch.stack([torch.from_numpy(depth) for depth in drawn])), NoFilter())
@@ -74,7 +82,7 @@ def measure(world: WorldModel, kind: str, options: RolloutOptions) -> dict[str, 
     world.observe(cache, first, history=history)
     observing = time.perf_counter() - start
     note_peak("observe")
-    chunks, held = [], []
+    chunks, held, pictures = [], [], []
     with tqdm(total=frames, desc=f"{kind}, {max(options.chunks)} chunks", unit="frame", leave=False) as bar:
         for chunk in world.imagine(
             cache,
@@ -87,6 +95,7 @@ def measure(world: WorldModel, kind: str, options: RolloutOptions) -> dict[str, 
         ):
             chunks.append(chunk)
             held.append(cache.nbytes)
+            pictures += [chunk.rgb[k] for k in range(len(chunk)) if chunk.first + k in shown]
             bar.update(len(chunk))
     return {
         "milliseconds": [{stage: 1000 * chunk.seconds[stage] / len(chunk) for stage in STAGES} for chunk in chunks],
@@ -95,7 +104,7 @@ def measure(world: WorldModel, kind: str, options: RolloutOptions) -> dict[str, 
         "coverage": [float(chunk.coverage.mean()) for chunk in chunks],
         "observe_seconds": observing,
         "peak_bytes": peaks,
-    }
+    }, pictures
 
 
 def summarise(measured: dict[str, Any], count: int) -> dict[str, float]:
@@ -202,7 +211,13 @@ def main() -> None:
     )
     print(surroundings(options.neighbours))
     with neighbours(options.neighbours):
-        results: dict[str, dict[str, Any]] = {kind: measure(world, kind, options) for kind in options.caches}
+        results: dict[str, dict[str, Any]] = {}
+        rows: list[tuple[str, list[Pixels]]] = []
+        for kind in options.caches:
+            results[kind], pictures = measure(world, kind, options)
+            rows.append((kind, pictures))
+            if options.sheet is not None:
+                save_png(options.sheet, contact_sheet(rows))
     for count in sorted(set(options.chunks)):
         print(
             f"\n{count} chunks: milliseconds per frame, median of {max(1, count - 1)}; ratios to {options.caches[0]}\n"

@@ -42,9 +42,11 @@ def test_ratios_are_to_the_first_cache():
 
 @pytest.mark.slow
 def test_the_command_measures_all_caches_and_draws_them(tmp_path, monkeypatch, capsys):
-    figures, plot = tmp_path / "new" / "rollout.json", tmp_path / "rollout.png"
+    figures, plot, sheet = tmp_path / "new" / "rollout.json", tmp_path / "rollout.png", tmp_path / "sheet.png"
     options = ["--random-weights", "--chunks", "1", "2", "--height", "32", "--width", "48", "--threads", "1"]
-    monkeypatch.setattr(sys, "argv", ["rollout", *options, "--json", str(figures), "--plot", str(plot)])
+    monkeypatch.setattr(
+        sys, "argv", ["rollout", *options, "--json", str(figures), "--plot", str(plot), "--sheet", str(sheet)]
+    )
     rollout.main()
     content = json.loads(figures.read_text())
     assert list(content["chunks"]) == ["latent", "rgb", "view"]
@@ -53,6 +55,9 @@ def test_the_command_measures_all_caches_and_draws_them(tmp_path, monkeypatch, c
         assert chunks["cache_bytes"][-1] > 0
         assert content["summary"]["2"][kind]["all"] > 0
     assert cv2.imread(str(plot)) is not None
+    height, width = cv2.imread(str(sheet)).shape[:2]
+    assert height >= 3 * 32
+    assert width >= 6 * 48
     assert capsys.readouterr().out.count("| conditioned on |") == 2
 
 
