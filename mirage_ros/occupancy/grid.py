@@ -218,6 +218,10 @@ class OccupancyMap:
         grid[strongest >= OCCUPIED] = 100
         return grid
 
+    def speeds(self, unseen: int) -> NDArray[np.int8]:
+        """(rows, columns) int8, along y and x: per cent of full speed where unobserved, 0, for no limit, elsewhere."""
+        return np.where(self.known() < 0, np.int8(unseen), np.int8(0))
+
     def guessed(self) -> NDArray[np.int8]:
         """(rows, columns) int8, along y and x: probability of occupied in per cent where unobserved, else -1."""
         strongest = _strongest(self.combined().numpy())

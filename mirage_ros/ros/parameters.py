@@ -194,6 +194,9 @@ class OccupancyParameters(ParameterGroup):
     extent: float = row(20.0, "Side of the square around the camera, metres; it goes along in steps.", 1.0, 200.0)
     min_height: float = row(0.1, "What is lower in the world frame, metres, is in nobody's way.", -1000.0, 1000.0)
     max_height: float = row(1.5, "Nor is what is higher.", -1000.0, 1000.0)
+    unseen_speed: int = row(
+        40, "Speed where nothing was observed, per cent of the full one, on imagined/speed_mask.", 1, 100, live=True
+    )
     rate: float = row(2.0, "At most this many grids a second, while somebody listens.", 0.01, 100.0, live=True)
 
 

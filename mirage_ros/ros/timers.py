@@ -40,7 +40,7 @@ class Timers:
         self._context, self._outputs, self._commands = context, outputs, commands
         self._patience, self._observing, self._autosave = patience, observing, autosave
         # By topic, which changes were published last, and when.
-        self._sent: dict[str, tuple[int, float]] = {}
+        self._sent: dict[str, tuple[object, float]] = {}
         # Changes of the memory at the last look, and whether its status is to be sent once more: the first time may be
         # before the answer of the service that changed it.
         self._reported, self._again = -1, False
@@ -89,16 +89,17 @@ class Timers:
         self._send("memory/points", changes, wanted.cloud_rate, cloud)
 
     def _publish_occupancy(self) -> None:
-        grid, rate = self._context.session.occupancy, self._context.parameters.occupancy.rate
+        grid, wanted = self._context.session.occupancy, self._context.parameters.occupancy
         for topic, changes, cells in (
             ("memory/occupancy", grid.changes, grid.known),
             ("imagined/occupancy", grid.changes + grid.guesses, grid.guessed),
+            ("imagined/speed_mask", (grid.changes, wanted.unseen_speed), partial(grid.speeds, wanted.unseen_speed)),
         ):
-            self._send(topic, changes, rate, partial(self._send_occupancy, topic, cells, self._context.now()))
+            self._send(topic, changes, wanted.rate, partial(self._send_occupancy, topic, cells, self._context.now()))
 
-    def _send(self, topic: str, changes: int, rate: float, work: Callable[[], None]) -> None:
+    def _send(self, topic: str, changes: object, rate: float, work: Callable[[], None]) -> None:
         """Have the worker publish on a topic that somebody wants, if something changed, at most so often a second."""
-        (last, at), now = self._sent.get(topic, (-1, 0.0)), time.monotonic()
+        (last, at), now = self._sent.get(topic, (None, 0.0)), time.monotonic()
         if changes == last or now - at < 1 / rate or not self._outputs.wanted(topic):
             return
         self._context.worker.call(work, slot=topic)

@@ -146,6 +146,12 @@ OUTPUTS = (
         LATCHED,
         "Probability of occupied, 0 to 100, where nothing was observed; -1 elsewhere. In the world frame.",
     ),
+    Topic(
+        "imagined/speed_mask",
+        OccupancyGrid,
+        LATCHED,
+        "For nav2's speed filter: occupancy.unseen_speed per cent where nothing was observed; 0, no limit, elsewhere.",
+    ),
     Topic("imagined/pose", PoseStamped, OUTPUT, "Pose of their optical frame in the world frame."),
     Topic("imagined/path", Path, LATCHED, "Poses of the newest rollout in the world frame."),
     Topic("preview/image", Image, OUTPUT, "What the memory knows of a view, decoded without diffusion, rgb8."),

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 
 from mirage_ros.geometry import pinhole
@@ -77,6 +78,18 @@ def test_what_was_observed_is_free_to_the_wall_and_unknown_behind_it(seen):
     wall = {value_at(grid, x, 0.3) for x in (2.93, 2.98, 3.02, 3.07)}
     assert 100 in wall
     assert value_at(grid, 3.4, 0.0) == value_at(grid, -1.0, 0.0) == value_at(grid, 1.0, 3.0) == -1
+
+
+def test_the_speed_mask_slows_where_nothing_was_observed(seen):
+    seen.listen("imagined/speed_mask")
+    mask = newest(seen, "imagined/speed_mask")
+    # Per cent of full speed; 0 is no limit for nav2's speed filter, which takes no cell for unknown.
+    assert value_at(mask, 1.0, 0.0) == value_at(mask, 2.0, 0.5) == 0
+    assert value_at(mask, 3.4, 0.0) == value_at(mask, -1.0, 0.0) == 40
+    assert set(mask.data) == {0, 40}
+    for speed in (70, 40):
+        assert seen.node.set_parameters([Parameter("occupancy.unseen_speed", value=speed)])[0].successful
+        newest(seen, "imagined/speed_mask", lambda message, speed=speed: set(message.data) == {0, speed})
 
 
 def test_a_late_listener_gets_the_last_grid(seen):
