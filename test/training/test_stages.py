@@ -19,7 +19,7 @@ from mirage_ros.training.clip_cache import ClipCache
 from mirage_ros.training.latent_cache import ClipLatents
 from mirage_ros.training.measure_chunks import measure_imagination
 from mirage_ros.training.prompts import Prompts
-from mirage_ros.training.rollout_memory import OWN_SOURCES, own_memory
+from mirage_ros.training.rollout_memory import own_memory
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.stage_losses import moving_cells, picture_error, true_losses
 from mirage_ros.training.stages import StageTask
@@ -145,13 +145,9 @@ def test_pictures_of_some_targets_are_part_of_the_loss(new_task):
     truth = task.chunks.clean(batch)[0]
     drawn = torch.stack([task.chunks.autoencoder.decode_images(b["targets"])[0] for b in unbatched(batch)])
     drawn = torch.stack([pictures[places] for pictures, places in zip(drawn, batch["drawn"], strict=True)])
-    difference, static = drawn - batch["images"], batch["static"]
-    nothing = torch.zeros_like(truth[:, :1])
-    # Where something is seen the square counts; elsewhere about the absolute error, in tenths.
-    for seen, error in ((nothing + 1, difference.square()), (nothing, 0.1 * difference.abs())):
-        mean = (error * static).sum() / (3 * static.sum())
-        found = picture_error(task._images, truth, seen, batch)
-        assert torch.allclose(found, mean, atol=2e-3)
+    squares, static = (drawn - batch["images"]).square(), batch["static"]
+    mean = (squares * static).sum() / (3 * static.sum())
+    assert torch.allclose(picture_error(task._images, truth, batch), mean, atol=2e-3)
 
 
 def test_what_follows_the_readout_anyway_is_left_out_of_the_loss(new_task):
@@ -178,7 +174,7 @@ def test_a_chunk_may_follow_one_that_the_model_imagined(new_task):
     assert remembered["source_latents"].shape[1] == 3
     assert remembered["source_depth"].shape[-2:] == batch["source_depth"].shape[-2:] == (32, 48)
     assert torch.equal(remembered["source_latents"][:, 0], batch["source_latents"][:, 0])
-    seen, more = task.chunks.read(batch).visible, task.chunks.read(remembered, OWN_SOURCES).visible
+    seen, more = task.chunks.read(batch).visible, task.chunks.read(remembered, 2).visible
     assert (more >= seen).all()
     assert more.sum() > seen.sum()
     added = remembered["source_held"][:, 1:]
@@ -201,6 +197,8 @@ def test_imagining_before_a_step_leaves_its_gradient_alone(new_task):
 def test_settings_fit_the_preset_that_is_trained():
     full, small = StageSettings().fitting(WAN22), StageSettings().fitting(DEFAULT)
     assert full.chunks == (3, 5, 9)
+    # With keyframes: one that is known, and the one after it.
+    assert small.chunks == (2,)
     assert StageSettings().fitting(replace(WAN22, chunk_frames=17)).chunks == (3, 5, 5)
     # One sampling step begins and ends with pure noise.
     assert small.pure_noise > full.pure_noise
@@ -289,3 +287,27 @@ def test_the_joint_stage_trains_the_decoder_on_true_latents_too(new_task, tmp_pa
     # What latents mean stays.
     assert all(torch.equal(value, encoder[name]) for name, value in saved.encoder.state_dict().items())
     assert not new_task("branch").settings.decoder
+
+
+def test_with_keyframes_a_chunk_is_a_known_frame_and_one_as_far_on_as_in_a_rollout(new_task):
+    task = new_task("all", 2, chunks=(2,), sources=(1,), own_outputs=0.5, memory_dropout=0.0, picture_weight=0.0)
+    apart, imagined = set(), 0
+    for seed in range(24):
+        sample = task.sample(np.random.default_rng(seed), np.random.default_rng(seed))
+        assert len(sample["targets"]) == 2
+        # A rollout with keyframes has no context but the memory.
+        assert not len(sample["preceding"])
+        index = int(sample["clip"])
+        if index >= 0:
+            poses = task._data.camera(index, np.arange(task._data.frames(index))).cam2world
+            places = [int((poses - pose).abs().amax((-1, -2)).argmin()) for pose in sample["cam2world"]]
+            apart.add(abs(places[1] - places[0]))
+        if "earlier" in sample:
+            batch = default_collate([sample])
+            remembered, _ = own_memory(task.chunks, batch, torch.Generator().manual_seed(0))
+            # The known frame and the one imagined keyframe.
+            assert remembered["source_latents"].shape[1] == 2
+            imagined += 1
+    assert imagined
+    assert apart <= {1, 2, 3, 4, 5}
+    assert len(apart) > 2
