@@ -83,6 +83,11 @@ class MirageTransformer(nn.Module):
         return int(self.backbone.config["in_channels"])
 
     @property
+    def estimates_clean(self) -> bool:
+        """Whether clean latents are estimated, as a correction of the readout, rather than the flow."""
+        return self.branch is not None and self.branch.correction is not None
+
+    @property
     def dtype(self) -> torch.dtype:
         """Type of the large weights; norms and tables may be float32 whatever this is."""
         return self.backbone.patch_embedding.weight.dtype

@@ -135,8 +135,10 @@ class ChunkModel:
         targets, preceding, references = self.clean(batch)
         memory = None
         known, fixed = targets, torch.zeros_like(targets, dtype=torch.bool)
+        hidden = ~fixed[:, :1]
         if self.remembers:
             reading = self.read(batch) if reading is None else reading
+            hidden = reading.visible.transpose(1, 2)[:, :, : targets.shape[2]] <= 0
             memory = self.memory(reading)
             if self.preset.keep_known:
                 known, fixed = self.known(reading, targets.shape[2])
@@ -144,5 +146,5 @@ class ChunkModel:
         fixed = torch.cat([torch.ones_like(fixed[:, :, :1]), fixed[:, :, 1:]], dim=2)
         noise = draw_noise(tuple(targets.shape), seed, 0, targets.device)
         context = self.context(prompts or [""] * len(targets))
-        conditions = Conditions(references, preceding, memory, known, fixed, context, 1)
+        conditions = Conditions(references, preceding, memory, known, fixed, hidden, context, 1)
         return denoise(self.model, make_scheduler(self.preset.schedule, steps), noise, conditions)

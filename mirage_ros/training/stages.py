@@ -139,7 +139,7 @@ class StageTask(TrainingTask):
         chunk = NoisyChunk(targets, start, fixed, noise, sigmas[:, None, :, None, None])
         prompts = ["" if clip < 0 else self._data.clips.prompt(clip) for clip in batch["clip"].tolist()]
         flow = chunks.predict(chunk.noisy, sigmas, references, preceding, memory, chunks.context(prompts))
-        corrects = self.model.branch is not None and self.model.branch.correction is not None
+        corrects = self.model.estimates_clean
         return stage_losses(flow, chunk, seen, batch, self.settings, corrects=corrects, autoencoder=self._images)
 
     def save(self, folder: Path) -> None:

@@ -104,11 +104,10 @@ class ChunkLoop:
             if networks.exemplars is not None and self._draws:
                 # Luck of its own, which the estimate does not depend on.
                 chance = self._noise(group, (len(networks.exemplars),), -1 - span.index)
-                visible = torch.stack([reading.visible.transpose(0, 1) > 0 for *_, reading in group])
                 barred = torch.zeros(chance.shape, dtype=torch.bool, device=chance.device)
                 for row, (rollout, *_) in zip(barred, group, strict=True):
                     row[list(rollout.history.drawn)] = True
-                latents, used = draw_unseen(networks.exemplars, latents, visible, stacked, chance, barred)
+                latents, used = draw_unseen(networks.exemplars, latents, stacked, chance, barred)
                 for each, (rollout, *_) in zip(used, group, strict=True):
                     rollout.drawn |= each
         for rollout, *_ in group:

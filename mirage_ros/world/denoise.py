@@ -16,6 +16,8 @@ from mirage_ros.models.transformer import MirageTransformer
 
 # Latent cells: what is hidden and nowhere wider than twice this is no place for anything new.
 CRACK = 1
+# Shares of a step between two tokens that the cells beside it take over, from the border inwards.
+STEP_SHARES = (0.375, 0.125)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,7 @@ class Conditions:
         known: (B, C, F, h, w) clean latents where `fixed`.
         fixed: (B, C, F, h, w) bool, cells that are kept rather than invented. A frame that is fixed everywhere is
             context and gets timestep 0.
+        hidden: (B, 1, F, h, w) bool, where the memory shows nothing.
         context: (B, L, D) from `MirageTransformer.embed_text`.
         clean_frames: number of leading target frames that are fixed everywhere.
     """
@@ -38,6 +41,7 @@ class Conditions:
     memory: Tensor | None
     known: Tensor
     fixed: Tensor
+    hidden: Tensor
     context: Tensor
     clean_frames: int
 
@@ -81,7 +85,8 @@ def denoise(
         after_step: called with the number of finished steps; may raise to stop.
 
     Returns:
-        (B, C, F, h, w) float32 clean latents.
+        (B, C, F, h, w) float32 clean latents; without steps between tokens in what is hidden, where they are estimates
+        of large tokens.
     """
     references, targets = conditions.references.shape[2], noise.shape[2]
     frames = references + targets + conditions.preceding.shape[2]
@@ -109,18 +114,43 @@ def denoise(
         sample = _with_clean(sample, conditions)
         if after_step is not None:
             after_step(step + 1)
+    side = int(model.backbone.config["patch_size"][-1])
+    if model.estimates_clean and side > len(STEP_SHARES):
+        sample = without_token_steps(sample, conditions.hidden & ~conditions.fixed, side)
     return sample
 
 
+def without_token_steps(latents: Tensor, free: Tensor, side: int) -> Tensor:
+    """Spread the steps between tokens, each of which one linear layer draws by itself, over the cells beside them.
+
+    What is more of a step than of the slopes on either side is taken away, as video codecs do between their blocks
+    (List et al., Adaptive Deblocking Filter, 2003).
+
+    Args:
+        latents: (..., h, w) in tokens of side x side cells, 4 or more.
+        free: of the same shape, bool, cells that may be changed.
+    """
+    for axis in (-2, -1):
+        latents, free = latents.transpose(axis, -1).clone(), free.transpose(axis, -1)
+        border = torch.arange(side, latents.shape[-1], side, device=latents.device)
+        step = latents[..., border] - latents[..., border - 1]
+        slopes = latents[..., border - 1] - latents[..., border - 2] + latents[..., border + 1] - latents[..., border]
+        excess = step - slopes / 2
+        for inwards, share in enumerate(STEP_SHARES):
+            for cells, change in ((border - 1 - inwards, share * excess), (border + inwards, -share * excess)):
+                latents[..., cells] += change * free[..., cells]
+        latents, free = latents.transpose(axis, -1), free.transpose(axis, -1)
+    return latents
+
+
 def draw_unseen(
-    exemplars: Exemplars, mean: Tensor, visible: Tensor, conditions: Conditions, chance: Tensor, barred: Tensor
+    exemplars: Exemplars, mean: Tensor, conditions: Conditions, chance: Tensor, barred: Tensor
 ) -> tuple[Tensor, list[set[int]]]:
     """Draw one of what may be there in place of its mean, frame by frame, where the memory shows nothing.
 
     Args:
         exemplars: what is drawn from.
         mean: (B, C, F, h, w) from `denoise`.
-        visible: (B, 1, F, h, w) bool, what the memory shows.
         conditions: that the mean was estimated under.
         chance: (B, N) standard normal numbers; all frames of a chunk share them.
         barred: (B, N) bool, exemplars that were drawn before.
@@ -133,7 +163,7 @@ def draw_unseen(
         return mean, [set() for _ in mean]
     # (B F', c, h, w)
     means, hidden, fixed = (
-        part[:, :, first:].transpose(1, 2).flatten(0, 1) for part in (mean, ~visible, conditions.fixed)
+        part[:, :, first:].transpose(1, 2).flatten(0, 1) for part in (mean, conditions.hidden, conditions.fixed)
     )
     is_open = unseen_parts(hidden) & ~fixed
     drawn, picked = exemplars.draw(

@@ -117,6 +117,7 @@ class Rollout:
             memory=memory,
             known=known[None],
             fixed=fixed[None],
+            hidden=reading.visible.transpose(0, 1)[None] <= 0,
             context=context,
             clean_frames=clean_frames,
         )

@@ -4,7 +4,7 @@ import torch
 from mirage_ros.models.presets import preset
 from mirage_ros.models.schedule import make_scheduler
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.world.denoise import Conditions, denoise, draw_noise
+from mirage_ros.world.denoise import Conditions, denoise, draw_noise, without_token_steps
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,8 @@ def conditions(model, frames=3, clean=1, fixed_cells=0, references=0, preceding=
     fixed[..., :fixed_cells] = True
     memory = torch.randn(batch, model.branch.in_channels, frames + preceding, 4, 6, generator=generator)
     context = model.embed_text(torch.zeros(batch, 1, 16))
-    return Conditions(some(references), some(preceding), memory, known, fixed, context, clean)
+    hidden = torch.ones(batch, 1, frames, 4, 6, dtype=torch.bool)
+    return Conditions(some(references), some(preceding), memory, known, fixed, hidden, context, clean)
 
 
 @pytest.mark.parametrize("solver", ["unipc", "euler"])
@@ -100,3 +101,51 @@ def test_noise_depends_on_seed_and_chunk_only():
     assert torch.equal(first, draw_noise((2, 3), 7, 1, device))
     assert not torch.equal(first, draw_noise((2, 3), 7, 2, device))
     assert not torch.equal(first, draw_noise((2, 3), 8, 1, device))
+
+
+def test_steps_between_tokens_go_and_what_is_in_them_stays():
+    slope = torch.arange(8.0).expand(1, 12, 8).clone()
+    free = torch.ones(1, 12, 8, dtype=torch.bool)
+    # A slope that goes on across a border is no step.
+    assert torch.equal(without_token_steps(slope, free, 4), slope)
+    tokens = slope.clone()
+    tokens[..., 4:] += 4.0
+    smooth = without_token_steps(tokens, free, 4)
+    assert smooth.diff(dim=-1)[..., 3].allclose(torch.tensor(2.0))
+    assert torch.equal(smooth[..., [0, 1, 6, 7]], tokens[..., [0, 1, 6, 7]])
+    # Mean colours of the two sides move towards each other, and that of all stays.
+    assert smooth.mean() == tokens.mean()
+    # The same along the other axis, and in what may not be changed nothing is.
+    turned = without_token_steps(tokens.transpose(-1, -2), free.transpose(-1, -2), 4)
+    assert torch.equal(turned, smooth.transpose(-1, -2))
+    free[..., 4:] = False
+    assert torch.equal(without_token_steps(tokens, free, 4)[..., 4:], tokens[..., 4:])
+
+
+def test_only_what_the_memory_does_not_show_is_smoothed():
+    torch.manual_seed(0)
+    model = MirageTransformer.from_preset(preset("default")).eval().requires_grad_(False)
+    side = 4
+    shape = (1, model.in_channels, 2, 2 * side, 2 * side)
+    known = torch.zeros(shape)
+    fixed = torch.zeros(shape, dtype=torch.bool)
+    fixed[:, :, 0] = True
+    hidden = torch.zeros(1, 1, *shape[2:], dtype=torch.bool)
+    hidden[..., :side] = True
+    memory = torch.randn(1, model.branch.in_channels, *shape[2:])
+    nothing = known[:, :, :0]
+    context = model.embed_text(torch.zeros(1, 1, model.backbone.config["text_dim"]))
+    noise = draw_noise(shape[1:], 0, 0, known.device)[None]
+    with torch.no_grad():
+        results = [
+            denoise(
+                model,
+                make_scheduler(preset("default").schedule),
+                noise,
+                Conditions(nothing, nothing, memory, known, fixed, where, context, 1),
+            )
+            for where in (hidden, hidden & False)
+        ]
+    changed = (results[0] != results[1]).any(dim=1)[0, 1]
+    assert changed[:, side - 2 : side].any()
+    assert not changed[:, side:].any()
