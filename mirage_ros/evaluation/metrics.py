@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from mirage_ros.geometry import Camera
 from mirage_ros.images import as_images
@@ -46,6 +45,9 @@ def masked_psnr(frames: Colours, truth: Colours, mask: Mask | None = None) -> fl
         return float("nan")
     if np.array_equal(ours, theirs):
         return MAX_PSNR
+    # Here and below, as it takes seconds to import, with all of its metrics: a command's --help does not wait for it.
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     score = peak_signal_noise_ratio(torch.from_numpy(ours).float(), torch.from_numpy(theirs).float(), data_range=255.0)
     return min(float(score), MAX_PSNR)
 
@@ -57,6 +59,8 @@ def masked_ssim(frames: Frames, truth: Frames, mask: Mask | None = None) -> floa
         ValueError: shapes differ.
     """
     check_frames(frames, truth, mask)
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     result = structural_similarity_index_measure(
         as_images(frames),
         as_images(truth),
