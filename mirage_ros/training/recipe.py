@@ -2,8 +2,9 @@
 
 `default` makes all parts of the default preset: autoencoder, reader, reader on its own outputs, backbone, branch,
 branch and LoRA, and at last backbone, branch and decoder together: its backbone is no treasure to be left as it is.
-Presets with a published autoencoder have the last phases only. Every finished phase leaves its part in
-FOLDER/model, in the layout that `models.weights_io` reads, so that a run can be stopped and resumed anywhere.
+Presets with a published autoencoder have branch and LoRA, and `distil` beside. Every finished phase leaves its part in
+FOLDER/model, in the layout that `models.weights_io` reads, so that a run can be stopped and resumed anywhere; what is
+distilled goes to FOLDER/distilled.
 """
 
 from __future__ import annotations
@@ -79,7 +80,13 @@ class Recipe:
 
 
 # Names of the phases in order, and the stage of those that train the transformer.
-STAGE_OF: dict[str, Stage] = {"backbone": "backbone", "branch": "branch", "lora": "lora", "joint": "all"}
+STAGE_OF: dict[str, Stage] = {
+    "backbone": "backbone",
+    "branch": "branch",
+    "lora": "lora",
+    "joint": "all",
+    "distil": "distil",
+}
 LOOPS = ("autoencoder", "reader", "reader-chains", *STAGE_OF)
 # The last one chooses and trains nothing.
 EXEMPLARS = "exemplars"
@@ -98,7 +105,15 @@ DEFAULT_LOOPS: dict[str, LoopSettings] = {
     "branch": LoopSettings(minutes=12, batch=4, learning_rate=1e-3, ema=0.99),
     "lora": LoopSettings(minutes=8, batch=4, learning_rate=7e-4, ema=0.99),
     "joint": LoopSettings(minutes=240, batch=4, learning_rate=7e-4, ema=0.998),
+    "distil": LoopSettings(minutes=60, batch=1, learning_rate=1e-4, ema=0.99),
 }
+
+
+def phases_of(preset: Preset) -> tuple[str, ...]:
+    """The phases of a preset in order."""
+    if preset.autoencoder_kind != "frame":
+        return ("branch", "lora", "distil")
+    return tuple(phase for phase in PHASES if phase != "distil")
 
 
 def run(recipe: Recipe, *, resume: bool = True) -> None:
@@ -132,7 +147,8 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
         task = new_task(recipe, phase, clips, held_out)
         figures = train(task, folder, loop, resume=resume)
         if first:
-            figures |= task.finish(recipe.model)
+            # Its teacher stays as it is.
+            figures |= task.finish(recipe.folder / "distilled" if phase == "distil" else recipe.model)
             (folder / DONE).write_text(json.dumps(figures, indent=1))
             print(f"{phase}: {json.dumps({name: round(value, 3) for name, value in figures.items()})}", flush=True)
         if dist.is_initialized():
@@ -248,7 +264,9 @@ def starting_model(recipe: Recipe, stage: Stage) -> MirageTransformer:
     for folder in (recipe.model, recipe.source):
         if folder is None or not (folder / "transformer").is_dir():
             continue
-        if not (folder / "branch").is_dir() or stage not in ("lora", "all"):
+        if stage == "distil" and not (folder / "branch").is_dir():
+            raise FileNotFoundError(f"branch: {folder} has none to distil; train the branch first or give a source")
+        if not (folder / "branch").is_dir() or stage not in ("lora", "all", "distil"):
             backbone = load_part(WanTransformer3DModel, folder, "transformer")
             branch = MemoryBranch.for_backbone(
                 backbone, preset.branch_layers, preset.branch_inputs, preset.latent_channels, preset.predicts_clean

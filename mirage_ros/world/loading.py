@@ -73,7 +73,8 @@ def load_networks(
         branch_file, lora_file: safetensors trained with the public Mirage code.
         distilled_lora: safetensors of a few-step distillation, added to the backbone; see `models.fused_lora`. Give the
             schedule that it was made for as well.
-        schedule: solver, steps and shift; the preset's by default, `schedule.FEW_STEPS` for distilled weights.
+        schedule: solver, steps and shift; by default those that the weights were distilled for (schedule.json in their
+            folder), else the preset's. `schedule.FEW_STEPS` goes with `distilled_lora`.
         quantised: 'int8' keeps the transformer's matrices in one byte a weight, through torchao.
         size: pixels (height, width) of a frame; the preset's by default.
         offload: keep only the network at work on the device; where that is the CPU, the transformer is dropped while
@@ -101,8 +102,6 @@ def load_networks(
         if chosen.autoencoder_kind != "wan":
             raise ValueError(f"tile: expected none, the autoencoder of preset {chosen.name!r} has no tiles, got {tile}")
         chosen = replace(chosen, tile=tile)
-    if schedule is not None:
-        chosen = replace(chosen, schedule=schedule)
     own_dtype = _floating("autoencoder_dtype", autoencoder_dtype) or dtype
     text: TextEncoder | None = None
     if random_weights:
@@ -120,7 +119,7 @@ def load_networks(
         exemplars, doubt = None, DepthDoubt()
     else:
         where_from = source or _own_source(chosen)
-        doubt = DepthDoubt.load(where_from)
+        doubt, schedule = DepthDoubt.load(where_from), schedule or ScheduleConfig.load(where_from)
         # What can be wrong is said before gigabytes are read, and before the text encoder has done its work.
         check_source(
             where_from,
@@ -157,6 +156,8 @@ def load_networks(
     for network in (autoencoder, reader):
         if isinstance(network, FrameAutoencoder | UnfoldReader):
             network.cast(own_dtype if network is autoencoder else dtype)
+    if schedule is not None:
+        chosen = replace(chosen, schedule=schedule)
     transformer = transformer_anew()
     if compile_blocks:
         transformer.compile_blocks()
