@@ -25,7 +25,7 @@ from mirage_ros.models.memory_branch import MemoryBranch
 from mirage_ros.models.network_files import load_part, save_part
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
-from mirage_ros.models.text import TextEncoder
+from mirage_ros.models.text_features import text_of
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.weights_io import load_autoencoder, load_transformer
 from mirage_ros.training.autoencoder import CROP, AutoencoderTask
@@ -182,7 +182,7 @@ def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) 
         if preset.text:
             if recipe.source is None:
                 raise FileNotFoundError(f"text_encoder: expected a source that has one for preset {preset.name!r}")
-            prompts = Prompts(preset, TextEncoder.from_pretrained(recipe.source, tokens=preset.text_tokens))
+            prompts = Prompts(preset, text_of(recipe.source, preset))
         return StageTask(stage, model, preset, data, unseen, reader, autoencoder, recipe.stages, prompts)
     # On chains the decoder learns to draw what the reader reads.
     chains = phase == "reader-chains"
