@@ -10,7 +10,6 @@ distilled goes to FOLDER/distilled.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.text_features import text_of
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.weights_io import load_autoencoder, load_transformer
+from mirage_ros.processes import process_and_count
 from mirage_ros.training.autoencoder import CROP, AutoencoderTask
 from mirage_ros.training.chunk_model import ChunkModel
 from mirage_ros.training.chunk_samples import StageSettings
@@ -134,7 +134,7 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
                 f"with a new network, and {recipe.model / part} exists; --fresh replaces it"
             )
     clips, held_out = ClipCache(recipe.data), ClipCache(recipe.held_out)
-    first = int(os.environ.get("RANK", "0")) == 0
+    first = process_and_count()[0] == 0
     for phase in LOOPS:
         if phase not in recipe.loops:
             continue
