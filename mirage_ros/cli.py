@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("mirage_ros.training.data", "render training clips from the simulator, or cut them out of recorded walks"),
     "optics": ("mirage_ros.recordings.optics", "estimate what a recording does not tell of its cameras"),
     "train": ("mirage_ros.training.train", "train a preset, phase by phase; again to go on"),
+    "text": ("mirage_ros.models.text_features", "encode prompts to a file, for machines without room for the encoder"),
     "measure": ("mirage_ros.training.measure", "measure the parts of a model on held-out clips, one by one"),
     "rank": ("mirage_ros.evaluation.ranking", "rank a planner's moves by imagined views, against the truth"),
     "bench": ("mirage_ros.bench.__main__", "measure a part: rollout, memory, perception, node, soak, sim, conversions"),

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 from typing import Any
 
 import cv2
@@ -93,6 +93,36 @@ def domain_id() -> Iterator[int]:
             yield domain
             return
     raise RuntimeError("every DDS domain is taken by a running test")
+
+
+@pytest.fixture(scope="session")
+def run_apart() -> Callable[..., list[str]]:
+    """A function that runs Python in two numbered processes, which share nothing but what their arguments name.
+
+    Gives what each printed.
+    """
+
+    def run(*arguments: str, timeout: float = 300) -> list[str]:
+        processes = [
+            Popen(
+                [sys.executable, *arguments],
+                # The sources' own folder would hide the installed package.
+                cwd="/",
+                env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"},
+                stdout=PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        try:
+            printed = [process.communicate(timeout=timeout)[0] for process in processes]
+            assert [process.returncode for process in processes] == [0, 0]
+            return printed
+        finally:
+            for process in processes:
+                process.kill()
+
+    return run
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 `mirage eval worldscore` makes samples for that benchmark, `mirage eval calibration` says how sure imagined depth is,
 `mirage eval occupancy` what is imagined of places that nobody saw is worth, `mirage eval exploration` whether that
-helps a robot that explores.
+helps a robot that explores. A protocol can be split over processes and machines: torchrun --no-python mirage eval ...
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from mirage_ros.evaluation.model_options import ModelOptions, device_name
 from mirage_ros.evaluation.protocols.recorded import re10k_cases, rgbd_cases
 from mirage_ros.evaluation.protocols.sim import frozen_lists, sim_cases
 from mirage_ros.evaluation.report import CHUNKS, write_report
-from mirage_ros.evaluation.runner import evaluate
+from mirage_ros.evaluation.runner import evaluate, is_complete
+from mirage_ros.processes import refuse_several
 from mirage_ros.sim.sensors import FAULTS, SENSORS, check_sensor
 from mirage_ros.world.model import WorldModel
 
@@ -106,6 +107,7 @@ def main() -> None:
         "exploration": exploration.main,
     }
     if sys.argv[1:2] and sys.argv[1] in commands:
+        refuse_several(f"mirage eval {sys.argv[1]}")
         commands[sys.argv.pop(1)]()
         return
     options = tyro.cli(EvaluationOptions, prog="mirage eval", description=__doc__)
@@ -147,6 +149,9 @@ def _run(
     }
     folder = options.out / options.protocol
     rows = evaluate(world, protocol, methods, folder, settings, options.seed, lpips, options.sheets)
+    if not is_complete(rows, protocol, methods):
+        print(f"{folder}: this process is done; of all {len(protocol)} walks the one that ends last writes the report")
+        return
     rows = [row for row in rows if row["method"] in methods]
     facts = {
         **settings,

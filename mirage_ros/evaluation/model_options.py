@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,7 +49,8 @@ class ModelOptions(WeightOptions):
         return WorldModel.from_pretrained(
             self.weights,
             preset=self.preset,
-            device=self.device,
+            # Of several processes on a machine each takes its own.
+            device=f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if self.device == "cuda" else self.device,
             random_weights=self.random_weights,
             dtype=None if self.dtype == "auto" else getattr(torch, self.dtype),
             conventions=self.conventions,

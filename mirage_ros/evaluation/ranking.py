@@ -32,6 +32,7 @@ from mirage_ros.evaluation.planner_decisions import (
 from mirage_ros.evaluation.report import markdown_table
 from mirage_ros.evaluation.runner import append_rows, claim_folder, read_rows
 from mirage_ros.evaluation.scores import interval
+from mirage_ros.processes import refuse_several
 from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.world.model import WorldModel
 
@@ -222,6 +223,7 @@ def table(rows: Sequence[dict[str, Any]], reached: Sequence[dict[str, Any]]) -> 
 def main() -> None:
     """Run the study."""
     options = tyro.cli(RankOptions, prog="mirage rank", description=RankOptions.__doc__)
+    refuse_several("mirage rank")
     methods, out = find_methods(options.methods), options.out
     world = options.load()
     # The count is not among the settings: a run of more decisions goes on where a shorter one ended.

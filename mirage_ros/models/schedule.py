@@ -6,8 +6,11 @@ timestep is 1000 sigma (Lipman et al., arXiv 2210.02747; shift: Esser et al., ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
@@ -17,6 +20,8 @@ from torch import Tensor
 TRAIN_TIMESTEPS = 1000
 MAX_STEPS = 50
 Solver = Literal["unipc", "euler"]
+# Beside the folders of the networks.
+FILE = "schedule.json"
 Scheduler = UniPCMultistepScheduler | FlowMatchEulerDiscreteScheduler
 
 
@@ -28,11 +33,41 @@ class ScheduleConfig:
         solver: 'unipc' (order 2, for 8 steps and more) or 'euler' (for few steps).
         steps: default number of steps, 1..50.
         shift: above one, more of the steps are spent at high noise.
+
+    Raises:
+        ValueError: one is out of range; names it.
     """
 
     solver: Solver = "unipc"
     steps: int = 20
     shift: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.solver not in get_args(Solver):
+            raise ValueError(f"solver: expected 'unipc' or 'euler', got {self.solver!r}")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps <= MAX_STEPS:
+            raise ValueError(f"steps: expected a whole number from 1 to {MAX_STEPS}, got {self.steps!r}")
+        if isinstance(self.shift, bool) or not isinstance(self.shift, int | float) or not 0 < self.shift < math.inf:
+            raise ValueError(f"shift: expected a positive number, got {self.shift!r}")
+
+    @staticmethod
+    def load(source: str | Path) -> ScheduleConfig | None:
+        """What a folder of weights was distilled for; None where it does not say.
+
+        Raises:
+            ValueError: the file is not such a schedule.
+        """
+        path = Path(source) / FILE
+        if not path.is_file():
+            return None
+        try:
+            return ScheduleConfig(**json.loads(path.read_text()))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: expected solver, steps and shift: {error}") from error
+
+    def save(self, folder: Path) -> None:
+        """Write it beside the weights of a folder."""
+        (folder / FILE).write_text(json.dumps(asdict(self)) + "\n")
 
 
 # What few-step distillations of Wan are made for: 4 steps of Euler's method at the shift that Wan trains with, without
@@ -64,11 +99,9 @@ def make_scheduler(config: ScheduleConfig, steps: int | None = None) -> Schedule
         steps: 1..50; the configuration's by default.
 
     Raises:
-        ValueError: steps are out of range, or there is no such solver.
+        ValueError: steps are out of range.
     """
-    steps = config.steps if steps is None else steps
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
-        raise ValueError(f"steps: expected a whole number from 1 to {MAX_STEPS}, got {steps!r}")
+    steps = config.steps if steps is None else replace(config, steps=steps).steps
     scheduler: Scheduler
     if config.solver == "unipc":
         scheduler = UniPCMultistepScheduler(
@@ -79,11 +112,9 @@ def make_scheduler(config: ScheduleConfig, steps: int | None = None) -> Schedule
             flow_shift=config.shift,
         )
         scheduler.set_timesteps(steps)
-    elif config.solver == "euler":
+    else:
         scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS)
         scheduler.set_timesteps(sigmas=sigma_grid(steps, config.shift))
-    else:
-        raise ValueError(f"solver: expected 'unipc' or 'euler', got {config.solver!r}")
     # Otherwise the first step searches the timestep and reads the answer back from the device.
     scheduler.set_begin_index(0)
     return scheduler

@@ -26,6 +26,12 @@ def no_text(batch: int, text_dim: int, tokens: int = 1, device: torch.device | s
     return torch.zeros(batch, tokens, text_dim, device=device)
 
 
+def own_tokens(features: Tensor) -> Tensor:
+    """A prompt's features (L, D) without the zeros beyond its own tokens."""
+    used = int(features.any(dim=-1).nonzero().max()) + 1 if features.any() else 0
+    return features[:used].clone()
+
+
 class TextEncoder:
     """Prompts to features, each prompt once.
 
@@ -89,6 +95,9 @@ class TextEncoder:
         for prompt in list(self._features)[:-KEPT]:
             del self._features[prompt]
         return features
+
+    def check(self, prompt: str) -> None:
+        """Refuse a prompt that cannot be encoded; an encoder takes all."""
 
     def release(self) -> None:
         """Free the encoder, at full size 11 GB; the last prompts that were encoded stay available."""

@@ -124,6 +124,7 @@ class ChunkModel:
         seed: int = 0,
         prompts: Sequence[str] | None = None,
         reading: Reading | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Clean latents (B, C, F, h, w) of chunks whose first frame is known, sampled as in a rollout.
 
@@ -131,6 +132,7 @@ class ChunkModel:
             steps: of the sampler; the preset's by default.
             prompts: one for each chunk; none by default.
             reading: of the memory; the batch's sources are read by default.
+            noise: (B, C, F, h, w) to begin with; that of the seed by default.
         """
         targets, preceding, references = self.clean(batch)
         memory = None
@@ -144,7 +146,7 @@ class ChunkModel:
                 known, fixed = self.known(reading, targets.shape[2])
         known = torch.cat([targets[:, :, :1], known[:, :, 1:]], dim=2)
         fixed = torch.cat([torch.ones_like(fixed[:, :, :1]), fixed[:, :, 1:]], dim=2)
-        noise = draw_noise(tuple(targets.shape), seed, 0, targets.device)
+        noise = draw_noise(tuple(targets.shape), seed, 0, targets.device) if noise is None else noise
         context = self.context(prompts or [""] * len(targets))
         conditions = Conditions(references, preceding, memory, known, fixed, hidden, context, 1)
         return denoise(self.model, make_scheduler(self.preset.schedule, steps), noise, conditions)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mirage_ros.geometry import Camera
+from mirage_ros.processes import mine_first
 from mirage_ros.recordings.clips import Clip
 from mirage_ros.training.shards import read_shard, shard_paths
 
@@ -34,11 +36,13 @@ class ClipCache:
 
     def refresh(self) -> int:
         """Take in shards that were finished since; returns the number of clips."""
-        for path in shard_paths(self._folder):
-            if path.name not in self._shards:
-                self._shards.add(path.name)
-                shard = _unpacked(path, self._cache / f"{path.stem}.pt")
-                self._places += [(shard, row) for row in range(len(shard["names"]))]
+        fresh = [path for path in shard_paths(self._folder) if path.name not in self._shards]
+        for path in mine_first(fresh):
+            _unpack(path, self._cache / f"{path.stem}.pt")
+        for path in fresh:
+            self._shards.add(path.name)
+            shard = load_mapped(self._cache / f"{path.stem}.pt")
+            self._places += [(shard, row) for row in range(len(shard["names"]))]
         return len(self)
 
     def __len__(self) -> int:
@@ -79,8 +83,8 @@ class ClipCache:
         )
 
 
-def _unpacked(shard: Path, file: Path) -> dict[str, Any]:
-    """Arrays (clips, frames, ...) and facts of a shard, unpacked to a file unless they are there already."""
+def _unpack(shard: Path, file: Path) -> None:
+    """Unpack arrays (clips, frames, ...) and facts of a shard to a file, unless they are there already."""
     if not file.is_file():
         clips = list(read_shard(shard))
         shapes = {clip.rgb.shape for clip in clips}
@@ -101,7 +105,6 @@ def _unpacked(shard: Path, file: Path) -> dict[str, Any]:
             }
             content |= {name: torch.from_numpy(np.stack(values)) for name, values in arrays.items()}
         save_mapped(content, file)
-    return load_mapped(file)
 
 
 def save_mapped(content: dict[str, Any], file: Path) -> None:
@@ -110,7 +113,7 @@ def save_mapped(content: dict[str, Any], file: Path) -> None:
     Several processes may write the same at once: each has a file of its own until the last rename wins.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    part = file.with_name(f".{file.name}.{uuid4().hex}.part")
     torch.save(content, part)
     os.replace(part, file)
 

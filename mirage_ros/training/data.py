@@ -1,6 +1,7 @@
 """`mirage data`: clips from the simulator to shards, in parallel processes; run it again to go on.
 
-With --walk, clips are cut out of a recorded walk instead.
+With --walk, clips are cut out of a recorded walk instead. Rendering can be split over machines: torchrun --no-python
+mirage data ..., see `processes`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mirage_ros.atomic_files import write_atomically
+from mirage_ros.processes import is_mine, process_and_count, refuse_several
 from mirage_ros.recordings.bags import ROLES, rosbag_frames
 from mirage_ros.recordings.clips import Clip, clips_of
 from mirage_ros.recordings.tum import UNITS, tum_frames
@@ -53,7 +55,8 @@ def generate(
         folder: where shards and manifest go.
         shards: from `plan`.
         processes: that render at the same time.
-        facts: what else the manifest says, which is returned.
+        facts: what else the manifest says, which is returned; of several processes each renders its share, and what
+            others have yet to do is missing in it.
         sensor, strength: what frames are taken with, see `sensors.check_sensor`; perfect ones by default.
 
     Raises:
@@ -63,14 +66,20 @@ def generate(
         check_sensor(sensor, strength)
         facts = {**facts, "sensor": sensor, "strength": strength}
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = _open_manifest(folder / MANIFEST, {**facts, "settings": asdict(settings)})
+    facts = {**facts, "settings": asdict(settings)}
+    process, processes_in_all = process_and_count()
+    own = folder / (MANIFEST if processes_in_all == 1 else f".manifest-{process}.json")
+    manifest = _open_manifest(folder, facts)
     done = manifest["shards"]
+    if processes_in_all > 1:
+        # Another that renders in another way finds out at once.
+        _save(own, manifest)
     missing = {}
     for index, scenes in enumerate(shards):
         name = f"{index:05d}.tar"
         if name in done and done[name]["scenes"] != list(scenes):
             raise ValueError(f"out: {folder / name} holds other scenes than asked for; give another folder")
-        if name not in done or not (folder / name).is_file():
+        if is_mine(index) and (name not in done or not (folder / name).is_file()):
             missing[name] = scenes
     # OpenGL does not survive a fork.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
@@ -81,7 +90,13 @@ def generate(
         for future in tqdm(as_completed(waiting), total=len(waiting), desc="shards", unit="shard"):
             name = waiting[future]
             done[name] = {"scenes": list(missing[name]), "clips": future.result()}
-            _save(folder / MANIFEST, manifest)
+            _save(own, manifest)
+    while processes_in_all > 1:
+        # The last one to write has seen all that were there before.
+        _save(folder / MANIFEST, manifest)
+        before, manifest = manifest, _open_manifest(folder, facts)
+        if manifest == before:
+            break
     return manifest
 
 
@@ -135,7 +150,8 @@ def cut(
     else:
         raise ValueError(f"format: expected {', '.join(READERS)} or realestate10k, got {format!r}")
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = _open_manifest(folder / MANIFEST, {"settings": asdict(settings)})
+    refuse_several("cutting a walk")
+    manifest = _open_manifest(folder, {"settings": asdict(settings)})
     done = manifest["shards"]
     if any(shard["scenes"] == [str(walk)] for shard in done.values()):
         return manifest
@@ -173,14 +189,18 @@ def _render_shard(
     return write_shard(path, clips())
 
 
-def _open_manifest(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    if not path.is_file():
-        return {**facts, "shards": {}}
-    manifest: dict[str, Any] = json.loads(path.read_text())
-    for name, value in {"sensor": None, "strength": None, **facts}.items():
-        if manifest.get(name) != value:
-            raise ValueError(f"out: {path} was made with {name} {manifest.get(name)}, asked for {value}")
-    return manifest
+def _open_manifest(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The folder's manifest, and what processes have written of their own shares."""
+    shards: dict[str, Any] = {}
+    kept: dict[str, Any] = {}
+    paths = [folder / MANIFEST, *sorted(folder.glob(".manifest-*.json"))]
+    for path in [path for path in paths if path.is_file()]:
+        kept = json.loads(path.read_text())
+        for name, value in {"sensor": None, "strength": None, **facts}.items():
+            if kept.get(name) != value:
+                raise ValueError(f"out: {path} was made with {name} {kept.get(name)}, asked for {value}")
+        shards |= kept["shards"]
+    return {**kept, **facts, "shards": dict(sorted(shards.items()))}
 
 
 def _save(path: Path, manifest: dict[str, Any]) -> None:
@@ -206,7 +226,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=ClipSettings.frames, help="of a clip (%(default)s)")
     parser.add_argument("--size", type=int, nargs=2, default=(128, 192), metavar=("HEIGHT", "WIDTH"), help="pixels")
     parser.add_argument("--clips-per-shard", type=int, default=16)
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    processors = max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    parser.add_argument("--processes", type=int, default=processors, help="that render at once (%(default)s)")
     parser.add_argument("--sensor", help=f"take frames with one of {', '.join((*SENSORS, *FAULTS))}; perfect otherwise")
     parser.add_argument("--strength", type=float, help="of the sensor's faults; 1, which is usual, by default")
     walks = parser.add_argument_group("recorded walks")

@@ -17,6 +17,7 @@ from mirage_ros.images import as_images
 from mirage_ros.models.autoencoder import Autoencoder
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.log_depth import FINE, SKY_DEPTH, reduce
+from mirage_ros.processes import mine_first
 from mirage_ros.recordings.clips import MOVING, SKY, Clip
 from mirage_ros.training.clip_cache import ClipCache, load_mapped, save_mapped
 
@@ -95,14 +96,13 @@ class LatentCache(ClipLatents):
         self.refresh()
 
     def refresh(self) -> None:
-        """Encode clips that were rendered since."""
+        """Encode clips that were rendered since; of several processes each begins with its share."""
         super().refresh()
-        missing = range(len(self._arrays), len(self.clips))
-        for index in tqdm(missing, desc="latents", unit="clip", disable=len(missing) < 8, mininterval=5):
-            path = self._folder / f"{self.clips.name(index)}-{self._fingerprint[:12]}.pt"
-            if not path.is_file():
-                save_mapped(self._encoded(self.clips.clip(index)), path)
-            self._arrays.append(load_mapped(path))
+        fresh = range(len(self._arrays), len(self.clips))
+        for index in tqdm(mine_first(fresh), desc="latents", unit="clip", disable=len(fresh) < 8, mininterval=5):
+            if not self._file(index).is_file():
+                save_mapped(self._encoded(self.clips.clip(index)), self._file(index))
+        self._arrays += [load_mapped(self._file(index)) for index in fresh]
 
     def __len__(self) -> int:
         return len(self._arrays)
@@ -127,6 +127,9 @@ class LatentCache(ClipLatents):
         arrays = self._arrays[index]
         intrinsics, cam2world = (torch.from_numpy(arrays[name][frames]) for name in ("intrinsics", "cam2world"))
         return Camera(intrinsics, cam2world, *arrays["latents"].shape[-2:])
+
+    def _file(self, index: int) -> Path:
+        return self._folder / f"{self.clips.name(index)}-{self._fingerprint[:12]}.pt"
 
     def _encoded(self, clip: Clip) -> dict[str, Tensor]:
         latents = encoded_frames(clip, self._autoencoder)

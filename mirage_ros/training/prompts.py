@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.models.presets import Preset
-from mirage_ros.models.text import TextEncoder, no_text
+from mirage_ros.models.text import TextEncoder, no_text, own_tokens
 
 
 class Prompts:
@@ -32,9 +32,7 @@ class Prompts:
             return
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._features]
         for prompt in new:
-            features = self._encoder.encode([prompt])[0].cpu()
-            used = int(features.any(dim=-1).nonzero().max()) + 1 if features.any() else 0
-            self._features[prompt] = features[:used].clone()
+            self._features[prompt] = own_tokens(self._encoder.encode([prompt])[0].cpu())
         if new:
             self._encoder.release()
 

@@ -2,14 +2,14 @@
 
 `default` makes all parts of the default preset: autoencoder, reader, reader on its own outputs, backbone, branch,
 branch and LoRA, and at last backbone, branch and decoder together: its backbone is no treasure to be left as it is.
-Presets with a published autoencoder have the last phases only. Every finished phase leaves its part in
-FOLDER/model, in the layout that `models.weights_io` reads, so that a run can be stopped and resumed anywhere.
+Presets with a published autoencoder have branch and LoRA, and `distil` beside. Every finished phase leaves its part in
+FOLDER/model, in the layout that `models.weights_io` reads, so that a run can be stopped and resumed anywhere; what is
+distilled goes to FOLDER/distilled.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +24,10 @@ from mirage_ros.models.memory_branch import MemoryBranch
 from mirage_ros.models.network_files import load_part, save_part
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
-from mirage_ros.models.text import TextEncoder
+from mirage_ros.models.text_features import text_of
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.weights_io import load_autoencoder, load_transformer
+from mirage_ros.processes import process_and_count
 from mirage_ros.training.autoencoder import CROP, AutoencoderTask
 from mirage_ros.training.chunk_model import ChunkModel
 from mirage_ros.training.chunk_samples import StageSettings
@@ -79,7 +80,13 @@ class Recipe:
 
 
 # Names of the phases in order, and the stage of those that train the transformer.
-STAGE_OF: dict[str, Stage] = {"backbone": "backbone", "branch": "branch", "lora": "lora", "joint": "all"}
+STAGE_OF: dict[str, Stage] = {
+    "backbone": "backbone",
+    "branch": "branch",
+    "lora": "lora",
+    "joint": "all",
+    "distil": "distil",
+}
 LOOPS = ("autoencoder", "reader", "reader-chains", *STAGE_OF)
 # The last one chooses and trains nothing.
 EXEMPLARS = "exemplars"
@@ -98,7 +105,15 @@ DEFAULT_LOOPS: dict[str, LoopSettings] = {
     "branch": LoopSettings(minutes=12, batch=4, learning_rate=1e-3, ema=0.99),
     "lora": LoopSettings(minutes=8, batch=4, learning_rate=7e-4, ema=0.99),
     "joint": LoopSettings(minutes=240, batch=4, learning_rate=7e-4, ema=0.998),
+    "distil": LoopSettings(minutes=60, batch=1, learning_rate=1e-4, ema=0.99),
 }
+
+
+def phases_of(preset: Preset) -> tuple[str, ...]:
+    """The phases of a preset in order."""
+    if preset.autoencoder_kind != "frame":
+        return ("branch", "lora", "distil")
+    return tuple(phase for phase in PHASES if phase != "distil")
 
 
 def run(recipe: Recipe, *, resume: bool = True) -> None:
@@ -119,7 +134,7 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
                 f"with a new network, and {recipe.model / part} exists; --fresh replaces it"
             )
     clips, held_out = ClipCache(recipe.data), ClipCache(recipe.held_out)
-    first = int(os.environ.get("RANK", "0")) == 0
+    first = process_and_count()[0] == 0
     for phase in LOOPS:
         if phase not in recipe.loops:
             continue
@@ -132,7 +147,8 @@ def run(recipe: Recipe, *, resume: bool = True) -> None:
         task = new_task(recipe, phase, clips, held_out)
         figures = train(task, folder, loop, resume=resume)
         if first:
-            figures |= task.finish(recipe.model)
+            # Its teacher stays as it is.
+            figures |= task.finish(recipe.folder / "distilled" if phase == "distil" else recipe.model)
             (folder / DONE).write_text(json.dumps(figures, indent=1))
             print(f"{phase}: {json.dumps({name: round(value, 3) for name, value in figures.items()})}", flush=True)
         if dist.is_initialized():
@@ -166,7 +182,7 @@ def new_task(recipe: Recipe, phase: str, clips: ClipCache, held_out: ClipCache) 
         if preset.text:
             if recipe.source is None:
                 raise FileNotFoundError(f"text_encoder: expected a source that has one for preset {preset.name!r}")
-            prompts = Prompts(preset, TextEncoder.from_pretrained(recipe.source, tokens=preset.text_tokens))
+            prompts = Prompts(preset, text_of(recipe.source, preset))
         return StageTask(stage, model, preset, data, unseen, reader, autoencoder, recipe.stages, prompts)
     # On chains the decoder learns to draw what the reader reads.
     chains = phase == "reader-chains"
@@ -248,7 +264,9 @@ def starting_model(recipe: Recipe, stage: Stage) -> MirageTransformer:
     for folder in (recipe.model, recipe.source):
         if folder is None or not (folder / "transformer").is_dir():
             continue
-        if not (folder / "branch").is_dir() or stage not in ("lora", "all"):
+        if stage == "distil" and not (folder / "branch").is_dir():
+            raise FileNotFoundError(f"branch: {folder} has none to distil; train the branch first or give a source")
+        if not (folder / "branch").is_dir() or stage not in ("lora", "all", "distil"):
             backbone = load_part(WanTransformer3DModel, folder, "transformer")
             branch = MemoryBranch.for_backbone(
                 backbone, preset.branch_layers, preset.branch_inputs, preset.latent_channels, preset.predicts_clean

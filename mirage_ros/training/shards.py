@@ -96,7 +96,9 @@ def write_shard(path: Path, clips: Iterable[Clip]) -> list[str]:
 
 def read_shard(path: str | Path) -> Iterator[Clip]:
     """The clips of a shard in order."""
-    for sample in webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False):
+    # Whole, whichever of several processes or workers reads it: webdataset would split shards among them, or refuse.
+    splitters = {"nodesplitter": None, "workersplitter": None}
+    for sample in webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False, **splitters):
         yield decode_clip(sample)
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mirage_ros.models import log_depth
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
-from mirage_ros.models.schedule import add_noise, clean_estimate, shift_sigmas
+from mirage_ros.models.schedule import FEW_STEPS, add_noise, clean_estimate, shift_sigmas
 from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.losses import depth_loss, masked_mean
 
@@ -54,6 +54,14 @@ def draw_sigmas(batch: int, frames: int, settings: StageSettings, generator: tor
     each = shift_sigmas(uniform(batch, frames), settings.shift)
     sigmas = torch.where(uniform(batch, 1) < settings.own_sigma, each, level).clamp(min=1e-3)
     return torch.cat([torch.zeros_like(sigmas[:, :1]), sigmas[:, 1:]], dim=1)
+
+
+def few_step_sigmas(batch: int, frames: int, generator: torch.Generator) -> Tensor:
+    """(B, F) noise levels of 1 to `FEW_STEPS.steps` steps of Euler's method, zero for the known first frame."""
+    steps = torch.randint(1, FEW_STEPS.steps + 1, (batch, 1), generator=generator, device=generator.device)
+    step = (torch.rand(batch, 1, generator=generator, device=generator.device) * steps).floor()
+    level = shift_sigmas(1 - step / steps, FEW_STEPS.shift)
+    return torch.cat([torch.zeros_like(level), level.expand(-1, frames - 1)], dim=1)
 
 
 def stage_losses(

@@ -1,11 +1,16 @@
 """The stages of training the transformer: backbone, then memory branch, then branch and LoRA, or all of it together.
 
+The last, for presets that sample in many steps, makes few of them enough: the branch and LoRA learn the straight flow
+from noise to what the model as it was makes of this noise in its whole schedule (reflow, Liu et al., arXiv 2209.03003;
+for large models InstaFlow, arXiv 2309.06380). On straight paths one step of Euler's method goes as far as twenty.
+
 A sample is a chunk with the context that it has in a rollout: its first frame known, perhaps the frame before it and
 past references, and a memory made of one frame, as in the paper, or of several. What is minimised: `stage_losses`.
 """
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +27,7 @@ from mirage_ros.models.lora import add_lora, has_lora
 from mirage_ros.models.network_files import save_part
 from mirage_ros.models.presets import Preset
 from mirage_ros.models.reader import UnfoldReader
+from mirage_ros.models.schedule import FEW_STEPS
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.weights_io import save_transformer
 from mirage_ros.training.chunk_model import ChunkModel
@@ -31,10 +37,10 @@ from mirage_ros.training.measure_chunks import measure_imagination
 from mirage_ros.training.prompts import Prompts
 from mirage_ros.training.rollout_memory import applies, own_memory
 from mirage_ros.training.sample_memory import forget
-from mirage_ros.training.stage_losses import NoisyChunk, draw_sigmas, stage_losses
+from mirage_ros.training.stage_losses import NoisyChunk, draw_sigmas, few_step_sigmas, stage_losses
 from mirage_ros.training.task import Rows, TrainingTask
 
-Stage = Literal["backbone", "branch", "lora", "all"]
+Stage = Literal["backbone", "branch", "lora", "all", "distil"]
 
 
 class StageTask(TrainingTask):
@@ -42,13 +48,14 @@ class StageTask(TrainingTask):
 
     Args:
         stage: what is trained: 'backbone' without memory; 'branch', the backbone frozen; 'lora', branch and LoRA;
-            'all', backbone and branch, and the decoder as far as `StageSettings.decoder` says.
+            'all', backbone and branch, and the decoder as far as `StageSettings.decoder` says; 'distil', branch and
+            LoRA, to do in few steps what the model as it is given does in the preset's.
         model: branch and LoRA are set up as the stage needs them.
         reader, autoencoder: finished, frozen but for the decoder in the joint stage; see `StageSettings.decoder`.
         prompts: features of the clips' prompts; for presets with text.
 
     Raises:
-        ValueError: a preset with text has no prompts.
+        ValueError: a preset with text has no prompts, or one of a single step is to be distilled.
     """
 
     def __init__(
@@ -84,10 +91,19 @@ class StageTask(TrainingTask):
             model.backbone.requires_grad_(True)
         if stage != "backbone" and model.branch is not None:
             model.branch.requires_grad_(True)
-        if stage == "lora":
+        if stage in ("lora", "distil"):
             named = [parameter for name, parameter in model.backbone.named_parameters() if "lora_" in name]
             for parameter in named if has_lora(model) else add_lora(model):
                 parameter.requires_grad_(True)
+        self.teacher: ChunkModel | None = None
+        if stage == "distil":
+            if preset.schedule.steps == 1:
+                raise ValueError(f"preset: expected one of several steps to distil, {preset.name!r} takes one already")
+            # What is frozen is shared with the student, and so is in memory once.
+            shared = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
+            before = copy.deepcopy(model, shared).eval().requires_grad_(False)
+            self.teacher = ChunkModel(before, preset, reader, autoencoder, self.chunks.prompts)
+            self.chunks.preset = replace(preset, schedule=FEW_STEPS)
         self._learn_prompts()
 
     @property
@@ -97,8 +113,9 @@ class StageTask(TrainingTask):
         return autoencoder if isinstance(autoencoder, FrameAutoencoder) else None
 
     def held(self) -> Sequence[nn.Module]:
-        """Autoencoder and reader."""
-        return [part for part in (self.chunks.autoencoder, self.chunks.reader) if part is not None]
+        """Autoencoder and reader, and the teacher."""
+        teacher = None if self.teacher is None else self.teacher.model
+        return [part for part in (self.chunks.autoencoder, self.chunks.reader, teacher) if part is not None]
 
     def refresh(self) -> None:
         """Take in clips that were rendered since."""
@@ -125,8 +142,17 @@ class StageTask(TrainingTask):
         if own_frames is not None:
             targets = torch.cat([own_frames[:, :, -1:], targets[:, :, 1:]], dim=2)
             preceding = own_frames[:, :, own_frames.shape[2] - 1 - preceding.shape[2] : -1]
-        sigmas = draw_sigmas(len(targets), targets.shape[2], self.settings, generator).to(targets.device)
+        shape = (len(targets), targets.shape[2])
+        if self.teacher is None:
+            sigmas = draw_sigmas(*shape, self.settings, generator)
+        else:
+            sigmas = few_step_sigmas(*shape, generator)
         noise = torch.randn(targets.shape, generator=generator, device=targets.device)
+        prompts = ["" if clip < 0 else self._data.clips.prompt(clip) for clip in batch["clip"].tolist()]
+        if self.teacher is not None:
+            targets = self.teacher.imagine(batch, prompts=prompts, reading=reading, noise=noise)
+            # Whatever it imagines can be foreseen.
+            batch = {**batch, "still": torch.ones_like(batch["still"])}
         start, fixed = targets, torch.zeros_like(targets, dtype=torch.bool)
         memory, seen = None, torch.zeros_like(targets[:, :1, 1:])
         if reading is not None:
@@ -137,7 +163,6 @@ class StageTask(TrainingTask):
                 known, fixed = chunks.known(reading, targets.shape[2])
                 start = torch.where(fixed, known, targets)
         chunk = NoisyChunk(targets, start, fixed, noise, sigmas[:, None, :, None, None])
-        prompts = ["" if clip < 0 else self._data.clips.prompt(clip) for clip in batch["clip"].tolist()]
         flow = chunks.predict(chunk.noisy, sigmas, references, preceding, memory, chunks.context(prompts))
         corrects = self.model.estimates_clean
         return stage_losses(flow, chunk, seen, batch, self.settings, corrects=corrects, autoencoder=self._images)
@@ -150,6 +175,8 @@ class StageTask(TrainingTask):
             save_transformer(self.model, folder)
         if self.settings.decoder and self._images is not None:
             self._images.save_pretrained(folder / "vae")
+        if self.teacher is not None:
+            self.chunks.preset.schedule.save(folder)
 
     def finish(self, folder: Path) -> dict[str, float]:
         """Write the parts; the joint stage leaves no LoRA, which is in the backbone now."""

@@ -17,7 +17,7 @@ import torch
 
 from mirage_ros.models.presets import PRESETS, preset
 from mirage_ros.training.chunk_samples import StageSettings
-from mirage_ros.training.recipe import DEFAULT_EXEMPLARS, DEFAULT_LOOPS, EXEMPLARS, PHASES, Recipe, run
+from mirage_ros.training.recipe import DEFAULT_EXEMPLARS, DEFAULT_LOOPS, EXEMPLARS, PHASES, Recipe, phases_of, run
 
 # Options that are given phase by phase, and the field of `LoopSettings` that each sets.
 FIELDS = {"minutes": "minutes", "steps": "steps", "rate": "learning_rate"}
@@ -53,12 +53,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     chosen = preset(options.preset)
-    loops = dict(DEFAULT_LOOPS)
-    if chosen.autoencoder_kind != "frame":
-        loops = {phase: loop for phase, loop in loops.items() if phase in ("branch", "lora")}
-    wanted = EXEMPLARS in options.phase if options.phase else chosen.predicts_clean
-    if options.phase:
-        loops = {phase: loop for phase, loop in loops.items() if phase in options.phase}
+    phases = phases_of(chosen)
+    if other := sorted(set(options.phase or ()) - set(phases)):
+        raise ValueError(f"phase: expected some of {', '.join(phases)} for preset {chosen.name!r}, got {other}")
+    phases = tuple(phase for phase in phases if not options.phase or phase in options.phase)
+    loops = {phase: loop for phase, loop in DEFAULT_LOOPS.items() if phase in phases}
+    wanted = EXEMPLARS in phases
     common = {
         name: getattr(options, name)
         for name in ("batch", "accumulate", "seed", "workers", "precision", "shard")

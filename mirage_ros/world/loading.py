@@ -21,6 +21,7 @@ from mirage_ros.models.quantised import Quantisation
 from mirage_ros.models.reader import UnfoldReader
 from mirage_ros.models.schedule import ScheduleConfig
 from mirage_ros.models.text import TextEncoder
+from mirage_ros.models.text_features import text_of
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.models.weights_io import check_source, has_part, load_autoencoder, load_transformer
 from mirage_ros.resources import weights_directory
@@ -44,6 +45,7 @@ def load_networks(
     branch_file: str | Path | None = None,
     lora_file: str | Path | None = None,
     distilled_lora: str | Path | None = None,
+    text_features: str | Path | None = None,
     schedule: ScheduleConfig | None = None,
     quantised: Quantisation | None = None,
     size: tuple[int, int] | None = None,
@@ -73,7 +75,9 @@ def load_networks(
         branch_file, lora_file: safetensors trained with the public Mirage code.
         distilled_lora: safetensors of a few-step distillation, added to the backbone; see `models.fused_lora`. Give the
             schedule that it was made for as well.
-        schedule: solver, steps and shift; the preset's by default, `schedule.FEW_STEPS` for distilled weights.
+        text_features: prompts that were encoded before, in place of the text encoder; see `models.text_features`.
+        schedule: solver, steps and shift; by default those that the weights were distilled for (schedule.json in their
+            folder), else the preset's. `schedule.FEW_STEPS` goes with `distilled_lora`.
         quantised: 'int8' keeps the transformer's matrices in one byte a weight, through torchao.
         size: pixels (height, width) of a frame; the preset's by default.
         offload: keep only the network at work on the device; where that is the CPU, the transformer is dropped while
@@ -101,15 +105,13 @@ def load_networks(
         if chosen.autoencoder_kind != "wan":
             raise ValueError(f"tile: expected none, the autoencoder of preset {chosen.name!r} has no tiles, got {tile}")
         chosen = replace(chosen, tile=tile)
-    if schedule is not None:
-        chosen = replace(chosen, schedule=schedule)
     own_dtype = _floating("autoencoder_dtype", autoencoder_dtype) or dtype
     text: TextEncoder | None = None
     if random_weights:
         if source is not None:
             raise ValueError(f"source: expected none with random weights, got {source}")
         files = {"transformer_file": transformer_file, "branch_file": branch_file, "lora_file": lora_file}
-        for name, file in {**files, "distilled_lora": distilled_lora}.items():
+        for name, file in {**files, "distilled_lora": distilled_lora, "text_features": text_features}.items():
             if file is not None:
                 raise ValueError(f"{name}: expected none with random weights, got {file}")
 
@@ -120,7 +122,7 @@ def load_networks(
         exemplars, doubt = None, DepthDoubt()
     else:
         where_from = source or _own_source(chosen)
-        doubt = DepthDoubt.load(where_from)
+        doubt, schedule = DepthDoubt.load(where_from), schedule or ScheduleConfig.load(where_from)
         # What can be wrong is said before gigabytes are read, and before the text encoder has done its work.
         check_source(
             where_from,
@@ -132,7 +134,7 @@ def load_networks(
         for file in (transformer_file, branch_file, lora_file, distilled_lora):
             if file is not None:
                 Checkpoint.open(file)
-        text = _text(where_from, chosen, where, prompts)
+        text = _text(where_from, chosen, where, prompts, text_features)
 
         def transformer_anew() -> MirageTransformer:
             model = load_transformer(
@@ -157,6 +159,8 @@ def load_networks(
     for network in (autoencoder, reader):
         if isinstance(network, FrameAutoencoder | UnfoldReader):
             network.cast(own_dtype if network is autoencoder else dtype)
+    if schedule is not None:
+        chosen = replace(chosen, schedule=schedule)
     transformer = transformer_anew()
     if compile_blocks:
         transformer.compile_blocks()
@@ -203,16 +207,24 @@ def _own_source(preset: Preset) -> str | Path:
     return folder
 
 
-def _text(source: str | Path, preset: Preset, device: torch.device, prompts: Sequence[str]) -> TextEncoder | None:
+def _text(
+    source: str | Path,
+    preset: Preset,
+    device: torch.device,
+    prompts: Sequence[str],
+    file: str | Path | None,
+) -> TextEncoder | None:
     """The text encoder with these prompts and the empty one encoded, and freed again.
 
     Before anything else is loaded: beside the transformer, its 11 GB at full size are too much for most machines.
     """
     if not preset.text:
+        if file is not None:
+            raise ValueError(f"text_features: expected none, preset {preset.name!r} takes no text, got {file}")
         if has_part(source, "text_encoder"):
             raise ValueError(f"{source}: holds a text encoder, but preset {preset.name!r} takes no text")
         return None
-    text = TextEncoder.from_pretrained(source, tokens=preset.text_tokens).to(device)
+    text = text_of(source, preset, file).to(device)
     text.encode([*prompts, ""])
     text.release()
     return text

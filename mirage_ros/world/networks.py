@@ -162,7 +162,8 @@ class Networks:
         """Refuse what cannot be a prompt here.
 
         Raises:
-            ValueError: no text, or text for a model without text or without its text encoder.
+            ValueError: no text, text for a model without text or without its text encoder, or text that is not in the
+                file that takes the encoder's place.
         """
         if not isinstance(prompt, str):
             raise ValueError(f"prompt: expected text, got {prompt!r}")
@@ -170,6 +171,8 @@ class Networks:
             raise ValueError(f"prompt: expected none, preset {self.preset.name!r} takes no text, got {prompt!r}")
         if prompt and self.text is None:
             raise ValueError(f"prompt: expected none, the text encoder was not loaded, got {prompt!r}")
+        if self.text is not None:
+            self.text.check(prompt)
 
     def context(self, prompt: str) -> Tensor:
         """(1, L, D) context tokens of a prompt, computed once; the text encoder is freed afterwards.

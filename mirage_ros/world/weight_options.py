@@ -23,6 +23,8 @@ class WeightOptions:
     """LoRA that the public Mirage code saved"""
     distilled_lora: Path | None = None
     """LoRA of a few-step distillation; the schedule becomes 4 steps of Euler's method"""
+    text_features: Path | None = None
+    """file of `mirage text` in place of the text encoder, which is then never loaded"""
     quantised: Literal["int8"] | None = None
     """one byte for each weight of the transformer's blocks"""
     autoencoder_dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,7 +11,7 @@ from mirage_ros.evaluation import hidden_regions
 from mirage_ros.evaluation.methods import METHODS, find_methods
 from mirage_ros.evaluation.protocols.sim import sim_cases
 from mirage_ros.evaluation.report import write_report
-from mirage_ros.evaluation.runner import evaluate
+from mirage_ros.evaluation.runner import evaluate, is_complete
 from mirage_ros.evaluation.scores import COLUMNS, TIMED, summary
 
 CHECKS = ("truth", "shuffled", "copy", "readout")
@@ -51,12 +54,65 @@ def test_a_run_that_was_killed_in_a_line_goes_on(world, walls, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(path.read_bytes()[:-40])
     again = run(world, walls, tmp_path)
-    # As text: what cannot be measured on so small walks is NaN, which does not equal itself.
-    untimed = (
-        json.dumps([{k: v for k, v in row.items() if k not in TIMED} for row in rows]) for rows in (first, again)
-    )
-    assert next(untimed) == next(untimed)
+    assert untimed(again) == untimed(first)
     assert [json.loads(line)["case"] for line in path.read_text().splitlines()] == [row["case"] for row in first]
+
+
+def apart(monkeypatch, process, count=2):
+    monkeypatch.setenv("RANK", str(process))
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+
+
+def test_processes_share_the_cases_and_the_last_one_has_all_as_from_one(world, walls, tmp_path, monkeypatch):
+    whole = run(world, walls, tmp_path / "whole")
+    apart(monkeypatch, 1)
+    mine = run(world, walls, tmp_path / "shared")
+    assert [row["case"] for row in mine] == ["two"] * len(CHECKS)
+    assert not is_complete(mine, walls, dict.fromkeys(CHECKS))
+    # It is killed in a line, which the other process leaves alone: it may be about to be written.
+    own = tmp_path / "shared" / "rows-1.jsonl"
+    own.write_bytes(own.read_bytes()[:-40])
+    apart(monkeypatch, 0)
+    before = own.read_bytes()
+    assert len(run(world, walls, tmp_path / "shared")) == 2 * len(CHECKS) - 1
+    assert own.read_bytes() == before
+    assert not (tmp_path / "shared" / "rows.jsonl").exists()
+    apart(monkeypatch, 1)
+    rows = run(world, walls, tmp_path / "shared")
+    assert untimed(rows) == untimed(whole)
+    written = [json.loads(line) for line in (tmp_path / "shared" / "rows.jsonl").read_text().splitlines()]
+    assert untimed(written) == untimed(whole)
+    # One process goes on from there, and does nothing.
+    apart(monkeypatch, 0, 1)
+    again = evaluate(world, walls, dict.fromkeys(CHECKS), tmp_path / "shared", {"seed": 0})
+    assert untimed(again) == untimed(whole)
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_a_folder_alone_write_the_report_of_one(tmp_path, run_apart):
+    options = ("--random-weights", "--height", "32", "--width", "48", "--methods", "readout", "copy", "--threads", "1")
+    arguments = ("sim", *options, "--limit", "3", "--sheets", "1", "--out")
+    printed = run_apart("-m", "mirage_ros.evaluation", *arguments, str(tmp_path / "shared"))
+    assert sum("report.html" in text for text in printed) >= 1
+    command = [sys.executable, "-m", "mirage_ros.evaluation", *arguments, str(tmp_path / "one")]
+    subprocess.run(command, check=True, timeout=300, cwd="/", stdout=subprocess.DEVNULL)
+    one, shared = tmp_path / "one" / "sim", tmp_path / "shared" / "sim"
+    rows = [[json.loads(line) for line in (each / "rows.jsonl").read_text().splitlines()] for each in (one, shared)]
+    assert untimed(rows[0]) == untimed(rows[1])
+    assert len(rows[0]) == 6
+    names = [{path.relative_to(each) for path in each.rglob("*") if path.is_file()} for each in (one, shared)]
+    assert names[1] - names[0] == {Path("rows-0.jsonl"), Path("rows-1.jsonl")}
+    assert names[0] <= names[1]
+    summaries = [json.loads((each / "summary.json").read_text())["methods"] for each in (one, shared)]
+    for summary_of_one, summary_of_two in zip(summaries[0].values(), summaries[1].values(), strict=True):
+        assert {k: v for k, v in summary_of_one.items() if k not in TIMED} == {
+            k: v for k, v in summary_of_two.items() if k not in TIMED
+        }
+
+
+def untimed(rows):
+    """As text: what cannot be measured on so small walks is NaN, which does not equal itself."""
+    return json.dumps([{k: v for k, v in row.items() if k not in TIMED} for row in rows])
 
 
 def test_results_under_other_settings_are_not_mixed(world, walls, tmp_path):

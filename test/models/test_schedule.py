@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from mirage_ros.models.presets import DEFAULT, WAN22
 from mirage_ros.models.schedule import (
+    FEW_STEPS,
     ScheduleConfig,
     add_noise,
     clean_estimate,
@@ -83,9 +85,25 @@ def test_schedulers_are_not_shared_between_chunks() -> None:
         (UNIPC, 0, "steps: expected a whole number from 1 to 50, got 0"),
         (EULER, 51, "steps: expected a whole number from 1 to 50, got 51"),
         (EULER, True, "steps: expected a whole number"),
-        (ScheduleConfig("heun"), 2, "solver: expected 'unipc' or 'euler', got 'heun'"),
     ],
 )
-def test_unusable_schedules_are_refused(config: ScheduleConfig, steps: int, message: str) -> None:
+def test_unusable_steps_are_refused(config: ScheduleConfig, steps: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_scheduler(config, steps)
+
+
+def test_a_folder_of_weights_says_what_it_was_distilled_for(tmp_path: Path) -> None:
+    assert ScheduleConfig.load(tmp_path) is None
+    FEW_STEPS.save(tmp_path)
+    assert ScheduleConfig.load(tmp_path) == FEW_STEPS
+    for text, message in [
+        ('{"solver": "heun"}', "solver: expected 'unipc' or 'euler', got 'heun'"),
+        ('{"steps": 0}', "steps: expected a whole number from 1 to 50, got 0"),
+        ('{"shift": -1}', "shift: expected a positive number, got -1"),
+        ('{"guidance": 5}', "guidance"),
+        ("[]", "expected solver, steps and shift"),
+        ("steps: 4", "expected solver, steps and shift"),
+    ]:
+        (tmp_path / "schedule.json").write_text(text)
+        with pytest.raises(ValueError, match=rf"schedule\.json: .*{message}"):
+            ScheduleConfig.load(tmp_path)

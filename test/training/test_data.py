@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
+from importlib.metadata import version
 
 import pytest
 
+from mirage_ros.training import data
 from mirage_ros.training.data import generate, plan
 from mirage_ros.training.render import ClipSettings, render_clip
 from mirage_ros.training.shards import read_shard, shard_paths
@@ -34,6 +37,68 @@ def test_rendering_again_draws_only_what_is_missing_and_draws_the_same(tmp_path)
     assert json.loads((tmp_path / "manifest.json").read_text())["settings"]["frames"] == 3
     rooms, halls = (clip for path in shard_paths(tmp_path) for clip in read_shard(path))
     assert rooms.rgb.shape == halls.rgb.shape == (3, 32, 48, 3)
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_a_folder_alone_render_and_list_what_one_does(tmp_path, run_apart):
+    options = ("--scenes", "2", "--frames", "3", "--size", "32", "48", "--clips-per-shard", "1", "--processes", "1")
+    run_apart("-m", "mirage_ros.training.data", "--out", str(tmp_path / "shared"), *options)
+    shards = plan("train", 2, 0, ["rooms", "halls"], 1)
+    # What one process renders, as the command does it.
+    facts = {"split": "train", "first": 0, "families": ["rooms", "halls"], "mujoco": version("mujoco")}
+    settings = ClipSettings(frames=3, height=32, width=48)
+    manifest = generate(tmp_path / "one", shards, settings, 1, facts)
+    assert (
+        json.loads((tmp_path / "shared" / "manifest.json").read_text())
+        == manifest
+        == json.loads((tmp_path / "one" / "manifest.json").read_text())
+    )
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).glob("*.tar")} for name in ("shared", "one")]
+    assert len(files[0]) == 4
+    assert files[0] == files[1]
+
+
+def test_each_process_does_its_share_and_the_manifest_is_that_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(data, "write_shard", lambda path, clips: path.write_text(path.name) and [path.stem])
+    shards = plan("train", 3, 0, ["rooms"], 1)
+    whole = generate(tmp_path / "one", shards, SETTINGS, 1, {})
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, names in (("1", ["00001.tar"]), ("0", ["00000.tar", "00001.tar", "00002.tar"])):
+        monkeypatch.setenv("RANK", rank)
+        manifest = generate(tmp_path / "shared", shards, SETTINGS, 1, {})
+        assert list(manifest["shards"]) == names
+        assert sorted(path.name for path in (tmp_path / "shared").glob("*.tar")) == names
+    assert json.loads((tmp_path / "shared" / "manifest.json").read_text()) == json.loads(json.dumps(whole))
+    # The other process lost its disk: it renders its share again, and only that.
+    (tmp_path / "shared" / "00001.tar").unlink()
+    generate(tmp_path / "shared", shards, SETTINGS, 1, {})
+    assert not (tmp_path / "shared" / "00001.tar").exists()
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ValueError, match="settings"):
+        generate(tmp_path / "shared", shards, ClipSettings(frames=4), 1, {})
+    generate(tmp_path / "shared", shards, SETTINGS, 1, {})
+    assert (tmp_path / "shared" / "00001.tar").exists()
+    with pytest.raises(ValueError, match="WORLD_SIZE: expected 1, cutting a walk is not split"):
+        data.cut(tmp_path / "walk", tmp_path, "rgbd", None, SETTINGS, 1, 1)
+
+
+class InThisProcess:
+    """A pool that does what it is given at once."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, function, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
 
 
 def test_a_clip_follows_from_its_seed_and_sees_something():

@@ -21,7 +21,7 @@ from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.export import export
 from mirage_ros.training.latent_cache import LatentCache
 from mirage_ros.training.measure import measure
-from mirage_ros.training.recipe import LOOPS, Recipe, latents_of, load_reader, run
+from mirage_ros.training.recipe import LOOPS, Recipe, latents_of, load_reader, phases_of, run
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.task import LoopSettings
 
@@ -39,7 +39,7 @@ def recipe(new_clip, tiny_preset, tmp_path) -> Recipe:
         folder=tmp_path / "run",
         data=tmp_path / "train",
         held_out=tmp_path / "held-out",
-        loops=dict.fromkeys(LOOPS, LOOP),
+        loops={phase: LOOP for phase in phases_of(tiny_preset) if phase in LOOPS},
         crop=(16, 24),
         stages=StageSettings(chunks=(3,), sources=(2,)),
         exemplars=3,

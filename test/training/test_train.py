@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from mirage_ros.models.presets import WAN22
 from mirage_ros.training import train
 
 
@@ -31,6 +32,17 @@ def test_budgets_and_rates_are_those_of_their_phase(recipe_of):
     assert (loops["joint"].minutes, loops["joint"].learning_rate, loops["branch"].steps) == (3, 1e-4, 7)
     assert loops["branch"].learning_rate == usual["branch"].learning_rate
     assert loops["lora"] == usual["lora"]
+
+
+def test_a_preset_has_its_own_phases(recipe_of, monkeypatch):
+    assert "distil" not in recipe_of().loops
+    with pytest.raises(
+        ValueError, match=r"phase: expected some of autoencoder, .* for preset 'default', got \['distil'\]"
+    ):
+        recipe_of("--phase", "distil")
+    monkeypatch.setattr(train, "preset", lambda name: WAN22)
+    assert list(recipe_of().loops) == ["branch", "lora", "distil"]
+    assert list(recipe_of("--phase", "distil").loops) == ["distil"]
 
 
 @pytest.mark.parametrize(

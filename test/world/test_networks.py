@@ -174,7 +174,7 @@ def test_each_prompt_is_encoded_once_and_the_encoder_freed(text_folder, monkeypa
         networks.check_prompt(None)
 
 
-@pytest.mark.parametrize("name", ["transformer_file", "branch_file", "lora_file", "distilled_lora"])
+@pytest.mark.parametrize("name", ["transformer_file", "branch_file", "lora_file", "distilled_lora", "text_features"])
 def test_random_weights_take_no_files(name):
     with pytest.raises(ValueError, match=f"{name}: expected none with random weights"):
         load_networks(preset="test", random_weights=True, **{name: "weights.safetensors"})
