@@ -11,8 +11,8 @@ from mirage_ros.geometry import Camera
 from mirage_ros.images import as_tensor, check_depth, check_shape
 from mirage_ros.memory.provenance import IMAGINATION, SourceFrame
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.world.chunk_plan import Span, plan_chunks
 from mirage_ros.world.networks import Networks
+from mirage_ros.world.results import Span, plan_chunks
 
 
 def check_cameras(trajectory: Camera) -> None:
