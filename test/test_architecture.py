@@ -23,7 +23,7 @@ SOURCES = ROOT / PACKAGE
 # From the ground up. A module may import what stands below it or in its own row; the longest name that fits counts.
 LAYERS = (
     (
-        *("atomic_files", "geometry", "images", "interrupts", "machine", "media", "poses", "resources", "rgbd"),
+        *("atomic_files", "geometry", "images", "interrupts", "machine", "media", "page", "poses", "resources", "rgbd"),
         *("trajectory", "video", "visibility"),
     ),
     ("memory",),
