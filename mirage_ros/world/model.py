@@ -26,7 +26,7 @@ from mirage_ros.world.networks import MAX_BYTES, Networks, new_memory
 from mirage_ros.world.observing import observe
 from mirage_ros.world.options import DenoiseSettings, ImagineKeywords, settings_of
 from mirage_ros.world.preview import preview
-from mirage_ros.world.results import ImaginedChunk, Span
+from mirage_ros.world.results import ImaginedChunk, Span, plan_chunks
 from mirage_ros.world.rollout import Rollout
 from mirage_ros.world.spatial_memory import SpatialMemory
 
@@ -114,7 +114,9 @@ class WorldModel:
         Raises:
             ValueError: it is not one batch of cameras, or no rollout has its length.
         """
-        return checks.check_trajectory(self.networks, trajectory)
+        checks.check_cameras(trajectory)
+        preset = self.preset
+        return plan_chunks(len(trajectory), preset.chunk_frames, self.time_stride, preset.keyframe_stride)
 
     def observe(
         self,
