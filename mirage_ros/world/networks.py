@@ -167,7 +167,7 @@ class Networks:
         if not isinstance(prompt, str):
             raise ValueError(f"prompt: expected text, got {prompt!r}")
         if prompt and not self.preset.text:
-            raise ValueError(f"prompt: the preset {self.preset.name} takes no text")
+            raise ValueError(f"prompt: expected none, preset {self.preset.name!r} takes no text, got {prompt!r}")
         if prompt and self.text is None:
             raise ValueError(f"prompt: expected none, the text encoder was not loaded, got {prompt!r}")
 
