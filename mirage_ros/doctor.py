@@ -108,10 +108,9 @@ def check_perception(_: Path) -> Iterator[Finding]:
     """Depth estimators and filters by name."""
     import transformers
 
-    from mirage_ros.perception import depth_anything, entities, video_segmenter
-    from mirage_ros.perception.map_anything import MapAnythingDepth
+    from mirage_ros.perception import depth_anything, open_vocabulary, video_segmenter
+    from mirage_ros.perception.packaged_depth import MapAnythingDepth, UniDepth
     from mirage_ros.perception.registry import DEPTHS, FILTERS
-    from mirage_ros.perception.unidepth import UniDepth
 
     sam = hasattr(transformers, "Sam3VideoModel")
     needs: dict[str, tuple[bool, str, tuple[str, ...]]] = {
@@ -119,7 +118,7 @@ def check_perception(_: Path) -> Iterator[Finding]:
         "depth-anything": (True, "", (depth_anything.INDOOR,)),
         "map-anything": (importable("mapanything"), MapAnythingDepth.COMMAND, (MapAnythingDepth.SOURCE,)),
         "unidepth": (importable("unidepth"), UniDepth.COMMAND, (UniDepth.SOURCE,)),
-        "open-vocabulary": (sam, "pip install 'transformers>=5'", (entities.QWEN, video_segmenter.SAM3)),
+        "open-vocabulary": (sam, "pip install 'transformers>=5'", (open_vocabulary.QWEN, video_segmenter.SAM3)),
     }
     rows = [("depth", *row) for row in DEPTHS.items()] + [("filter", *row) for row in FILTERS.items()]
     for topic, name, what in rows:

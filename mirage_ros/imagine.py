@@ -6,6 +6,7 @@ import json
 import math
 import time
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +108,7 @@ def _perception(options: ImagineOptions, world: WorldModel, true_depth: torch.Te
 def run(options: ImagineOptions) -> dict[str, Any]:
     """Imagine and write; returns what goes into report.json."""
     check_options(options)
-    world = WorldModel.from_pretrained(
-        options.weights,
-        preset=options.preset,
-        device=options.device,
-        conventions=options.conventions,
-        random_weights=options.random_weights,
-        prompts=[options.prompt] if options.prompt else [],
-        **options.arguments(),
-    )
+    world = options.load(prompts=[options.prompt] if options.prompt else [])
     task = read_task(options, world)
     world.check_trajectory(task.camera)
     memory = world.new_memory()
@@ -170,7 +163,7 @@ def run(options: ImagineOptions) -> dict[str, Any]:
         "coverage": [round(float(share), 4) for share in results.joined("coverage")],
         "elements": len(memory),
         "memory_bytes": memory.nbytes,
-        "written": [chunk.report.as_dict() for chunk in results.chunks],
+        "written": [asdict(chunk.report) for chunk in results.chunks],
         "notes": sorted({note for chunk in results.chunks for note in chunk.notes}),
     }
     # A loaded memory may hold what was imagined before.

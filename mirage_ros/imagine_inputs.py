@@ -12,6 +12,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
+from mirage_ros.evaluation.model_options import ModelOptions
 from mirage_ros.geometry import Camera
 from mirage_ros.images import doubt_of_optics, fit_colour, fit_nearest
 from mirage_ros.media import read_depth, read_picture
@@ -19,11 +20,10 @@ from mirage_ros.recordings.rgbd_folder import RgbdFolder, read_intrinsics
 from mirage_ros.recordings.trajectories import read_trajectory
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.options import Unseen
-from mirage_ros.world.weight_options import WeightOptions
 
 
-@dataclass
-class ImagineOptions(WeightOptions):
+@dataclass(kw_only=True)
+class ImagineOptions(ModelOptions):
     """Imagine what a camera would see along a trajectory, and write film, frames, depth, visibility and memory."""
 
     out: Path
@@ -45,14 +45,6 @@ class ImagineOptions(WeightOptions):
     """imagine at most this many frames"""
     memory: Path | None = None
     """start from a memory file"""
-    preset: str = "default"
-    weights: str | None = None
-    """folder or hub repository; the preset's own by default"""
-    random_weights: bool = False
-    """load nothing, to try the machinery"""
-    conventions: str = "paper"
-    """'public' for weights trained with the public Mirage code"""
-    device: str = "cpu"
     depth_estimator: str = "auto"
     """of imagined frames: joint, memory, sensor (recorded walks), depth-anything, map-anything, unidepth; auto takes
     the model's own, else the walk's, else the memory's"""
@@ -65,7 +57,6 @@ class ImagineOptions(WeightOptions):
     segmenter_weights: str | None = None
     """the same for its segmenter"""
     prompt: str = ""
-    seed: int = 0
     steps: int | None = None
     """denoising steps; the preset's by default"""
     unseen: Unseen = "sample"

@@ -1,9 +1,11 @@
-"""Where the package's installed files (config, launch, weights) are."""
+"""Where the package's installed files (config, launch, weights) are, and packages that need not be there."""
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "mirage_ros"
 
@@ -39,3 +41,11 @@ def weights_directory() -> Path:
     if (source / "package.xml").is_file() and (source / "weights").is_dir():
         return source / "weights"
     return share_directory() / "weights"
+
+
+def optional_package(module: str, extra: str) -> Any:
+    """A package that an extra of this one installs; a RuntimeError that names the extra if it is not there."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise RuntimeError(f"{module} is not installed: pip install 'mirage_ros[{extra}]'") from error

@@ -11,8 +11,9 @@ import signal
 import threading
 from pathlib import Path
 
+from mirage_ros.resources import optional_package
 from mirage_ros.viewer.source import SavedMemory, Source
-from mirage_ros.viewer.window import BrowserWindow, import_viser
+from mirage_ros.viewer.window import BrowserWindow
 
 
 def opened(options: argparse.Namespace) -> Source:
@@ -47,7 +48,7 @@ def main() -> None:
 
         rerun_log.run(options.namespace, options.save)
         return
-    import_viser()
+    optional_package("viser", "view")
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

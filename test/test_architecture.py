@@ -23,8 +23,8 @@ SOURCES = ROOT / PACKAGE
 # From the ground up. A module may import what stands below it or in its own row; the longest name that fits counts.
 LAYERS = (
     (
-        *("atomic_files", "geometry", "images", "interrupts", "machine", "media", "poses", "processes", "resources"),
-        *("rgbd", "trajectory", "video", "visibility"),
+        *("atomic_files", "geometry", "images", "interrupts", "machine", "media", "page", "poses", "processes"),
+        *("resources", "rgbd", "trajectory", "video", "visibility"),
     ),
     ("memory",),
     ("occupancy",),

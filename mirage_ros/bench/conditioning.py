@@ -34,8 +34,8 @@ from mirage_ros.models.weights_io import load_autoencoder
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
 from mirage_ros.sim.scene import build_scene
-from mirage_ros.world.chunk_plan import Span, plan_chunks
 from mirage_ros.world.networks import new_memory
+from mirage_ros.world.results import Span, plan_chunks
 
 # The room is drawn at this fraction of the size and enlarged: drawing in software would take longer than all the rest.
 DRAWN = 4

@@ -26,7 +26,7 @@ from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.models.presets import DEFAULT
 from mirage_ros.perception.ghost_filter import GeometricFilter
 from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate, DynamicFilter, NoFilter
-from mirage_ros.sim.mjcf import Label
+from mirage_ros.recordings.clips import MOVING, SKY, STATIC
 from mirage_ros.sim.movers import Mover
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
@@ -47,7 +47,7 @@ class TrueClip:
     Attributes:
         rgb: (T, 3, H, W) float32 0..1.
         depth: (T, H, W) float32 metres, 0 for sky.
-        labels: (T, H, W) uint8, values of Label.
+        labels: (T, H, W) uint8, STATIC, MOVING or SKY.
         speed: (T, H, W) float32 pixels by which a moving pixel moves to the next frame beside what the camera does;
             zero where nothing moves.
         camera: (T,) cameras.
@@ -65,7 +65,7 @@ class TrueClip:
     @property
     def still(self) -> Tensor:
         """(T, H, W) bool, where there is something that does not move."""
-        return self.labels == Label.STATIC
+        return self.labels == STATIC
 
 
 def draw_clip(seed: int, family: str, *, moving: int, frames: int) -> TrueClip:
@@ -97,7 +97,7 @@ def image_speed(movers: tuple[Mover, ...], depth: Tensor, labels: Tensor, camera
         # The last frame is compared with the one before.
         other = t + 1 if t + 1 < len(depth) else t - 1
         here, there = (torch.tensor([mover.pose(time / FPS)[0] for mover in movers]) for time in (t, other))
-        at = labels[t] == Label.MOVING
+        at = labels[t] == MOVING
         points = camera[t].lift(depth[t])[at]
         if not len(points):
             continue
@@ -197,7 +197,7 @@ def count_cells(
     counts = Counts()
     for part, keep, _ in walk(clip, dynamic_filter, stride, chunk, depth):
         masked = ~cells_of(keep, stride)
-        moving, sky = (cells_of(clip.labels[part] == label, stride) for label in (Label.MOVING, Label.SKY))
+        moving, sky = (cells_of(clip.labels[part] == label, stride) for label in (MOVING, SKY))
         fast = moving & (F.max_pool2d(clip.speed[part].unsqueeze(1), stride).squeeze(1) > stride)
         kinds = {
             "fast": ("fast_found", fast),
@@ -214,7 +214,7 @@ def ghost_share(clip: TrueClip, dynamic_filter: DynamicFilter, stride: int, chun
     """Share of the memory's elements that were written from cells of moving things."""
     *_, (_, _, memory) = walk(clip, dynamic_filter, stride, chunk)
     elements = memory.elements()
-    moving = cells_of(clip.labels == Label.MOVING, stride)
+    moving = cells_of(clip.labels == MOVING, stride)
     return float(moving[elements.source, elements.cell[:, 0], elements.cell[:, 1]].float().mean())
 
 

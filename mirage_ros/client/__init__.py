@@ -18,7 +18,7 @@ use_default_profile()
 
 from mirage_ros.client.connection import Mirage  # noqa: E402  (the DDS profile must be chosen before rclpy loads)
 from mirage_ros.client.goal import Goal  # noqa: E402
-from mirage_ros.client.grids import Grid  # noqa: E402
+from mirage_ros.client.queries import Grid  # noqa: E402
 from mirage_ros.client.results import Imagination, ImaginationCancelled, Imagined, MirageError  # noqa: E402
 from mirage_ros.occupancy.prospects import ViewScore  # noqa: E402
 

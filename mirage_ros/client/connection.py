@@ -18,11 +18,9 @@ from torch import Tensor
 from mirage_ros.action import Imagine
 from mirage_ros.client.arguments import flag, one_of, real, text, whole
 from mirage_ros.client.goal import Goal
-from mirage_ros.client.grids import Grid, Grids
 from mirage_ros.client.link import Link, checked, wait_for
-from mirage_ros.client.previews import Previews
+from mirage_ros.client.queries import Grid, Grids, Previews, ask_scores
 from mirage_ros.client.results import Imagination, MirageError
-from mirage_ros.client.scores import ask_scores
 from mirage_ros.geometry import Camera
 from mirage_ros.msg import Candidate, MemoryStatus
 from mirage_ros.occupancy.prospects import ViewScore

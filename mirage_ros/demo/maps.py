@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from mirage_ros.client import Grid, Mirage, ViewScore
 from mirage_ros.media import Pixels
+from mirage_ros.page import table
 
 # Pixels of a cell, cells around what is known, metres of the robot.
 CELL, MARGIN, RADIUS = 4, 12, 0.2
@@ -85,5 +85,4 @@ def score_table(shown: Prospect) -> str:
         for label, _, *scores in shown.ways
         for how, score in zip(("readout", "imagination"), scores, strict=True)
     ]
-    cells = ("".join(f"<td>{html.escape(text)}</td>" for text in line) for line in lines)
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in cells) + "</table>"
+    return table(lines)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from mirage_ros.client import Imagination, Mirage
 from mirage_ros.client.received import ReceivedFrame
 from mirage_ros.demo.maps import Prospect, draw_maps, score_table
-from mirage_ros.demo.page import figure, table, write_page
 from mirage_ros.demo.pictures import captioned, cloud_view, draw_cloud, fitted
 from mirage_ros.demo.recorder import Recorder
 from mirage_ros.demo.robots import Robot
 from mirage_ros.media import Pixels, colour_depth, contact_sheet, grey, save_png, spread
+from mirage_ros.page import figure, table, write_page
 from mirage_ros.rgbd import ImaginedFrame, RgbdFrame
 from mirage_ros.ros.conversions import cloud_to_points
 from mirage_ros.video import write_video
@@ -130,6 +130,6 @@ def draw(
                     out / "cloud.png", "The elements as the topic memory/points shows them; orange: the camera's walk."
                 ),
             ),
-            ("Figures", table(figures)),
+            ("Figures", table(figures.items())),
         ],
     )

@@ -18,6 +18,7 @@ from mirage_ros.evaluation.cases import Case
 from mirage_ros.evaluation.methods import observed
 from mirage_ros.evaluation.model_options import ModelOptions
 from mirage_ros.evaluation.protocols.sim import sim_cases
+from mirage_ros.evaluation.report import markdown_table
 from mirage_ros.resources import weights_directory
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.doubt import DepthDoubt
@@ -135,17 +136,14 @@ def figures(errors: Errors) -> dict[str, float]:
 
 def report(tables: Mapping[str, Errors]) -> str:
     """Figures of each table, of what was known and what was hidden."""
-    lines = [
-        "| uncertainty | pixels | inside 50 % | inside 90 % | calibration error | NLL |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = []
     for name, errors in tables.items():
         for kind, chosen in (("known", errors.known), ("hidden", ~errors.known)):
             if chosen.any():
                 values = figures(errors.of(chosen))
-                shown = " | ".join(f"{value:.3f}" for value in values.values())
-                lines.append(f"| {name} | {kind}, {int(chosen.sum())} | {shown} |")
-    return "\n".join(lines)
+                lines.append([name, f"{kind}, {int(chosen.sum())}", *(f"{value:.3f}" for value in values.values())])
+    head = ["uncertainty", "pixels", "inside 50 %", "inside 90 %", "calibration error", "NLL"]
+    return markdown_table(head, lines)
 
 
 def main() -> None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.evaluation.baselines.baseline import Baseline
-from mirage_ros.evaluation.baselines.moved_pixels import moved_pixels
 from mirage_ros.evaluation.baselines.pixel_cache import RgbMemory
 from mirage_ros.evaluation.baselines.view_cache import ViewMemory
 from mirage_ros.evaluation.cases import Case
@@ -28,6 +28,11 @@ from mirage_ros.perception.pipeline import NoFilter, Perception, SensorDepth
 from mirage_ros.world.model import WorldModel
 from mirage_ros.world.options import Unseen
 from mirage_ros.world.reading import read_views
+
+# What no pixel of the first frame tells.
+GREY = 128
+# Fewer co-visible pixels tell no gain.
+LEAST_PIXELS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +164,35 @@ def bound(world: WorldModel, case: Case, seed: int) -> Outcome:
     rgb = as_pixels(world.networks.decode(world.networks.encode(images[:, None]))[:, 0])
     # It has no depth of its own, and the true one must not be scored.
     return Outcome(rgb, np.zeros_like(case.clip.depth))
+
+
+def moved_pixels(case: Case, *, fit_gain: bool = False) -> NDArray[np.uint8]:
+    """Frames (T, H, W, 3) out of the first one's pixels, bilinearly, where it sees what they see; grey elsewhere.
+
+    The ceiling of a recording: no memory can show what the first frame saw better than the recording is consistent.
+
+    Args:
+        case: with true depth.
+        fit_gain: multiply the colours that are brought over by the usual ratio to the true ones, for each frame and
+            channel.
+    """
+    clip = case.clip
+    camera = clip.camera.to(dtype=torch.float64)
+    points = camera.lift(torch.from_numpy(clip.depth.astype(np.float64))).flatten(1, 2)
+    pixels, _ = camera[0].project(points)
+    # The middle of the first pixel is at .5 here, at 0 for OpenCV.
+    places = (pixels.reshape(*clip.depth.shape, 2) - 0.5).nan_to_num(-10.0).float()
+    rows, columns = places[..., 1].contiguous().numpy(), places[..., 0].contiguous().numpy()
+    frames = np.full_like(clip.rgb, GREY)
+    for frame, truth, x, y, visible in zip(frames, clip.rgb, columns, rows, case.visible, strict=True):
+        whole = cv2.remap(clip.rgb[0], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        brought = np.asarray(whole)[visible]
+        if fit_gain and len(brought) >= LEAST_PIXELS:
+            ratio = (truth[visible] + 1.0) / (brought + 1.0)
+            brought = np.clip(np.round(brought * np.median(ratio, axis=0)), 0, 255).astype(np.uint8)
+        frame[visible] = brought
+    frames[0] = clip.rgb[0]
+    return frames
 
 
 def moved(world: WorldModel, case: Case, seed: int) -> Outcome:

@@ -8,6 +8,7 @@ imagination says something. Baselines are asked about the same cells.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +22,6 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mirage_ros.evaluation.baselines.wall_lines import continue_walls
 from mirage_ros.evaluation.model_options import ModelOptions
 from mirage_ros.evaluation.planner_decisions import PlannerPlace, places
 from mirage_ros.evaluation.report import markdown_table
@@ -51,6 +51,13 @@ FAR = 0.3
 # Probabilities of the values; of nothing a half.
 VALUES = np.append(np.arange(NOTHING) / 100, 0.5)
 RESAMPLES = 1000
+
+# Cells of a line that must have been seen, and of free space behind it that do not speak against a wall, of each.
+LEAST_CELLS, OPEN_SHARE = 20, 0.02
+# Lines that differ by less than so many degrees and cells are one.
+SAME_ANGLE, SAME_DISTANCE = 10.0, 6.0
+# In the order in which they are likely to be occupied.
+BEFORE, ON, BEHIND = 0, 1, 2
 
 # Counts of free and occupied cells by what a method says: (2 sets: all, far; 2; NOTHING + 1).
 Counts = NDArray[np.int64]
@@ -97,6 +104,50 @@ def readout_frames(world: WorldModel, memory: Any, camera: Camera) -> ImaginedFr
         uncertainty=world.networks.doubt.uncertainty(depth, visible),
         camera=camera.to("cpu"),
     )
+
+
+def continue_walls(known: NDArray[np.int8], place: tuple[float, float]) -> NDArray[np.uint8]:
+    """What straight walls say of every cell of a grid.
+
+    A wall is a line along a metre or more of occupied cells behind which hardly any free cell was seen.
+
+    Args:
+        known: (rows, columns) 0 free, 100 occupied, -1 unknown.
+        place: row and column of the camera.
+
+    Returns:
+        (rows, columns) uint8: BEFORE all walls, as the camera sees it, BEHIND one of them, or ON the first.
+    """
+    rows, columns = np.indices(known.shape) + 0.5
+    free = known == 0
+    behind, on = np.zeros(known.shape, np.bool_), np.zeros(known.shape, np.bool_)
+    for angle, distance in _lines(known == 100):
+        beyond = columns * math.cos(angle) + rows * math.sin(angle) - distance
+        side = place[1] * math.cos(angle) + place[0] * math.sin(angle) - distance
+        beyond = -beyond if side > 0 else beyond
+        if (free & (beyond > 2)).sum() > OPEN_SHARE * max(free.sum(), 1):
+            continue
+        behind |= beyond > 2
+        on |= np.abs(beyond) <= 2
+    return np.where(behind, BEHIND, np.where(on, ON, BEFORE)).astype(np.uint8)
+
+
+def _lines(occupied: NDArray[np.bool_]) -> list[tuple[float, float]]:
+    """Angle of the normal in radians and distance in cells from the low corner, strongest first, each wall once."""
+    found = cv2.HoughLines(occupied.astype(np.uint8), 1, np.pi / 180, LEAST_CELLS)
+    kept: list[tuple[float, float]] = []
+    for distance, angle in [] if found is None else found.reshape(-1, 2).astype(float):
+        if not any(_same(angle, distance, *other) for other in kept):
+            kept.append((angle, distance + 0.5))
+    return kept
+
+
+def _same(angle: float, distance: float, other: float, its: float) -> bool:
+    turn = abs(angle - other) % math.pi
+    if turn > math.pi / 2:
+        # The normals of a line may point either way.
+        turn, distance = math.pi - turn, -distance
+    return math.degrees(turn) < SAME_ANGLE and abs(distance - its) < SAME_DISTANCE
 
 
 def said_of(grid: Surroundings, frames: Sequence[ImaginedFrame]) -> NDArray[np.uint8]:

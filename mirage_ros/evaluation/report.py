@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +14,8 @@ from mirage_ros.evaluation.hidden_regions import LEAST_PATCHES, hidden_distance
 from mirage_ros.evaluation.scores import BY_CHUNK, COLUMNS, Interval, chunk_summary, summary
 from mirage_ros.evaluation.two_sample import LEAST_WINDOWS, kept_auc
 from mirage_ros.media import contact_sheet, read_picture, save_png
+from mirage_ros.page import figure, table, write_page
+from mirage_ros.resources import optional_package
 
 Rows = Sequence[Mapping[str, Any]]
 # Of each method, what `summary` and `chunk_summary` give.
@@ -62,7 +62,7 @@ def write_report(folder: Path, rows: Rows, settings: Mapping[str, Any], descript
         pictures.append(_plot_chunks(folder / "chunks.png", chunks))
     pictures += _sheets(folder, list(by_method))
     legend = {name: descriptions.get(name, "") for name in by_method}
-    (folder / "report.html").write_text(_page(settings, tables, legend, pictures, note))
+    _write_page(folder / "report.html", settings, tables, legend, pictures, note)
     return text
 
 
@@ -134,16 +134,8 @@ def _shown(chunks: Chunks) -> Sequence[float]:
 
 
 def pyplot() -> Any:
-    """Matplotlib's, for files rather than a screen.
-
-    Raises:
-        RuntimeError: it is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise RuntimeError("plots: matplotlib is not installed; pip install 'mirage_ros[eval]'") from error
-    matplotlib.use("Agg")
+    """Matplotlib's, for files rather than a screen; a RuntimeError if it is not installed."""
+    optional_package("matplotlib", "eval").use("Agg")
     from matplotlib import pyplot
 
     return pyplot
@@ -206,31 +198,21 @@ def _sheets(folder: Path, methods: Sequence[str]) -> list[Path]:
     return sheets
 
 
-def _page(
-    settings: Mapping[str, Any], tables: Sequence[str], legend: Mapping[str, str], pictures: Sequence[Path], note: str
-) -> str:
-    facts = ", ".join(html.escape(f"{name} {value}") for name, value in settings.items())
-    methods = "".join(f"<li><b>{html.escape(name)}</b>: {html.escape(text)}</li>" for name, text in legend.items())
-    remark = f"<p>{html.escape(note)}</p>" if note else ""
-    return (
-        "<!doctype html><meta charset=utf-8><title>Evaluation</title>"
-        "<style>body{font:15px system-ui;margin:2em;max-width:1300px}table{border-collapse:collapse;font-size:12px}"
-        "td,th{padding:.25em .7em;border-bottom:1px solid #ccc;text-align:right}td:first-child,th:first-child"
-        "{text-align:left}img{max-width:100%}</style>"
-        f"<h1>{html.escape(str(settings.get('protocol', '')))}</h1><p>{facts}</p>{_table(tables[0])}{remark}"
-        f"<ul>{methods}</ul>{''.join(map(_table, tables[1:]))}{''.join(map(_picture, pictures))}"
-    )
+def _write_page(
+    path: Path,
+    settings: Mapping[str, Any],
+    tables: Sequence[str],
+    legend: Mapping[str, str],
+    pictures: Sequence[Path],
+    note: str,
+) -> None:
+    facts = ", ".join(f"{name} {value}" for name, value in settings.items())
+    figures = "".join(map(_table, tables)) + table(legend.items())
+    sections = [("Figures", figures), *((picture.stem, figure(picture, picture.stem)) for picture in pictures)]
+    write_page(path, str(settings.get("protocol", "")), facts, note, sections)
 
 
 def _table(markdown: str) -> str:
     """The HTML of a Markdown table."""
-    cells = [[html.escape(cell.strip()) for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
-    del cells[1]
-    rows = ("".join(f"<{'td' if index else 'th'}>{cell}" for cell in row) for index, row in enumerate(cells))
-    return f"<table><tr>{'<tr>'.join(rows)}</table>"
-
-
-def _picture(path: Path) -> str:
-    """A heading and the picture itself, so that the page is one file."""
-    name, content = html.escape(path.stem), base64.b64encode(path.read_bytes()).decode()
-    return f'<h3>{name}</h3><img alt="{name}" src="data:image/png;base64,{content}">'
+    head, _, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines())
+    return table([head, *lines])

@@ -101,18 +101,10 @@ def elements_of(store: ElementStore, table: FrameTable, origin: Tensor | None) -
     )
 
 
-def cloud_of(store: ElementStore, origin: Tensor | None, painted: Tensor | None) -> Cloud:
-    """A memory's cloud with painted (N, 3) float colours in 0..1, else those that it keeps, else grey.
-
-    Raises:
-        ValueError: the painted colours have another shape.
-    """
+def cloud_of(store: ElementStore, origin: Tensor | None) -> Cloud:
+    """A memory's cloud in the colours that it keeps, else grey."""
     points, confidence = positions_of(store, origin), store.column("confidence").float()
-    if painted is not None:
-        if painted.shape != (len(points), 3):
-            raise ValueError(f"colour: expected to give ({len(points)}, 3) colours, got {tuple(painted.shape)}")
-        colours = (painted.detach().float().nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8)
-    elif store.colour:
+    if store.colour:
         colours = store.column("colour").clone()
     else:
         colours = torch.full((len(points), 3), _GREY, dtype=torch.uint8, device=points.device)

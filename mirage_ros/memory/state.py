@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -222,15 +222,9 @@ class MemoryState:
                 raise ValueError(f"frames: expected each id once, got {list(frames)}")
         return grids_of(self._store, self._table, slots, self._origin, self.convention)
 
-    def cloud(self, colour: Callable[[Tensor], Tensor] | None = None) -> Cloud:
-        """Points for a viewer.
-
-        Args:
-            colour: features (N, C) float32 to colours (N, 3) float in 0..1, such as a model's linear preview; by
-                default the stored colours, or grey.
-        """
-        painted = None if colour is None else colour(self._store.decode())
-        return cloud_of(self._store, self._origin, painted)
+    def cloud(self) -> Cloud:
+        """Points for a viewer, in the colours that are kept with the elements, or grey."""
+        return cloud_of(self._store, self._origin)
 
 
 def _moved(positions: Tensor, change: Tensor, origin: Tensor) -> Tensor:

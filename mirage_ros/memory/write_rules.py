@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 # `WriteRules.share` and `WriteRules.known` for memories with depth patches whose readers unfold. There a cell with an
 # edge is of use however its surfaces divide it, since each sub-cell is read at its own depth; and so is one that is
@@ -94,7 +94,3 @@ class WriteReport:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
         return self
-
-    def as_dict(self) -> dict[str, int]:
-        """The counts by name."""
-        return asdict(self)

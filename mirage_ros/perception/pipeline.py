@@ -6,8 +6,7 @@ and the order in which they are used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from time import perf_counter
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -145,14 +144,12 @@ class Perceived:
         camera: (T,) cameras at H x W.
         keep: (T, H, W) bool.
         notes: fallbacks and their reasons.
-        seconds: wall time of 'depth' (with alignment) and 'filter'.
     """
 
     depth: Tensor
     camera: Camera
     keep: Tensor
     notes: tuple[str, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Perception:
@@ -168,16 +165,6 @@ class Perception:
 
     def perceive(self, frames: DecodedFrames, memory: LatentMemory) -> Perceived:
         """Depth, cameras and keep mask of frames; the memory is only read."""
-        start = perf_counter()
         estimate = self.depth.estimate(frames, memory)
-        middle = _now(frames.rgb)
         mask = self.dynamic_filter.filter(frames, estimate, memory)
-        seconds = {"depth": middle - start, "filter": _now(frames.rgb) - middle}
-        return Perceived(estimate.depth, estimate.camera, mask.keep, (*estimate.notes, *mask.notes), seconds)
-
-
-def _now(tensor: Tensor) -> float:
-    """The time when all work on the tensor's device is done."""
-    if tensor.device.type == "cuda":
-        torch.cuda.synchronize(tensor.device)
-    return perf_counter()
+        return Perceived(estimate.depth, estimate.camera, mask.keep, (*estimate.notes, *mask.notes))

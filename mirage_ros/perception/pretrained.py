@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,12 +45,12 @@ def load_network(kind: Any, source: str | Path, device: torch.device | str, *, m
     try:
         network, report = kind.from_pretrained(str(source), dtype=inference_dtype(device), output_loading_info=True)
     except (OSError, ValueError, KeyError) as error:
-        raise _explained(source, error) from error
+        raise explained(source, error) from error
     missing = [name for name in report["missing_keys"] if not any(part in name for part in may_lack)]
     if missing or report["mismatched_keys"]:
         names = ", ".join([*sorted(missing), *(str(key[0]) for key in report["mismatched_keys"])][:5])
         raise PerceptionUnavailableError(f"{source}: weights do not fit {type(network).__name__}: {names}")
-    return _placed(network, source, device)
+    return placed(network, source, device)
 
 
 def load_settings(source: str | Path, names: Sequence[str]) -> dict[str, Any]:
@@ -62,7 +61,7 @@ def load_settings(source: str | Path, names: Sequence[str]) -> dict[str, Any]:
         try:
             found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
         except OSError as error:
-            raise _explained(source, error) from error
+            raise explained(source, error) from error
         if found is not None:
             settings: dict[str, Any] = json.loads(Path(found).read_text())
             return settings
@@ -80,7 +79,7 @@ def load_tokenizer(source: str | Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(source))
     except (OSError, ValueError) as error:
-        raise _explained(source, error) from error
+        raise explained(source, error) from error
 
 
 def colour_statistics(
@@ -92,90 +91,7 @@ def colour_statistics(
     return centre, scale
 
 
-class PackagedNetwork:
-    """A network of an optional package, loaded by that package's own class.
-
-    Subclasses say what it is and estimate with it. None of these packages is needed for anything else.
-
-    Args:
-        source: folder or hub repository; `SOURCE` by default.
-        device: where it runs.
-
-    Raises:
-        MissingExtraError: the package is not installed, or does not load.
-        MissingWeightsError: the weights are not there.
-        PerceptionUnavailableError: the source holds another kind of network.
-    """
-
-    # Name in parameters, what installs the package, module and class of the network, published weights.
-    NAME: ClassVar[str]
-    COMMAND: ClassVar[str]
-    MODULE: ClassVar[str]
-    CLASS: ClassVar[str]
-    SOURCE: ClassVar[str]
-
-    def __init__(self, source: str | Path | None = None, device: torch.device | str = "cpu") -> None:
-        kind = getattr(self.part(self.MODULE), self.CLASS)
-        self._network: Any = load_hub_mixin(kind, source or self.SOURCE, device)
-        self._device = next(self._network.parameters()).device
-
-    @classmethod
-    def part(cls, module: str) -> Any:
-        """A module of the package."""
-        return import_extra(module, cls.NAME, cls.COMMAND)
-
-
-def import_extra(module: str, what: str, command: str) -> Any:
-    """Import an optional package.
-
-    Args:
-        module: to import.
-        what: that needs it, for the message.
-        command: that installs it.
-
-    Raises:
-        MissingExtraError: it is not installed, or does not load.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"{what}: needs the Python package {module} ({error}). Install it: {command}"
-        ) from error
-    except (ImportError, OSError, RuntimeError) as error:
-        # Such as a torchvision that was built for another torch.
-        raise MissingExtraError(
-            f"{what}: the Python package {module} is installed but does not load ({error}). Install it anew: {command}"
-        ) from error
-
-
-def load_hub_mixin(kind: Any, source: str | Path, device: torch.device | str) -> Any:
-    """Load a network of another package, whose class mixes in huggingface_hub's PyTorchModelHubMixin.
-
-    Args:
-        kind: the class.
-        source: folder or hub repository with config.json and model.safetensors.
-        device: where it runs; the weights keep their own dtype, since such packages cast as they run.
-
-    Raises:
-        MissingWeightsError: it is not there.
-        PerceptionUnavailableError: what is there is not such a network, or the device has no room.
-    """
-    try:
-        if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-            # The mixin would go on without settings.
-            raise FileNotFoundError(f"there is no config.json in {source}")
-        network = kind.from_pretrained(str(source))
-    except (OSError, ValueError, KeyError) as error:
-        raise _explained(source, error) from error
-    except (TypeError, RuntimeError) as error:
-        raise PerceptionUnavailableError(
-            f"{source}: settings or weights do not fit {kind.__name__}: {str(error).splitlines()[0]}"
-        ) from error
-    return _placed(network, source, device)
-
-
-def _placed(network: Any, source: str | Path, device: torch.device | str) -> Any:
+def placed(network: Any, source: str | Path, device: torch.device | str) -> Any:
     """The network for inference, on its device."""
     try:
         return network.eval().requires_grad_(False).to(device)
@@ -186,7 +102,7 @@ def _placed(network: Any, source: str | Path, device: torch.device | str) -> Any
         ) from error
 
 
-def _explained(source: str | Path, error: Exception) -> MissingWeightsError | PerceptionUnavailableError:
+def explained(source: str | Path, error: Exception) -> MissingWeightsError | PerceptionUnavailableError:
     """What went wrong, in words that help."""
     reason = str(error).splitlines()[0]
     missing = isinstance(error, OSError)

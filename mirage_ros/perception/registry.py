@@ -82,10 +82,10 @@ def _depth(name: str, given: Tensor | None, source: str | Path | None, device: t
         estimator = DepthAnything(source or INDOOR, device)
         return AlignedDepth(estimator, metric=estimator.metric)
     if name == "map-anything":
-        from mirage_ros.perception.map_anything import MapAnythingDepth
+        from mirage_ros.perception.packaged_depth import MapAnythingDepth
 
         return AlignedDepth(MapAnythingDepth(source, device))
-    from mirage_ros.perception.unidepth import UniDepth
+    from mirage_ros.perception.packaged_depth import UniDepth
 
     return AlignedDepth(UniDepth(source, device))
 
@@ -97,8 +97,7 @@ def _filter(
         return NoFilter()
     if name == "geometric":
         return GeometricFilter()
-    from mirage_ros.perception.entities import QWEN, EntityNamer
-    from mirage_ros.perception.open_vocabulary import OpenVocabularyFilter
+    from mirage_ros.perception.open_vocabulary import QWEN, EntityNamer, OpenVocabularyFilter
     from mirage_ros.perception.video_segmenter import SAM3, VideoSegmenter
 
     segmenter = VideoSegmenter(segmenter_source or SAM3, device)

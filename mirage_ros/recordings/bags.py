@@ -19,7 +19,6 @@ from rosbags.typesys import Stores, get_typestore
 
 from mirage_ros.geometry import Camera
 from mirage_ros.images import depth_like, doubt_of_depth
-from mirage_ros.recordings.bag_cameras import lens_of
 from mirage_ros.recordings.bag_messages import colour_of, depth_of, frame_of, stamp_of
 from mirage_ros.recordings.bag_topics import (
     ODOMETRY,
@@ -33,7 +32,7 @@ from mirage_ros.recordings.bag_topics import (
     of_role,
     picture_topics,
 )
-from mirage_ros.recordings.lenses import Rectify
+from mirage_ros.recordings.lenses import Rectify, lens_of
 from mirage_ros.recordings.registration import register_depth
 from mirage_ros.recordings.transform_tree import TransformTree
 from mirage_ros.rgbd import RgbdFrame

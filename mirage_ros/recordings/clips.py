@@ -13,7 +13,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.images import fit
 from mirage_ros.rgbd import RgbdFrame, check_pixels
 
-# Classes of a pixel; the simulator's `Label`.
+# Classes of a pixel.
 STATIC, MOVING, SKY = 0, 1, 2
 
 

@@ -11,11 +11,11 @@ from mirage_ros.ros.commanding import Commands
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.corrections import Corrections
 from mirage_ros.ros.observing import Observing
-from mirage_ros.ros.patience import Patience
 from mirage_ros.ros.publications import Outputs
 from mirage_ros.ros.subscriptions import Inputs
 from mirage_ros.ros.timers import Timers
 from mirage_ros.ros.transforms import FrameIds
+from mirage_ros.ros.waiting import Patience
 
 
 class ActiveState:

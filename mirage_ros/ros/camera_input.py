@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
+from mirage_ros.recordings.lenses import Rectify, rectification
 from mirage_ros.recordings.registration import register_depth, same_optics
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.conversions import (
@@ -139,15 +140,19 @@ class CameraInput:
                     f"depth: expected the shape of the image, {width}x{height}, at any resolution, got {columns}x{rows}"
                 )
             depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.float32)
+        rectify = None
         if self._wanted.undistort and np.any(info.d):
-            rgb, bent, camera = undistorted(rgb, depth if own is None else None, info, pose)
-            depth = bent if own is None else depth
+            camera, rectify = undistorted(info, pose)
         else:
             camera = camera_from_info(info, pose, self._wanted.rectified)
         if (height, width) != (camera.height, camera.width):
             raise ValueError(
                 f"camera_info: expected {width}x{height} like the image, got {camera.width}x{camera.height}"
             )
+        if rectify is not None:
+            rgb = rectify(rgb, cv2.INTER_LINEAR)
+            # Of depth the nearest pixel, so that surfaces do not mix.
+            depth = rectify(depth, cv2.INTER_NEAREST) if depth is not None and own is None else depth
         if depth is not None and own is not None:
             depth = register_depth(depth, own, camera.at(torch.eye(4, dtype=torch.float64)))
         return RgbdFrame(rgb, depth, camera, ns_from_stamp(image.header.stamp))
@@ -196,23 +201,13 @@ def doubts_of_units(depth: NDArray[np.float32], encoding: str) -> str:
     return ""
 
 
-def undistorted(
-    rgb: NDArray[np.uint8], depth: NDArray[np.float32] | None, info: Any, pose: Tensor
-) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None, Camera]:
-    """Image and depth as a pinhole camera with the same k would have seen them.
-
-    Depth is taken from the nearest pixel, so that surfaces do not mix. Coefficients `d` are those of plumb_bob (5) or
-    rational_polynomial (8), as in OpenCV.
+def undistorted(info: Any, pose: Tensor) -> tuple[Camera, Rectify | None]:
+    """The pinhole camera with a driver's k, and what makes the driver's pictures those of it.
 
     Raises:
-        ValueError: another distortion model, or unusable numbers.
+        ValueError: a distortion that is not known, or unusable numbers.
     """
-    if info.distortion_model not in ("plumb_bob", "rational_polynomial") or len(info.d) not in (4, 5, 8):
-        raise ValueError(
-            "camera_info.distortion_model: expected plumb_bob or rational_polynomial with 4, 5 or 8 coefficients to "
-            f"undistort, got {info.distortion_model!r} with {len(info.d)}"
-        )
-    coefficients, matrix = np.array(info.d, dtype=np.float64), np.array(info.k, dtype=np.float64).reshape(3, 3)
+    coefficients = np.array(info.d, dtype=np.float64)
     if not np.isfinite(coefficients).all():
         raise ValueError(f"camera_info.d: expected finite numbers, got {coefficients.tolist()}")
     straight = copy.copy(info)
@@ -220,8 +215,4 @@ def undistorted(
     camera = camera_from_info(straight, pose, rectified=False)
     if (camera.height, camera.width) != (info.height, info.width):
         raise ValueError("camera_info.roi: expected the whole image without binning to undistort it")
-    size = (info.width, info.height)
-    columns, rows = cv2.initUndistortRectifyMap(matrix, coefficients, np.eye(3), matrix, size, cv2.CV_32FC1)
-    if depth is not None:
-        depth = cv2.remap(depth, columns, rows, cv2.INTER_NEAREST, borderValue=0).astype(np.float32)
-    return cv2.remap(np.ascontiguousarray(rgb), columns, rows, cv2.INTER_LINEAR).astype(np.uint8), depth, camera
+    return camera, rectification("camera_info.d", info.distortion_model, coefficients, camera)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,8 +13,7 @@ from mirage_ros.poses import invert
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.publications import Outputs
-from mirage_ros.ros.requests import ImagineRequest
-from mirage_ros.ros.rolling import padded, rolling
+from mirage_ros.ros.requests import ImagineRequest, draw_seed
 from mirage_ros.ros.work_queue import BusyError, Job
 from mirage_ros.world.results import ImaginedChunk
 
@@ -23,9 +21,6 @@ from mirage_ros.world.results import ImaginedChunk
 # frame.
 MAX_JUMP = 0.5
 MAX_TURN = 0.8
-# Seconds from now within which a path without stamps ends. tf2's buffers keep 10 s: what comes after a longer one would
-# be too old for them.
-WITHIN = 8.0
 # Poses that wait while a chunk is imagined; of more than a chunk takes, some in between are left out in the end.
 MAX_PENDING = 1000
 
@@ -35,31 +30,6 @@ def thinned(count: int, most: int) -> list[int]:
     if count <= most:
         return list(range(count))
     return np.linspace(0, count - 1, most + 1).round().astype(int)[1:].tolist()
-
-
-def draw_seed(seed: int) -> int:
-    """The seed, or a drawn one for -1."""
-    return int(np.random.default_rng().integers(2**31)) if seed < 0 else seed
-
-
-def frame_stamps(given: list[int], now: int, fps: float, name: str) -> list[int]:
-    """Stamps of frames in nanoseconds: the given ones where they increase, else from now on.
-
-    Those have the model's rate, or a faster one where they would not end `WITHIN` seconds.
-
-    Planners give all poses of a path one stamp, none at all, or one to the goal alone; those say nothing of when a pose
-    is to be reached.
-
-    Raises:
-        ValueError: some are earlier than those before them.
-    """
-    known = [stamp for stamp in given if stamp]
-    if any(later < earlier for earlier, later in pairwise(known)):
-        raise ValueError(f"{name}.poses: expected stamps that increase, equal ones, or none")
-    if len(known) == len(given) and all(later > earlier for earlier, later in pairwise(known)):
-        return given
-    step = min(1 / fps, WITHIN / len(given)) * 1e9
-    return [now + round(index * step) for index in range(len(given))]
 
 
 class Commands:
@@ -159,12 +129,11 @@ class Commands:
     def _start(self, topic: str, poses: Tensor, stamps: Sequence[int], first: RgbdFrame | None) -> None:
         known = 0 if first is None else 1
         wanted = poses if first is None else torch.cat([first.camera.cam2world[None], poses])
-        real = len(wanted)
-        length = self._session.padded_length(real)
-        every = [stamps[0]] * known + list(stamps) + [stamps[-1]] * (length - real)
+        whole, real = self._session.padded(wanted), len(wanted)
+        every = [stamps[0]] * known + list(stamps) + [stamps[-1]] * (len(whole) - real)
         options, turn = self._context.parameters.imagine, self._round
         request = ImagineRequest(
-            (padded(wanted, length),),
+            (whole,),
             remember=options.remember,
             seed=draw_seed(options.seed),
             steps=options.steps,
@@ -190,7 +159,7 @@ class Commands:
                 self._last = frame if (chunk.depth[last] > 0).any() else None
 
         try:
-            parts = rolling(self._session, self._worker, request, publish)
+            parts = self._session.rollout(self._worker, request, publish)
             self._job = self._worker.start(parts, name=f"rollout of {topic}", exclusive=True)
         except BusyError as error:
             self._health.refuse(topic, str(error))

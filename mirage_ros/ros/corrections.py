@@ -15,8 +15,8 @@ from mirage_ros.memory.provenance import OBSERVATION
 from mirage_ros.poses import invert
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.loop_closure import differing, frames_near
-from mirage_ros.ros.patience import TransformPendingError
 from mirage_ros.ros.transforms import FrameIds, bare
+from mirage_ros.ros.waiting import TransformPendingError
 
 # Camera frames whose stamps are remembered; older ones stay where they are.
 REMEMBERED = 10_000

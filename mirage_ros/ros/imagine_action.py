@@ -16,16 +16,14 @@ from mirage_ros.action import Imagine
 from mirage_ros.geometry import Camera
 from mirage_ros.msg import ImaginedTrajectory
 from mirage_ros.ros.active_state import ActiveState, Stage
-from mirage_ros.ros.commanding import draw_seed, frame_stamps
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import camera_to_info, ns_from_stamp, numpy_to_image, path_to_poses
-from mirage_ros.ros.open_requests import OpenRequests
 from mirage_ros.ros.parameters import MAX_STEPS, UNSEEN_OF
 from mirage_ros.ros.publications import Outputs
-from mirage_ros.ros.requests import ImagineRequest
-from mirage_ros.ros.rolling import padded, rolling
+from mirage_ros.ros.requests import ImagineRequest, draw_seed, frame_stamps
 from mirage_ros.ros.topics import check_prompt_length
 from mirage_ros.ros.transforms import check_poses
+from mirage_ros.ros.waiting import OpenRequests
 from mirage_ros.ros.work_queue import BusyError, Job
 from mirage_ros.world.results import Cancelled, ImaginedChunk, Progress
 
@@ -159,12 +157,12 @@ class ImagineAction:
         if goal.seed < -1:
             raise ValueError(f"seed: expected -1 or more, got {goal.seed}")
         check_prompt_length(goal.prompt)
-        self._session.check_prompt(goal.prompt)
+        self._session.world.networks.check_prompt(goal.prompt)
         if goal.steps > MAX_STEPS:
             raise ValueError(f"steps: expected at most {MAX_STEPS}, got {goal.steps}")
         if goal.unseen >= len(UNSEEN_OF):
             raise ValueError(f"unseen: expected PARAMETER, MEAN or SAMPLE (0 to 2), got {goal.unseen}")
-        poses = [padded(each.poses, self._session.padded_length(len(each.poses))) for each in candidates]
+        poses = [self._session.padded(each.poses) for each in candidates]
         self._session.check(poses)
         only = candidates[0].stamps if len(candidates) == 1 else None
         defaults = self._context.parameters.imagine
@@ -207,7 +205,7 @@ class ImagineAction:
             active.outputs.path(candidates[0].poses, candidates[0].stamps)
         worker = self._context.worker
         return worker.start(
-            rolling(self._session, worker, request, on_chunk, on_progress),
+            self._session.rollout(worker, request, on_chunk, on_progress),
             name=f"goal of {len(candidates)} candidates",
             exclusive=request.remember,
         )

@@ -7,32 +7,26 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, pinhole
 from mirage_ros.images import fit_camera
-from mirage_ros.machine import set_threads
 from mirage_ros.memory.cloud import Cloud
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.occupancy.grid import GridShape
-from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.ros.layer_pauses import LayerPauses
+from mirage_ros.rgbd import ImaginedFrame, RgbdFrame
 from mirage_ros.ros.loop_closure import Correction
-from mirage_ros.ros.model_perception import camera_perception, make_perception
 from mirage_ros.ros.parameters import MirageParameters
 from mirage_ros.ros.requests import ImagineRequest, Snapshot
-from mirage_ros.world.results import STAGES, Cancel, ImaginedChunk, OnProgress, Preview
+from mirage_ros.ros.work_queue import Job, LayerPauses, Steps, Worker
+from mirage_ros.world.results import STAGES, Cancel, ImaginedChunk, OnProgress
 from mirage_ros.world.surroundings import Surroundings
-
-if TYPE_CHECKING:
-    from mirage_ros.world.history import History
-    from mirage_ros.world.model import WorldModel
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +36,6 @@ class ModelSession:
 
     Attributes:
         snapshot: replaced as a whole after every change; any thread may look at it.
-        notes: fallbacks of perception in the last chunk.
         occupancy: grids of what was observed and what is imagined.
         pauses: moments within `imagine` at which previews can be made.
     """
@@ -55,32 +48,18 @@ class ModelSession:
             PerceptionUnavailableError: nor is what the depth estimator of camera frames needs.
             ValueError: a parameter is not usable.
         """
-        from mirage_ros.world.model import WorldModel
+        from mirage_ros.ros.model_loading import camera_perception, load_world
 
-        set_threads(parameters.threads)
-        device = parameters.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.world: WorldModel = WorldModel.from_pretrained(
-            parameters.weights or None,
-            preset=parameters.preset,
-            device=device,
-            dtype=None if parameters.dtype == "auto" else getattr(torch, parameters.dtype),
-            random_weights=parameters.random_weights,
-        )
-        how, joint = parameters.perception, bool(self.world.preset.depth_channels)
-        if how.depth != "auto" or how.filter != "none" or self.world.perception is None:
-            self.world.perception = make_perception(how.depth, how.filter, joint=joint)
+        self.world = load_world(parameters)
         self._fit_exposure = parameters.observation.exposure == "fitted"
-        self._observed = camera_perception(parameters.observation, device)
+        self._observed = camera_perception(parameters.observation, self.world.device)
         parts = self.world.networks
         whole = (parts.transformer, parts.reader, parts.autoencoder)
         self.pauses = LayerPauses(() if parts.offload else whole)
         self._max_bytes = parameters.memory.max_bytes
-        self.memory: LatentMemory = self.world.new_memory(max_bytes=self._max_bytes)
-        self.history: History = self.world.new_history()
+        self.memory = self.world.new_memory(max_bytes=self._max_bytes)
+        self.history = self.world.new_history()
         self.prompt = ""
-        self.notes: tuple[str, ...] = ()
         self._corrections = 0
         self._optics = pinhole(self.world.height, self.world.width, vertical_fov=parameters.imagine.vertical_fov).to(
             dtype=torch.float64
@@ -107,9 +86,42 @@ class ModelSession:
         self._wrote(evicted=report.evicted)
         return report.added
 
-    def preview(self, pose: Tensor) -> Preview:
+    def preview(self, pose: Tensor) -> ImaginedFrame:
         """What the memory knows of the view from one (4, 4) pose."""
         return self.world.preview(self.memory, self.cameras(pose[None]).to(self.world.device))
+
+    def rollout(
+        self,
+        worker: Worker,
+        request: ImagineRequest,
+        on_chunk: Callable[[ImaginedChunk], None],
+        on_progress: OnProgress | None = None,
+    ) -> Callable[[Job], Steps]:
+        """`imagine` as work in parts for a queue: a chunk each, with time for quick calls between the layers.
+
+        What comes of it, and how far it is, is told in the worker's thread.
+        """
+
+        def parts(job: Job) -> Steps:
+            def cancelled() -> bool:
+                worker.breathe()
+                return job.cancelled
+
+            chunks = self.imagine(request, on_progress, cancelled)
+            try:
+                while True:
+                    # Not across the yield: other jobs have their turn there.
+                    with self.pauses.between(worker.breathe):
+                        chunk = next(chunks, None)
+                    if chunk is None:
+                        return
+                    on_chunk(chunk)
+                    yield
+            finally:
+                chunks.close()
+                self.snapshot = replace(self.snapshot, stage="idle")
+
+        return parts
 
     def imagine(
         self, request: ImagineRequest, on_progress: OnProgress | None = None, cancel: Cancel | None = None
@@ -171,9 +183,8 @@ class ModelSession:
         # Candidates contradict one another, what nobody sees is in no map, and places of before a correction are wrong.
         if len(request.poses) == 1 and request.stamps is not None and corrections == self._corrections:
             self.occupancy.imagined_frames(chunk)
-        self.notes = chunk.notes
         seconds = {stage: chunk.seconds.get(stage, math.nan) / len(chunk) for stage in STAGES}
-        self.snapshot = replace(self.snapshot, seconds=seconds, visibility=float(chunk.coverage[-1]))
+        self.snapshot = replace(self.snapshot, seconds=seconds, visibility=float(chunk.coverage[-1]), notes=chunk.notes)
         # What a fork was written is gone with it.
         if request.remember and chunk.report.cells > 0:
             self._wrote(evicted=chunk.report.evicted)
@@ -184,19 +195,16 @@ class ModelSession:
         for trajectory in poses:
             self.world.check_trajectory(self.cameras(trajectory))
 
-    def padded_length(self, count: int) -> int:
-        """The shortest length of a trajectory that the model takes and that holds so many poses."""
-        return next(length for length in itertools.count(count) if self.world.frames_for(length) >= count)
+    def padded(self, poses: Tensor) -> Tensor:
+        """Poses (T, 4, 4), the last one repeated up to the next length of a trajectory that the model takes."""
+        count = len(poses)
+        length = next(length for length in itertools.count(count) if self.world.frames_for(length) >= count)
+        return torch.cat([poses, poses[-1:].expand(length - count, 4, 4)])
 
     def set_prompt(self, prompt: str) -> None:
         """Text for what is imagined from now on; a ValueError if the preset takes none."""
-        self.check_prompt(prompt)
+        self.world.networks.check_prompt(prompt)
         self.prompt = prompt
-
-    def check_prompt(self, prompt: str) -> None:
-        """Refuse a text for a preset that takes none, with a ValueError."""
-        if prompt and not self.world.preset.text:
-            raise ValueError(f"prompt: the preset {self.world.preset.name} takes no text")
 
     def reset(self, keep_observations: bool) -> int:
         """Forget; the number of elements removed."""
@@ -256,17 +264,11 @@ class ModelSession:
         return len(self.memory)
 
     def cloud(self, limit: int | None = None, min_confidence: float = 0.0) -> Cloud:
-        """Coloured points of the memory.
+        """Coloured points of the memory on the CPU: those of this confidence, and every n-th of more than the limit.
 
-        Args:
-            limit: of more points, every n-th is given.
-            min_confidence: share from 0 to 1; less sure points are left out.
-
-        Returns:
-            Points on the CPU; confidence is n / (n + 2) for n views that agree: 1/3 in doubt, 1/2 new, towards 1.
+        Confidence is n / (n + 2) for n views that agree: 1/3 in doubt, 1/2 new, towards 1.
         """
-        # Colours that were stored with the elements are the frames' own; others are guessed from the latents.
-        cloud = self.memory.cloud(None if self.memory.colour else self.world.colours)
+        cloud = self.memory.cloud()
         confidence = cloud.confidence / (cloud.confidence + 2)
         keep = (confidence >= min_confidence).nonzero().squeeze(1)
         if limit is not None and len(keep) > limit:
@@ -277,10 +279,6 @@ class ModelSession:
         """Give unused memory of the device back."""
         gc.collect()
         torch.cuda.empty_cache()
-
-    def idle(self) -> None:
-        """Note that nothing is being done."""
-        self.snapshot = replace(self.snapshot, stage="idle")
 
     def _wrote(self, evicted: int = 0) -> None:
         """Note that the memory changed."""

@@ -197,15 +197,11 @@ class MirageNode(LifecycleNode):
             torch.cuda.empty_cache()
 
     def _diagnose(self) -> None:
-        context = None if self.configured is None else self.configured.context
-        message = (
-            self.health.diagnostics(self._state)
-            if context is None
-            else self.health.diagnostics(
-                self._state, context.session.snapshot, context.worker.backlog, context.session.notes
-            )
-        )
-        self._diagnostics.publish(message)
+        known: tuple[Any, ...] = ()
+        if self.configured is not None:
+            context = self.configured.context
+            known = context.session.snapshot, context.worker.backlog
+        self._diagnostics.publish(self.health.diagnostics(self._state, *known))
 
 
 def start(node: MirageNode) -> bool:

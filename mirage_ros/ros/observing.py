@@ -16,9 +16,9 @@ from mirage_ros.ros.camera_input import CameraInput
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import ns_from_stamp, pose_from_stamped
 from mirage_ros.ros.corrections import Corrections
-from mirage_ros.ros.patience import TransformPendingError
 from mirage_ros.ros.pose_buffer import CLOCK_RESET, PoseBuffer
 from mirage_ros.ros.transforms import FrameIds, check_poses
+from mirage_ros.ros.waiting import TransformPendingError
 
 # A request for a camera frame that none answers ends after this many seconds.
 OBSERVE_TIMEOUT = 60.0

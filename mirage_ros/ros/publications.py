@@ -18,6 +18,7 @@ from mirage_ros.geometry import Camera
 from mirage_ros.memory.cloud import Cloud
 from mirage_ros.memory.provenance import OBSERVATION, FrameRecord
 from mirage_ros.occupancy.grid import OccupancyMap
+from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import (
     camera_to_info,
@@ -33,7 +34,7 @@ from mirage_ros.ros.conversions import (
 )
 from mirage_ros.ros.imagined_transform import ImaginedTransform
 from mirage_ros.ros.topics import LATCHED, OUTPUTS, Topic
-from mirage_ros.world.results import ImaginedChunk, Preview
+from mirage_ros.world.results import ImaginedChunk
 
 # Topics whose last message late listeners get.
 KEPT = frozenset(row.name for row in OUTPUTS if row.delivery == LATCHED)
@@ -130,7 +131,7 @@ class Outputs:
             pose = pose_to_stamped(camera.cam2world.double().cpu(), self.world_header(stamps[index]))
             self.publish("imagined/pose", pose)
 
-    def preview(self, preview: Preview, stamp: int) -> None:
+    def preview(self, preview: ImaginedFrame, stamp: int) -> None:
         """Publish the first view of a preview."""
         self._tf.send(preview.camera[0].cam2world, self.header(stamp))
         self._image("preview", self.header(stamp), preview.rgb[0], preview.visible[0], preview.camera[0])

@@ -1,15 +1,21 @@
-"""What a model session is asked for, and says of itself."""
+"""What a model session is asked for, how that is filled in, and what it says of itself."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
+import numpy as np
 from torch import Tensor
 
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.world.results import STAGES
+
+# Seconds from now within which a path without stamps ends. tf2's buffers keep 10 s: what comes after a longer one would
+# be too old for them.
+WITHIN = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +59,7 @@ class Snapshot:
         seconds: per generated frame of the last chunk, by stage.
         stage: what has just been done, or 'idle'.
         changes: writes since the start.
+        notes: fallbacks of perception in the last chunk.
     """
 
     elements: int = 0
@@ -66,3 +73,29 @@ class Snapshot:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, math.nan))
     stage: str = "idle"
     changes: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def draw_seed(seed: int) -> int:
+    """The seed, or a drawn one for -1."""
+    return int(np.random.default_rng().integers(2**31)) if seed < 0 else seed
+
+
+def frame_stamps(given: list[int], now: int, fps: float, name: str) -> list[int]:
+    """Stamps of frames in nanoseconds: the given ones where they increase, else from now on.
+
+    Those have the model's rate, or a faster one where they would not end `WITHIN` seconds.
+
+    Planners give all poses of a path one stamp, none at all, or one to the goal alone; those say nothing of when a pose
+    is to be reached.
+
+    Raises:
+        ValueError: some are earlier than those before them.
+    """
+    known = [stamp for stamp in given if stamp]
+    if any(later < earlier for earlier, later in pairwise(known)):
+        raise ValueError(f"{name}.poses: expected stamps that increase, equal ones, or none")
+    if len(known) == len(given) and all(later > earlier for earlier, later in pairwise(known)):
+        return given
+    step = min(1 / fps, WITHIN / len(given)) * 1e9
+    return [now + round(index * step) for index in range(len(given))]

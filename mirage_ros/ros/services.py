@@ -16,10 +16,10 @@ from mirage_ros.ros.autosave import memory_folder
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import pose_from_stamped
 from mirage_ros.ros.loop_closure import distinct, frames_at
-from mirage_ros.ros.open_requests import OpenRequests
 from mirage_ros.ros.topics import SERVICES, check_prompt_length
 from mirage_ros.ros.transforms import check_poses
 from mirage_ros.ros.view_scoring import ViewScoring
+from mirage_ros.ros.waiting import OpenRequests
 
 
 class Services:

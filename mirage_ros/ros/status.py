@@ -83,17 +83,8 @@ class Health:
         """Something happened that is worth a warning for a while."""
         self._events[topic] = (message[:500], time.monotonic())
 
-    def diagnostics(
-        self, state: str, snapshot: Snapshot | None = None, backlog: int = 0, notes: tuple[str, ...] = ()
-    ) -> DiagnosticArray:
-        """The message for /diagnostics.
-
-        Args:
-            state: of the lifecycle.
-            snapshot: of the session, if there is one.
-            backlog: jobs that wait.
-            notes: fallbacks of perception.
-        """
+    def diagnostics(self, state: str, snapshot: Snapshot | None = None, backlog: int = 0) -> DiagnosticArray:
+        """The message for /diagnostics in a state of the lifecycle; of the session, if there is one, and its queue."""
         statuses = [self._lifecycle(state)]
         if state == "active":
             problems = [*self._silent(), *self._stuck(), *self._mismatches(), *self._told()]
@@ -102,7 +93,7 @@ class Health:
             links = {topic: told for topic, told in self._fresh() if topic.startswith("tf ")}
             statuses.append(self._status("inputs", level, message, **counts, **links))
         if snapshot is not None:
-            statuses += [self._memory(snapshot), self._work(snapshot, backlog, notes)]
+            statuses += [self._memory(snapshot), self._work(snapshot, backlog)]
         stamp = self._node.get_clock().now().to_msg()
         return DiagnosticArray(header=Header(stamp=stamp), status=statuses)
 
@@ -182,9 +173,9 @@ class Health:
             level, message = WARN, "empty: nothing can be imagined before the first camera frame"
         return self._status("memory", level, message, bytes=snapshot.bytes, max_bytes=snapshot.max_bytes)
 
-    def _work(self, snapshot: Snapshot, backlog: int, notes: tuple[str, ...]) -> DiagnosticStatus:
-        message = "; ".join([snapshot.stage, *notes])
-        level = WARN if backlog > 4 or notes else OK
+    def _work(self, snapshot: Snapshot, backlog: int) -> DiagnosticStatus:
+        message = "; ".join([snapshot.stage, *snapshot.notes])
+        level = WARN if backlog > 4 or snapshot.notes else OK
         if backlog > 4:
             message = f"{message}; {backlog} pieces of work wait: more is asked for than this device can do"
         return self._status("work", level, message, backlog=backlog)

@@ -9,14 +9,15 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped
 from torch import Tensor
 
-from mirage_ros.ros.commanding import Commands, frame_stamps
+from mirage_ros.ros.commanding import Commands
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import ns_from_stamp, path_to_poses, pose_from_stamped
 from mirage_ros.ros.corrections import Corrections
 from mirage_ros.ros.observing import Observing
-from mirage_ros.ros.patience import Patience, TransformPendingError
+from mirage_ros.ros.requests import frame_stamps
 from mirage_ros.ros.topics import INPUTS, check_prompt_length
 from mirage_ros.ros.transforms import FrameIds, check_poses, standing_camera
+from mirage_ros.ros.waiting import Patience, TransformPendingError
 from mirage_ros.ros.work_queue import BusyError
 
 # Each of their messages must have a stamp of its own.

@@ -14,9 +14,9 @@ from mirage_ros.ros.autosave import Autosave
 from mirage_ros.ros.commanding import Commands
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.observing import Observing
-from mirage_ros.ros.patience import Patience
 from mirage_ros.ros.publications import Outputs
 from mirage_ros.ros.status import memory_status
+from mirage_ros.ros.waiting import Patience
 from mirage_ros.ros.work_queue import BusyError
 
 # Seconds between looks.

@@ -15,7 +15,7 @@ from torch import Tensor
 from mirage_ros.poses import body_to_optical
 from mirage_ros.ros.conversions import pose_from_msg
 from mirage_ros.ros.parameters import POSES_OF, ExtrinsicsParameters, MirageParameters
-from mirage_ros.ros.patience import TransformPendingError
+from mirage_ros.ros.waiting import TransformPendingError
 
 WITHOUT_TF = "tf2_ros is not installed, so only poses in the world frame can be used"
 

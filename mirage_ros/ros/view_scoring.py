@@ -14,11 +14,9 @@ from torch import Tensor
 from mirage_ros.msg import ViewScore
 from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.ros.active_state import ActiveState
-from mirage_ros.ros.commanding import draw_seed
 from mirage_ros.ros.context import NodeContext
 from mirage_ros.ros.conversions import image_to_numpy, ns_from_stamp, path_to_poses
-from mirage_ros.ros.requests import ImagineRequest
-from mirage_ros.ros.rolling import padded, rolling
+from mirage_ros.ros.requests import ImagineRequest, draw_seed
 from mirage_ros.ros.transforms import check_poses
 from mirage_ros.ros.work_queue import Job, Steps
 from mirage_ros.world.results import ImaginedChunk
@@ -83,7 +81,7 @@ class ViewScoring:
 
     def _imagining(self) -> Callable[[Job], Steps]:
         session, defaults = self._context.session, self._context.parameters.imagine
-        poses = tuple(padded(path, session.padded_length(len(path))) for path in self._poses)
+        poses = tuple(map(session.padded, self._poses))
         session.check(poses)
         request = ImagineRequest(
             poses,
@@ -92,8 +90,7 @@ class ViewScoring:
             samples=defaults.samples,
             batch=defaults.batch,
         )
-        return rolling(
-            session,
+        return session.rollout(
             self._context.worker,
             request,
             lambda chunk: self._chunks.setdefault(chunk.candidate, []).append(chunk),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from enum import IntEnum
 
 import cv2
 import numpy as np
@@ -13,14 +12,6 @@ import numpy as np
 from mirage_ros.sim.textures import Colour, Pixels
 
 Vector = Sequence[float]
-
-
-class Label(IntEnum):
-    """Segmentation class of a pixel."""
-
-    STATIC = 0
-    MOVING = 1
-    SKY = 2
 
 
 def _numbers(values: Vector) -> str:

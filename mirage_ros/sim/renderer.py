@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera, pinhole
+from mirage_ros.recordings.clips import MOVING, SKY, STATIC
 from mirage_ros.rgbd import RgbdFrame, check_pixels
-from mirage_ros.sim.mjcf import Label
 from mirage_ros.sim.scene import Scene
 
 # Metres. The depth buffer is reversed (far is 0), so its resolution hardly depends on these: 1 mm at 20 m.
@@ -27,7 +27,7 @@ class LabelledFrame(RgbdFrame):
     """What the simulated camera sees: depth is exact, +inf in the sky, and never missing.
 
     Attributes:
-        labels: (..., H, W) uint8, values of Label.
+        labels: (..., H, W) uint8, STATIC, MOVING or SKY.
     """
 
     depth: NDArray[np.float32] = field(kw_only=False)
@@ -143,9 +143,9 @@ class Renderer(contextlib.AbstractContextManager["Renderer"]):
         self._aim(cam2world.detach().double().cpu().numpy())
         rgb = self._draw()
         geoms, depth = self._measure()
-        labels = np.full(depth.shape, Label.STATIC, np.uint8)
-        labels[np.isin(geoms, self._moving_geoms)] = Label.MOVING
-        labels[np.isinf(depth)] = Label.SKY
+        labels = np.full(depth.shape, STATIC, np.uint8)
+        labels[np.isin(geoms, self._moving_geoms)] = MOVING
+        labels[np.isinf(depth)] = SKY
         return LabelledFrame(rgb, depth, camera, labels=labels)
 
     def close(self) -> None:

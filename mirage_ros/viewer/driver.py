@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Protocol
 
 from torch import Tensor
 
@@ -18,16 +17,6 @@ from mirage_ros.world.results import Cancelled
 REST = 0.4
 
 
-class Display(Protocol):
-    """What shows frames."""
-
-    def show(self, frame: ImaginedFrame, kind: str) -> None:
-        """A single frame, and what it is: 'preview' or 'imagined'."""
-
-    def say(self, text: str) -> None:
-        """A line for the user."""
-
-
 class Driver:
     """Asks a source for what the camera sees, the newest pose first.
 
@@ -36,9 +25,9 @@ class Driver:
         remember: whether what is imagined stays in the memory.
     """
 
-    def __init__(self, source: Source, display: Display) -> None:
-        """Start the thread that asks."""
-        self._source, self._display = source, display
+    def __init__(self, source: Source, show: Callable[[ImaginedFrame, str], None], say: Callable[[str], None]) -> None:
+        """Start the thread that asks; previews are shown with what they are, and what goes wrong is said."""
+        self._source, self._show, self._say = source, show, say
         self.rest, self.remember = True, False
         self._pose: Tensor | None = None
         self._moved, self._new = 0.0, False
@@ -68,7 +57,7 @@ class Driver:
         try:
             task = self._source.imagine(paths, labels, self.remember and len(paths) == 1)
         except (ValueError, RuntimeError) as error:
-            self._display.say(str(error))
+            self._say(str(error))
             return None
 
         def finished(future: Future[list[ImaginedFrame]]) -> None:
@@ -77,7 +66,7 @@ class Driver:
             except (Cancelled, CancelledError):
                 return
             except Exception as error:
-                self._display.say(f"{type(error).__name__}: {error}")
+                self._say(f"{type(error).__name__}: {error}")
             else:
                 done(frames)
 
@@ -111,9 +100,9 @@ class Driver:
                 if self._glance is not None:
                     self._glance.cancel()
                 try:
-                    self._display.show(self._source.preview(pose), "preview")
+                    self._show(self._source.preview(pose), "preview")
                 except Exception as error:
-                    self._display.say(f"{type(error).__name__}: {error}")
+                    self._say(f"{type(error).__name__}: {error}")
             elif resting and self.rest and pose is not rested and (self._task is None or self._task.future.done()):
                 rested = pose
                 self._glance = self._start([pose[None]], ["here"], lambda frames: None)

@@ -17,6 +17,7 @@ import torch  # noqa: E402
 from rclpy.executors import ExternalShutdownException  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 
+from mirage_ros.resources import optional_package  # noqa: E402
 from mirage_ros.ros.conversions import (  # noqa: E402
     camera_from_info,
     cloud_to_points,
@@ -36,19 +37,6 @@ TOPICS = (
     *(f"imagined/{part}" for part in ("visibility", "depth", "camera_info", "pose", "path")),
     *("memory/points", "memory/status"),
 )
-
-
-def import_rerun() -> Any:
-    """Rerun's SDK.
-
-    Raises:
-        RuntimeError: it is not installed; names the extra.
-    """
-    try:
-        import rerun
-    except ImportError as error:
-        raise RuntimeError("rerun-sdk is not installed: pip install 'mirage_ros[viz]'") from error
-    return rerun
 
 
 def logged(rerun: Any, name: str, message: Any) -> list[tuple[str, Any]]:
@@ -115,7 +103,7 @@ class RerunLog(Node):
 
 def run(namespace: str, save: Path | None) -> None:
     """Open Rerun, or record to a file, until interrupted."""
-    rerun = import_rerun()
+    rerun = optional_package("rerun", "viz")
     rerun.init("mirage", spawn=save is None)
     if save is not None:
         rerun.save(save)

@@ -18,7 +18,6 @@ from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.parameters import MirageParameters
 from mirage_ros.ros.requests import ImagineRequest
-from mirage_ros.ros.rolling import padded, rolling
 from mirage_ros.ros.work_queue import Worker
 from mirage_ros.world.results import ImaginedChunk
 
@@ -106,7 +105,7 @@ class SavedMemory:
 
     def imagine(self, paths: Sequence[Tensor], labels: Sequence[str], remember: bool) -> Task:
         """See `Source`."""
-        poses = tuple(padded(path, self._session.padded_length(len(path))) for path in paths)
+        poses = tuple(self._session.padded(path) for path in paths)
         chunks: list[list[ImaginedChunk]] = [[] for _ in paths]
 
         def on_chunk(chunk: ImaginedChunk) -> None:
@@ -116,9 +115,8 @@ class SavedMemory:
                     self._listener.imagined(frame)
 
         request = ImagineRequest(poses, remember=remember, steps=self._wanted.steps, unseen=self._wanted.unseen)
-        job = self._worker.start(
-            rolling(self._session, self._worker, request, on_chunk), name="view", exclusive=remember
-        )
+        parts = self._session.rollout(self._worker, request, on_chunk)
+        job = self._worker.start(parts, name="view", exclusive=remember)
         task = Task(job.cancel)
 
         def done(finished: Future[Any]) -> None:

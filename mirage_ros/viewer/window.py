@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.media import Pixels
+from mirage_ros.resources import optional_package
 from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.trajectory import dolly, pan, through
 from mirage_ros.viewer.controls import Controls
@@ -26,19 +27,6 @@ WAY = 9
 COLOURS = (BLUE, (40, 170, 90), (170, 70, 200), (200, 150, 30))
 
 
-def import_viser() -> Any:
-    """The viewer's library.
-
-    Raises:
-        RuntimeError: it is not installed; names the extra.
-    """
-    try:
-        import viser
-    except ImportError as error:
-        raise RuntimeError("viser is not installed: pip install 'mirage_ros[view]'") from error
-    return viser
-
-
 class BrowserWindow:
     """Shows a source to every browser that comes; they share one imagined camera.
 
@@ -52,7 +40,7 @@ class BrowserWindow:
         Raises:
             RuntimeError: viser is not installed.
         """
-        viser = import_viser()
+        viser = optional_package("viser", "view")
         self._server = viser.ViserServer(host=host, port=port, label="mirage", verbose=False)
         self.url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{self._server.get_port()}"
         # Sharing would open a tunnel through a server of somebody else.
@@ -66,7 +54,7 @@ class BrowserWindow:
         self._showing = threading.RLock()
         self._view = SceneView(self._server)
         self._controls = Controls(self._server.gui, self)
-        self._driver = Driver(source, self)
+        self._driver = Driver(source, self.show, self.say)
         self._view.gizmo.on_update(lambda _: self._move(from_viser(self._view.gizmo.wxyz, self._view.gizmo.position)))
         self._server.scene.on_click()(self._clicked)
         source.start(self)
@@ -105,10 +93,10 @@ class BrowserWindow:
         """See `Listener`."""
         self._view.line("world/path", poses[:, :3, 3])
 
-    # What the driver tells
+    # What is shown
 
     def show(self, frame: ImaginedFrame, kind: str) -> None:
-        """See `Display`."""
+        """Show a single frame, and what it is: 'preview' or 'imagined'."""
         with self._showing:
             self._frame = frame
             self._controls.picture(frame, kind)
@@ -116,7 +104,7 @@ class BrowserWindow:
             self._draw_picture()
 
     def say(self, text: str) -> None:
-        """See `Display`."""
+        """A line for the user."""
         self._controls.say(text)
 
     # What the user does

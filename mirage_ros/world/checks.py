@@ -11,7 +11,6 @@ from mirage_ros.geometry import Camera
 from mirage_ros.images import as_tensor, check_depth, check_shape
 from mirage_ros.memory.provenance import IMAGINATION, SourceFrame
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.world.chunk_plan import Span, plan_chunks
 from mirage_ros.world.networks import Networks
 
 
@@ -25,17 +24,6 @@ def check_cameras(trajectory: Camera) -> None:
         raise TypeError(f"trajectory: expected a geometry.Camera of (T,) views, got {type(trajectory).__name__}")
     if len(trajectory.batch_shape) != 1 or not len(trajectory):
         raise ValueError(f"trajectory: expected (T,) cameras, T >= 1, got batch {tuple(trajectory.batch_shape)}")
-
-
-def check_trajectory(networks: Networks, trajectory: Camera) -> list[Span]:
-    """The chunks of a trajectory.
-
-    Raises:
-        ValueError: it is not one batch of cameras, or no rollout has its length.
-    """
-    check_cameras(trajectory)
-    preset, stride = networks.preset, networks.autoencoder.strides[0]
-    return plan_chunks(len(trajectory), preset.chunk_frames, stride, preset.keyframe_stride)
 
 
 def check_memory(networks: Networks, memory: object) -> None:

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from mirage_ros.models.schedule import make_scheduler
-from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions, denoise, draw_noise, draw_unseen
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.options import DenoiseSettings
 from mirage_ros.world.reading import Reading
-from mirage_ros.world.results import Cancel, Cancelled, ImaginedChunk, OnProgress, Progress
+from mirage_ros.world.results import Cancel, Cancelled, ImaginedChunk, OnProgress, Progress, Span
 from mirage_ros.world.rollout import Rollout
 
 Prepared = tuple[Rollout, Span, Conditions, Reading]

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from typing_extensions import Unpack
 
 from mirage_ros.geometry import Camera
@@ -18,18 +17,16 @@ from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models.presets import Preset
 from mirage_ros.perception.pipeline import JointDepth, NoFilter, Perception
-from mirage_ros.rgbd import RgbdFrame
+from mirage_ros.rgbd import ImaginedFrame, RgbdFrame
 from mirage_ros.world import checks, loading
 from mirage_ros.world.chunk_loop import ChunkLoop
-from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.doubt import with_spread
 from mirage_ros.world.history import History
-from mirage_ros.world.latent_colours import fit_colours
 from mirage_ros.world.networks import MAX_BYTES, Networks, new_memory
 from mirage_ros.world.observing import observe
 from mirage_ros.world.options import DenoiseSettings, ImagineKeywords, settings_of
 from mirage_ros.world.preview import preview
-from mirage_ros.world.results import ImaginedChunk, Preview
+from mirage_ros.world.results import ImaginedChunk, Span, plan_chunks
 from mirage_ros.world.rollout import Rollout
 from mirage_ros.world.spatial_memory import SpatialMemory
 
@@ -57,7 +54,6 @@ class WorldModel:
         if perception is None and networks.preset.depth_channels:
             perception = Perception(JointDepth(), NoFilter())
         self.perception = perception
-        self._colours: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def from_pretrained(cls, source: str | Path | None = None, **options: Any) -> WorldModel:
@@ -118,7 +114,9 @@ class WorldModel:
         Raises:
             ValueError: it is not one batch of cameras, or no rollout has its length.
         """
-        return checks.check_trajectory(self.networks, trajectory)
+        checks.check_cameras(trajectory)
+        preset = self.preset
+        return plan_chunks(len(trajectory), preset.chunk_frames, self.time_stride, preset.keyframe_stride)
 
     def observe(
         self,
@@ -219,8 +217,10 @@ class WorldModel:
         ]
         return self._run(rollouts, settings, options)
 
-    def preview(self, memory: SpatialMemory, trajectory: Camera) -> Preview:
+    def preview(self, memory: SpatialMemory, trajectory: Camera) -> ImaginedFrame:
         """Decode what the memory shows of the views, without imagining anything.
+
+        Colours are dark grey where nothing is known; depth is 0 there.
 
         Args:
             memory: what is known.
@@ -230,13 +230,6 @@ class WorldModel:
             ValueError: the trajectory is not one batch of cameras, or the memory is not one of this model's.
         """
         return preview(self.networks, memory, trajectory)
-
-    def colours(self, features: Tensor) -> Tensor:
-        """Colours (N, 3) 0..1 of latent tokens (N, C), for `LatentMemory.cloud`; see `fit_colours`."""
-        if self._colours is None:
-            self._colours = fit_colours(self.networks)
-        matrix, offset = self._colours
-        return (features.float() @ matrix + offset).clamp(0, 1)
 
     def _rollout(
         self,

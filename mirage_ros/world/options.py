@@ -56,15 +56,9 @@ class ImagineKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class DenoiseSettings:
-    """How rollouts are denoised.
+    """How rollouts are denoised; fields as of ImagineKeywords.
 
     Attributes:
-        prompt: text; None or empty for none.
-        seed: of the noise.
-        steps: denoising steps; None for the preset's.
-        unseen: 'mean' or 'sample'.
-        samples: drawn of each trajectory.
-        guidance: classifier-free guidance on the text; 1 for none.
         batch: how many chunks are denoised together at most; None for all.
 
     Raises:

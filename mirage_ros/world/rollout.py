@@ -16,7 +16,6 @@ from mirage_ros.memory.write_rules import WriteReport
 from mirage_ros.models import log_depth
 from mirage_ros.perception.pipeline import DecodedFrames, Perceived, Perception
 from mirage_ros.world.between import LEAST_SHOWN, Between, Inventions, Keyframe, read_between
-from mirage_ros.world.chunk_plan import Span
 from mirage_ros.world.denoise import Conditions
 from mirage_ros.world.doubt import DepthDoubt
 from mirage_ros.world.history import History, PastFrame, Tail
@@ -24,7 +23,7 @@ from mirage_ros.world.look_ahead import look_ahead
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.pieces import Piece, joined, piece_between, pixels_of_video
 from mirage_ros.world.reading import Reading, branch_input, has_layout, known_latents, read_views
-from mirage_ros.world.results import STAGES, ImaginedChunk
+from mirage_ros.world.results import STAGES, ImaginedChunk, Span
 from mirage_ros.world.spatial_memory import SpatialMemory
 
 

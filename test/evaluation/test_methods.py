@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mirage_ros.evaluation.methods import GROUPS, METHODS, NoMemory, find_methods, observed
+from mirage_ros.evaluation.methods import GREY, GROUPS, METHODS, NoMemory, find_methods, moved_pixels, observed
+from mirage_ros.evaluation.metrics import masked_psnr
 from mirage_ros.rgbd import RgbdFrame
 
 
@@ -51,3 +52,23 @@ def test_methods_are_shown_what_the_sensor_gives_and_judged_by_the_truth(world, 
         observed(world, memory, each)
         colours.append(memory.cloud().colours.float().mean())
     assert abs(colours[0] - colours[1]) > 5
+
+
+def test_true_depth_brings_true_pixels_over(case):
+    frames, later = moved_pixels(case), slice(1, None)
+    assert np.array_equal(frames[0], case.clip.rgb[0])
+    assert (frames[later][~case.visible[later]] == GREY).all()
+    assert case.visible[later].any()
+    copied = np.repeat(case.clip.rgb[:1], len(case.clip), axis=0)
+    brought, stayed = (masked_psnr(rgb[later], case.clip.rgb[later], case.visible[later]) for rgb in (frames, copied))
+    assert brought > stayed + 6
+
+
+def test_a_gain_of_the_camera_is_fitted_channel_by_channel(case):
+    darker = (case.clip.rgb * np.array([0.5, 0.7, 0.6])).astype(np.uint8)
+    darker[0] = case.clip.rgb[0]
+    object.__setattr__(case.clip, "rgb", darker)
+    plain, fitted = (
+        masked_psnr(moved_pixels(case, fit_gain=fit)[1:], darker[1:], case.visible[1:]) for fit in (False, True)
+    )
+    assert fitted > plain + 6

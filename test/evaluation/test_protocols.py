@@ -12,7 +12,7 @@ from mirage_ros.models.presets import preset
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.scene import build_scene
 from mirage_ros.sim.splits import SEEDS
-from mirage_ros.world.chunk_plan import plan_chunks
+from mirage_ros.world.results import plan_chunks
 
 
 def test_frozen_scenes_are_held_out_and_of_both_families():

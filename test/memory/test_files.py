@@ -240,10 +240,5 @@ def test_open3d_opens_it(room, walk, tmp_path):
     assert np.allclose(np.asarray(cloud.colors) * 255, memory.cloud().colours.numpy(), atol=0.6)
 
 
-def test_colours_may_come_from_the_features(room, walk):
-    memory = build(room, walk)
-    painted = memory.cloud(lambda features: features[:, :3].sigmoid()).colours
-    assert torch.equal(painted, (memory.elements().features[:, :3].sigmoid() * 255).round().to(torch.uint8))
-    assert (memory.cloud().colours == 160).all()
-    with pytest.raises(ValueError, match="colour: expected to give"):
-        memory.cloud(lambda features: features)
+def test_a_memory_without_colours_is_grey(room, walk):
+    assert (build(room, walk).cloud().colours == 160).all()

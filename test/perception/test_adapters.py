@@ -9,13 +9,8 @@ import torch
 
 from mirage_ros.geometry import pinhole
 from mirage_ros.models.network_files import MissingWeightsError
-from mirage_ros.perception.map_anything import resampled
-from mirage_ros.perception.pretrained import (
-    MissingExtraError,
-    PerceptionUnavailableError,
-    import_extra,
-    load_hub_mixin,
-)
+from mirage_ros.perception.packaged_depth import import_extra, load_hub_mixin, resampled
+from mirage_ros.perception.pretrained import MissingExtraError, PerceptionUnavailableError
 
 
 def test_depth_of_a_scaled_and_cropped_view_lands_on_its_pixels() -> None:

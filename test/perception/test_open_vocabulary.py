@@ -16,16 +16,16 @@ from torch import Tensor
 from mirage_ros.bench.perception import TrueClip
 from mirage_ros.memory.latent import LatentMemory
 from mirage_ros.models.network_files import MissingWeightsError
-from mirage_ros.perception.entities import (
+from mirage_ros.perception.ghost_filter import GeometricFilter
+from mirage_ros.perception.open_vocabulary import (
     MAX_ENTITIES,
     Entities,
     EntityNamer,
     MalformedAnswerError,
+    OpenVocabularyFilter,
     parse_entities,
     patchify,
 )
-from mirage_ros.perception.ghost_filter import GeometricFilter
-from mirage_ros.perception.open_vocabulary import OpenVocabularyFilter
 from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate
 from mirage_ros.perception.video_segmenter import VideoSegmenter
 
@@ -111,7 +111,7 @@ class Counting(EntityNamer):
 def test_a_random_network_is_asked_twice_and_then_geometry_decides(
     qwen_folder: Path, lively: TrueClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirage_ros.perception.entities.MAX_TOKENS", 16)
+    monkeypatch.setattr("mirage_ros.perception.open_vocabulary.MAX_TOKENS", 16)
     namer = Counting(qwen_folder)
     chosen = OpenVocabularyFilter(namer, segmenter=None, fallback=GeometricFilter())  # type: ignore[arg-type]
     part = slice(0, 5)

@@ -200,8 +200,8 @@ class TestDistortion:
 
     def test_models_that_are_not_known_are_refused(self):
         parts = self.distorted()
-        parts["camera_info"].distortion_model = "equidistant"
-        with pytest.raises(ValueError, match="expected plumb_bob or rational_polynomial"):
+        parts["camera_info"].distortion_model = "omni"
+        with pytest.raises(ValueError, match="camera_info.d: expected distortion plumb_bob, .* got 'omni'"):
             feed(CameraInput(ObservationParameters(undistort=True)), parts)
 
 

@@ -183,7 +183,7 @@ def test_asyncio(planner):
         ([dolly(START, 1.0, 5)] * 2, {"remember": True}, "remember: expected a single candidate"),
         ([dolly(START, 1e5, 5)], {}, "within 1000 m of the world frame's origin"),
         ([dolly(START, 1.0, 5)], {"frame_id": "odom"}, "expected 'map' or empty, got 'odom'"),
-        ([dolly(START, 1.0, 5)], {"prompt": "a cat"}, "prompt: the preset test takes no text"),
+        ([dolly(START, 1.0, 5)], {"prompt": "a cat"}, "prompt: expected none, preset 'test' takes no text"),
         ([dolly(START, 1.0, 5)], {"steps": 51}, "steps: expected at most 50, got 51"),
         ([dolly(START, 1.0, 5)], {"seed": -2}, "seed: expected -1 or more, got -2"),
     ],

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from mirage_ros.geometry import pinhole
 from mirage_ros.poses import body_to_optical, optical_to_body
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.ros.commanding import Commands, draw_seed, frame_stamps, thinned
+from mirage_ros.ros.commanding import Commands, thinned
 from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.parameters import ExtrinsicsParameters, ImagineParameters, MemoryParameters, MirageParameters
-from mirage_ros.ros.rolling import padded
+from mirage_ros.ros.requests import draw_seed, frame_stamps
 from mirage_ros.ros.status import Health
 from mirage_ros.ros.transforms import FrameIds, check_poses, extrinsics
 from mirage_ros.ros.work_queue import Worker
@@ -29,13 +29,6 @@ def test_thinning_keeps_order_and_the_newest(count, most):
     assert kept == sorted(set(kept))
     assert kept[-1] == count - 1
     assert kept[0] >= 0
-
-
-def test_padding_repeats_the_last_pose():
-    poses = torch.eye(4).repeat(3, 1, 1)
-    poses[:, 0, 3] = torch.arange(3)
-    assert padded(poses, 5)[:, 0, 3].tolist() == [0, 1, 2, 2, 2]
-    assert padded(poses, 3).equal(poses)
 
 
 def test_seeds():
@@ -108,13 +101,11 @@ def test_a_stream_goes_on_from_its_last_frame_and_that_ones_depth(monkeypatch):
     assert asked[1].first.stamp == 10
 
 
-def test_a_path_makes_the_last_chunk_of_a_stream_void(monkeypatch):
+def test_a_path_makes_the_last_chunk_of_a_stream_void():
     given, shown = [], []
-    monkeypatch.setattr(
-        "mirage_ros.ros.commanding.rolling", lambda session, worker, request, publish: given.append(publish)
-    )
     session = SimpleNamespace(
-        padded_length=lambda count: count,
+        padded=lambda poses: poses,
+        rollout=lambda worker, request, publish: given.append(publish),
         preview=lambda pose: None,
         world=SimpleNamespace(preset=SimpleNamespace(chunk_frames=1)),
     )
@@ -139,15 +130,12 @@ def test_a_path_makes_the_last_chunk_of_a_stream_void(monkeypatch):
     assert shown == [chunk]
 
 
-def test_a_stream_does_not_go_on_from_a_frame_without_depth(monkeypatch):
+def test_a_stream_does_not_go_on_from_a_frame_without_depth():
     """As of a place nobody has seen: the poses after it would be refused, one by one."""
     asked = []
-    monkeypatch.setattr(
-        "mirage_ros.ros.commanding.rolling",
-        lambda session, worker, request, publish: asked.append(request.first) or publish(chunk),
-    )
     session = SimpleNamespace(
-        padded_length=lambda count: count,
+        padded=lambda poses: poses,
+        rollout=lambda worker, request, publish: asked.append(request.first) or publish(chunk),
         preview=lambda pose: None,
         world=SimpleNamespace(preset=SimpleNamespace(chunk_frames=2)),
     )

@@ -16,8 +16,8 @@ from mirage_ros.ros.conversions import pose_to_stamped, stamp_from_ns
 from mirage_ros.ros.corrections import Corrections
 from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.parameters import MemoryParameters, MirageParameters
-from mirage_ros.ros.patience import TransformPendingError
 from mirage_ros.ros.status import Health
+from mirage_ros.ros.waiting import TransformPendingError
 from mirage_ros.ros.work_queue import BusyError, Worker
 
 

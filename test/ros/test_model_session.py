@@ -1,5 +1,7 @@
 """What the engine adds to the world model: out of memory, perception by name, clouds, files."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,10 @@ import torch
 from mirage_ros.geometry import pinhole
 from mirage_ros.memory import LatentMemory
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.ros.model_perception import make_perception
+from mirage_ros.ros.model_loading import make_perception
 from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.parameters import ImagineParameters, MemoryParameters, MirageParameters, ObservationParameters
 from mirage_ros.ros.requests import ImagineRequest
-from mirage_ros.ros.rolling import rolling
 from mirage_ros.ros.work_queue import Worker
 from mirage_ros.trajectory import dolly, pan
 
@@ -188,9 +189,18 @@ def rollout(seeing):
     return ImagineRequest((dolly(START, 0.3, length),), seed=3)
 
 
+def test_a_trajectory_is_padded_with_its_last_pose():
+    temporal = SimpleNamespace(world=SimpleNamespace(frames_for=lambda count: (count - 1) // 4 * 4 + 1))
+    poses = torch.eye(4).repeat(3, 1, 1)
+    poses[:, 0, 3] = torch.arange(3)
+    padded = ModelSession.padded(temporal, poses)
+    assert padded[:, 0, 3].tolist() == [0, 1, 2, 2, 2]
+    assert ModelSession.padded(temporal, padded).equal(padded)
+
+
 def test_what_was_begun_before_a_correction_is_in_no_map_after_it(seeing):
-    length = seeing.padded_length(2 * seeing.world.preset.chunk_frames)
-    request = ImagineRequest((dolly(START, 0.3, length),), seed=3, stamps=list(range(length)))
+    poses = seeing.padded(dolly(START, 0.3, 2 * seeing.world.preset.chunk_frames))
+    request = ImagineRequest((poses,), seed=3, stamps=list(range(len(poses))))
     chunks, start = seeing.imagine(request), seeing.occupancy.guesses
     next(chunks)
     assert seeing.occupancy.guesses > start
@@ -237,7 +247,7 @@ def test_a_preview_that_comes_during_a_denoising_step_does_not_wait_for_its_end(
         transformer.register_forward_hook(lambda layer, inputs, output: order.append("step")),
     ]
     try:
-        worker.start(rolling(seeing, worker, rollout, lambda chunk: None), name="rollout").future.result(TIMEOUT)
+        worker.start(seeing.rollout(worker, rollout, lambda chunk: None), name="rollout").future.result(TIMEOUT)
     finally:
         for handle in handles:
             handle.remove()

@@ -12,7 +12,7 @@ from mirage_ros.geometry import pinhole
 from mirage_ros.ros.conversions import camera_to_info, depth_from_metres, numpy_to_image, stamp_from_ns
 from mirage_ros.ros.observing import Observing
 from mirage_ros.ros.parameters import MirageParameters, ObservationParameters
-from mirage_ros.ros.patience import TransformPendingError
+from mirage_ros.ros.waiting import TransformPendingError
 from mirage_ros.ros.work_queue import BusyError, Worker
 
 # Localisation that never jumps.

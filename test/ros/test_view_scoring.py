@@ -20,8 +20,8 @@ from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.conversions import poses_to_path
 from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.parameters import MemoryParameters, MirageParameters
-from mirage_ros.ros.patience import Patience
 from mirage_ros.ros.view_scoring import ViewScoring
+from mirage_ros.ros.waiting import Patience
 from mirage_ros.ros.work_queue import Worker
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

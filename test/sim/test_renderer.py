@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from mirage_ros.sim.mjcf import Label, Mjcf
+from mirage_ros.recordings.clips import MOVING, SKY, STATIC
+from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.movers import Mover
 from mirage_ros.sim.paths import plan_path
 from mirage_ros.sim.renderer import Renderer
@@ -100,9 +101,9 @@ def test_what_is_before_the_sky_is_not_sky():
     mjcf.box((20, 20, 1), (1, 40, 60), mjcf.paint((0.5, 0.5, 0.5)))
     with Renderer(scene_of(mjcf), 64, 96) as renderer:
         frame = renderer.render(facing_x())
-    assert (frame.labels[:, :46] == Label.STATIC).all()
+    assert (frame.labels[:, :46] == STATIC).all()
     np.testing.assert_allclose(frame.depth[:, :46], 19.5, rtol=1e-3)
-    assert (frame.labels[:, 50:] == Label.SKY).all()
+    assert (frame.labels[:, 50:] == SKY).all()
     assert np.isposinf(frame.depth[:, 50:]).all()
     # What clips hold of it.
     assert (frame.finite_depth[:, 50:] == 0).all()
@@ -146,14 +147,14 @@ def test_only_what_moves_is_labelled_moving():
         camera = renderer.camera(facing_x())
         frames = [renderer.render(facing_x(), time) for time in (0.0, 1.0)]
     for time, frame in zip((0.0, 1.0), frames, strict=True):
-        moving = np.argwhere(frame.labels == Label.MOVING)
+        moving = np.argwhere(frame.labels == MOVING)
         centre, depth = camera.project(torch.tensor([mover.pose(time)[0]]))
         np.testing.assert_allclose(moving.mean(axis=0)[::-1] + 0.5, centre[0], atol=0.5)
         # The disc of a ball 0.3 m across 3 m away.
         radius = 0.3 * camera.intrinsics[1, 1].item() / depth.item()
         assert len(moving) == pytest.approx(math.pi * radius**2, rel=0.1)
-        assert (frame.depth[frame.labels == Label.MOVING] < 3.2).all()
-    still = (frames[0].labels == Label.STATIC) & (frames[1].labels == Label.STATIC)
+        assert (frame.depth[frame.labels == MOVING] < 3.2).all()
+    still = (frames[0].labels == STATIC) & (frames[1].labels == STATIC)
     np.testing.assert_array_equal(frames[0].depth[still], frames[1].depth[still])
 
 
@@ -165,8 +166,8 @@ def test_sky_has_no_depth_and_its_own_label():
         with Renderer(scene, 64, 96) as renderer:
             for pose in path[::8]:
                 frame = renderer.render(pose)
-                np.testing.assert_array_equal(frame.labels == Label.SKY, np.isposinf(frame.depth))
-                found = found or (frame.labels == Label.SKY).mean() > 0.02
+                np.testing.assert_array_equal(frame.labels == SKY, np.isposinf(frame.depth))
+                found = found or (frame.labels == SKY).mean() > 0.02
     assert found
 
 

@@ -81,7 +81,7 @@ def wait_for_tasks(source, count):
 @pytest.fixture
 def parts():
     source, shown = SlowSource(), Shown()
-    driver = Driver(source, shown)
+    driver = Driver(source, shown.show, shown.say)
     yield source, shown, driver
     source.go.set()
     driver.close()

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from mirage_ros.evaluation.baselines.baseline import Baseline
-from mirage_ros.evaluation.baselines.point_store import PointStore
+from mirage_ros.evaluation.baselines.baseline import Baseline, PointStore
 from mirage_ros.geometry import Camera, valid_depth
 from mirage_ros.memory.readout import Readout
 from mirage_ros.memory.write_judgement import tile_order

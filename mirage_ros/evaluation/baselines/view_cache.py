@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from mirage_ros.evaluation.baselines.baseline import Baseline
-from mirage_ros.evaluation.baselines.point_store import PointStore
+from mirage_ros.evaluation.baselines.baseline import Baseline, PointStore
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.cell_depth import EDGE, INVALID, MASKED, USABLE, depth_to_cells
 from mirage_ros.memory.read import read_elements

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _TYPES = {".png": "image/png", ".mp4": "video/mp4"}
@@ -14,7 +14,8 @@ body { background: #18181b; color: #e4e4e7; font: 15px/1.5 system-ui, sans-serif
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 figure { margin: 1rem 0; } img, video { max-width: 100%; image-rendering: pixelated; display: block; }
 figcaption, .note { color: #a1a1aa; } .warning { color: #fbbf24; }
-table { border-collapse: collapse; } td { padding: .15rem 1.2rem .15rem 0; } td:last-child { text-align: right; }
+table { border-collapse: collapse; display: block; overflow-x: auto; }
+td { padding: .15rem 1.2rem .15rem 0; } td:last-child { text-align: right; }
 """
 
 
@@ -30,12 +31,10 @@ def figure(path: Path, caption: str) -> str:
     return f"<figure>{shown}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def table(rows: Mapping[str, object]) -> str:
-    """Names and values."""
-    cells = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(value))}</td></tr>" for name, value in rows.items()
-    )
-    return f"<table>{cells}</table>"
+def table(lines: Iterable[Iterable[object]]) -> str:
+    """Lines of cells."""
+    rows = ("".join(f"<td>{html.escape(str(cell))}</td>" for cell in line) for line in lines)
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
 
 
 def write_page(path: Path, title: str, lead: str, warning: str, sections: Sequence[tuple[str, str]]) -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirage_ros.world.chunk_plan import plan_chunks
+from mirage_ros.world.results import plan_chunks
 
 
 def test_the_full_size_plan_is_that_of_the_public_code():

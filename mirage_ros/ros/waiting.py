@@ -1,12 +1,18 @@
-"""What waits for a transform: in the order of its arrival, for a bounded time, and then refused with the reason."""
+"""What waits without holding a thread: messages for a transform, services and goals for the worker."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import rclpy.task
+from rclpy.node import Node
+
+from mirage_ros.world.results import Cancelled
 
 # Messages of a topic that may wait, and a fifth of all that may; those beyond are refused at once.
 WAITING = 100
@@ -34,11 +40,14 @@ class _Entry:
 
 
 class Patience:
-    """Tries again until what is asked for needs no transform any more that is still to come."""
+    """Tries again until what is asked for needs no transform any more that is still to come.
 
-    def __init__(self, tolerance: Callable[[], float], size: int = WAITING) -> None:
-        """Set up: seconds that an entry waits from its arrival, asked anew each time, and how many may wait."""
-        self._tolerance, self._size = tolerance, size
+    Entries wait in the order of their arrival for a bounded time, and are then refused with the reason.
+    """
+
+    def __init__(self, tolerance: Callable[[], float]) -> None:
+        """Set up: seconds that an entry waits from its arrival, asked anew each time."""
+        self._tolerance = tolerance
         self._entries: list[_Entry] = []
 
     def __len__(self) -> int:
@@ -55,7 +64,7 @@ class Patience:
         entry = _Entry(key, act, refuse, time.monotonic())
         if not any(other.key == key for other in self._entries) and self._finished(entry):
             return
-        if sum(other.key == key for other in self._entries) >= self._size or len(self._entries) >= 5 * self._size:
+        if sum(other.key == key for other in self._entries) >= WAITING or len(self._entries) >= 5 * WAITING:
             refuse(ValueError(f"too many wait for transforms already: {len(self._entries)}"))
         else:
             self._entries.append(entry)
@@ -92,3 +101,53 @@ class Patience:
         except Exception as error:
             entry.refuse(error)
         return True
+
+
+class OpenRequests:
+    """Counts requests that wait, so that what serves them is taken away once the last has been answered."""
+
+    def __init__(self, node: Node, destroy: Callable[[], Any]) -> None:
+        """Set up; `destroy` is called at the end, never while a request waits."""
+        self._node, self._destroy = node, destroy
+        self._open, self._closed = 0, False
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A request that waits."""
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            if self._closed and not self._open and self._node.executor is not None:
+                # After the answer has gone out.
+                self._node.executor.create_task(self._destroy)
+
+    def close(self) -> None:
+        """Destroy now, or after the last answer."""
+        self._closed = True
+        if not self._open:
+            self._destroy()
+
+    def awaitable(self, work: Future[Any]) -> rclpy.task.Future[Any]:
+        """A future that a callback of the node can await, without a thread of the executor waiting meanwhile.
+
+        Raises:
+            Cancelled: when awaited, if the work was cancelled. Otherwise the work's own error.
+        """
+        waiting: rclpy.task.Future[Any] = rclpy.task.Future()
+
+        def done(finished: Future[Any]) -> None:
+            error: Any = Cancelled("a newer request took its place, or the node was stopped")
+            if not finished.cancelled():
+                error = finished.exception()
+            if error is None:
+                waiting.set_result(finished.result())
+            else:
+                waiting.set_exception(error)
+            if self._node.executor is not None:
+                # The executor looks at waiting coroutines when anything wakes it; nobody else would.
+                self._node.executor.wake()
+
+        work.add_done_callback(done)
+        return waiting
