@@ -13,6 +13,7 @@ PARTS = {
     "rollout": "seconds for each imagined frame, by stage, with three kinds of cache",
     "node": "the node over DDS: previews, frames, losses, cancelling",
     "soak": "the node over minutes of steady commands: resident memory, cap",
+    "occupancy": "maps out of depth, and scores of views from the readout",
     "perception": "what is found of moving things, against the simulator's truth",
     "sim": "frames per second of the simulator",
 }
