@@ -29,7 +29,9 @@ AROUND, REACH, COVERED = 1.0, 2, 4.0
 # Coarse cells that a view may be moved sideways, and what a cell outside of it counts.
 SHIFT, OUTSIDE = 6, 2.0
 # Latent cells from what is known, within which the correction goes over from one to the other.
-BLEND = 8
+BLEND = 2
+# Share of what a view differs from its own estimate in coarse cells that is given up: nearer to the mean, less bold.
+TAMED = 0.4
 # And within which textures are no difference to be corrected.
 TEXTURE = 2
 # Likelihood of a view over its (squared) distance: the power of which it is the inverse.
@@ -152,7 +154,8 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
         mean = mean.float()
         picked, shifts = self._picked(mean, is_open, chance, barred)
         view = _resized(_moved(torch.stack([self.view(place) for place in picked.tolist()]), CELL * shifts), mean)
-        nearer = _resized(self._pooled(mean) - _moved(self._values(self.means[picked]), shifts), mean)
+        estimate, truth = (_moved(self._values(stored[picked]), shifts) for stored in (self.means, self.truths))
+        nearer = _resized(self._pooled(mean) - torch.lerp(estimate, truth, TAMED), mean)
         latents = int(self.config["latent_channels"])
         parts = (torch.tensor_split(value, [latents], dim=1) for value in (nearer, view, mean, is_open))
         colour, depth = (_correction(*each) for each in zip(*parts, strict=True))

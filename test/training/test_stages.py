@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.lora import has_lora
-from mirage_ros.models.presets import DEFAULT, TEST, WAN22
+from mirage_ros.models.presets import TEST
 from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.chunk_samples import StageSettings, chunk_sample
@@ -103,16 +103,6 @@ def test_the_known_frame_is_written_in_any_place(new_task):
     assert places == {0, 1}
 
 
-def test_the_known_frame_is_no_reference(new_task):
-    task = new_task(sources=(3,), own_outputs=0.0, latent_noise=0.0)
-    references = 0
-    for seed in range(8):
-        sample = task.sample(np.random.default_rng(seed), np.random.default_rng(seed))
-        references += len(sample["references"])
-        assert not any(torch.equal(frame, sample["targets"][0]) for frame in sample["references"])
-    assert references
-
-
 def test_an_untrained_branch_imagines_the_readout_where_there_is_one(new_task):
     task = new_task(memory_dropout=0.0)
     batch = default_collate([chunk_sample(task._data, 0, 3, task.chunks.preset)])
@@ -192,16 +182,6 @@ def test_imagining_before_a_step_leaves_its_gradient_alone(new_task):
     with torch.autocast("cpu", torch.bfloat16):
         plain(batch_of(plain), 0, torch.Generator().manual_seed(0))["loss"].backward()
     assert with_gradient == {n for n, p in plain.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-
-
-def test_settings_fit_the_preset_that_is_trained():
-    full, small = StageSettings().fitting(WAN22), StageSettings().fitting(DEFAULT)
-    assert full.chunks == (3, 5, 9)
-    # With keyframes: one that is known, and the one after it.
-    assert small.chunks == (2,)
-    assert StageSettings().fitting(replace(WAN22, chunk_frames=17)).chunks == (3, 5, 5)
-    # One sampling step begins and ends with pure noise.
-    assert small.pure_noise > full.pure_noise
 
 
 def test_prompts_reach_the_network_unless_they_are_dropped(new_clip, text_folder, tmp_path):
@@ -287,27 +267,3 @@ def test_the_joint_stage_trains_the_decoder_on_true_latents_too(new_task, tmp_pa
     # What latents mean stays.
     assert all(torch.equal(value, encoder[name]) for name, value in saved.encoder.state_dict().items())
     assert not new_task("branch").settings.decoder
-
-
-def test_with_keyframes_a_chunk_is_a_known_frame_and_one_as_far_on_as_in_a_rollout(new_task):
-    task = new_task("all", 2, chunks=(2,), sources=(1,), own_outputs=0.5, memory_dropout=0.0, picture_weight=0.0)
-    apart, imagined = set(), 0
-    for seed in range(24):
-        sample = task.sample(np.random.default_rng(seed), np.random.default_rng(seed))
-        assert len(sample["targets"]) == 2
-        # A rollout with keyframes has no context but the memory.
-        assert not len(sample["preceding"])
-        index = int(sample["clip"])
-        if index >= 0:
-            poses = task._data.camera(index, np.arange(task._data.frames(index))).cam2world
-            places = [int((poses - pose).abs().amax((-1, -2)).argmin()) for pose in sample["cam2world"]]
-            apart.add(abs(places[1] - places[0]))
-        if "earlier" in sample:
-            batch = default_collate([sample])
-            remembered, _ = own_memory(task.chunks, batch, torch.Generator().manual_seed(0))
-            # The known frame and the one imagined keyframe.
-            assert remembered["source_latents"].shape[1] == 2
-            imagined += 1
-    assert imagined
-    assert apart <= {1, 2, 3, 4, 5}
-    assert len(apart) > 2
