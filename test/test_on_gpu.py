@@ -39,5 +39,14 @@ def test_a_second_run_goes_on_where_the_first_stopped(script, tmp_path, monkeypa
     assert "| good | done before" in (tmp_path / "out" / "summary.md").read_text()
 
 
+def test_steps_know_the_folder_and_may_set_the_environment(script, tmp_path, monkeypatch):
+    code = "import os, sys; open(sys.argv[1] + '/found', 'w').write(os.environ['GRAPHS'])"
+    command = ("GRAPHS=1=2", Path(sys.executable).name, "-c", code, "{out}")
+    monkeypatch.setattr(script, "STEPS", [("one", 60, ("false",), command)])
+    monkeypatch.setattr(sys, "argv", ["on_gpu.py", str(tmp_path), "--rehearse"])
+    assert script.main() == 0
+    assert (tmp_path / "found").read_text() == "1=2"
+
+
 def test_all_steps_together_keep_to_ten_minutes(script):
     assert sum(limit for _, limit, _, _ in script.STEPS) < 600

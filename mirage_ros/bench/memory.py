@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -39,6 +39,7 @@ from mirage_ros.trajectory import pan
 VIEWS = 9
 PARTS = ("read", "fork", "walk")
 CHANNELS, HEIGHT, WIDTH = 48, 44, 80
+Cells = tuple[int, int]
 IMAGE = (704, 1280)
 # Drawn at this fraction of the size and enlarged: hours of software rendering otherwise.
 ENLARGED = 4
@@ -57,31 +58,33 @@ WALKS = (
 )
 
 
-def target_views() -> Camera:
+def target_views(cells: Cells = (HEIGHT, WIDTH)) -> Camera:
     """Nine views at latent resolution that pan over what is ahead."""
-    return pinhole(HEIGHT, WIDTH, vertical_fov=1.0).at(pan(torch.eye(4), 0.4, VIEWS))
+    return pinhole(*cells, vertical_fov=1.0).at(pan(torch.eye(4), 0.4, VIEWS))
 
 
-def filled(count: int, device: str = "cpu") -> LatentMemory:
+def filled(count: int, device: str = "cpu", cells: Cells = (HEIGHT, WIDTH)) -> LatentMemory:
     """A memory of `count` elements of frames that look ahead, written without selection."""
     rules = WriteRules(select=False)
-    memory = LatentMemory(CHANNELS, device, dtype=torch.float16, max_bytes=1 << 30, rules=rules)
-    add(memory, count, torch.Generator().manual_seed(0))
+    memory = LatentMemory(CHANNELS, device, dtype=torch.float16, max_bytes=2 << 30, rules=rules)
+    add(memory, count, torch.Generator().manual_seed(0), cells=cells)
     return memory
 
 
-def add(memory: LatentMemory, count: int, generator: torch.Generator, yaw: float = 0.0) -> None:
+def add(
+    memory: LatentMemory, count: int, generator: torch.Generator, yaw: float = 0.0, cells: Cells = (HEIGHT, WIDTH)
+) -> None:
     """Write about `count` more elements from frames around the origin that look in one direction, radians."""
-    camera = pinhole(HEIGHT, WIDTH, vertical_fov=1.0).to(memory.device)
-    smooth = F.interpolate(torch.rand(1, 1, 6, 10, generator=generator), (HEIGHT, WIDTH), mode="bilinear")[0]
+    camera = pinhole(*cells, vertical_fov=1.0).to(memory.device)
+    smooth = F.interpolate(torch.rand(1, 1, 6, 10, generator=generator), cells, mode="bilinear")[0]
     written = 0
     with tqdm(total=count, desc="writing", unit="element", leave=False) as progress:
         while written < count:
             turn = float(torch.rand((), generator=generator)) * 0.4 + yaw
             depth = 2 + 3 * smooth + 0.2 * torch.rand(1, 1, 1, generator=generator)
-            keep = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
+            keep = torch.zeros(1, *cells, dtype=torch.bool)
             keep.view(-1)[: count - written] = True
-            latents = torch.randn(1, CHANNELS, HEIGHT, WIDTH, generator=generator)
+            latents = torch.randn(1, CHANNELS, *cells, generator=generator)
             pose = pan(torch.eye(4), turn, 2)[1:].to(memory.device)
             report = memory.write(latents.to(pose.device), depth.to(pose.device), camera.at(pose), keep.to(pose.device))
             written += max(report.added, 1)
@@ -106,9 +109,9 @@ def sort_and_assign(positions: Tensor, features: Tensor, camera: Camera) -> tupl
     return latents, visible
 
 
-def bench_read(repeats: int, device: str = "cpu") -> None:
-    """Time per read of nine views for 10k to 1M elements, and what ten times more behind the camera cost."""
-    camera = target_views().to(device)
+def bench_read(repeats: int, device: str, counts: Sequence[int], cells: Cells) -> None:
+    """Time per read of nine views for some numbers of elements, and what ten times more behind the camera cost."""
+    camera = target_views(cells).to(device)
 
     def timed(work: Callable[[], object], count: int) -> float:
         def waited() -> None:
@@ -117,13 +120,13 @@ def bench_read(repeats: int, device: str = "cpu") -> None:
 
         return median_ms(work if device == "cpu" else waited, count)
 
-    print(f"read of {VIEWS} views of {HEIGHT}x{WIDTH} cells, {CHANNELS} float16 channels, median of {repeats}, ms")
+    print(f"read of {VIEWS} views of {cells[0]}x{cells[1]} cells, {CHANNELS} float16 channels, median of {repeats}, ms")
     print(
         f"{'elements':>10} {'strict':>9} {'nearest':>9} {'sort-and-assign':>16} {'ratio':>7} {'points/s':>9} "
         f"{'bytes':>6}"
     )
-    for count in (10_000, 20_000, 100_000, 1_000_000):
-        memory = filled(count, device)
+    for count in counts:
+        memory = filled(count, device, cells)
         strict = timed(partial(memory.read, camera, rule="strict"), repeats)
         nearest = timed(partial(memory.read, camera), repeats)
         elements = memory.elements()
@@ -134,9 +137,9 @@ def bench_read(repeats: int, device: str = "cpu") -> None:
             f"{1000 * len(memory) * VIEWS / strict:>9.2g} {memory.nbytes / len(memory):>6.1f}"
         )
     count = 50_000
-    memory = filled(count, device)
+    memory = filled(count, device, cells)
     alone = timed(lambda: memory.read(camera), repeats)
-    add(memory, 10 * count, torch.Generator().manual_seed(1), yaw=math.pi)
+    add(memory, 10 * count, torch.Generator().manual_seed(1), yaw=math.pi, cells=cells)
     crowded = timed(lambda: memory.read(camera), repeats)
     print(
         f"{count} in view: {alone:.2f} ms; with {10 * count} more out of view: {crowded:.2f} ms, "
@@ -227,6 +230,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20, help="of each time, whose median is printed")
     parser.add_argument("--threads", type=int, default=2, help="that torch uses")
     parser.add_argument("--device", default="cpu", help="of `read`")
+    counts = (10_000, 20_000, 100_000, 1_000_000)
+    parser.add_argument("--elements", type=int, nargs="+", default=counts, help="of `read` (10k to 1M)")
+    cells = {"nargs": 2, "type": int, "default": (HEIGHT, WIDTH), "metavar": ("HEIGHT", "WIDTH")}
+    parser.add_argument("--cells", **cells, help=f"of a view of `read` ({HEIGHT} {WIDTH})")
     parser.add_argument("--walks", type=int, default=1, help=f"how many of {len(WALKS)} walks")
     options = parser.parse_args()
     parts = options.parts or PARTS
@@ -235,7 +242,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(f"{options.device}, {options.threads} threads, {backend()} z-buffer, torch {torch.__version__}")
     if "read" in parts:
-        bench_read(options.repeats, options.device)
+        bench_read(options.repeats, options.device, options.elements, tuple(options.cells))
     if "fork" in parts:
         bench_fork(options.repeats)
     if "walk" in parts:

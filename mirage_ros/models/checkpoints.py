@@ -23,9 +23,11 @@ from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatch
 # The file or index of a folder that diffusers or Wan's authors saved.
 _STEM = "diffusion_pytorch_model"
 # ComfyUI's prefixes of a whole network, and its names beside those of weights: scales of float8 weights, those of their
-# inputs, which only float8 products need, and an empty mark.
+# inputs, which only float8 products need, and an empty mark. What it says of a layer is beside its weights or in the
+# file's metadata.
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.")
 _SCALES, _UNUSED = (".scale_weight", ".weight_scale"), (".scale_input", ".input_scale", "scaled_fp8")
+_LAYER, _LAYERS = ".comfy_quant", "_quantization_metadata"
 
 
 class Checkpoint:
@@ -46,6 +48,7 @@ class Checkpoint:
 
         Raises:
             MissingWeightsError: there is no such file, or a shard is missing.
+            WeightsMismatchError: weights are quantised in another way than to float8.
             ValueError: the file is neither.
         """
         path = Path(path)
@@ -63,7 +66,9 @@ class Checkpoint:
         prefix = next((prefix for prefix in _PREFIXES if any(name.startswith(prefix) for name in places)), "")
         own = {name.removeprefix(prefix): (opened, name) for name, opened in places.items()}
         scales = {name: own.pop(name) for name in list(own) if name.endswith(_SCALES)}
+        layers = {name: own.pop(name) for name in list(own) if name.endswith(_LAYER)}
         own = {name: place for name, place in own.items() if not name.endswith(_UNUSED)}
+        _check_quantised(str(path), own, scales, layers)
 
         def read(name: str) -> Tensor:
             opened, stored = own[name]
@@ -92,6 +97,20 @@ class Checkpoint:
         check_shapes(
             self.what, {name: torch.empty(shape, device="meta") for name, shape in self.shapes.items()}, expected
         )
+
+
+def _check_quantised(what: str, own: Mapping[str, Any], scales: Mapping[str, Any], layers: Mapping[str, Any]) -> None:
+    """Refuse what a factor does not undo: weights of four bits or eight whole ones, perhaps rotated, or of blocks."""
+    said = {name: json.loads(bytes(opened.get_tensor(stored).tolist())) for name, (opened, stored) in layers.items()}
+    for opened in {id(opened): opened for opened, _ in own.values()}.values():
+        said |= json.loads((opened.metadata() or {}).get(_LAYERS, "{}")).get("layers", {})
+    for name, content in said.items():
+        if not str(content.get("format")).startswith("float8") or content.get("convrot"):
+            raise WeightsMismatchError(f"{what}: {name}: expected float8 weights, got {content}")
+    for name in scales:
+        weight = f"{name.rpartition('.')[0]}.weight"
+        if weight in own and not (kind := own[weight][0].get_slice(own[weight][1]).get_dtype()).startswith("F8"):
+            raise WeightsMismatchError(f"{what}: {weight}: expected float8 weights beside {name}, got {kind}")
 
 
 def final_dtype(part: ModelMixin, name: str, dtype: torch.dtype) -> torch.dtype:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -116,7 +117,9 @@ def load_networks(
                 raise ValueError(f"{name}: expected none with random weights, got {file}")
 
         def transformer_anew() -> MirageTransformer:
-            return _drawn(seed, lambda: MirageTransformer.from_preset(chosen, dtype, quantised))
+            # Where it will work: a processor takes a minute to draw the full-size one.
+            with where if where.type == "cuda" and not offload and quantised is None else nullcontext():
+                return _drawn(seed, lambda: MirageTransformer.from_preset(chosen, dtype, quantised))
 
         autoencoder, reader = _drawn(seed, lambda: (chosen.new_autoencoder(own_dtype), chosen.new_reader()))
         exemplars, doubt = None, DepthDoubt()

@@ -62,6 +62,23 @@ def in_scaled_float8(model: MirageTransformer, folder: Path) -> Path:
     return folder / "fp8.safetensors"
 
 
+def in_comfys_float8(model: MirageTransformer, folder: Path) -> Path:
+    """As ComfyUI writes it now: what each layer is stands beside its weights, and in the metadata."""
+    weights, layers = originals(model), {}
+    for name in [name for name in weights if ".cross_attn.k.weight" in name or "ffn.2.weight" in name]:
+        scale, layer = weights[name].abs().max() / 448, name.removesuffix(".weight")
+        weights[name] = (weights[name] / scale).to(torch.float8_e4m3fn)
+        layers[layer] = {"format": "float8_e4m3fn"}
+        weights[f"{layer}.weight_scale"], weights[f"{layer}.input_scale"] = scale, torch.ones(())
+        weights[f"{layer}.comfy_quant"] = told(layers[layer])
+    save_file(weights, folder / "comfy8.safetensors", {"_quantization_metadata": json.dumps({"layers": layers})})
+    return folder / "comfy8.safetensors"
+
+
+def told(content: dict[str, object]) -> Tensor:
+    return torch.tensor(list(json.dumps(content).encode()), dtype=torch.uint8)
+
+
 def in_gguf(model: MirageTransformer, folder: Path) -> Path:
     gguf = pytest.importorskip("gguf")
     writer = gguf.GGUFWriter(folder / "q8.gguf", "wan")
@@ -82,7 +99,10 @@ def in_gguf(model: MirageTransformer, folder: Path) -> Path:
     return folder / "q8.gguf"
 
 
-LAYOUTS = [(in_comfy_names, 0.0), (in_shards_of_wan, 0.0), (in_scaled_float8, 0.05), (in_gguf, 0.05)]
+LAYOUTS = [
+    *((in_comfy_names, 0.0), (in_shards_of_wan, 0.0)),
+    *((in_scaled_float8, 0.05), (in_comfys_float8, 0.05), (in_gguf, 0.05)),
+]
 
 
 @pytest.mark.parametrize(("write", "share"), LAYOUTS, ids=lambda value: getattr(value, "__name__", ""))
@@ -112,12 +132,35 @@ def test_a_wrong_file_is_refused_by_its_names_before_a_weight_is_read(
 
         def __init__(self, *given: object) -> None:
             opened = safe_open(*given)
-            self.keys, self.get_slice = opened.keys, opened.get_slice
+            self.keys, self.get_slice, self.metadata = opened.keys, opened.get_slice, opened.metadata
 
     monkeypatch.setattr(checkpoints, "safe_open", Listing)
     wrong = "blocks.0.ffn.0.bias: got (40,), expected (48,)"
     with pytest.raises(WeightsMismatchError, match=re.escape(wrong)):
         load_transformer(tmp_path, transformer_file=file, backbone_config=model.backbone.config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "metadata", "message"),
+    [
+        (torch.int8, None, {}, "ffn.0.weight: expected float8 weights beside .*ffn.0.weight_scale, got I8"),
+        (torch.int8, {"format": "int8_tensorwise"}, {}, "expected float8 weights, got .*int8_tensorwise"),
+        (torch.uint8, {"format": "nvfp4"}, {}, "expected float8 weights, got .*nvfp4"),
+        (torch.float8_e4m3fn, {"format": "float8_e4m3fn", "convrot": True}, {}, "expected float8 .*convrot"),
+        (torch.float8_e4m3fn, None, {"blocks.0.ffn.0": {"format": "mxfp8"}}, "expected float8 weights, got .*mxfp8"),
+    ],
+)
+def test_weights_that_a_factor_does_not_undo_are_refused(
+    new_model: Build, tmp_path: Path, kind: torch.dtype, said: dict, metadata: dict, message: str
+) -> None:
+    weights = originals(new_model())
+    weights["blocks.0.ffn.0.weight"] = weights["blocks.0.ffn.0.weight"].to(kind)
+    weights["blocks.0.ffn.0.weight_scale"] = torch.ones(())
+    if said is not None:
+        weights["blocks.0.ffn.0.comfy_quant"] = told(said)
+    save_file(weights, tmp_path / "q.safetensors", {"_quantization_metadata": json.dumps({"layers": metadata})})
+    with pytest.raises(WeightsMismatchError, match=message):
+        Checkpoint.open(tmp_path / "q.safetensors")
 
 
 def test_a_folder_is_compared_with_the_preset_by_name_and_shape(new_model: Build, tmp_path: Path) -> None:
