@@ -83,18 +83,11 @@ def by_imagined_doubt(robot: ExploringRobot, paths: Sequence[Camera]) -> list[tu
     return [(score.information_gain, score.collision) for score in scores]
 
 
-def by_imagined_news(robot: ExploringRobot, paths: Sequence[Camera]) -> list[tuple[float, float]]:
-    """Information in what is imagined; risk by map and memory alone, as unknown space is imagined mostly empty."""
-    risks, scores = robot.scores(paths), robot.scores(paths, robot.imagine(paths))
-    return [(score.information_gain, risk.collision) for risk, score in zip(risks, scores, strict=True)]
-
-
 EXPLORERS: dict[str, Explorer] = {
     "frontiers": by_frontiers,
     "readout": by_readout,
     "imagined, mean": by_imagined_mean,
     "imagined, with doubt": by_imagined_doubt,
-    "news imagined, risk seen": by_imagined_news,
 }
 
 
