@@ -232,8 +232,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="of `read`")
     counts = (10_000, 20_000, 100_000, 1_000_000)
     parser.add_argument("--elements", type=int, nargs="+", default=counts, help="of `read` (10k to 1M)")
-    cells = {"nargs": 2, "type": int, "default": (HEIGHT, WIDTH), "metavar": ("HEIGHT", "WIDTH")}
-    parser.add_argument("--cells", **cells, help=f"of a view of `read` ({HEIGHT} {WIDTH})")
+    parser.add_argument(
+        "--cells",
+        nargs=2,
+        type=int,
+        default=(HEIGHT, WIDTH),
+        metavar=("HEIGHT", "WIDTH"),
+        help=f"of a view of `read` ({HEIGHT} {WIDTH})",
+    )
     parser.add_argument("--walks", type=int, default=1, help=f"how many of {len(WALKS)} walks")
     options = parser.parse_args()
     parts = options.parts or PARTS

@@ -223,8 +223,8 @@ def main() -> None:
             f"\n{count} chunks: milliseconds per frame, median of {max(1, count - 1)}; ratios to {options.caches[0]}\n"
         )
         print(tables(results, count), end="")
-    for kind, measured in results.items():
-        print(f"\n{kind}: a chunk, stage by stage, and the greatest memory of the {world.device.type} during it\n")
+    for name, measured in results.items():
+        print(f"\n{name}: a chunk, stage by stage, and the greatest memory of the {world.device.type} during it\n")
         print(stages_table(load, measured), end="")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
