@@ -52,8 +52,6 @@ COLUMNS: dict[str, tuple[str, str]] = {
 BY_CHUNK = {"psnr": "all", "psnr_visible": "visible", "psnr_hidden": "hidden"}
 # A smaller share of a chunk's pixels says nothing of the chunk: a strip along an edge, or a few misjudged pixels.
 LEAST_SHARE = 0.01
-# Wall time differs from run to run; everything else must not.
-TIMED = ("ms_per_frame",)
 
 
 def score(case: Case, outcome: Outcome, lpips: metrics.Lpips | None = None) -> dict[str, float]:
