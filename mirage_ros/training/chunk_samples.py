@@ -52,14 +52,10 @@ class StageSettings:
     depth_weight: float = 0.1
 
     def fitting(self, preset: Preset) -> StageSettings:
-        """These settings with chunks no longer than the preset's, and the noise levels that its sampler visits.
-
-        With keyframes a chunk is a known frame and the one to be imagined, as in a rollout.
-        """
+        """These settings with chunks no longer than the preset's, and the noise levels that its sampler visits."""
         stride = 1 if preset.autoencoder_kind == "frame" else 4
         most = (preset.chunk_frames - 1) // stride + 1
-        chunks = tuple(min(chunk, most) for chunk in self.chunks) if preset.keyframe_stride == 1 else (2,)
-        fit = replace(self, chunks=chunks)
+        fit = replace(self, chunks=tuple(min(chunk, most) for chunk in self.chunks))
         # A single step sees pure noise and nothing else; the rest keeps more steps possible.
         return replace(fit, pure_noise=0.8, own_sigma=0.1) if preset.schedule.steps == 1 else fit
 
@@ -85,20 +81,17 @@ def draw_chunk(
     stride = data.time_stride
     chunk = int(shared.choice(settings.chunks))
     sources = int(shared.choice(settings.sources))
-    preceding = int(shared.integers(0, preset.context_preceding + 1))
-    references = int(shared.integers(0, min(preset.context_references, sources - 1) + 1))
+    preceding = int(shared.integers(0, preset.preceding + 1))
+    references = int(shared.integers(0, min(preset.references, sources - 1) + 1))
     index = int(rng.integers(len(data)))
     count = data.frames(index)
     own = shared.random() < settings.own_outputs
     length, before = (chunk - 1) * stride + 1, chunk - 1 if own else preceding * stride
     if length + before > count:
         raise ValueError(f"chunks: expected at most {count} frames, clip {index} has no {length + before}")
-    most = max(1, (count - 1) // (length - 1 + before)) if stride == 1 else 1
-    if preset.keyframe_stride == 1:
-        # Every second frame of slow walks, so that views turn away from what was seen.
-        step = int(rng.integers(1, min(most, 2) + 1))
-    else:
-        step = keyframe_distance(preset, most, rng)
+    # Every second frame of slow walks, so that views turn away from what was seen.
+    most = max(1, (count - 1) // (length + before)) if stride == 1 else 1
+    step = int(rng.integers(1, min(most, 2) + 1))
     order = np.arange(count)[:: -1 if stride == 1 and rng.random() < 0.5 else 1]
     start = int(rng.integers(before * step, count - (length - 1) * step))
     targets = order[start + step * np.arange(length)]
@@ -132,12 +125,6 @@ def draw_chunk(
     sample["forget"] = torch.tensor(rng.random() < settings.memory_dropout)
     sample["clip"] = torch.tensor(-1 if rng.random() < settings.prompt_dropout else index)
     return sample
-
-
-def keyframe_distance(preset: Preset, most: int, rng: np.random.Generator) -> int:
-    """Frames from a known frame to the keyframe after it, at most `most`: far enough that large parts are hidden."""
-    stride = preset.keyframe_stride
-    return int(rng.integers(min(most, max(1, stride // 2)), min(most, 2 * stride + stride // 2) + 1))
 
 
 def conditioned(

@@ -17,7 +17,7 @@ from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from mirage_ros.training.chunk_model import ChunkModel
-from mirage_ros.training.chunk_samples import conditioned, keyframe_distance
+from mirage_ros.training.chunk_samples import conditioned
 from mirage_ros.training.clip_cache import load_mapped, save_mapped
 from mirage_ros.training.latent_cache import ClipLatents, fingerprint
 from mirage_ros.training.stage_losses import moving_cells
@@ -104,9 +104,10 @@ def draw_keyframe(
     Returns:
         tensors by name, see `chunk_samples.conditioned`, and the number of the keyframe.
     """
-    count = data.frames(index)
+    count, stride = data.frames(index), chunks.preset.keyframe_stride
     order = np.arange(count)[:: 1 if rng.random() < 0.5 else -1]
-    distance = keyframe_distance(chunks.preset, count - 1, rng)
+    # Far enough that large parts are hidden: longer than a stride as well.
+    distance = int(rng.integers(max(1, stride // 2), min(count - 1, 2 * stride + stride // 2) + 1))
     start = int(rng.integers(0, count - distance))
     targets = order[[start, start + distance]]
     before = order[:start] if start else order[:1]

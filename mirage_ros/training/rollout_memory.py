@@ -20,6 +20,9 @@ from mirage_ros.training.chunk_model import ChunkModel
 from mirage_ros.training.latent_cache import ClipLatents
 from mirage_ros.training.sample_memory import forget, held_cells
 
+# Imagined frames that a memory holds.
+OWN_SOURCES = 2
+
 
 def applies(preset: Preset, data: ClipLatents, chunks: Sequence[int]) -> bool:
     """Whether chunks can be made to follow imagined ones.
@@ -43,7 +46,7 @@ def own_memory(
             last frame is the first target.
 
     Returns:
-        the batch with one or two imagined frames behind the sources, and the imagined frames (B, C, F, h, w) as they
+        the batch with OWN_SOURCES imagined frames behind the sources, and the imagined frames (B, C, F, h, w) as they
         would be written, depth channels included.
     """
     earlier = batch["earlier"]
@@ -64,8 +67,8 @@ def own_memory(
     channels, preset = earlier.shape[2], chunks.preset
     # Written is what the autoencoder makes of the decoded pictures; of the frames that anyone looks at.
     last = earlier.shape[1] - 1
-    picked = sorted({earlier.shape[1] // 2, last})
-    used = sorted({*picked, last - batch["preceding"].shape[1]})
+    picked = [earlier.shape[1] // 2, last]
+    used = sorted({*picked, last - 1})
     written = imagined.clone()
     pictures = chunks.autoencoder.decode(imagined[:, :channels, used])
     written[:, :channels, used] = chunks.autoencoder.encode(pictures).to(written)
@@ -86,6 +89,6 @@ def own_memory(
     copied = torch.cat([observed, copied], dim=1)
     cameras = Camera(remembered["source_intrinsics"], remembered["source_cam2world"], *copied.shape[-2:]).to("cpu")
     depths = remembered["source_depth"].cpu()
-    held = [held_cells(depths[i], cameras[i], preset, len(picked), copied[i]) for i in range(len(copied))]
+    held = [held_cells(depths[i], cameras[i], preset, OWN_SOURCES, copied[i]) for i in range(len(copied))]
     remembered["source_held"] = torch.stack(held).to(depth.device)
     return remembered, written

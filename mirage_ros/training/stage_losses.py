@@ -18,6 +18,9 @@ from mirage_ros.models.schedule import FEW_STEPS, add_noise, clean_estimate, shi
 from mirage_ros.training.chunk_samples import StageSettings
 from mirage_ros.training.losses import depth_loss, masked_mean
 
+# Errors of normalised latents, and of a pixel, at which squared and absolute ones count about alike.
+LATENT_UNIT, PIXEL_UNIT = 1.0, 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class NoisyChunk:
@@ -91,7 +94,7 @@ def stage_losses(
     if corrects:
         estimate = clean_estimate(chunk.noisy, flow, chunk.level)
         weight = chunk.level.clamp(min=settings.least_sigma)[:, :, 1:]
-        error = ((estimate - chunk.targets)[:, :, 1:] / weight).square()
+        error = square_where_seen((estimate - chunk.targets)[:, :, 1:] / weight, seen, LATENT_UNIT)
     else:
         error = (flow - (chunk.noise - chunk.start))[:, :, 1:].square()
     # What follows the readout anyway is not the network's to get right.
@@ -102,8 +105,9 @@ def stage_losses(
         "hidden": masked_mean(error, counted * (1 - seen)),
     }
     if corrects and autoencoder is not None and settings.picture_weight > 0:
+        cells = torch.cat([torch.ones_like(seen[:, :, :1]), seen], dim=2)
         shown = torch.where(chunk.fixed, chunk.start, estimate)
-        losses["picture"] = picture_error(autoencoder, shown, batch)
+        losses["picture"] = picture_error(autoencoder, shown, cells, batch)
         losses["loss"] = losses["loss"] + settings.picture_weight * losses["picture"]
     if autoencoder is not None and settings.decoder:
         losses |= true_losses(autoencoder, chunk.targets, batch)
@@ -121,17 +125,35 @@ def moving_cells(batch: dict[str, Tensor]) -> Tensor:
     return (cells.unflatten(0, moves.shape[:2]) > 0).transpose(1, 2)
 
 
-def picture_error(autoencoder: FrameAutoencoder, latents: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """Mean squared error of some frames, decoded, where nothing moves.
+def square_where_seen(error: Tensor, seen: Tensor, unit: float) -> Tensor:
+    """Squared error where something is seen; elsewhere the absolute error, about as great at `unit`.
+
+    Of all that may be in a hidden place the square wants the mean, which is fog: where an edge may be here or there, it
+    wants a ramp. The absolute error wants the median, which has edges.
+
+    Args:
+        error: of any shape.
+        seen: of a shape that expands to it, above zero where seen.
+        unit: of the error. Below a tenth of it the absolute error is rounded off.
+    """
+    rounded = 0.1 * unit
+    absolute = unit * ((error.square() + rounded**2).sqrt() - rounded)
+    return torch.where(seen > 0, error.square(), absolute)
+
+
+def picture_error(autoencoder: FrameAutoencoder, latents: Tensor, seen: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """Mean error of some frames, decoded, where nothing moves.
 
     Args:
         latents: (B, C, F, h, w) imagined, perhaps with depth channels behind.
+        seen: (B, 1, F, h, w) above zero where the memory shows something.
         batch: with 'drawn', (B, P) places of the frames, their 'images' (B, P, 3, H, W) and 'static' (B, P, 1, H, W).
     """
     # Not clamped: what is drawn too bright must be told so.
     pictures = autoencoder.decode_images(_picked(latents, batch)[:, : autoencoder.channels])[0].float()
-    error = (pictures - batch["images"].flatten(0, 1)).square()
-    return masked_mean(error, batch["static"].flatten(0, 1))
+    error = pictures - batch["images"].flatten(0, 1)
+    shown = F.interpolate(_picked(seen, batch).float(), size=error.shape[-2:], mode="nearest")
+    return masked_mean(square_where_seen(error, shown, PIXEL_UNIT), batch["static"].flatten(0, 1))
 
 
 def true_losses(autoencoder: FrameAutoencoder, latents: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ from mirage_ros.training.chunk_samples import StageSettings, draw_chunk
 from mirage_ros.training.latent_cache import ClipLatents
 from mirage_ros.training.measure_chunks import measure_imagination
 from mirage_ros.training.prompts import Prompts
-from mirage_ros.training.rollout_memory import applies, own_memory
+from mirage_ros.training.rollout_memory import OWN_SOURCES, applies, own_memory
 from mirage_ros.training.sample_memory import forget
 from mirage_ros.training.stage_losses import NoisyChunk, draw_sigmas, few_step_sigmas, stage_losses
 from mirage_ros.training.task import Rows, TrainingTask
@@ -132,11 +132,10 @@ class StageTask(TrainingTask):
 
     def forward(self, batch: dict[str, Tensor], step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """See `stage_losses`."""
-        chunks, own_frames, remembered = self.chunks, None, 0
+        chunks, own_frames = self.chunks, None
         if "earlier" in batch:
-            observed = batch["source_latents"].shape[1]
             batch, own_frames = own_memory(chunks, batch, generator)
-            remembered = batch["source_latents"].shape[1] - observed
+        remembered = 0 if own_frames is None else OWN_SOURCES
         reading = forget(chunks.read(batch, remembered), batch["forget"]) if chunks.remembers else None
         targets, preceding, references = chunks.clean(batch)
         if own_frames is not None:

@@ -99,15 +99,15 @@ def tiny_preset() -> Preset:
 
 @pytest.fixture
 def new_task(new_clips, tiny_preset, tmp_path) -> Callable[..., StageTask]:
-    """A function that sets up a stage of the minute preset, by default without keyframes, with random weights."""
+    """A function that sets up a stage of the minute preset with random weights."""
 
-    def build(stage: str = "branch", keyframe_stride: int = 1, **settings: object) -> StageTask:
+    def build(stage: str = "branch", **settings: object) -> StageTask:
         torch.manual_seed(0)
-        preset, clips = replace(tiny_preset, keyframe_stride=keyframe_stride), new_clips()
-        autoencoder = preset.new_autoencoder().eval()
+        clips = new_clips()
+        autoencoder = tiny_preset.new_autoencoder().eval()
         windows = LatentCache(clips, autoencoder, tmp_path / "latents")
-        model = MirageTransformer.from_preset(preset)
+        model = MirageTransformer.from_preset(tiny_preset)
         own = StageSettings(**{"chunks": (3,), "sources": (2,), **settings})
-        return StageTask(stage, model, preset, windows, windows, preset.new_reader(), autoencoder, own)
+        return StageTask(stage, model, tiny_preset, windows, windows, tiny_preset.new_reader(), autoencoder, own)
 
     return build

@@ -14,6 +14,7 @@ from mirage_ros.training.losses import (
     sample_cells,
     shift_latents,
 )
+from mirage_ros.training.stage_losses import square_where_seen
 
 
 def test_a_shift_by_whole_cells_moves_the_latents():
@@ -71,3 +72,22 @@ def test_masks_leave_out_what_they_cover():
     assert picture_loss(image, target) > 0
     assert masked_mean(target, torch.zeros_like(mask)) == 0
     assert psnr(image, target) == pytest.approx(3.01, abs=0.01)
+
+
+@pytest.mark.parametrize(("seen", "best"), [(1.0, 0.3), (0.0, 0.0)])
+def test_what_is_hidden_is_best_guessed_by_the_median(seen, best):
+    """An edge that is here in three of ten cases and there in seven: a ramp, or one of the two."""
+    truth = torch.tensor([1.0] * 3 + [0.0] * 7)
+    guesses = torch.linspace(0, 1, 101).unsqueeze(1)
+    losses = square_where_seen(guesses - truth, torch.tensor(seen), 0.1).mean(dim=1)
+    assert abs(float(guesses[losses.argmin()]) - best) < 0.03
+
+
+def test_squared_and_absolute_errors_are_alike_at_the_unit():
+    error = torch.tensor([-2.0, 0.0, 0.1, 2.0], requires_grad=True)
+    for unit in (0.1, 1.0, 2.0):
+        hidden = square_where_seen(error, torch.tensor(0.0), unit)
+        assert hidden[1] == 0
+        assert torch.allclose(hidden[[0, 3]], unit * error[[0, 3]].abs(), rtol=0.1)
+        assert torch.autograd.grad(hidden.sum(), error)[0].isfinite().all()
+    assert torch.equal(square_where_seen(error, torch.ones(4), 1.0), error.square())

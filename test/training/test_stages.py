@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 
 from mirage_ros.models.frame_autoencoder import FrameAutoencoder
 from mirage_ros.models.lora import has_lora
-from mirage_ros.models.presets import TEST
+from mirage_ros.models.presets import DEFAULT, TEST, WAN22
 from mirage_ros.models.text import TextEncoder
 from mirage_ros.models.transformer import MirageTransformer
 from mirage_ros.training.chunk_samples import StageSettings, chunk_sample
@@ -19,7 +19,7 @@ from mirage_ros.training.clip_cache import ClipCache
 from mirage_ros.training.latent_cache import ClipLatents
 from mirage_ros.training.measure_chunks import measure_imagination
 from mirage_ros.training.prompts import Prompts
-from mirage_ros.training.rollout_memory import own_memory
+from mirage_ros.training.rollout_memory import OWN_SOURCES, own_memory
 from mirage_ros.training.shards import write_shard
 from mirage_ros.training.stage_losses import moving_cells, picture_error, true_losses
 from mirage_ros.training.stages import StageTask
@@ -103,6 +103,16 @@ def test_the_known_frame_is_written_in_any_place(new_task):
     assert places == {0, 1}
 
 
+def test_the_known_frame_is_no_reference(new_task):
+    task = new_task(sources=(3,), own_outputs=0.0, latent_noise=0.0)
+    references = 0
+    for seed in range(8):
+        sample = task.sample(np.random.default_rng(seed), np.random.default_rng(seed))
+        references += len(sample["references"])
+        assert not any(torch.equal(frame, sample["targets"][0]) for frame in sample["references"])
+    assert references
+
+
 def test_an_untrained_branch_imagines_the_readout_where_there_is_one(new_task):
     task = new_task(memory_dropout=0.0)
     batch = default_collate([chunk_sample(task._data, 0, 3, task.chunks.preset)])
@@ -135,9 +145,13 @@ def test_pictures_of_some_targets_are_part_of_the_loss(new_task):
     truth = task.chunks.clean(batch)[0]
     drawn = torch.stack([task.chunks.autoencoder.decode_images(b["targets"])[0] for b in unbatched(batch)])
     drawn = torch.stack([pictures[places] for pictures, places in zip(drawn, batch["drawn"], strict=True)])
-    squares, static = (drawn - batch["images"]).square(), batch["static"]
-    mean = (squares * static).sum() / (3 * static.sum())
-    assert torch.allclose(picture_error(task._images, truth, batch), mean, atol=2e-3)
+    difference, static = drawn - batch["images"], batch["static"]
+    nothing = torch.zeros_like(truth[:, :1])
+    # Where something is seen the square counts; elsewhere about the absolute error, in tenths.
+    for seen, error in ((nothing + 1, difference.square()), (nothing, 0.1 * difference.abs())):
+        mean = (error * static).sum() / (3 * static.sum())
+        found = picture_error(task._images, truth, seen, batch)
+        assert torch.allclose(found, mean, atol=2e-3)
 
 
 def test_what_follows_the_readout_anyway_is_left_out_of_the_loss(new_task):
@@ -164,7 +178,7 @@ def test_a_chunk_may_follow_one_that_the_model_imagined(new_task):
     assert remembered["source_latents"].shape[1] == 3
     assert remembered["source_depth"].shape[-2:] == batch["source_depth"].shape[-2:] == (32, 48)
     assert torch.equal(remembered["source_latents"][:, 0], batch["source_latents"][:, 0])
-    seen, more = task.chunks.read(batch).visible, task.chunks.read(remembered, 2).visible
+    seen, more = task.chunks.read(batch).visible, task.chunks.read(remembered, OWN_SOURCES).visible
     assert (more >= seen).all()
     assert more.sum() > seen.sum()
     added = remembered["source_held"][:, 1:]
@@ -182,6 +196,14 @@ def test_imagining_before_a_step_leaves_its_gradient_alone(new_task):
     with torch.autocast("cpu", torch.bfloat16):
         plain(batch_of(plain), 0, torch.Generator().manual_seed(0))["loss"].backward()
     assert with_gradient == {n for n, p in plain.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+def test_settings_fit_the_preset_that_is_trained():
+    full, small = StageSettings().fitting(WAN22), StageSettings().fitting(DEFAULT)
+    assert full.chunks == (3, 5, 9)
+    assert StageSettings().fitting(replace(WAN22, chunk_frames=17)).chunks == (3, 5, 5)
+    # One sampling step begins and ends with pure noise.
+    assert small.pure_noise > full.pure_noise
 
 
 def test_prompts_reach_the_network_unless_they_are_dropped(new_clip, text_folder, tmp_path):
