@@ -31,7 +31,7 @@ SHIFT, OUTSIDE = 6, 2.0
 # Latent cells from what is known, within which the correction goes over from one to the other.
 BLEND = 2
 # Share of what a view differs from its own estimate in coarse cells that is given up: nearer to the mean, less bold.
-TAMED = 0.4
+TAMED = 0.3
 # And within which textures are no difference to be corrected.
 TEXTURE = 2
 # Likelihood of a view over its (squared) distance: the power of which it is the inverse.
