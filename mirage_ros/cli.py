@@ -21,7 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "text": ("mirage_ros.models.text_features", "encode prompts to a file, for machines without room for the encoder"),
     "measure": ("mirage_ros.training.measure", "measure the parts of a model on held-out clips, one by one"),
     "rank": ("mirage_ros.evaluation.ranking", "rank a planner's moves by imagined views, against the truth"),
-    "bench": ("mirage_ros.bench.__main__", "measure a part: rollout, memory, perception, node, soak, sim, conversions"),
+    "bench": (
+        "mirage_ros.bench.__main__",
+        "measure a part: rollout, memory, occupancy, node, perception, soak, sim ...",
+    ),
 }
 
 

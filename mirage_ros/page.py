@@ -15,7 +15,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 figure { margin: 1rem 0; } img, video { max-width: 100%; image-rendering: pixelated; display: block; }
 figcaption, .note { color: #a1a1aa; } .warning { color: #fbbf24; }
 table { border-collapse: collapse; display: block; overflow-x: auto; }
-td { padding: .15rem 1.2rem .15rem 0; } td:last-child { text-align: right; }
+th, td { padding: .15rem 1.2rem .15rem 0; text-align: right; } th:first-child, td:first-child { text-align: left; }
 """
 
 
@@ -31,10 +31,11 @@ def figure(path: Path, caption: str) -> str:
     return f"<figure>{shown}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def table(lines: Iterable[Iterable[object]]) -> str:
-    """Lines of cells."""
-    rows = ("".join(f"<td>{html.escape(str(cell))}</td>" for cell in line) for line in lines)
-    return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+def table(lines: Iterable[Iterable[object]], head: Iterable[object] = ()) -> str:
+    """Lines of cells, the first of each aligned to the left, the others to the right."""
+    marked = [("th", head), *(("td", line) for line in lines)]
+    rows = ("".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in line) for tag, line in marked)
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows if row) + "</table>"
 
 
 def write_page(path: Path, title: str, lead: str, warning: str, sections: Sequence[tuple[str, str]]) -> None:

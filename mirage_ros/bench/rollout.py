@@ -200,6 +200,8 @@ def main() -> None:
         raise ValueError(f"chunks: expected one or more lengths from 1, got {options.chunks}")
     if not options.caches or len(set(options.caches)) < len(options.caches):
         raise ValueError(f"caches: expected one or more, each once, got {options.caches}")
+    if options.sheet is not None and options.sheet.suffix != ".png":
+        raise ValueError(f"sheet: expected a .png file, got {options.sheet}")
     start = time.perf_counter()
     world = options.load(compile_blocks=options.compile)
     load = time.perf_counter() - start, peak_bytes(torch.device(options.device))
@@ -217,6 +219,7 @@ def main() -> None:
             results[kind], pictures = measure(world, kind, options)
             rows.append((kind, pictures))
             if options.sheet is not None:
+                options.sheet.parent.mkdir(parents=True, exist_ok=True)
                 save_png(options.sheet, contact_sheet(rows))
     for count in sorted(set(options.chunks)):
         print(

@@ -209,10 +209,10 @@ def _write_page(
     facts = ", ".join(f"{name} {value}" for name, value in settings.items())
     figures = "".join(map(_table, tables)) + table(legend.items())
     sections = [("Figures", figures), *((picture.stem, figure(picture, picture.stem)) for picture in pictures)]
-    write_page(path, str(settings.get("protocol", "")), facts, note, sections)
+    write_page(path, str(settings.get("protocol", "")), f"{facts}. {note}" if note else facts, "", sections)
 
 
 def _table(markdown: str) -> str:
     """The HTML of a Markdown table."""
     head, _, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines())
-    return table([head, *lines])
+    return table(lines, head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def evaluate(
     order = {name: place for place, name in enumerate(methods)}
     # Rows of earlier versions have no number, and lie in order.
     rows = sorted(found.values(), key=lambda row: (row.get("number", -1), order.get(row["method"], len(order))))
-    if process_and_count()[1] > 1 and is_complete(rows, protocol, methods):
+    if len(_row_files(folder)) > 1 and is_complete(rows, protocol, methods):
         write_atomically(folder / ROWS, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return rows
 
@@ -115,7 +116,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     A line that a kill cut off is left out, and cut off in this process's own file; others may be writing theirs.
     """
     rows = []
-    for path in sorted(folder.glob(f"{Path(ROWS).stem}*.jsonl")):
+    for path in _row_files(folder):
         good, content = 0, path.read_bytes()
         for line in content.splitlines(keepends=True):
             try:
@@ -126,6 +127,12 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
         if good < len(content) and path == _own_rows(folder):
             path.write_bytes(content[:good])
     return rows
+
+
+def _row_files(folder: Path) -> list[Path]:
+    """Rows of a process alone and, numbered, of each of several."""
+    names = re.compile(rf"{Path(ROWS).stem}(-\d+)?\.jsonl")
+    return sorted(path for path in folder.glob("*.jsonl") if names.fullmatch(path.name))
 
 
 def _own_rows(folder: Path) -> Path:

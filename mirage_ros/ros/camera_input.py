@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirage_ros.geometry import Camera
-from mirage_ros.recordings.lenses import Rectify, rectification
+from mirage_ros.recordings.lenses import FISHEYES, Rectify, rectification
 from mirage_ros.recordings.registration import register_depth, same_optics
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.conversions import (
@@ -141,7 +141,7 @@ class CameraInput:
                 )
             depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.float32)
         rectify = None
-        if self._wanted.undistort and np.any(info.d):
+        if self._wanted.undistort and (np.any(info.d) or info.distortion_model in FISHEYES):
             camera, rectify = undistorted(info, pose)
         else:
             camera = camera_from_info(info, pose, self._wanted.rectified)

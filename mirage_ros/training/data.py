@@ -72,8 +72,9 @@ def generate(
     manifest = _open_manifest(folder, facts)
     done = manifest["shards"]
     if processes_in_all > 1:
-        # Another that renders in another way finds out at once.
         _save(own, manifest)
+        # Of two that begin together in different ways, at least the second finds out before it renders.
+        _open_manifest(folder, facts)
     missing = {}
     for index, scenes in enumerate(shards):
         name = f"{index:05d}.tar"
@@ -91,8 +92,8 @@ def generate(
             name = waiting[future]
             done[name] = {"scenes": list(missing[name]), "clips": future.result()}
             _save(own, manifest)
-    while processes_in_all > 1:
-        # The last one to write has seen all that were there before.
+    while True:
+        # The last one to write has seen all that were there before, also those that ended before they could say so.
         _save(folder / MANIFEST, manifest)
         before, manifest = manifest, _open_manifest(folder, facts)
         if manifest == before:

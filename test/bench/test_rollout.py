@@ -42,7 +42,7 @@ def test_ratios_are_to_the_first_cache():
 
 @pytest.mark.slow
 def test_the_command_measures_all_caches_and_draws_them(tmp_path, monkeypatch, capsys):
-    figures, plot, sheet = tmp_path / "new" / "rollout.json", tmp_path / "rollout.png", tmp_path / "sheet.png"
+    figures, plot, sheet = tmp_path / "new" / "rollout.json", tmp_path / "rollout.png", tmp_path / "too" / "sheet.png"
     options = ["--random-weights", "--chunks", "1", "2", "--height", "32", "--width", "48", "--threads", "1"]
     monkeypatch.setattr(
         sys, "argv", ["rollout", *options, "--json", str(figures), "--plot", str(plot), "--sheet", str(sheet)]
@@ -59,6 +59,12 @@ def test_the_command_measures_all_caches_and_draws_them(tmp_path, monkeypatch, c
     assert height >= 3 * 32
     assert width >= 6 * 48
     assert capsys.readouterr().out.count("| conditioned on |") == 2
+
+
+def test_a_sheet_of_another_kind_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["rollout", "--weights", "missing", "--sheet", str(tmp_path / "sheet.jpg")])
+    with pytest.raises(ValueError, match="^sheet: expected a .png file"):
+        rollout.main()
 
 
 @pytest.mark.parametrize("options", [["--chunks", "0"], ["--caches", "rgb", "rgb"]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 from mirage_ros.models import exemplars as module
 from mirage_ros.models.exemplars import CELL, Exemplars
@@ -31,6 +31,12 @@ def exemplars(truths) -> Exemplars:
     return Exemplars.of(truths, smooth(COUNT, 2), everywhere, LATENTS).eval()
 
 
+@pytest.fixture
+def untamed(monkeypatch):
+    """All of a view, with what the mean lacks at large."""
+    monkeypatch.setattr(module, "TAMED", 0.0)
+
+
 def right_half(count: int = 1, *, left: int = WIDTH // 2) -> torch.Tensor:
     is_open = torch.zeros(count, CHANNELS, HEIGHT, WIDTH, dtype=torch.bool)
     is_open[..., left:] = True
@@ -41,12 +47,25 @@ def no_luck(count: int = 1) -> torch.Tensor:
     return torch.zeros(count, COUNT)
 
 
-def test_the_view_of_the_same_place_is_found_and_fits_as_it_is(exemplars, truths):
+def test_the_view_of_the_same_place_is_found_and_fits_as_it_is(untamed, exemplars, truths):
     is_open = right_half(COUNT)
     places = torch.where(is_open, smooth(COUNT, 2), truths)
     drawn = exemplars.draw(places, is_open, no_luck(COUNT), NONE.expand(COUNT, -1))[0]
     assert (drawn - truths).abs().max() < 3 * float(exemplars.step.max())
     assert torch.equal(drawn[~is_open], places[~is_open])
+
+
+def test_what_is_large_in_a_view_is_nearer_to_the_mean_than_it_was(exemplars, truths):
+    is_open = right_half(COUNT, left=0)
+    means = smooth(COUNT, 2)
+    drawn = exemplars.draw(means, is_open, no_luck(COUNT), NONE.expand(COUNT, -1))[0]
+    far, estimate, truth = (avg_pool2d(values, CELL) for values in (drawn, means, truths))
+    # Between the middles of coarse cells the change is interpolated, which leaves some of it undone.
+    left = ((far - estimate) * (truth - estimate)).sum() / (truth - estimate).square().sum()
+    assert 1 - module.TAMED < float(left) < 1 - module.TAMED / 2
+    # What is smaller than a coarse cell stays, but for that interpolation.
+    fine = [values - interpolate(avg_pool2d(values, CELL), scale_factor=CELL) for values in (drawn, truths)]
+    assert float((fine[0] * fine[1]).sum() / fine[1].square().sum()) > 1 - module.TAMED / 2
 
 
 def test_a_view_is_moved_sideways_to_where_it_fits(exemplars, truths):
@@ -91,13 +110,17 @@ def test_a_view_that_was_seen_where_the_place_is_hidden_is_no_match(truths):
     assert (nearest < COUNT // 2).all()
 
 
-def test_what_is_drawn_goes_on_from_what_is_known_and_follows_the_mean_far_from_it(exemplars, truths):
+def test_what_is_drawn_goes_on_from_what_is_known_and_follows_the_mean_far_from_it(untamed, exemplars, truths):
     left = 4
     is_open, offset = right_half(left=left), 0.4
     place = torch.where(is_open, smooth(COUNT, 2)[:1] + offset, truths[:1] - offset)
     drawn = exemplars.draw(place, is_open, no_luck(), NONE)[0]
-    beside, far = (drawn - truths[:1])[..., left : left + 2].mean(), (drawn - truths[:1])[..., -6:].mean()
-    assert float(beside) < -offset / 2
+    changed = (drawn - truths[:1])[..., left:].mean(dim=(0, 1, 2))
+    beside, far = changed[0], changed[-6:].mean()
+    # Between the -.4 of what is known and the .4 of the mean.
+    assert -offset < float(beside) < offset / 4
+    # What is known has no say beyond some cells.
+    assert float(changed[module.BLEND]) > offset / 2
     assert float(far) == pytest.approx(offset, abs=0.05)
 
 
@@ -146,7 +169,7 @@ def test_depth_that_is_known_stays_where_latents_are_drawn(exemplars):
     assert (drawn - place)[:, :LATENTS, :, 14:20].abs().mean() > 0.1
 
 
-def test_a_place_of_another_grid_is_drawn_too(exemplars, truths):
+def test_a_place_of_another_grid_is_drawn_too(untamed, exemplars, truths):
     size = (24, 40)
     is_open = torch.ones(1, CHANNELS, *size, dtype=torch.bool)
     drawn = exemplars.draw(interpolate(smooth(COUNT, 2)[3:4], size=size, mode="bilinear"), is_open, no_luck(), NONE)[0]

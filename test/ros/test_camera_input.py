@@ -198,6 +198,24 @@ class TestDistortion:
         assert np.abs(found - 32).max() <= 1
         assert set(np.unique(observation.depth)) <= {0.0, 2.0}
 
+    @pytest.mark.parametrize("coefficients", [[0.02, -0.01, 0.0, 0.0], [0.0] * 4, []])
+    def test_rays_of_a_fisheye_are_bent_back_whatever_its_coefficients(self, coefficients):
+        matrix = np.array([[20.0, 0, 29.5], [0, 20.0, 19.5], [0, 0, 1]])
+        line = np.stack([np.linspace(-1.2, 1.2, 600), np.full(600, 0.5), np.ones(600)], axis=-1)[None]
+        pixels, _ = cv2.fisheye.projectPoints(
+            line, np.zeros(3), np.zeros(3), matrix, np.array(coefficients or [0.0] * 4)
+        )
+        rgb = np.zeros((40, 60, 3), np.uint8)
+        columns, rows = np.rint(pixels[0]).astype(int).T
+        rgb[rows, columns] = 255
+        parts = self.distorted(rgb)
+        info = parts["camera_info"]
+        info.distortion_model, info.d, info.k = "equidistant", coefficients, matrix.ravel().tolist()
+        found = np.argwhere(feed(CameraInput(ObservationParameters(undistort=True)), parts).rgb[:, 8:52, 0] > 100)[:, 0]
+        assert len(found) > 30
+        # The line is at row 19.5 + 20 x 0.5 = 29.5; bent, its ends would be three rows off.
+        assert np.abs(found - 29.5).max() <= 1.5
+
     def test_models_that_are_not_known_are_refused(self):
         parts = self.distorted()
         parts["camera_info"].distortion_model = "omni"
