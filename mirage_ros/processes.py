@@ -1,8 +1,9 @@
 """Work that is split over processes, of one machine or of several, that share nothing but a folder.
 
-They are numbered by RANK and WORLD_SIZE, as torchrun does: it comes with torch, runs on every machine that trains, and
-starts again what fails. A cluster's scheduler or a shell on each machine that sets the two does as well. They never
-talk: each writes files of its own, and whoever finds all of them there puts the one result together.
+They are numbered by RANK and WORLD_SIZE, as torchrun does: it comes with torch, and runs on every machine that trains.
+When one fails it stops the others; the same command goes on with what is left. A cluster's scheduler or a shell on each
+machine that sets the two does as well. They never talk: each writes files of its own, and whoever finds all of them
+there puts the one result together.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5Config, UMT5EncoderModel
 
 from mirage_ros.models.network_files import MissingWeightsError, check_names, not_found
 
@@ -67,6 +67,11 @@ class TextEncoder:
             return cls(tokenizer, partial(_load_encoder, source, dtype), tokens)
         except OSError as error:
             raise not_found(f"{source}: text encoder", source) from error
+
+    @property
+    def config(self) -> UMT5Config | None:
+        """The encoder's own configuration; None while it is not loaded."""
+        return None if self._encoder is None else self._encoder.config
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:

@@ -10,12 +10,13 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn.functional import pad
+from transformers import UMT5Config
 
 from mirage_ros.atomic_files import write_atomically
 from mirage_ros.models.network_files import MissingWeightsError, WeightsMismatchError
@@ -24,8 +25,10 @@ from mirage_ros.models.text import TextEncoder, clean, own_tokens
 
 FILE = "text_features.safetensors"
 FORMAT = "mirage text features, 1"
-# What tells one encoder from another in its configuration.
-_ENCODER = ("model_type", "vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
+# Known prompts that a refusal names.
+NAMED = 5
+# What is compared of an encoder: its sizes, so that another of the same sizes passes.
+_SIZES = ("model_type", "vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
 
 
 class SavedText(TextEncoder):
@@ -34,7 +37,7 @@ class SavedText(TextEncoder):
     Args:
         path: from `save_features`.
         preset: that the features are for.
-        source: of the other weights; if it is a folder with an encoder, the file must be that one's.
+        source: of the other weights; if it is a folder with an encoder, the file's must have the same sizes.
 
     Raises:
         MissingWeightsError: there is no such file.
@@ -43,7 +46,8 @@ class SavedText(TextEncoder):
     """
 
     def __init__(self, path: str | Path, preset: Preset, source: str | Path | None = None) -> None:
-        self._path, self._encoder = path, None
+        self._path, self._tokens, self._encoder = path, preset.text_tokens, None
+        self._device = torch.device("cpu")
         if not Path(path).is_file():
             raise MissingWeightsError(f"{path}: expected text features, found no file; `mirage text` makes one")
         try:
@@ -55,7 +59,7 @@ class SavedText(TextEncoder):
         if facts.get("format") != FORMAT:
             raise ValueError(f"{path}: expected text features of `mirage text`, got format {facts.get('format')!r}")
         wanted = {"preset": preset.name, "tokens": str(preset.text_tokens)}
-        if source is not None and (encoder := _encoder(source)) is not None:
+        if source is not None and facts.get("encoder") and (encoder := _encoder(source)) is not None:
             wanted["encoder"] = encoder
         for name, value in wanted.items():
             if facts.get(name) != value:
@@ -63,6 +67,7 @@ class SavedText(TextEncoder):
         prompts: list[str] = json.loads(facts.get("prompts", "[]"))
         if len(tensors) != len(prompts):
             raise WeightsMismatchError(f"{path}: expected features of {len(prompts)} prompts, got {len(tensors)}")
+        # Own tokens alone, and on the CPU: most of what is as long as the preset's context would be zeros.
         self._features = {}
         for index, prompt in enumerate(prompts):
             features = tensors.get(str(index), torch.empty(0))
@@ -74,14 +79,13 @@ class SavedText(TextEncoder):
                 raise WeightsMismatchError(f"{what}: got {features.dtype}, expected floating-point features")
             if not features.isfinite().all():
                 raise WeightsMismatchError(f"{what}: expected finite features, some are not")
-            whole = features.new_zeros(preset.text_tokens, preset.text_dim)
-            whole[: len(features)] = features
-            self._features[prompt] = whole
+            self._features[prompt] = features
 
     def check(self, prompt: str) -> None:
         """Refuse a prompt that the file does not hold, with a ValueError."""
         if clean(prompt) not in self._features:
-            known = ", ".join(map(repr, self._features))
+            known, more = ", ".join(map(repr, list(self._features)[:NAMED])), len(self._features) - NAMED
+            known += f" and {more} more" if more > 0 else ""
             raise ValueError(f"prompt: expected one of those in {self._path}, which are {known}, got {prompt!r}")
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
@@ -92,7 +96,13 @@ class SavedText(TextEncoder):
         """
         for prompt in prompts:
             self.check(prompt)
-        return torch.stack([self._features[clean(prompt)] for prompt in prompts])
+        features = [self._features[clean(prompt)] for prompt in prompts]
+        return torch.stack([pad(own, (0, 0, 0, self._tokens - len(own))) for own in features]).to(self._device)
+
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """Where `encode` puts what it gives."""
+        self._device = torch.device(device)
+        return self
 
     def release(self) -> None:
         """There is nothing to free."""
@@ -123,18 +133,23 @@ def save_features(source: str | Path, preset: Preset, prompts: Sequence[str], pa
 
     Raises:
         MissingWeightsError: the encoder is not there.
+        FileNotFoundError: the file's folder is not there.
         ValueError: the preset takes no text.
     """
     if not preset.text:
         raise ValueError(f"preset: expected one that takes text, got {preset.name!r}")
+    if not path.parent.is_dir():
+        # Encoding takes minutes at full size.
+        raise FileNotFoundError(f"out: expected a file in a folder that exists, got {path}")
     encoder = TextEncoder.from_pretrained(source, tokens=preset.text_tokens)
     known = list(dict.fromkeys(clean(prompt) for prompt in (*prompts, "")))
     features = {str(index): own_tokens(encoder.encode([prompt])[0]) for index, prompt in enumerate(known)}
+    assert encoder.config is not None
     facts = {
         "format": FORMAT,
         "preset": preset.name,
         "tokens": str(preset.text_tokens),
-        "encoder": _encoder(source) or "",
+        "encoder": _sizes(encoder.config),
         "prompts": json.dumps(known),
     }
     write_atomically(path, save(features, facts))
@@ -142,12 +157,13 @@ def save_features(source: str | Path, preset: Preset, prompts: Sequence[str], pa
 
 
 def _encoder(source: str | Path) -> str | None:
-    """What an encoder is, by its configuration; None where the source is no folder with one."""
-    config = Path(source) / "text_encoder" / "config.json"
-    if not config.is_file():
-        return None
-    content: dict[str, Any] = json.loads(config.read_text())
-    return json.dumps({name: content.get(name) for name in _ENCODER})
+    """Sizes of a folder's encoder; None where the source is no folder with one."""
+    folder = Path(source) / "text_encoder"
+    return _sizes(UMT5Config.from_pretrained(str(folder))) if (folder / "config.json").is_file() else None
+
+
+def _sizes(config: UMT5Config) -> str:
+    return json.dumps({name: getattr(config, name) for name in _SIZES})
 
 
 def main() -> None:

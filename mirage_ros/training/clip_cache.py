@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -34,15 +35,20 @@ class ClipCache:
         self._places: list[tuple[dict[str, Any], int]] = []
         self.refresh()
 
-    def refresh(self) -> int:
-        """Take in shards that were finished since; returns the number of clips."""
+    def refresh(self, takes: Callable[[str], bool] | None = None) -> int:
+        """Take in shards that were finished since; returns the number of clips.
+
+        Args:
+            takes: by their prompt, which of these clips; all without. The others are not asked about again.
+        """
         fresh = [path for path in shard_paths(self._folder) if path.name not in self._shards]
         for path in mine_first(fresh):
             _unpack(path, self._cache / f"{path.stem}.pt")
         for path in fresh:
             self._shards.add(path.name)
             shard = load_mapped(self._cache / f"{path.stem}.pt")
-            self._places += [(shard, row) for row in range(len(shard["names"]))]
+            prompts = enumerate(shard["prompts"])
+            self._places += [(shard, row) for row, prompt in prompts if takes is None or takes(prompt)]
         return len(self)
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ class ClipLatents:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def refresh(self) -> None:
-        """Take in clips that have come since."""
-        self.clips.refresh()
+    def refresh(self, takes: Callable[[str], bool] | None = None) -> None:
+        """Take in clips that have come since; see `ClipCache.refresh`."""
+        self.clips.refresh(takes)
 
     def frames(self, index: int) -> int:
         """Number of frames of a clip."""
@@ -95,9 +96,9 @@ class LatentCache(ClipLatents):
         self._arrays: list[dict[str, NDArray[Any]]] = []
         self.refresh()
 
-    def refresh(self) -> None:
+    def refresh(self, takes: Callable[[str], bool] | None = None) -> None:
         """Encode clips that were rendered since; of several processes each begins with its share."""
-        super().refresh()
+        super().refresh(takes)
         fresh = range(len(self._arrays), len(self.clips))
         for index in tqdm(mine_first(fresh), desc="latents", unit="clip", disable=len(fresh) < 8, mininterval=5):
             if not self._file(index).is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -25,6 +26,19 @@ class Prompts:
         self._preset, self._encoder = preset, encoder
         # Without the zeros beyond a prompt's own tokens, which would be most of it.
         self._features: dict[str, Tensor] = {}
+        self._warned = False
+
+    def takes(self, prompt: str) -> bool:
+        """Whether a clip with this prompt can be learnt from; the first that cannot brings a warning."""
+        try:
+            if self._encoder is not None:
+                self._encoder.check(prompt)
+        except ValueError as error:
+            if not self._warned:
+                warnings.warn(f"new clips are left out for their prompts, such as: {error}", stacklevel=2)
+            self._warned = True
+            return False
+        return True
 
     def learn(self, prompts: Iterable[str]) -> None:
         """Encode the prompts that are new, and free the encoder; nothing for presets without text."""

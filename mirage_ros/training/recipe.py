@@ -258,6 +258,7 @@ def starting_model(recipe: Recipe, stage: Stage) -> MirageTransformer:
     """The transformer that a stage starts from, in float32: the weights of the stages before, or the source's.
 
     Raises:
+        FileNotFoundError: there is nothing to distil.
         ValueError: there is a branch already, and it takes other inputs than the preset's.
     """
     preset = recipe.preset
@@ -279,6 +280,8 @@ def starting_model(recipe: Recipe, stage: Stage) -> MirageTransformer:
         if inputs != preset.branch_inputs:
             raise ValueError(f"inputs: expected {preset.branch_inputs} in {folder / 'branch'}, got {inputs}")
         return (MirageTransformer(merged_backbone(model), model.branch) if stage == "all" else model).train()
+    if stage == "distil":
+        raise FileNotFoundError(f"transformer: {recipe.model} has none to distil; train it first or give a source")
     return MirageTransformer.from_preset(preset).train()
 
 

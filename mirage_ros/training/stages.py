@@ -55,7 +55,8 @@ class StageTask(TrainingTask):
         prompts: features of the clips' prompts; for presets with text.
 
     Raises:
-        ValueError: a preset with text has no prompts, or one of a single step is to be distilled.
+        ValueError: a preset with text has no prompts, or a clip one that its file of features does not hold, or one
+            of a single step is to be distilled.
     """
 
     def __init__(
@@ -118,8 +119,8 @@ class StageTask(TrainingTask):
         return [part for part in (self.chunks.autoencoder, self.chunks.reader, teacher) if part is not None]
 
     def refresh(self) -> None:
-        """Take in clips that were rendered since."""
-        self._data.refresh()
+        """Take in clips that were rendered since, but none whose prompt is not in a file of features."""
+        self._data.refresh(self.chunks.prompts.takes)
         self._learn_prompts()
 
     def _learn_prompts(self) -> None:

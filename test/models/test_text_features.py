@@ -70,6 +70,47 @@ def test_a_folder_without_an_encoder_may_hold_the_file(saved, weights, text_fold
         prompts.features(["a chair"])
 
 
+def test_a_hub_repositorys_encoder_is_told_by_its_own_configuration(saved, text_folder, tmp_path, monkeypatch, offline):
+    # As huggingface_hub keeps what it has downloaded, and what it has found missing.
+    home, revision = tmp_path / "hub" / "models--a--b", 40 * "0"
+    shutil.copytree(text_folder, home / "snapshots" / revision)
+    for file, content in (("refs/main", revision), (f".no_exist/{revision}/tokenizer/config.json", "")):
+        (home / file).parent.mkdir(parents=True)
+        (home / file).write_text(content)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    save_features("a/b", PRESET, PROMPTS, tmp_path / FILE)
+    assert torch.equal(
+        SavedText(tmp_path / FILE, PRESET, text_folder).encode(PROMPTS), SavedText(saved, PRESET).encode(PROMPTS)
+    )
+    with safe_open(tmp_path / FILE, "pt") as file, safe_open(saved, "pt") as other:
+        assert file.metadata()["encoder"] == other.metadata()["encoder"]
+    # What does not say its encoder is not compared.
+    unknown = changed(saved, tmp_path / "unknown.safetensors", {"encoder": ""}, None)
+    assert SavedText(unknown, PRESET, text_folder).encode(PROMPTS).any()
+
+
+def test_a_file_holds_own_tokens_and_is_padded_where_it_is_asked(saved):
+    text = SavedText(saved, PRESET).to("meta")
+    assert text.encode(["a red room"]).device.type == "meta"
+    assert {features.device.type for features in text._features.values()} == {"cpu"}
+    assert [len(text._features[prompt]) for prompt in ("a red room", "")] == [4, 1]
+    assert text.to("cpu").encode(["a red room", ""]).shape == (2, 6, 16)
+
+
+def test_a_refusal_names_five_of_the_known_prompts(text_folder, tmp_path):
+    known = ["a chair", "a room", "a red room", "red", "chair", "room"]
+    save_features(text_folder, PRESET, known, tmp_path / FILE)
+    with pytest.raises(
+        ValueError, match="'a chair', 'a room', 'a red room', 'red', 'chair' and 2 more, got 'the moon'"
+    ):
+        SavedText(tmp_path / FILE, PRESET).check("the moon")
+
+
+def test_a_missing_folder_is_found_before_the_encoder_is_looked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match="out: expected a file in a folder that exists, got .*none"):
+        save_features(tmp_path / "no weights", PRESET, PROMPTS, tmp_path / "none" / FILE)
+
+
 def changed(saved: Path, path: Path, facts: dict[str, str], tensor: torch.Tensor | None) -> Path:
     with safe_open(saved, "pt") as file:
         names, metadata = list(file.keys()), file.metadata()

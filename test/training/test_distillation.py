@@ -117,5 +117,9 @@ def test_what_cannot_be_distilled_is_refused(recipe, new_task):
     shutil.rmtree(recipe.model / "branch")
     with pytest.raises(FileNotFoundError, match=r"branch: .*run/model has none to distil"):
         the_task(recipe)
+    # Without a source either, what would be taught is noise.
+    shutil.rmtree(recipe.model / "transformer")
+    with pytest.raises(FileNotFoundError, match=r"transformer: .*run/model has none to distil"):
+        the_task(recipe)
     with pytest.raises(ValueError, match="preset: expected one of several steps to distil, 'default' takes one"):
         new_task("distil")
