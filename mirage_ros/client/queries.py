@@ -131,6 +131,14 @@ class Grids:
         return Grid(cells, resolution, corner)
 
 
+def _path(index: int, poses: Tensor | NDArray[np.floating]) -> Tensor:
+    """One view (4, 4) or a path of them as (T, 4, 4) float64; a ValueError for anything else."""
+    path = torch.as_tensor(poses).double()
+    if path.shape[-2:] != (4, 4) or path.ndim not in (2, 3):
+        raise ValueError(f"paths[{index}]: expected (4, 4) or (T, 4, 4) poses, got {tuple(path.shape)}")
+    return path.reshape(-1, 4, 4)
+
+
 def ask_scores(
     link: Link,
     timeout: float,
@@ -150,7 +158,7 @@ def ask_scores(
     answer = link.ask(
         "score_views",
         timeout,
-        paths=[poses_to_path(torch.as_tensor(poses).double().reshape(-1, 4, 4), header) for poses in paths],
+        paths=[poses_to_path(_path(index, poses), header) for index, poses in enumerate(paths)],
         pose_of=one_of("pose_of", pose_of, POSES_OF),
         goal=Image() if goal is None else numpy_to_image(goal, "rgb8", header),
         imagine=flag("imagine", imagine),

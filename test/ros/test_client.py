@@ -207,6 +207,9 @@ def test_bad_arguments_are_refused_before_anything_is_sent(planner):
         planner.start([dolly(START, 1.0, 5)], steps=70000)
     with pytest.raises(ValueError, match="radius: expected a number, got '1'"):
         planner.score_views([dolly(START, 1.0, 5)], radius="1")
+    for paths, shape in ((START, r"\(4,\)"), ([START[:3]], r"\(3, 4\)"), ([START.new_zeros(8, 4)], r"\(8, 4\)")):
+        with pytest.raises(ValueError, match=rf"^paths\[0\]: expected \(4, 4\) or \(T, 4, 4\) poses, got {shape}$"):
+            planner.score_views(paths)
     with pytest.raises(ValueError, match="labels: expected 1"):
         planner.start([dolly(START, 1.0, 5)], labels=["a", "b"])
 
