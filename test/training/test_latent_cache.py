@@ -44,8 +44,10 @@ def test_two_processes_encode_what_one_does(new_clip, tiny_preset, tmp_path, run
     printed = run_apart(str(tmp_path / "encode.py"), str(tmp_path))
     names = [f"wall-{shard}-{row}" for shard in range(3) for row in range(2)]
     assert set(names) == {name for text in printed for name in text.split()}
-    # Each began with its share.
-    assert [text.split()[0] for text in printed] == names[:2]
+    # Each began with its share, as far as the other, which may have started much sooner, had left any of it.
+    for process, text in enumerate(printed):
+        share, others = names[process::2], printed[1 - process].split()
+        assert set(share) <= set(others) or text.split()[0] in share
     cache = LatentCache(ClipCache(tmp_path / "clips"), autoencoder, tmp_path / "alone")
     paths = sorted((tmp_path / "alone").iterdir())
     assert [path.name for path in paths] == sorted(path.name for path in (tmp_path / "latents").iterdir())
