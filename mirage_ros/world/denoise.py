@@ -127,7 +127,7 @@ def without_token_steps(latents: Tensor, free: Tensor, side: int) -> Tensor:
     (List et al., Adaptive Deblocking Filter, 2003).
 
     Args:
-        latents: (..., h, w) in tokens of side x side cells, 4 or more.
+        latents: (..., h, w) in tokens of side x side cells, more than two.
         free: of the same shape, bool, cells that may be changed.
     """
     for axis in (-2, -1):
