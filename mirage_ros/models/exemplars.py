@@ -2,11 +2,12 @@
 
 Where the memory shows nothing, many things may be seen; the transformer estimates their mean, which has no texture and
 no edges. What stands there instead is a part of a true view: of thousands of keyframes of training scenes, one of which
-the transformer estimated about the same, and whose surroundings are like what the memory shows here. It is fitted to
-the place: to the mean in colour and distance, and to what is known where it borders on that. So scenes are completed
-out of millions of photographs (Hays and Efros, Scene Completion Using Millions of Photographs, SIGGRAPH 2007, with the
-seams of Perez et al., Poisson Image Editing, SIGGRAPH 2003); here it is done in latents, depth included, and the match
-is that of estimates: two places that look alike as far as one can tell.
+the transformer estimated about the same, and whose surroundings are like what the memory shows here. It is moved to
+where it goes on best from what is known, and fitted to the place: to the mean in colour and distance, and to what is
+known where it borders on that. So scenes are completed out of millions of photographs (Hays and Efros, Scene Completion
+Using Millions of Photographs, SIGGRAPH 2007, with the seams of Perez et al., Poisson Image Editing, SIGGRAPH 2003);
+here it is done in latents, depth included, and the match is that of estimates: two places that look alike as far as one
+can tell.
 
 A draw is a place that might be, of one piece, with walls, floors, doors and furniture. It is never a new one: what can
 be drawn is what is stored.
@@ -31,7 +32,12 @@ SHIFT, OUTSIDE = 6, 2.0
 # Latent cells from what is known, within which the correction goes over from one to the other.
 BLEND = 2
 # Share of what a view differs from its own estimate in coarse cells that is given up: nearer to the mean, less bold.
-TAMED = 0.3
+TAMED = 0.15
+# Most likely views of which it is asked how they go on from what is known, and the power of their misfit there of which
+# their likelihood is the inverse.
+CANDIDATES, SEAM = 48, 4.0
+# Latent cells of what is known, from its border, that count for that, and rows and columns that a view may be moved by.
+STRIP, ROWS, COLUMNS = 3, 2, 3
 # And within which textures are no difference to be corrected.
 TEXTURE = 2
 # Likelihood of a view over its (squared) distance: the power of which it is the inverse.
@@ -152,10 +158,13 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
             (B, C, h, w) float32 clean latents, the mean where nothing is open, and (B,) places of the views taken.
         """
         mean = mean.float()
-        picked, shifts = self._picked(mean, is_open, chance, barred)
-        view = _resized(_moved(torch.stack([self.view(place) for place in picked.tolist()]), CELL * shifts), mean)
-        estimate, truth = (_moved(self._values(stored[picked]), shifts) for stored in (self.means, self.truths))
-        nearer = _resized(self._pooled(mean) - torch.lerp(estimate, truth, TAMED), mean)
+        likely, shifts = self._likely(mean, is_open, chance, barred)
+        placed = [self._placed(*each) for each in zip(mean, is_open, likely, shifts, strict=True)]
+        picked, moves = (torch.stack(each) for each in zip(*placed, strict=True))
+        view = _resized(_moved(torch.stack([self.view(place) for place in picked.tolist()]), moves), mean)
+        estimate, truth = (self._values(stored[picked]) for stored in (self.means, self.truths))
+        own = F.interpolate(torch.lerp(estimate, truth, TAMED), scale_factor=CELL, mode="bilinear")
+        nearer = _resized(self._pooled(mean), mean) - _resized(_moved(own, moves), mean)
         latents = int(self.config["latent_channels"])
         parts = (torch.tensor_split(value, [latents], dim=1) for value in (nearer, view, mean, is_open))
         colour, depth = (_correction(*each) for each in zip(*parts, strict=True))
@@ -206,14 +215,36 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
             self._compared = torch.cat(parts, dim=1).flatten(1, 2).transpose(1, 2).contiguous()
         return self._compared
 
-    def _picked(self, mean: Tensor, is_open: Tensor, chance: Tensor, barred: Tensor) -> tuple[Tensor, Tensor]:
-        """Places (B,) of views, of which each is the likelier the nearer it is (Gumbel's trick), and their shifts."""
+    def _likely(self, mean: Tensor, is_open: Tensor, chance: Tensor, barred: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N) how likely views are, the more the nearer, with luck (Gumbel's trick); their shifts to the right."""
         even = torch.special.ndtr(chance.double()).clamp(1e-12, 1 - 1e-12)
         nearest, shifts = self.distances(mean, is_open).min(dim=2)
-        nearness = -SHARPNESS * nearest.double().clamp(min=1e-6).log()
-        likely = nearness - torch.log(-torch.log(even))
-        picked = torch.where(barred, likely - BARRED, likely).argmax(dim=1)
-        return picked, shifts.gather(1, picked[:, None])[:, 0] - SHIFT
+        likely = -SHARPNESS * nearest.double().clamp(min=1e-6).log() - torch.log(-torch.log(even))
+        return torch.where(barred, likely - BARRED, likely), shifts - SHIFT
+
+    def _placed(self, mean: Tensor, is_open: Tensor, likely: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+        """The place of a view, and the (2,) cells down and to the right by which it goes on best from what is known.
+
+        What is fitted to the place afterwards, its colours at large, is no misfit.
+        """
+        best, places = likely.topk(min(CANDIDATES, len(self)))
+        moves = F.pad(CELL * shifts[places, None], (1, 0))
+        views = _moved(torch.stack([self.view(place) for place in places.tolist()]), moves)
+        known = F.interpolate(1 - is_open[None, :1].float(), size=views.shape[-2:])
+        strip = known * F.max_pool2d(1 - known, 2 * STRIP + 1, 1, STRIP)
+        if not strip.any():
+            return places[0], moves[0]
+        scale = self.deviations[:, None, None]
+        here = (_resized(mean[None], views) - _around(_resized(mean[None], views), known)) / scale
+        there = (views - _around(views, torch.ones_like(known))) / scale
+        there = F.pad(there, (COLUMNS, COLUMNS, ROWS, ROWS), mode="replicate")
+        # Squares multiplied out: a product for each move, those to the lower right first.
+        power = F.conv2d(there.square().mean(dim=1, keepdim=True), strip) + (strip * here.square()).mean(dim=1).sum()
+        misfit = (power - 2 * F.conv2d(there, strip * here) / here.shape[1])[:, 0] / strip.sum()
+        fits = best[:, None, None] - SEAM * misfit.clamp(min=1e-6).double().log()
+        row = fits.amax(dim=(1, 2)).argmax()
+        down, right = divmod(int(fits[row].argmax()), fits.shape[2])
+        return places[row], moves[row] + moves.new_tensor([ROWS - down, COLUMNS - right])
 
     def _pooled(self, values: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(values, (self.means.shape[-2], self.means.shape[-1]))
@@ -223,17 +254,23 @@ def _correction(wanted: Tensor, view: Tensor, mean: Tensor, is_open: Tensor) -> 
     """What is added to a view (B, c, h, w): in what is known what it lacks there, far from it `wanted`."""
     known = 1.0 - is_open[:, :1].float()
     near = F.max_pool2d(known, 2 * BLEND + 1, 1, BLEND)
-    # Means over some cells: textures differ in each.
+    return fill_smoothly(torch.where(known > 0, _around(mean - view, known), wanted), torch.maximum(known, 1 - near))
+
+
+def _around(values: Tensor, known: Tensor) -> Tensor:
+    """Means over some cells around each, of what is known: textures differ in each cell."""
     share = F.avg_pool2d(known, 2 * TEXTURE + 1, 1, TEXTURE).clamp(min=1e-6)
-    lacking = F.avg_pool2d((mean - view) * known, 2 * TEXTURE + 1, 1, TEXTURE) / share
-    return fill_smoothly(torch.where(known > 0, lacking, wanted), torch.maximum(known, 1 - near))
+    return F.avg_pool2d(values * known, 2 * TEXTURE + 1, 1, TEXTURE) / share
 
 
-def _moved(values: Tensor, shifts: Tensor) -> Tensor:
-    """Views (B, C, h, w) moved to the right by so many columns each; the last column goes on."""
-    columns = torch.arange(values.shape[-1], device=values.device) - shifts[:, None]
-    columns = columns.clamp(0, values.shape[-1] - 1)
-    return values.gather(3, columns[:, None, None].expand_as(values))
+def _moved(values: Tensor, moves: Tensor) -> Tensor:
+    """Views (B, C, h, w) moved down and to the right by (B, 2) cells; the last row and column go on."""
+    for axis in (2, 3):
+        cells = torch.arange(values.shape[axis], device=values.device) - moves[:, axis - 2, None]
+        shape = (len(values), 1, -1, 1) if axis == 2 else (len(values), 1, 1, -1)
+        cells = cells.clamp(0, values.shape[axis] - 1).reshape(shape)
+        values = values.gather(axis, cells.expand_as(values))
+    return values
 
 
 def _resized(values: Tensor, like: Tensor) -> Tensor:

@@ -78,6 +78,22 @@ def test_a_view_is_moved_sideways_to_where_it_fits(exemplars, truths):
         assert (drawn - true)[is_open].abs().mean() < 0.2
 
 
+def test_of_views_that_look_alike_at_large_one_is_taken_that_goes_on_from_what_is_known_and_moved_there(truths):
+    # All of one estimate, so that nothing but the border tells them apart.
+    alike, everywhere = smooth(1, 2).expand(COUNT, -1, -1, -1), torch.ones(COUNT, 1, HEIGHT, WIDTH, dtype=torch.bool)
+    views = alike + truths - interpolate(avg_pool2d(truths, CELL), scale_factor=CELL)
+    exemplars = Exemplars.of(views, alike, everywhere, LATENTS)
+    is_open = right_half()
+    for wanted, move in ((5, (0, 0)), (23, (1, -2)), (30, (-2, 3))):
+        moved = torch.roll(views[wanted : wanted + 1], move, dims=(2, 3))
+        # None is quite like the place: rounding shall not decide.
+        drawn, picked = exemplars.draw(torch.where(is_open, alike[:1] + 0.5, moved), is_open, no_luck(), NONE)
+        assert picked.tolist() == [wanted]
+        inner = (slice(None), slice(None), slice(3, -3), slice(WIDTH // 2, -3))
+        fine = [values - avg_pool2d(values, 3, 1, 1) for values in (drawn, moved)]
+        assert torch.corrcoef(torch.stack([values[inner].flatten() for values in fine]))[0, 1] > 0.9
+
+
 def test_distances_are_the_weighted_squares_written_out(exemplars):
     place, is_open = smooth(2, 3), right_half(2, left=15)
     found = exemplars.distances(place, is_open)
@@ -128,7 +144,7 @@ def test_chances_decide_between_near_views_and_never_for_far_ones(exemplars):
     is_open = right_half(left=0)
     place = smooth(COUNT, 2)[:1] * 0.05
     chances = torch.randn(300, COUNT, generator=torch.Generator().manual_seed(0))
-    picked = torch.cat([exemplars._picked(place, is_open, chance[None], NONE)[0] for chance in chances])
+    picked = torch.cat([exemplars._likely(place, is_open, chance[None], NONE)[0].argmax(dim=1) for chance in chances])
     nearest = exemplars.distances(place, is_open)[0].amin(dim=1)
     assert len(picked.unique()) > 3
     assert nearest[picked].mean() < nearest.mean()
