@@ -31,7 +31,7 @@ from mirage_ros.processes import refuse_several
 from mirage_ros.sim.sensors import FAULTS, SENSORS, check_sensor
 from mirage_ros.world.model import WorldModel
 
-Name = Literal["default", "sim", "closed-loop", "drift", "rgbd", "re10k"]
+Name = Literal["default", "sim", "closed-loop", "drift", "unfamiliar", "rgbd", "re10k"]
 # Walks of the simulator, which need no recordings; `default` runs them all.
 SIMULATED: tuple[Name, ...] = ("sim", "closed-loop", "drift")
 
@@ -41,7 +41,7 @@ class EvaluationOptions(ModelOptions):
     """Compare methods on frozen lists of walks; worldscore and calibration have --help of their own."""
 
     protocol: tyro.conf.Positional[Name]
-    """default runs sim, closed-loop and drift, one after the other"""
+    """default runs sim, closed-loop and drift, one after the other; unfamiliar: flats and a family never trained on"""
     folder: tyro.conf.Positional[Path | None] = None
     """of recordings, for rgbd and re10k"""
     out: Path = Path("out/eval")

@@ -18,7 +18,7 @@ def test_another_process_grows_the_same_scenes():
 
 def test_seeds_and_families_differ():
     digests = {build_scene(seed, family).digest for seed in range(3) for family in FAMILIES}
-    assert len(digests) == 6
+    assert len(digests) == 12
 
 
 def test_moving_things_leave_the_furniture_alone():
@@ -57,7 +57,7 @@ def test_movers_go_round():
     [
         ((-1,), "seed: expected an integer from 0 to 2147483647, got -1"),
         ((1.5,), "seed: expected"),
-        ((0, "caves"), "family: expected one of rooms, halls, got 'caves'"),
+        ((0, "caves"), "family: expected one of rooms, halls, flats, warehouses, got 'caves'"),
         ((0, "rooms", 4), "moving: expected 0 to 3, got 4"),
     ],
 )
