@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -45,7 +45,8 @@ class Plot:
         """The inner wall between two plots."""
         for yaw, across, along in ((0.0, "y", "x"), (math.pi / 2, "x", "y")):
             (a, b), (c, d) = getattr(self, across), getattr(other, across)
-            low, high = (pick(getattr(self, along)[i], getattr(other, along)[i]) for i, pick in ((0, max), (1, min)))
+            low, high = np.transpose([getattr(self, along), getattr(other, along)])
+            low, high = float(low.max()), float(high.min())
             if (b == c or a == d) and high - low > 1e-6:
                 middle, edge = (low + high) / 2, b if b == c else a
                 x, y = (middle, edge) if across == "y" else (edge, middle)
@@ -72,13 +73,11 @@ def build_flat(mjcf: Mjcf, rng: Generator) -> tuple[Floor, float]:
         _open_leaf(mjcf, rng, doorway, rooms)
     for index, (room, kind) in enumerate(zip(rooms, kinds, strict=False)):
         windows = _enclose(mjcf, rng, whole, room, height, board)
-        style = rng.integers(3) if kind != "kitchen" else 3
-        if style == 3:
+        pixels, metres = boards
+        if kind == "kitchen":
             pixels, metres = textures.tiles(rng, jitter(rng, (0.72, 0.7, 0.66)), jitter(rng, (0.45, 0.44, 0.42))), 1.6
-        elif style == 2:
+        elif rng.random() < 0.3:
             pixels, metres = textures.carpet(rng, pick(rng, furniture.CLOTHS)), 1.5
-        else:
-            pixels, metres = boards
         # Up to the middle of the walls, where thresholds lie.
         size = room.length + THICK, room.width + THICK, 0.1
         mjcf.box((room.x, room.y, -0.05), size, mjcf.sheet(pixels, metres=metres, shine=0.15))
@@ -248,17 +247,15 @@ def _desk(mjcf: Mjcf, rng: Generator, place: Footprint) -> None:
     back = Footprint(*place.place(0, -0.22), place.length, place.width - 0.44, place.yaw, 0.0, 0.74)
     furniture.table(mjcf, rng, back)
     part, dark = Builder(mjcf, back), mjcf.paint((0.08, 0.08, 0.09), shine=0.6)
-    part.box(0, -0.2, 0.74, (0.2, 0.14, 0.02), dark)
-    part.box(0, -0.22, 0.76, (0.04, 0.03, 0.12), dark)
+    part.box(0, -0.22, 0.74, (0.05, 0.03, 0.14), dark)
     part.box(0, -0.2, 0.86, (0.56, 0.03, 0.34), mjcf.skin(textures.rug(rng, (0.15, 0.2, 0.3), pick(rng, WALLS), 64)))
     chair = Footprint(*place.place(0, place.width / 2 - 0.21), 0.42, 0.42, place.yaw + math.pi, 0.0, 0.9)
     furniture.chair(mjcf, rng, chair)
 
 
 # What stands in each kind of room: maker, (length, width, height) from and to, and whether it leans on a wall.
-Maker = Callable[[Mjcf, Generator, Footprint], None]
-Sizes = tuple[float, float, float]
-PIECES: dict[str, tuple[tuple[Maker, Sizes, Sizes, bool], ...]] = {
+Sized = tuple[Callable[[Mjcf, Generator, Footprint], None], Sequence[float], Sequence[float], bool]
+PIECES: dict[str, tuple[Sized, ...]] = {
     "living": (
         (furniture.shelf, (0.9, 0.3, 1.6), (1.6, 0.36, 2.1), True),
         (furniture.sofa, (1.5, 0.85, 0.75), (2.1, 0.95, 0.85), True),
@@ -283,7 +280,6 @@ PIECES: dict[str, tuple[tuple[Maker, Sizes, Sizes, bool], ...]] = {
         (furniture.shelf, (0.9, 0.3, 1.7), (1.5, 0.36, 2.2), True),
         (_desk, (1.2, 1.1, 1.2), (1.5, 1.15, 1.2), True),
         (furniture.shelf, (0.7, 0.3, 0.9), (1.0, 0.36, 1.2), True),
-        (furniture.boxes, (0.45, 0.45, 0.4), (0.6, 0.6, 0.8), True),
         (furniture.plant, (0.45, 0.45, 0.9), (0.6, 0.6, 1.5), True),
     ),
 }

@@ -48,15 +48,6 @@ def carton(rng: Generator, size: int = 128) -> Pixels:
     return to_pixels(colours)
 
 
-def beads(rng: Generator, base: Colour, size: int = 64) -> Pixels:
-    """The side of a drum: paint with beads around it and scratches."""
-    shade = 1 + 0.06 * fractal_noise(rng, size, size, 0.6)
-    for level in (2, size // 3, 2 * size // 3, size - 6):
-        shade[level : level + 2] *= 1.35
-        shade[level + 2 : level + 4] *= 0.5
-    return to_pixels(shaded(base, shade))
-
-
 def hazard(size: int = 64) -> Pixels:
     """Black and yellow stripes; they tile."""
     y, x = np.mgrid[:size, :size]
@@ -82,7 +73,7 @@ class Stock:
         return cls(
             cartons=[mjcf.skin(carton(rng)) for _ in range(4)],
             paints=[mjcf.paint(pick(rng, OBJECTS), shine=0.4) for _ in range(5)],
-            drum=[mjcf.skin(beads(rng, pick(rng, OBJECTS)), shine=0.5) for _ in range(3)],
+            drum=[mjcf.skin(textures.plaster(rng, pick(rng, OBJECTS), 64), shine=0.5) for _ in range(3)],
             wrap=mjcf.skin(wrap, shine=0.6),
             timber=mjcf.skin(textures.wood(rng, jitter(rng, (0.66, 0.52, 0.34)))),
             deck=mjcf.skin(textures.planks(rng, jitter(rng, (0.66, 0.52, 0.34)), rows=5, size=128)),
@@ -118,7 +109,7 @@ class Stock:
                         part.box(x + column, 0, z + layer * tall / layers, size, skin, turn)
 
     def drums(self, rng: Generator, part: Builder, x: float, z: float, tall: float) -> None:
-        """Four drums with beads."""
+        """Four drums."""
         steel = self.drum[rng.integers(len(self.drum))]
         for i in (-0.25, 0.25):
             for j in (-0.22, 0.22):
@@ -196,14 +187,14 @@ def _rack(
             x = side * (half - PROFILE / 2)
             for y in (-reach, reach):
                 part.box(x, y, 0, (PROFILE, PROFILE, place.top), steel)
-            for z in np.arange(0.5, place.top - 0.3, 1.1):
+            for z in np.arange(0.5, place.top - 0.3, 1.5):
                 part.box(x, 0, float(z), (0.03, DEPTH - 0.1, 0.05), steel)
     for index, z in enumerate(levels):
         for y in (-reach, reach):
             part.box(0, y, float(z) - 0.12, (place.length - 0.02, 0.05, 0.11), beam)
         room = (levels[index + 1] - 0.14 if index + 1 < len(levels) else place.top) - z
         for x in (-0.54, 0.54):
-            if rng.random() < 0.7:
+            if rng.random() < 0.65:
                 stock.load(rng, part, x, float(z), float(room))
 
 
