@@ -103,7 +103,8 @@ def _divide(rng: Generator, length: float, width: float) -> tuple[list[Plot], li
         if any(min(plot.x[1] - plot.x[0], plot.y[1] - plot.y[0]) < LEAST_ROOM for plot in plots):
             continue
         pairs = [(a, b, wall) for a, b in combinations(range(len(plots)), 2) if (wall := plots[a].border(plots[b]))]
-        joined, borders = list(range(len(plots))), []
+        joined = list(range(len(plots)))
+        borders: list[tuple[Footprint, float | None]] = []
         for index in rng.permutation(len(pairs)):
             a, b, wall = pairs[index]
             spare = wall.length / 2 - LEAST_BESIDE
@@ -224,7 +225,6 @@ def _counter(mjcf: Mjcf, rng: Generator, place: Footprint) -> None:
         part.box(x, depth / 2 - 0.04, 0.12, (wide, 0.025, 0.72), front)
         part.box(x, -depth / 2 + 0.34, 1.47, (wide, 0.025, place.top - 1.49), front)
         part.box(x, depth / 2 - 0.02, 0.76, (wide * 0.5, 0.02, 0.015), metal)
-    part.box(-length / 4, 0.02, 0.905, (0.5, 0.38, 0.008), metal)
     part.box(-length / 4, 0.02, 0.909, (0.42, 0.3, 0.008), dark)
     part.cylinder(-length / 4, -0.2, 0.91, 0.015, 0.25, metal)
     part.box(length / 4, 0, 0.905, (0.56, 0.46, 0.01), dark)

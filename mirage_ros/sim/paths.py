@@ -124,7 +124,7 @@ def _next_points(scene: Scene, rng: Generator, here: Points, height: float) -> l
     return None if there is None else [there]
 
 
-def _hidden_by_walls(scene: Scene, eye: Points, points: Points) -> NDArray[np.bool_]:
+def hidden_by_walls(scene: Scene, eye: Points, points: Points) -> NDArray[np.bool_]:
     """(N,) whether inner walls stand between an eye (3,) and points (N, 3)."""
     ways = eye[:2] + np.linspace(0, 0.95, 120)[:, None, None] * (points[:, :2] - eye[:2])
     behind = [(wall.distance(ways) == 0).any(axis=0) for wall in scene.walls if wall.bottom == 0]
@@ -183,7 +183,7 @@ def _gaze(scene: Scene, rng: Generator, eyes: Points) -> Points:
         if hold == 0 or math.hypot(*(target - eye)[:2]) < 0.9:
             distance = np.hypot(*(sights - eye)[:, :2].T)
             score = rng.random(len(sights)) + np.where((distance > 1.3) & (distance < 6), 1, 0)
-            score -= 2 * _hidden_by_walls(scene, eye, sights)
+            score -= 2 * hidden_by_walls(scene, eye, sights)
             score[len(sights) - len(scene.doorways) :] += 0.5
             target = sights[int(score.argmax())]
             hold = int(rng.integers(20, 45))

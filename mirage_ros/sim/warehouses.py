@@ -89,14 +89,14 @@ class Stock:
 
     def load(self, rng: Generator, part: Builder, x: float, z: float, room: float) -> None:
         """Goods on a pallet, less than `room` metres high above it."""
-        kind, tall = rng.integers(5), float(rng.uniform(0.55, 0.95)) * (room - 0.125)
+        kind, tall = int(rng.integers(5)), float(rng.uniform(0.55, 0.95)) * (room - 0.125)
         z = self.pallet(part, x, z)
         if kind == 0 and tall > 0.5:
             self.drums(rng, part, x, z, min(tall, 0.88))
         elif kind == 1:
             part.box(x, 0, z, (1.0, 0.84, tall), self.wrap)
         elif kind == 2:
-            part.box(x, 0, z, (1.02, 0.84, tall * 0.7), self.paints[rng.integers(len(self.paints))])
+            part.box(x, 0, z, (1.02, 0.84, tall * 0.7), self.paints[int(rng.integers(len(self.paints)))])
             part.box(x, 0, z + tall * 0.7, (1.06, 0.88, 0.05), self.rim)
         else:
             layers = max(1, round(tall / 0.45))
@@ -105,12 +105,12 @@ class Stock:
                     if layer + 1 < layers or rng.random() < 0.7:
                         turn = float(rng.normal(0, 0.04))
                         size = 0.5, float(rng.uniform(0.7, 0.82)), tall / layers - 0.004
-                        skin = self.cartons[rng.integers(len(self.cartons))]
+                        skin = self.cartons[int(rng.integers(len(self.cartons)))]
                         part.box(x + column, 0, z + layer * tall / layers, size, skin, turn)
 
     def drums(self, rng: Generator, part: Builder, x: float, z: float, tall: float) -> None:
         """Four drums."""
-        steel = self.drum[rng.integers(len(self.drum))]
+        steel = self.drum[int(rng.integers(len(self.drum)))]
         for i in (-0.25, 0.25):
             for j in (-0.22, 0.22):
                 part.cylinder(x + i, j, z, 0.21, tall, steel)
@@ -119,6 +119,8 @@ class Stock:
 def build_warehouse(mjcf: Mjcf, rng: Generator) -> tuple[Floor, float]:
     """Add a store; returns its floor and its height."""
     mjcf.sky(panorama(rng))
+    # Of the many hundred parts none but floor and walls is large.
+    mjcf.quads = 1
     length, width, height = (float(v) for v in rng.uniform([13, 9.5, 5.0], [18, 13, 6.5]))
     floor, stock = Floor(length, width, []), Stock.order(mjcf, rng)
     pixels = textures.concrete(rng, jitter(rng, (0.5, 0.5, 0.49)))
@@ -141,9 +143,9 @@ def build_warehouse(mjcf: Mjcf, rng: Generator) -> tuple[Floor, float]:
         mjcf.box((start - YARD / 2 - 0.1, side, 0.001), (YARD - 0.5, 0.09, 0.006), line)
     for _ in range(int(rng.integers(4, 8))):
         tall = float(rng.uniform(0.4, 1.5))
-        place = floor.stand(rng, 1.2, 1.0, tall, 0.7)
-        if place is not None:
-            part = Builder(mjcf, place)
+        stack = floor.stand(rng, 1.2, 1.0, tall, 0.7)
+        if stack is not None:
+            part = Builder(mjcf, stack)
             if rng.random() < 0.3:
                 z = 0.0
                 while z + 0.13 < tall:
