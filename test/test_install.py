@@ -110,7 +110,7 @@ def test_executables_find_their_python(prefix):
         check=False,
     )
     assert result.returncode == 1
-    assert "parameter family: expected one of rooms, halls, got 'caves'" in result.stderr
+    assert "parameter family: expected one of rooms, halls, flats, warehouses, got 'caves'" in result.stderr
 
 
 def test_launch_files_start_installed_executables(prefix, share):

@@ -31,7 +31,7 @@ from mirage_ros.resources import weights_directory  # noqa: E402
 from mirage_ros.ros.executable import parameter_arguments, running  # noqa: E402
 from mirage_ros.ros.parameters import PRESETS  # noqa: E402
 from mirage_ros.sim.paths import plan_path  # noqa: E402
-from mirage_ros.sim.scene import build_scene  # noqa: E402
+from mirage_ros.sim.scene import FAMILIES, build_scene  # noqa: E402
 
 # A scene that the shipped weights were not trained on (`mirage_ros.sim.splits`).
 SEED = 1_000_036
@@ -180,7 +180,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--walk", type=int, default=24, help="camera frames for the memory")
     parser.add_argument("--frames", type=int, default=25, help="frames to imagine")
     parser.add_argument("--rate", type=float, default=10.0, help="frames a second of the film")
-    parser.add_argument("--family", default="rooms", help="of the simulated scene")
+    parser.add_argument("--family", choices=FAMILIES, default="rooms", help="of the simulated scene")
     parser.add_argument("--seed", type=int, default=SEED, help="of the simulated scene")
     options = parser.parse_args()
     if options.walk < 2 or options.frames < 4 or options.frames // 2 > options.walk:

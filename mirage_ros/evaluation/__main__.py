@@ -25,13 +25,13 @@ from mirage_ros.evaluation.metrics import Lpips
 from mirage_ros.evaluation.model_options import ModelOptions, device_name
 from mirage_ros.evaluation.protocols.recorded import re10k_cases, rgbd_cases
 from mirage_ros.evaluation.protocols.sim import frozen_lists, sim_cases
-from mirage_ros.evaluation.report import CHUNKS, write_report
+from mirage_ros.evaluation.report import CHUNKS, family_markdown, write_report
 from mirage_ros.evaluation.runner import evaluate, is_complete
 from mirage_ros.processes import refuse_several
 from mirage_ros.sim.sensors import FAULTS, SENSORS, check_sensor
 from mirage_ros.world.model import WorldModel
 
-Name = Literal["default", "sim", "closed-loop", "drift", "rgbd", "re10k"]
+Name = Literal["default", "sim", "closed-loop", "drift", "unfamiliar", "rgbd", "re10k"]
 # Walks of the simulator, which need no recordings; `default` runs them all.
 SIMULATED: tuple[Name, ...] = ("sim", "closed-loop", "drift")
 
@@ -41,7 +41,7 @@ class EvaluationOptions(ModelOptions):
     """Compare methods on frozen lists of walks; worldscore and calibration have --help of their own."""
 
     protocol: tyro.conf.Positional[Name]
-    """default runs sim, closed-loop and drift, one after the other"""
+    """default runs sim, closed-loop and drift, one after the other; unfamiliar: flats and a family never trained on"""
     folder: tyro.conf.Positional[Path | None] = None
     """of recordings, for rgbd and re10k"""
     out: Path = Path("out/eval")
@@ -161,6 +161,10 @@ def _run(
         "date": datetime.date.today().isoformat(),
     }
     print(write_report(folder, rows, facts, descriptions))
+    if options.protocol in frozen_lists():
+        families = family_markdown(rows)
+        (folder / "families.md").write_text(families)
+        print(families)
     if options.protocol == "drift":
         print((folder / CHUNKS).read_text())
     print(folder / "report.html")

@@ -98,6 +98,18 @@ def markdown(summaries: Summaries) -> str:
     return markdown_table(["method", *(COLUMNS[name][0] for name in shown)], lines)
 
 
+def family_markdown(rows: Rows) -> str:
+    """The table of each method in each family of simulated scenes, whose names cases begin with.
+
+    Measures that take all cases together are left out.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(f"{row['method']}, {row['case'].partition('-')[0]}", []).append(row)
+    missing = dict.fromkeys(NEEDED, (math.nan, math.nan, math.nan))
+    return markdown({name: {**summary(own), **missing} for name, own in groups.items()})
+
+
 def _cell(name: str, value: Interval) -> str:
     mean, low, high = value
     text = _number(mean, COLUMNS[name][1])

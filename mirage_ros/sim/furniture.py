@@ -249,3 +249,23 @@ def bench(mjcf: Mjcf, rng: Generator, place: Footprint) -> None:
         part.box(x, 0, 0, (0.1, place.width * 0.9, place.top - 0.05), foot)
     for y in np.linspace(-0.36, 0.36, 4):
         part.box(0, float(y) * place.width, place.top - 0.05, (place.length, place.width * 0.2, 0.05), seat)
+
+
+def dining_corner(mjcf: Mjcf, rng: Generator, floor: Floor) -> None:
+    """A table with chairs on its long sides."""
+    length, width, height = (float(v) for v in rng.uniform([1.0, 0.65, 0.7], [1.6, 0.85, 0.76]))
+    group = floor.stand(rng, length + 0.2, width + 1.1, height)
+    if group is None:
+        return
+    floor.occupied.remove(group)
+    place = Footprint(group.x, group.y, length, width, group.yaw, 0.0, height)
+    floor.occupied.append(place)
+    table(mjcf, rng, place)
+    for side in (-1, 1):
+        for along in np.linspace(-0.28, 0.28, 2) * length:
+            if rng.random() < 0.8:
+                x, y = place.place(float(along), side * (width / 2 + 0.22))
+                yaw = place.yaw + (0 if side < 0 else math.pi) + float(rng.normal(0, 0.15))
+                seat = Footprint(x, y, 0.4, 0.4, yaw, 0.0, 0.9)
+                floor.occupied.append(seat)
+                chair(mjcf, rng, seat)

@@ -27,6 +27,7 @@ class Mjcf:
 
     Attributes:
         assets: texture files by name, PNG.
+        quads: along each side of a box; light is computed at their corners, and drawing takes time for each.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class Mjcf:
         self._geoms: list[str] = []
         self._bodies: list[str] = []
         self._names = 0
+        self.quads = 3
 
     def paint(self, colour: Colour, *, shine: float = 0.1, glow: float = 0.0) -> str:
         """A plain material; returns its name."""
@@ -102,7 +104,7 @@ class Mjcf:
         return (
             '<mujoco model="scene"><compiler texturedir=""/><statistic center="0 0 1" extent="10"/>'
             f'<visual><headlight ambient="{_numbers([ambient] * 3)}" diffuse="0.08 0.08 0.08" specular="0 0 0"/>'
-            '<quality shadowsize="768" offsamples="4" numquads="3" numslices="16" numstacks="8"/>'
+            f'<quality shadowsize="768" offsamples="4" numquads="{self.quads}" numslices="16" numstacks="8"/>'
             '<map znear="0.003" zfar="10" shadowclip="1.6"/></visual>'
             f"<asset>{''.join(self._textures)}{''.join(self._materials)}</asset>"
             f"<worldbody>{''.join(self._lights)}{''.join(self._geoms)}{''.join(self._bodies)}</worldbody></mujoco>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ MAX_TURN = math.radians(5)
 # A view must show something nearer than the walls, or at least not a wall at arm's length.
 MIN_VIEW = 1.0
 ATTEMPTS = 60
+# Where there are doorways: share of walks that begin near one, and of legs that lead through one.
+NEAR_DOORWAY, THROUGH_DOORWAY = 0.6, 0.7
 
 Points = NDArray[np.float64]
 
@@ -98,33 +101,67 @@ def _free_point(scene: Scene, rng: Generator, height: float) -> Points | None:
     return None
 
 
+def _first_point(scene: Scene, rng: Generator, height: float) -> Points | None:
+    """A free point, often not far from a doorway."""
+    if scene.doorways and rng.random() < NEAR_DOORWAY:
+        for _ in range(100):
+            door = scene.doorways[rng.integers(len(scene.doorways))]
+            side = 1 if rng.random() < 0.5 else -1
+            x, y = door.place(float(rng.uniform(-1.2, 1.2)), side * float(rng.uniform(0.7, 2.2)))
+            point = np.array([x, y, height])
+            if not collides(scene, point):
+                return point
+    return _free_point(scene, rng, height)
+
+
+def _next_points(scene: Scene, rng: Generator, here: Points, height: float) -> list[Points] | None:
+    """A free point to go to, or one before a doorway and one behind it."""
+    if scene.doorways and rng.random() < THROUGH_DOORWAY:
+        door = scene.doorways[rng.integers(len(scene.doorways))]
+        ends = [np.array([*door.place(0, side * 0.6), height]) for side in (-1, 1)]
+        return sorted(ends, key=lambda end: float(np.linalg.norm(end - here)))
+    there = _free_point(scene, rng, height)
+    return None if there is None else [there]
+
+
+def hidden_by_walls(scene: Scene, eye: Points, points: Points) -> NDArray[np.bool_]:
+    """(N,) whether inner walls stand between an eye (3,) and points (N, 3)."""
+    ways = eye[:2] + np.linspace(0, 0.95, 120)[:, None, None] * (points[:, :2] - eye[:2])
+    behind = [(wall.distance(ways) == 0).any(axis=0) for wall in scene.walls if wall.bottom == 0]
+    return np.any(behind, axis=0) if behind else np.zeros(len(points), np.bool_)
+
+
 def _sights(scene: Scene) -> Points:
-    """(N, 3) what is worth looking at: the furniture, and points along the walls at eye height."""
-    furniture = [(o.x, o.y, min(0.6 * o.top, 1.3)) for o in scene.obstacles if o.top > 0.2]
+    """(N, 3) what is worth looking at: furniture, points along the walls at eye height and, at the end, doorways."""
+    furniture = [(o.x, o.y, min(0.6 * o.top, 1.3)) for o in scene.obstacles if o.top > 0.2 and o.bottom == 0]
+    doorways = [(door.x, door.y, 1.2) for door in scene.doorways]
     a, b = scene.length / 2, scene.width / 2
     walls = [(a, 0, 1.3), (-a, 0, 1.3), (0, b, 1.3), (0, -b, 1.3), (a, b / 2, 1.2), (-a, -b / 2, 1.2)]
-    return np.array(furniture + walls, dtype=np.float64)
+    return np.array(furniture + walls + doorways, dtype=np.float64)
 
 
 def _explore(scene: Scene, rng: Generator, count: int, step: float, height: float) -> tuple[Points, Points] | None:
     """Walk between free points that see each other; look at sights ahead, turning steadily."""
-    here = _free_point(scene, rng, height)
+    here = _first_point(scene, rng, height)
     if here is None:
         return None
     corners, length = [here], 0.0
     needed = step * (count - 1)
     while length < needed:
         for _ in range(40):
-            there = _free_point(scene, rng, height)
-            if there is None or (distance := float(np.linalg.norm(there - here))) <= 0.6:
+            points = _next_points(scene, rng, here, height)
+            if points is None or (distance := float(np.linalg.norm(points[0] - here))) <= 0.6:
                 continue
-            if not collides(scene, np.linspace(here, there, max(2, int(distance / 0.08)))):
+            if not any(
+                collides(scene, np.linspace(a, b, max(2, int(np.linalg.norm(b - a) / 0.08))))
+                for a, b in pairwise([here, *points])
+            ):
                 break
         else:
             return None
-        length += distance
-        corners.append(there)
-        here = there
+        length += distance + sum(float(np.linalg.norm(b - a)) for a, b in pairwise(points))
+        corners += points
+        here = points[-1]
     eyes = _walk(np.array(corners), count, step)
     return eyes, _gaze(scene, rng, eyes)
 
@@ -146,6 +183,8 @@ def _gaze(scene: Scene, rng: Generator, eyes: Points) -> Points:
         if hold == 0 or math.hypot(*(target - eye)[:2]) < 0.9:
             distance = np.hypot(*(sights - eye)[:, :2].T)
             score = rng.random(len(sights)) + np.where((distance > 1.3) & (distance < 6), 1, 0)
+            score -= 2 * hidden_by_walls(scene, eye, sights)
+            score[len(sights) - len(scene.doorways) :] += 0.5
             target = sights[int(score.argmax())]
             hold = int(rng.integers(20, 45))
         hold -= 1
@@ -210,6 +249,12 @@ def _sees_enough(scene: Scene, eyes: Points, targets: Points) -> bool:
     with np.errstate(divide="ignore", invalid="ignore"):
         reach = (np.sign(direction[:, :2]) * limits - eyes[:, :2]) / direction[:, :2]
     room = np.where(np.abs(direction[:, :2]) < 1e-9, np.inf, reach).min(axis=1)
+    if scene.walls:
+        ahead = np.minimum(room, 1.3)[:, None, None] * np.linspace(0, 1, 14)[:, None] * direction[:, None, :2]
+        blocked = np.any([wall.distance(eyes[:, None, :2] + ahead) == 0 for wall in scene.walls if wall.bottom == 0], 0)
+        # Past a doorway the view may sweep over its side, but not rest there.
+        if blocked[:, :6].any() or blocked.any(axis=1).mean() > 0.15:
+            return False
     sights = np.array([(o.x, o.y) for o in scene.obstacles if o.top > 0.2]).reshape(-1, 2)
     offset = sights[None] - eyes[:, None, :2]
     distance = np.linalg.norm(offset, axis=-1)

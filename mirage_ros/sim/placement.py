@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.random import Generator
@@ -64,26 +64,35 @@ class Footprint:
 
 @dataclass
 class Floor:
-    """A rectangular floor centred at the origin, and what stands on it.
+    """A rectangular floor, what stands on it and what divides it.
 
     Attributes:
         length, width: full sides along x and y, metres.
         occupied: what is in the way.
+        x, y: its middle, metres.
+        walls: inner walls, from floor to ceiling, and what is above their doorways.
+        doorways: openings in those: the length's axis runs along the wall.
+        lanes: ways that stay free, though nothing stands there.
     """
 
     length: float
     width: float
     occupied: list[Footprint]
+    x: float = 0.0
+    y: float = 0.0
+    walls: list[Footprint] = field(default_factory=list)
+    doorways: list[Footprint] = field(default_factory=list)
+    lanes: list[Footprint] = field(default_factory=list)
 
     def stand(
         self, rng: Generator, length: float, width: float, height: float, margin: float = 0.35
     ) -> Footprint | None:
         """Find a free place anywhere and take it; None if there is none after some tries."""
         for _ in range(TRIES):
-            x = rng.uniform(-0.5, 0.5) * (self.length - length)
-            y = rng.uniform(-0.5, 0.5) * (self.width - width)
+            x = self.x + rng.uniform(-0.5, 0.5) * (self.length - length)
+            y = self.y + rng.uniform(-0.5, 0.5) * (self.width - width)
             footprint = Footprint(x, y, length, width, rng.uniform(-math.pi, math.pi), 0.0, height)
-            if self._take(footprint, margin):
+            if self.take(footprint, margin):
                 return footprint
         return None
 
@@ -98,15 +107,18 @@ class Floor:
             # The back keeps 2 cm from the wall, clear of the skirting board.
             x, y = rng.uniform(-0.5, 0.5) * (reach - length), -depth / 2 + width / 2 + 0.02
             cos, sin = math.cos(yaw), math.sin(yaw)
-            footprint = Footprint(cos * x - sin * y, sin * x + cos * y, length, width, yaw, 0.0, height)
-            if self._take(footprint, margin):
+            x, y = self.x + cos * x - sin * y, self.y + sin * x + cos * y
+            footprint = Footprint(x, y, length, width, yaw, 0.0, height)
+            if self.take(footprint, margin):
                 return footprint
         return None
 
-    def _take(self, footprint: Footprint, margin: float) -> bool:
+    def take(self, footprint: Footprint, margin: float) -> bool:
         """Occupy a place that lies inside and keeps `margin` from everything, and say whether that was so."""
-        inside = (np.abs(footprint.corners()) <= [self.length / 2, self.width / 2]).all()
-        if not inside or any(footprint.overlaps(other, margin) for other in self.occupied):
+        inside = (np.abs(footprint.corners() - [self.x, self.y]) <= [self.length / 2, self.width / 2]).all()
+        if not inside or any(footprint.overlaps(other, margin) for other in (*self.occupied, *self.walls)):
+            return False
+        if any(footprint.overlaps(lane) for lane in self.lanes):
             return False
         self.occupied.append(footprint)
         return True

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 from numpy.random import Generator
 
 from mirage_ros.sim import furniture, textures
@@ -39,7 +36,7 @@ def build_room(mjcf: Mjcf, rng: Generator) -> tuple[Floor, float]:
     x, y, _ = door.point(_door_along(door.length), 0, 0.5)
     floor.occupied.append(Footprint(x, y, 1.0, 1.0, 0.0, 0.0, 0.01))
     _lay_rug(mjcf, rng, floor)
-    _dining_corner(mjcf, rng, floor)
+    furniture.dining_corner(mjcf, rng, floor)
     chosen = rng.permutation(len(PIECES)).tolist() + rng.integers(0, len(PIECES), 3).tolist()
     sized = (
         (maker, rng.uniform(low, high).tolist(), leans) for maker, low, high, leans in map(PIECES.__getitem__, chosen)
@@ -100,23 +97,3 @@ def _lay_rug(mjcf: Mjcf, rng: Generator, floor: Floor) -> None:
         x, y = rng.uniform(-0.2, 0.2, 2) * [floor.length, floor.width]
         pixels = textures.rug(rng, pick(rng, furniture.CLOTHS), pick(rng, WALLS))
         mjcf.box((x, y, 0.006), (size[0], size[1], 0.012), mjcf.sheet(pixels), yaw=float(rng.uniform(-0.3, 0.3)))
-
-
-def _dining_corner(mjcf: Mjcf, rng: Generator, floor: Floor) -> None:
-    """A table with chairs on its long sides."""
-    length, width, height = (float(v) for v in rng.uniform([1.0, 0.65, 0.7], [1.6, 0.85, 0.76]))
-    group = floor.stand(rng, length + 0.2, width + 1.1, height)
-    if group is None:
-        return
-    floor.occupied.remove(group)
-    place = Footprint(group.x, group.y, length, width, group.yaw, 0.0, height)
-    floor.occupied.append(place)
-    furniture.table(mjcf, rng, place)
-    for side in (-1, 1):
-        for along in np.linspace(-0.28, 0.28, 2) * length:
-            if rng.random() < 0.8:
-                x, y = place.place(float(along), side * (width / 2 + 0.22))
-                yaw = place.yaw + (0 if side < 0 else math.pi) + float(rng.normal(0, 0.15))
-                chair = Footprint(x, y, 0.4, 0.4, yaw, 0.0, 0.9)
-                floor.occupied.append(chair)
-                furniture.chair(mjcf, rng, chair)

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from mirage_ros.sim.flats import build_flat
 from mirage_ros.sim.halls import build_hall
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.movers import Mover, add_mover
 from mirage_ros.sim.placement import Floor, Footprint
 from mirage_ros.sim.rooms import build_room
+from mirage_ros.sim.warehouses import build_warehouse
 
 _BUILDERS: dict[str, tuple[Callable[[Mjcf, Generator], tuple[Floor, float]], float]] = {
     # Builder and ambient light. Their order is part of the seed: append, never insert.
     "rooms": (build_room, 0.46),
     "halls": (build_hall, 0.5),
+    "flats": (build_flat, 0.5),
+    "warehouses": (build_warehouse, 0.48),
 }
 FAMILIES = tuple(_BUILDERS)
 MAX_MOVING = 3
@@ -34,7 +38,9 @@ class Scene:
     Attributes:
         family, seed: what it was grown from.
         length, width, height: inner size along x, y and z, metres.
-        obstacles: what stands on the floor, including the courses of what moves.
+        obstacles: what stands on the floor, including the courses of what moves, and the inner walls.
+        walls: those, and what is above their doorways.
+        doorways: openings in the inner walls; the length's axis runs along the wall.
         movers: things that move.
         mjcf: MuJoCo's description.
         assets: the textures that it names, PNG.
@@ -46,6 +52,8 @@ class Scene:
     width: float
     height: float
     obstacles: tuple[Footprint, ...]
+    walls: tuple[Footprint, ...]
+    doorways: tuple[Footprint, ...]
     movers: tuple[Mover, ...]
     mjcf: str
     assets: Mapping[str, bytes]
@@ -91,7 +99,9 @@ def build_scene(seed: int, family: str = "rooms", moving: int | None = None) -> 
         length=floor.length,
         width=floor.width,
         height=height,
-        obstacles=tuple(floor.occupied),
+        obstacles=(*floor.occupied, *floor.walls),
+        walls=tuple(floor.walls),
+        doorways=tuple(floor.doorways),
         movers=movers,
         mjcf=mjcf.xml(ambient),
         assets=mjcf.assets,

@@ -30,26 +30,31 @@ class Opening:
 
 @dataclass(frozen=True)
 class Wall:
-    """One of the four inner faces of a rectangular shell centred at the origin.
+    """One of the four inner faces of a rectangular shell.
 
     Attributes:
         facing: yaw of the normal that points into the room.
-        distance: from the origin, metres.
+        distance: from the middle of the shell, metres.
         length, height: of the face, metres.
+        x, y: the middle of the shell, metres.
+        depth: thickness of what is behind the face, metres.
     """
 
     facing: float
     distance: float
     length: float
     height: float
+    x: float = 0.0
+    y: float = 0.0
+    depth: float = WALL_DEPTH
 
     def point(self, along: float, height: float, off: float) -> tuple[float, float, float]:
         """World position: `along` to the right of the middle, as seen from inside, and `off` into the room."""
         normal = math.cos(self.facing), math.sin(self.facing)
         right = -normal[1], normal[0]
         return (
-            normal[0] * (off - self.distance) + right[0] * along,
-            normal[1] * (off - self.distance) + right[1] * along,
+            self.x + normal[0] * (off - self.distance) + right[0] * along,
+            self.y + normal[1] * (off - self.distance) + right[1] * along,
             height,
         )
 
@@ -66,20 +71,20 @@ def four_walls(length: float, width: float, height: float) -> list[Wall]:
 
 def raise_wall(mjcf: Mjcf, wall: Wall, material: str, openings: Sequence[Opening] = ()) -> None:
     """Build a wall around its openings: full-height strips between them, low and high pieces beside."""
-    left = -wall.length / 2 - WALL_DEPTH
+    left = -wall.length / 2 - wall.depth
 
     def piece(a: float, b: float, bottom: float, top: float) -> None:
         if b - a < 1e-3 or top - bottom < 1e-3:
             return
-        centre = wall.point((a + b) / 2, (bottom + top) / 2, -WALL_DEPTH / 2)
-        mjcf.panel(centre, b - a + OVERLAP, top - bottom + OVERLAP, wall.facing, material, WALL_DEPTH)
+        centre = wall.point((a + b) / 2, (bottom + top) / 2, -wall.depth / 2)
+        mjcf.panel(centre, b - a + OVERLAP, top - bottom + OVERLAP, wall.facing, material, wall.depth)
 
     for opening in sorted(openings, key=lambda o: o.left):
         piece(left, opening.left, 0, wall.height)
         piece(opening.left, opening.right, 0, opening.bottom)
         piece(opening.left, opening.right, opening.top, wall.height)
         left = opening.right
-    piece(left, wall.length / 2 + WALL_DEPTH, 0, wall.height)
+    piece(left, wall.length / 2 + wall.depth, 0, wall.height)
 
 
 def lay_floor(mjcf: Mjcf, length: float, width: float, material: str) -> None:
@@ -92,9 +97,13 @@ def close_ceiling(mjcf: Mjcf, length: float, width: float, height: float, materi
     mjcf.box((0, 0, height + 0.05), (length + 0.3, width + 0.3, 0.1), material)
 
 
-def skirting(mjcf: Mjcf, wall: Wall, material: str, height: float = 0.09) -> None:
-    """A board along the foot of a wall."""
-    mjcf.panel(wall.point(0, height / 2, 0.006), wall.length, height, wall.facing, material, 0.016)
+def skirting(
+    mjcf: Mjcf, wall: Wall, material: str, height: float = 0.09, gaps: Sequence[tuple[float, float]] = ()
+) -> None:
+    """A board along the foot of a wall, but for gaps: spans in metres from its middle."""
+    edges = [-wall.length / 2, *(edge for gap in sorted(gaps) for edge in gap), wall.length / 2]
+    for a, b in zip(edges[::2], edges[1::2], strict=True):
+        mjcf.panel(wall.point((a + b) / 2, height / 2, 0.006), b - a, height, wall.facing, material, 0.016)
 
 
 def hang_door(mjcf: Mjcf, wall: Wall, along: float, leaf: str, frame: str, metal: str) -> None:

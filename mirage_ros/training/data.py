@@ -29,13 +29,18 @@ from mirage_ros.recordings.tum import UNITS, tum_frames
 from mirage_ros.recordings.walk_readers import READERS, realestate10k_frames
 from mirage_ros.sim.scene import FAMILIES
 from mirage_ros.sim.sensors import FAULTS, SENSORS, check_sensor, sensed_clip
-from mirage_ros.sim.splits import SEEDS, Split, scene_seeds
+from mirage_ros.sim.splits import SEEDS, TRAINING_FAMILIES, Split, check_families, scene_seeds
 from mirage_ros.training.render import ClipSettings, render_clip
 from mirage_ros.training.shards import MANIFEST, write_shard
 
 
 def plan(split: Split, scenes: int, first: int, families: list[str], clips_per_shard: int) -> list[tuple[str, ...]]:
-    """Which scenes go into which shard, families in turn: 'family seed' each."""
+    """Which scenes go into which shard, families in turn: 'family seed' each.
+
+    Raises:
+        ValueError: the split must not hold these scenes, or holds fewer.
+    """
+    check_families(split, families)
     pairs = [f"{family} {seed}" for seed in scene_seeds(split, first, scenes) for family in families]
     return [tuple(pairs[i : i + clips_per_shard]) for i in range(0, len(pairs), clips_per_shard)]
 
@@ -223,7 +228,7 @@ def main() -> None:
     parser.add_argument("--split", choices=tuple(SEEDS), default="train", help="whose seeds to use (%(default)s)")
     parser.add_argument("--scenes", type=int, default=300, help="of each family (%(default)s)")
     parser.add_argument("--first", type=int, default=0, help="skip so many seeds of the split (%(default)s)")
-    parser.add_argument("--family", choices=FAMILIES, action="append", help="default: all")
+    parser.add_argument("--family", choices=FAMILIES, action="append", help=f"default: {', '.join(TRAINING_FAMILIES)}")
     parser.add_argument("--frames", type=int, default=ClipSettings.frames, help="of a clip (%(default)s)")
     parser.add_argument("--size", type=int, nargs=2, default=(128, 192), metavar=("HEIGHT", "WIDTH"), help="pixels")
     parser.add_argument("--clips-per-shard", type=int, default=16)
@@ -256,7 +261,7 @@ def main() -> None:
         topics = dict(_role(entry) for entry in options.topic)
         manifest = cut(*walk, options.skip, topics, options.prompt, options.camera, options.depth_units)
     else:
-        families = options.family or list(FAMILIES)
+        families = options.family or list(TRAINING_FAMILIES)
         shards = plan(options.split, options.scenes, options.first, families, options.clips_per_shard)
         facts = {"split": options.split, "first": options.first, "families": families, "mujoco": version("mujoco")}
         strength = 1.0 if options.strength is None else options.strength

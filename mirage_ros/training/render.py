@@ -20,7 +20,12 @@ MOST_BLANK = 0.1
 
 
 # What is to be seen in the scenes of a family, for models that take text.
-PROMPTS = {"rooms": "a furnished room seen by a robot", "halls": "a storage hall seen by a robot"}
+PROMPTS = {
+    "rooms": "a furnished room seen by a robot",
+    "halls": "a storage hall seen by a robot",
+    "flats": "the rooms of a flat seen by a robot",
+    "warehouses": "racks in a warehouse seen by a robot",
+}
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from mirage_ros.sim.splits import SEEDS
 from mirage_ros.world.results import plan_chunks
 
 
-def test_frozen_scenes_are_held_out_and_of_both_families():
-    for content in frozen_lists().values():
+def test_frozen_scenes_are_held_out_and_of_two_families():
+    for name, content in frozen_lists().items():
         assert all(entry["seed"] in SEEDS["held-out"] for entry in content["cases"])
-        assert {entry["family"] for entry in content["cases"]} == {"rooms", "halls"}
+        families = {"flats", "warehouses"} if name == "unfamiliar" else {"rooms", "halls"}
+        assert {entry["family"] for entry in content["cases"]} == families
     seeds = [entry["seed"] for content in frozen_lists().values() for entry in content["cases"]]
     assert len(set(seeds)) == len(seeds)
 
@@ -56,6 +57,14 @@ def test_long_walks_fit_their_scenes_and_some_have_moving_things():
         scene = build_scene(entry["seed"], entry["family"], entry["moving"])
         poses = plan_path(scene, 81, entry["path"], style=entry["style"], step=entry["step"])
         assert (poses[1:, :3, 3] - poses[:-1, :3, 3]).norm(dim=1).sum() > 3.5
+
+
+def test_walks_of_unfamiliar_places_fit_their_scenes():
+    entries = frozen_lists()["unfamiliar"]["cases"]
+    assert [entry["family"] for entry in entries].count("flats") == 8 == len(entries) - 8
+    for entry in entries:
+        scene = build_scene(entry["seed"], entry["family"], entry["moving"])
+        assert len(plan_path(scene, 25, entry["path"], style=entry["style"], step=entry["step"])) == 25
 
 
 def write_re10k(folder: Path, count: int) -> None:

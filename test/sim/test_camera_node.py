@@ -169,7 +169,7 @@ def test_depth_in_millimetres(camera):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"family": "caves"}, "parameter family: expected one of rooms, halls, got 'caves'"),
+        ({"family": "caves"}, "parameter family: expected one of rooms, halls, flats, warehouses, got 'caves'"),
         ({"width": 3}, "parameter width: expected int from 16 to 4096, got 3"),
         ({"sed": 3}, "parameter sed: expected one of camera_frame, "),
         ({"rate": "fast"}, "parameter rate: expected float from 0.1 to 120.0, got 'fast'"),

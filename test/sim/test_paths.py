@@ -8,7 +8,7 @@ import torch
 
 from mirage_ros.geometry import pinhole
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.sim.paths import MAX_TURN, STYLES, collides, is_blank, plan_path
+from mirage_ros.sim.paths import MAX_TURN, STYLES, collides, hidden_by_walls, is_blank, plan_path
 from mirage_ros.sim.renderer import Renderer, import_mujoco
 from mirage_ros.sim.scene import FAMILIES, build_scene
 
@@ -44,6 +44,18 @@ def test_nothing_drawn_is_near_a_path(family):
                 geom = np.zeros(1, np.int32)
                 distance = mujoco.mj_ray(model, data, eye, direction, None, 1, -1, geom)
                 assert distance < 0 or distance > 0.2, (seed, eye, distance)
+
+
+def test_walks_lead_through_doorways_and_look_through_them():
+    entered, seen = 0, 0
+    for seed in range(8):
+        scene = build_scene(seed, "flats")
+        eyes = plan_path(scene, 60, seed)[:, :3, 3].double().numpy()
+        entered += any((door.distance(eyes[:, :2]) == 0).any() for door in scene.doorways)
+        doors = np.array([[door.x, door.y, 1.2] for door in scene.doorways])
+        seen += any(not hidden_by_walls(scene, eye, doors).all() for eye in eyes[::10])
+    assert entered >= 3
+    assert seen >= 6
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirage_ros.sim.splits import SEEDS, scene_seeds
+from mirage_ros.sim.splits import HELD_OUT_FAMILIES, SEEDS, TRAINING_FAMILIES, check_families, scene_seeds
 
 
 def test_the_splits_are_frozen_and_disjoint():
@@ -18,3 +18,12 @@ def test_seeds_beyond_a_split_are_refused():
         scene_seeds("held-out", 62, 3)
     with pytest.raises(ValueError, match="split"):
         scene_seeds("test", 0, 1)
+
+
+def test_a_family_is_held_out_as_a_whole():
+    assert TRAINING_FAMILIES == ("rooms", "halls", "flats")
+    assert HELD_OUT_FAMILIES == ("warehouses",)
+    check_families("train", TRAINING_FAMILIES)
+    check_families("held-out", HELD_OUT_FAMILIES)
+    with pytest.raises(ValueError, match="family: expected some of rooms, halls, flats to train on, got 'warehouses'"):
+        check_families("train", ["rooms", "warehouses"])

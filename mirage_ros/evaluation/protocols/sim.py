@@ -1,4 +1,4 @@
-"""Held-out simulated scenes: short walks, walks that return to their start, and long ones.
+"""Held-out simulated scenes: short walks, walks that return to their start, long ones, and unfamiliar places.
 
 The lists are frozen in frozen_walks.json: family, seed, moving things, seed and style of the path, metres between
 poses. The scenes are never trained on (`mirage_ros.sim.splits`).
@@ -37,7 +37,8 @@ def sim_cases(name: str, height: int, width: int, limit: int | None = None) -> C
 
     Args:
         name: 'sim' for walks of 25 frames, 'closed-loop' for 21 poses there and 20 back, 'drift' for walks of 81
-            frames, ten chunks of the default preset.
+            frames, ten chunks of the default preset; 'unfamiliar' for walks of 25 frames through flats, and through
+            warehouses, which are never trained on.
         height, width: pixels.
         limit: use only the first so many cases.
     """
