@@ -195,6 +195,8 @@ class Mirage:
     ) -> list[ViewScore]:
         """What views or paths are worth, all in one request; errors as by `imagine`.
 
+        Of a path that leaves the node's map, area, information, clearance and collision are NaN.
+
         Args:
             paths: (T, 4, 4) poses each; (4, 4) for a view.
             frame_id, pose_of, timeout: see `imagine`.

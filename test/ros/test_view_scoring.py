@@ -63,6 +63,16 @@ def test_views_of_the_known_the_unknown_and_through_the_wall(planner):
     assert math.isnan(seen.similarity)
 
 
+def test_off_the_map_nothing_is_called_clear_and_the_example_goes_elsewhere(planner):
+    value = runpy.run_path(str(EXAMPLES / "next_best_view.py"))["value"]
+    for imagine in (False, True):
+        near, far = planner.score_views([upright(0, 0, math.pi), upright(30, 0, 0)], radius=0.2, imagine=imagine)
+        assert np.isnan([getattr(far, name) for name in FIELDS[1:]]).all()
+        assert far.coverage == 0
+        assert np.isfinite([getattr(near, name) for name in FIELDS]).all()
+        assert value(far) < value(near)
+
+
 def test_many_at_once_are_scored_as_one_by_one(planner):
     views = [upright(0.1 * index, 0.05 * index, 0.3 * index) for index in range(20)]
     together = planner.score_views(views, radius=0.1)
