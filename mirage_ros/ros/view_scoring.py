@@ -19,7 +19,7 @@ from mirage_ros.ros.conversions import image_to_numpy, ns_from_stamp, path_to_po
 from mirage_ros.ros.requests import ImagineRequest, draw_seed
 from mirage_ros.ros.transforms import check_poses
 from mirage_ros.ros.work_queue import Job, Steps
-from mirage_ros.world.results import ImaginedChunk
+from mirage_ros.world.results import Cancelled, ImaginedChunk, Progress
 from mirage_ros.world.view_scores import check_map, score_views
 
 # The largest robot, metres.
@@ -54,6 +54,7 @@ class ViewScoring:
         self._goal = self._picture()
         self._poses: list[Tensor] = []
         self._chunks: dict[int, list[ImaginedChunk]] = {}
+        self._heard = False
 
     def place(self) -> Future[Any]:
         """Bring the poses into the world frame, which may have to wait for transforms."""
@@ -94,7 +95,22 @@ class ViewScoring:
             self._context.worker,
             request,
             lambda chunk: self._chunks.setdefault(chunk.candidate, []).append(chunk),
+            self._check_heard,
         )
+
+    def _check_heard(self, progress: Progress) -> None:
+        """Stop the work once no client of the service is left; a service does not say whose request it is."""
+        node = self._context.node
+        try:
+            heard = node.count_clients(node.resolve_service_name("score_views")) > 0
+        except Exception:
+            if node.context.ok():
+                raise
+            heard = False
+        # The graph may not know a new client yet.
+        if self._heard and not heard:
+            raise Cancelled("nobody is left to hear the scores")
+        self._heard = heard
 
     def _scores(self) -> Steps:
         session = self._context.session

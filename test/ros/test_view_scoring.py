@@ -23,6 +23,7 @@ from mirage_ros.ros.parameters import MemoryParameters, MirageParameters
 from mirage_ros.ros.view_scoring import ViewScoring
 from mirage_ros.ros.waiting import Patience
 from mirage_ros.ros.work_queue import Worker
+from mirage_ros.trajectory import dolly
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FIELDS = ("coverage", "new_area", "information_gain", "clearance", "collision")
@@ -102,6 +103,37 @@ def test_imagined_scores_say_something_of_places_never_seen_and_change_nothing(p
         assert np.isfinite([getattr(imagined, name) for name in (*FIELDS, "similarity")]).all()
         # What is imagined is less of a surprise.
         assert imagined.information_gain <= known.information_gain + 1e-6
+
+
+def test_scores_that_nobody_is_left_to_hear_are_given_up(new_node, monkeypatch):
+    from mirage_ros.client import Mirage, MirageError
+
+    node, chunks, errors = new_node("alone").start(), [], []
+    session = node.node.configured.context.session
+    rollout = session.rollout
+
+    def counted(worker, request, on_chunk, *more):
+        return rollout(worker, request, lambda chunk: (chunks.append(chunk), on_chunk(chunk)), *more)
+
+    monkeypatch.setattr(session, "rollout", counted)
+    node.observe()
+    client, paths = Mirage("alone", timeout=240.0), [dolly(upright(0, 0, 0), 0.5, 65)] * 7
+
+    def ask():
+        try:
+            client.score_views(paths, imagine=True)
+        except MirageError as error:
+            errors.append(str(error))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    node.spin_until(lambda: chunks)
+    client.close()
+    asking.join(60)
+    assert errors == ["the client was closed before the answer came"]
+    node.spin_until(lambda: node.node.configured.context.worker.backlog == 0)
+    # Eight frames each.
+    assert len(chunks) < 7 * 8
 
 
 def test_the_costmap_example(planner, tmp_path, capsys):
