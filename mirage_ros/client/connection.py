@@ -203,7 +203,7 @@ class Mirage:
             imagine: imagine each first, rather than look at the readout and the maps alone.
             seed: of what is imagined.
             radius: of the robot, metres.
-            goal: (H, W, 3) uint8 picture of what is looked for.
+            goal: (H, W, 3) uint8 picture of what is looked for; cut to the shape of the views, see docs/planner.md.
         """
         header, limit = Header(frame_id=frame_id or self._world_frame), timeout or self._timeout
         return ask_scores(self._link, limit, paths, header, pose_of, goal, imagine, seed, radius)

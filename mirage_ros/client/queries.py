@@ -165,5 +165,7 @@ def ask_scores(
         seed=whole("seed", seed, -(2**63), 2**63 - 1),
         radius=real("radius", radius),
     )
+    if answer.message:
+        link.node.get_logger().warning(f"score_views: {answer.message}", once=True)
     names = [field.name for field in fields(ViewScore)]
     return [ViewScore(**{name: getattr(score, name) for name in names}) for score in answer.scores]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mirage_ros.images import centre_window
 from mirage_ros.msg import ViewScore
 from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.ros.active_state import ActiveState
@@ -24,10 +25,16 @@ from mirage_ros.world.view_scores import check_map, score_views
 
 # The largest robot, metres.
 MAX_RADIUS = 5.0
+# Of a goal picture less may not be left, and what is cut of it is not worth a word below the other.
+LEAST_KEPT, NEARLY_ALL = 2 / 3, 0.98
 
 
 class ViewScoring:
-    """One request, whose steps are taken in this order."""
+    """One request, whose steps are taken in this order.
+
+    Attributes:
+        note: what its author should know of how it was taken; empty if there is nothing.
+    """
 
     def __init__(self, context: NodeContext, active: ActiveState, request: Any) -> None:
         """Check what can be checked at once.
@@ -51,6 +58,7 @@ class ViewScoring:
             raise ValueError(f"radius: expected 0 to {MAX_RADIUS:g} m, got {request.radius}")
         if request.seed < -1:
             raise ValueError(f"seed: expected -1 or more, got {request.seed}")
+        self.note = ""
         self._goal = self._picture()
         self._poses: list[Tensor] = []
         self._chunks: dict[int, list[ImaginedChunk]] = {}
@@ -154,6 +162,20 @@ class ViewScoring:
         if not goal.height and not goal.width and not len(goal.data):
             return None
         try:
-            return image_to_numpy(goal, "rgb8")
+            picture = image_to_numpy(goal, "rgb8")
         except ValueError as error:
             raise ValueError(f"goal: {error}") from None
+        rows, columns = self._context.session.world.networks.size
+        window = centre_window(picture.shape[:2], (rows, columns))
+        kept = window.height * window.width / (goal.height * goal.width)
+        if kept < LEAST_KEPT:
+            raise ValueError(
+                f"goal: expected about the shape of the model's views, {columns}x{rows}, "
+                f"got {goal.width}x{goal.height}, of which {1 - kept:.0%} would be cut off"
+            )
+        if kept < NEARLY_ALL:
+            self.note = (
+                f"goal: of {goal.width}x{goal.height} the middle {window.width}x{window.height} is compared, "
+                f"the shape of the model's views of {columns}x{rows}"
+            )
+        return picture

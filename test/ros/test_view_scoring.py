@@ -15,9 +15,10 @@ from mirage_ros.msg import ViewScore
 from mirage_ros.srv import ScoreViews
 from std_msgs.msg import Header
 
+from mirage_ros.client import MirageError
 from mirage_ros.geometry import pinhole
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.ros.conversions import poses_to_path
+from mirage_ros.ros.conversions import numpy_to_image, poses_to_path
 from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.parameters import MemoryParameters, MirageParameters
 from mirage_ros.ros.view_scoring import ViewScoring
@@ -91,6 +92,21 @@ def test_the_view_that_shows_the_goal_is_most_like_it(planner):
     assert scores[-1].similarity == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize(("size", "told"), [((80, 120), ""), ((90, 120), "of 120x90 the middle 120x80 is compared")])
+def test_a_goal_of_another_shape_is_cut_and_that_is_said(planner, mirage, size, told):
+    picture = cv2.resize(planner.picture, size[::-1])
+    path, goal = poses_to_path(upright(0, 0, 0)[None], Header(frame_id="map"), [1]), numpy_to_image(picture, "rgb8")
+    answer = mirage.call("score_views", paths=[path], goal=goal)
+    assert answer.success
+    assert told in answer.message
+    assert bool(answer.message) == bool(told)
+
+
+def test_a_goal_of_which_most_would_be_lost_is_refused(planner):
+    with pytest.raises(MirageError, match="goal: expected about the shape .* 96x64, got 80x120, of which 56% would be"):
+        planner.score_views([upright(0, 0, 0)], goal=np.zeros((120, 80, 3), np.uint8))
+
+
 def test_imagined_scores_say_something_of_places_never_seen_and_change_nothing(planner, mirage):
     session = mirage.node.configured.context.session
     before, changes = session.snapshot.changes, (session.occupancy.changes, session.occupancy.guesses)
@@ -106,7 +122,7 @@ def test_imagined_scores_say_something_of_places_never_seen_and_change_nothing(p
 
 
 def test_scores_that_nobody_is_left_to_hear_are_given_up(new_node, monkeypatch):
-    from mirage_ros.client import Mirage, MirageError
+    from mirage_ros.client import Mirage
 
     node, chunks, errors = new_node("alone").start(), [], []
     session = node.node.configured.context.session
