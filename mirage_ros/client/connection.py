@@ -33,7 +33,7 @@ from mirage_ros.ros.conversions import (
     poses_to_path,
     stamp_from_ns,
 )
-from mirage_ros.ros.parameters import POSES_OF, UNSEEN_OF
+from mirage_ros.ros.parameters import MAX_SEED, POSES_OF, UNSEEN_OF
 
 Poses = NDArray[np.floating] | Tensor
 # Seconds between repetitions of a camera frame that the node has not taken yet.
@@ -115,7 +115,7 @@ class Mirage:
             ],
             pose_of=kind,
             prompt=text("prompt", prompt),
-            seed=whole("seed", seed, -(2**63), 2**63 - 1),
+            seed=whole("seed", seed, -1, MAX_SEED),
             steps=whole("steps", steps, 0, 2**16 - 1),
             unseen=choice,
             remember=flag("remember", remember),

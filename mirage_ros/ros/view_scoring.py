@@ -56,8 +56,7 @@ class ViewScoring:
             )
         if not 0 <= request.radius <= MAX_RADIUS:
             raise ValueError(f"radius: expected 0 to {MAX_RADIUS:g} m, got {request.radius}")
-        if request.seed < -1:
-            raise ValueError(f"seed: expected -1 or more, got {request.seed}")
+        self._seed = draw_seed(request.seed)
         self.note = ""
         self._goal = self._picture()
         self._poses: list[Tensor] = []
@@ -94,7 +93,7 @@ class ViewScoring:
         session.check(poses)
         request = ImagineRequest(
             poses,
-            seed=draw_seed(self._request.seed),
+            seed=self._seed,
             steps=defaults.steps,
             samples=defaults.samples,
             batch=defaults.batch,

@@ -197,7 +197,7 @@ def test_requests_for_scores_that_make_no_sense_are_refused_by_name(mirage):
         ({"paths": [good], "pose_of": 9}, "pose_of: expected 0"),
         ({"paths": [good], "radius": math.nan}, "radius: expected 0 to 5 m"),
         ({"paths": [good], "radius": -1.0}, "radius: expected 0 to 5 m"),
-        ({"paths": [good], "seed": -7}, "seed: expected -1 or more"),
+        ({"paths": [good], "seed": -7}, "seed: expected a whole number from -1 to"),
         ({"paths": [good], "goal": Image(height=5, width=5, encoding="rgb8")}, "goal: image"),
         ({"paths": [good], "goal": Image(height=2**31, width=2**31, encoding="bgr8")}, "goal: image"),
         ({"paths": [poses_to_path(torch.eye(4)[None], Header(frame_id="nowhere"))]}, "paths[0]"),
