@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from mirage_ros.ros.parameter_rows import ParameterGroup, row
 
-# Names and limits of models.presets, models.schedule, world.options and perception.registry; importing those would cost a launch file seconds.
+# Names and limits of models.presets, models.schedule, world.options and perception.registry; importing those would cost
+# a launch file seconds.
 PRESETS = ("default", "wan2.2-ti2v-5b", "test")
 MAX_STEPS, MAX_SEED = 50, 2**63 - 65
 ESTIMATORS = ("depth-anything", "map-anything", "unidepth")
