@@ -115,7 +115,7 @@ def load_part(
     return model
 
 
-def hub_options(source: str | Path) -> dict[str, bool]:
+def hub_options(source: str | Path) -> dict[str, Any]:
     """What `from_pretrained` is told besides: to look into the local cache alone where the hub does not answer.
 
     Hugging Face's libraries would try again and again, for a minute.
@@ -127,6 +127,24 @@ def hub_options(source: str | Path) -> dict[str, bool]:
     except Exception:  # those of an HTTP library, of which huggingface_hub has had several
         return {"local_files_only": True}
     return {}
+
+
+def hub_file(source: str | Path, name: str) -> Path | None:
+    """A file of a folder or hub repository; None if it has no such file, as far as the hub or the local cache tells.
+
+    Raises:
+        MissingWeightsError: there is no such repository, or it could not be asked.
+    """
+    if Path(source).exists():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False, **hub_options(source))
+    except (OSError, ValueError) as error:
+        raise not_found(str(source), source) from error
+    return None if found is None else Path(found)
 
 
 def not_found(what: str, source: str | Path) -> MissingWeightsError:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.machine import multiplies_bfloat16
-from mirage_ros.models.network_files import MissingWeightsError, hub_options, not_found
+from mirage_ros.models.network_files import MissingWeightsError, hub_file, hub_options, not_found
 
 
 class PerceptionUnavailableError(RuntimeError):
@@ -57,16 +57,9 @@ def load_network(kind: Any, source: str | Path, device: torch.device | str, *, m
 
 def load_settings(source: str | Path, names: Sequence[str]) -> dict[str, Any]:
     """Settings of the first of these JSON files that a folder or hub repository has; empty if it has none."""
-    from transformers.utils import cached_file
-
-    options = hub_options(source)
     for name in names:
-        try:
-            found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False, **options)
-        except OSError as error:
-            raise explained(source, error) from error
-        if found is not None:
-            settings: dict[str, Any] = json.loads(Path(found).read_text())
+        if (found := hub_file(source, name)) is not None:
+            settings: dict[str, Any] = json.loads(found.read_text())
             return settings
     return {}
 
