@@ -37,10 +37,13 @@ def main(arguments: list[str] | None = None) -> None:
             frame = camera.render(pose)
             mirage.observe(frame.rgb, frame.depth, frame.camera)
             paths = [turn_and_go(pose, np.radians(turn), metres) for turn, metres in MOVES]
-            # Risk by what was seen, for what is imagined is mostly empty floor; square metres of news by either.
+            # Risk by what was seen, for what is imagined is mostly empty floor; square metres of news by either. Both
+            # are NaN for a way that leaves the map, which is as good as too risky.
             known = mirage.score_views(paths, radius=RADIUS)
             news = mirage.score_views(paths, radius=RADIUS, imagine=True) if options.imagine else known
-            value = [(risk.collision <= RISK, score.new_area) for risk, score in zip(known, news, strict=True)]
+            value = [
+                (risk.collision <= RISK, np.nan_to_num(score.new_area)) for risk, score in zip(known, news, strict=True)
+            ]
             grid = mirage.occupancy()
             print(f"after {number} moves {(grid.cells >= 0).sum() * grid.resolution**2:.1f} square metres are known")
             best = max(range(len(paths)), key=value.__getitem__)

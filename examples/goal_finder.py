@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
             mirage.observe(frame.rgb, frame.depth, frame.camera)
             paths = [way for way in ways(pose) if not collides(scene, way[:, :3, 3], RADIUS)]
             scores = mirage.score_views(paths, radius=RADIUS, goal=picture, imagine=options.imagine)
-            # Of a way counts its best view, so the goal may lie on it.
+            # Of a way counts its best view, so the goal may lie on it. Off the map the risk is NaN, and not taken.
             best = max(range(len(paths)), key=lambda index: (scores[index].collision <= RISK, scores[index].similarity))
             if len(paths[best]) == 1:
                 print("no move looks more like the goal than staying")

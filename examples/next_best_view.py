@@ -41,7 +41,9 @@ def ways(seed: int) -> list[torch.Tensor]:
 
 
 def value(score: ViewScore) -> float:
-    """Bits x square metres of news, nothing where the way is too risky."""
+    """Bits x square metres of news, nothing where the way is too risky, or leaves the map: then its scores are NaN."""
+    if math.isnan(score.collision):
+        return -math.inf
     return score.information_gain if score.collision <= RISK else -score.collision
 
 
@@ -61,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
     x, y = candidates[order[best]][-1, :2, 3].tolist()
     score = again[best]
     if not score.collision <= RISK:
-        print(f"no way is safe enough: the best one has a risk of {score.collision:.0%}")
+        risk = "leaves the map" if math.isnan(score.collision) else f"has a risk of {score.collision:.0%}"
+        print(f"no way is safe enough: the best one {risk}")
         return
     print(
         f"look from ({x:.2f}, {y:.2f}): {score.new_area:.1f} square metres of news, "

@@ -92,7 +92,7 @@ def check_options(options: ImagineOptions) -> None:
 
     Raises:
         ValueError: an option is out of range, or options contradict each other; names it.
-        FileNotFoundError: an input is missing.
+        FileNotFoundError: an input is missing, or a folder holds no walk.
     """
     for name, least in (("every", 1), ("frames", 1), ("steps", 1), ("seed", 0)):
         value = getattr(options, name)
@@ -110,8 +110,10 @@ def check_options(options: ImagineOptions) -> None:
         path = getattr(options, name)
         if path is not None and not path.is_file():
             raise FileNotFoundError(f"{name}: {path} is not a file")
-    if options.rgbd is not None and not options.rgbd.is_dir():
-        raise FileNotFoundError(f"rgbd: {options.rgbd} is not a folder")
+    if options.rgbd is not None:
+        if not options.rgbd.is_dir():
+            raise FileNotFoundError(f"rgbd: {options.rgbd} is not a folder")
+        RgbdFolder(options.rgbd)
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"out: expected a folder, got the file {options.out}")
 

@@ -15,7 +15,9 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 figure { margin: 1rem 0; } img, video { max-width: 100%; image-rendering: pixelated; display: block; }
 figcaption, .note { color: #a1a1aa; } .warning { color: #fbbf24; }
 table { border-collapse: collapse; display: block; overflow-x: auto; }
-th, td { padding: .15rem 1.2rem .15rem 0; text-align: right; } th:first-child, td:first-child { text-align: left; }
+th, td { padding: .15rem 1.2rem .15rem 0; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #18181b; }
+td:nth-child(2):last-child { text-align: left; white-space: normal; }
 """
 
 

@@ -159,6 +159,12 @@ def test_wrong_options_are_named(walk, tmp_path, monkeypatch):
         run(monkeypatch, *out, "--rgbd", tmp_path / "nowhere")
 
 
+def test_an_empty_folder_is_refused_before_weights_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("mirage_ros.imagine_inputs.ImagineOptions.load", lambda *_, **__: pytest.fail("weights"))
+    with pytest.raises(FileNotFoundError, match="rgbd: .* holds no frame"):
+        run(monkeypatch, "--rgbd", tmp_path, "--out", tmp_path / "out")
+
+
 def test_missing_weights_say_what_to_do(walk, tmp_path, monkeypatch):
     arguments = ["mirage imagine", "--rgbd", walk, "--out", tmp_path / "out", "--weights", tmp_path / "nowhere"]
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))

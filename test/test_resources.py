@@ -1,4 +1,8 @@
-"""Finding the installed files."""
+"""Finding the installed files, and which code they are."""
+
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -30,8 +34,6 @@ def test_a_source_tree_says_what_to_do(monkeypatch, tmp_path):
 
 
 def test_importing_the_package_needs_no_ros_and_no_extra():
-    import subprocess
-    import sys
 
     heavy = ("rclpy", "mujoco", "diffusers", "transformers", "rerun", "cv2", "av")
     code = (
@@ -40,3 +42,32 @@ def test_importing_the_package_needs_no_ros_and_no_extra():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_commit_is_that_of_this_code_not_of_whatever_clone_lies_around_it(monkeypatch, tmp_path):
+    def git(*arguments):
+        user = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        return subprocess.check_output(["git", *user, *arguments], cwd=tmp_path, text=True)
+
+    (tmp_path / "package.xml").touch()
+    source, installed = tmp_path / "mirage_ros", tmp_path / ".venv" / "site-packages" / "mirage_ros"
+    source.mkdir()
+    for name in ("resources", "other"):
+        (source / f"{name}.py").write_text(f"# {name}\n")
+    (tmp_path / ".gitignore").write_text(".venv\n")
+    shutil.copytree(source, installed)
+    (installed / "__init__.py").write_text("# generated\n")
+    (source / "__init__.py").touch()
+    monkeypatch.setattr(resources, "__file__", str(installed / "resources.py"))
+    git("init", "-q")
+    assert resources.source_commit() == "unknown", "a clone of something else"
+    git("add", ".")
+    git("commit", "-qm", "first")
+    first = git("rev-parse", "--short", "HEAD").strip()
+    assert resources.source_commit() == first
+    (source / "other.py").write_text("# newer\n")
+    git("commit", "-qam", "second")
+    assert resources.source_commit() == "unknown", "the clone went on and the installation did not"
+    monkeypatch.setattr(resources, "__file__", str(source / "resources.py"))
+    (source / "other.py").write_text("# newer still\n")
+    assert resources.source_commit() == git("rev-parse", "--short", "HEAD").strip() + "-dirty"

@@ -33,7 +33,7 @@ from mirage_ros.ros.conversions import (
     poses_to_path,
     stamp_from_ns,
 )
-from mirage_ros.ros.parameters import POSES_OF, UNSEEN_OF
+from mirage_ros.ros.parameters import MAX_SEED, POSES_OF, UNSEEN_OF
 
 Poses = NDArray[np.floating] | Tensor
 # Seconds between repetitions of a camera frame that the node has not taken yet.
@@ -115,7 +115,7 @@ class Mirage:
             ],
             pose_of=kind,
             prompt=text("prompt", prompt),
-            seed=whole("seed", seed, -(2**63), 2**63 - 1),
+            seed=whole("seed", seed, -1, MAX_SEED),
             steps=whole("steps", steps, 0, 2**16 - 1),
             unseen=choice,
             remember=flag("remember", remember),
@@ -195,13 +195,15 @@ class Mirage:
     ) -> list[ViewScore]:
         """What views or paths are worth, all in one request; errors as by `imagine`.
 
+        Of a path that leaves the node's map, area, information, clearance and collision are NaN.
+
         Args:
             paths: (T, 4, 4) poses each; (4, 4) for a view.
             frame_id, pose_of, timeout: see `imagine`.
             imagine: imagine each first, rather than look at the readout and the maps alone.
             seed: of what is imagined.
             radius: of the robot, metres.
-            goal: (H, W, 3) uint8 picture of what is looked for.
+            goal: (H, W, 3) uint8 picture of what is looked for; cut to the shape of the views, see docs/planner.md.
         """
         header, limit = Header(frame_id=frame_id or self._world_frame), timeout or self._timeout
         return ask_scores(self._link, limit, paths, header, pose_of, goal, imagine, seed, radius)

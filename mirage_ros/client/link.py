@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from typing import Any
 
 import rclpy
@@ -47,6 +48,7 @@ class Link:
         self._status: MemoryStatus | None = None
         self._closing = False
         self._publishers: dict[str, Any] = {}
+        self._answers: set[Future[Any]] = set()
         self.listen("memory/status", self._on_status)
         self.action: Any = ActionClient(self.node, Imagine, self.prefix + ACTIONS[0][0])
         self._services: dict[str, Any] = {
@@ -61,13 +63,16 @@ class Link:
             raise
 
     def close(self) -> None:
-        """Disconnect."""
+        """Disconnect; whoever still waits for an answer gets a `MirageError`."""
         self._closing = True
         self._executor.shutdown(timeout_sec=5.0)
         self._thread.join(5.0)
         self.action.destroy()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
+        for answer in list(self._answers):
+            with suppress(InvalidStateError):
+                answer.set_exception(MirageError("the client was closed before the answer came"))
 
     def now(self) -> int:
         """Nanoseconds of the client's clock."""
@@ -97,7 +102,7 @@ class Link:
         return status
 
     def call(self, service: str, **fields: Any) -> Future[Any]:
-        """The response of a service, when it comes."""
+        """The response of a service, when it comes; cancelled, it is forgotten when it comes."""
         client = self._services[service]
         answer: Future[Any] = Future()
         request = client.srv_type.Request(**fields)
@@ -105,17 +110,25 @@ class Link:
         def done(response: Any) -> None:
             if service in CHANGING and response.result().success:
                 self.forget_status()
-            answer.set_result(response.result())
+            with suppress(InvalidStateError):
+                answer.set_result(response.result())
 
-        client.call_async(request).add_done_callback(done)
+        self._answers.add(answer)
+        answer.add_done_callback(self._answers.discard)
+        sent = client.call_async(request)
+        sent.add_done_callback(done)
+        answer.add_done_callback(lambda _: client.remove_pending_request(sent))
         return answer
 
     def ask(self, service: str, timeout: float, **fields: Any) -> Any:
         """The response of a service; a TimeoutError if none comes in time, a MirageError if the node refused."""
+        answer = self.call(service, **fields)
         try:
-            return checked(service, self.call(service, **fields).result(timeout))
+            return checked(service, answer.result(timeout))
         except FutureTimeout:
             raise TimeoutError(f"{service}: no answer within {timeout:g} s") from None
+        finally:
+            answer.cancel()
 
     def _spin(self) -> None:
         while self._context.ok() and not self._closing:

@@ -29,7 +29,7 @@ from mirage_ros.ros.conversions import (
     poses_to_path,
     stamp_from_ns,
 )
-from mirage_ros.ros.parameters import POSES_OF
+from mirage_ros.ros.parameters import MAX_SEED, POSES_OF
 
 ANSWERS = ("preview/image", "preview/visibility", "preview/camera_info")
 
@@ -162,8 +162,10 @@ def ask_scores(
         pose_of=one_of("pose_of", pose_of, POSES_OF),
         goal=Image() if goal is None else numpy_to_image(goal, "rgb8", header),
         imagine=flag("imagine", imagine),
-        seed=whole("seed", seed, -(2**63), 2**63 - 1),
+        seed=whole("seed", seed, -1, MAX_SEED),
         radius=real("radius", radius),
     )
+    if answer.message:
+        link.node.get_logger().warning(f"score_views: {answer.message}", once=True)
     names = [field.name for field in fields(ViewScore)]
     return [ViewScore(**{name: getattr(score, name) for name in names}) for score in answer.scores]

@@ -8,7 +8,6 @@ helps a robot that explores. A protocol can be split over processes and machines
 from __future__ import annotations
 
 import datetime
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from mirage_ros.evaluation.protocols.sim import frozen_lists, sim_cases
 from mirage_ros.evaluation.report import CHUNKS, family_markdown, write_report
 from mirage_ros.evaluation.runner import evaluate, is_complete
 from mirage_ros.processes import refuse_several
+from mirage_ros.resources import source_commit
 from mirage_ros.sim.sensors import FAULTS, SENSORS, check_sensor
 from mirage_ros.world.model import WorldModel
 
@@ -157,7 +157,7 @@ def _run(
         **settings,
         "device": device_name(world),
         "torch": torch.__version__,
-        "commit": _commit(),
+        "commit": source_commit(),
         "date": datetime.date.today().isoformat(),
     }
     print(write_report(folder, rows, facts, descriptions))
@@ -168,16 +168,6 @@ def _run(
     if options.protocol == "drift":
         print((folder / CHUNKS).read_text())
     print(folder / "report.html")
-
-
-def _commit() -> str:
-    """Of the source tree, if the code runs from one."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip()
 
 
 if __name__ == "__main__":

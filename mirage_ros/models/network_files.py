@@ -11,11 +11,15 @@ from typing import Any, TypeVar
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session
 from torch import Tensor
 
 Model = TypeVar("Model", bound=ModelMixin)
 # Bytes: saved weights are split into files below this, which every host of repositories takes.
 MAX_FILE = 15 << 20
+# Seconds within which the hub must answer.
+PATIENCE = 5.0
 
 
 class MissingWeightsError(FileNotFoundError):
@@ -91,7 +95,12 @@ def load_part(
         raise MissingWeightsError(f"{what}: expected a {kind.__name__} saved by diffusers (config.json, *.safetensors)")
     try:
         loaded: Any = kind.from_pretrained(
-            str(source), subfolder=subfolder, torch_dtype=dtype, output_loading_info=True, use_safetensors=True
+            str(source),
+            subfolder=subfolder,
+            torch_dtype=dtype,
+            output_loading_info=True,
+            use_safetensors=True,
+            **hub_options(source),
         )
     except OSError as error:
         raise not_found(what, source) from error
@@ -106,12 +115,44 @@ def load_part(
     return model
 
 
+def hub_options(source: str | Path) -> dict[str, Any]:
+    """What `from_pretrained` is told besides: to look into the local cache alone where the hub does not answer.
+
+    Hugging Face's libraries would try again and again, for a minute.
+    """
+    if Path(source).exists() or constants.HF_HUB_OFFLINE:
+        return {}
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception:  # those of an HTTP library, of which huggingface_hub has had several
+        return {"local_files_only": True}
+    return {}
+
+
+def hub_file(source: str | Path, name: str) -> Path | None:
+    """A file of a folder or hub repository; None if it has no such file, as far as the hub or the local cache tells.
+
+    Raises:
+        MissingWeightsError: there is no such repository, or it could not be asked.
+    """
+    if Path(source).exists():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False, **hub_options(source))
+    except (OSError, ValueError) as error:
+        raise not_found(str(source), source) from error
+    return None if found is None else Path(found)
+
+
 def not_found(what: str, source: str | Path) -> MissingWeightsError:
     """The error of weights that neither the disk nor the hub has; `what` names them."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         why = "HF_HUB_OFFLINE forbids asking the hub"
     else:
-        why = "the hub could not give it"
+        why = "the hub could not be reached, or does not have it"
     return MissingWeightsError(
         f"{what}: weights not found: it is neither a folder nor in the local cache, and {why}. On a machine with "
         f"network access run `hf download {source} --local-dir FOLDER` and give FOLDER"

@@ -17,6 +17,8 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
+from mirage_ros.models.network_files import hub_file
+
 TRAIN_TIMESTEPS = 1000
 MAX_STEPS = 50
 Solver = Literal["unipc", "euler"]
@@ -52,13 +54,14 @@ class ScheduleConfig:
 
     @staticmethod
     def load(source: str | Path) -> ScheduleConfig | None:
-        """What a folder of weights was distilled for; None where it does not say.
+        """What the weights of a folder or hub repository were distilled for; None where it does not say.
 
         Raises:
             ValueError: the file is not such a schedule.
+            MissingWeightsError: there is no such repository.
         """
-        path = Path(source) / FILE
-        if not path.is_file():
+        path = hub_file(source, FILE)
+        if path is None:
             return None
         try:
             return ScheduleConfig(**json.loads(path.read_text()))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5Config, UMT5EncoderModel
 
-from mirage_ros.models.network_files import MissingWeightsError, check_names, not_found
+from mirage_ros.models.network_files import MissingWeightsError, check_names, hub_options, not_found
 
 # Tokens of a prompt in Wan; features beyond the prompt's own are zero.
 TOKENS = 512
@@ -63,7 +63,7 @@ class TextEncoder:
                 if not (Path(source) / part).is_dir():
                     raise MissingWeightsError(f"{source}: expected a subfolder {part}/ as saved by transformers")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(source), subfolder="tokenizer")
+            tokenizer = AutoTokenizer.from_pretrained(str(source), subfolder="tokenizer", **hub_options(source))
             return cls(tokenizer, partial(_load_encoder, source, dtype), tokens)
         except OSError as error:
             raise not_found(f"{source}: text encoder", source) from error
@@ -139,7 +139,7 @@ class TextEncoder:
 def _load_encoder(source: str | Path, dtype: torch.dtype) -> UMT5EncoderModel:
     try:
         loaded: Any = UMT5EncoderModel.from_pretrained(
-            str(source), subfolder="text_encoder", dtype=dtype, output_loading_info=True
+            str(source), subfolder="text_encoder", dtype=dtype, output_loading_info=True, **hub_options(source)
         )
     except OSError as error:
         raise not_found(f"{source}: text encoder", source) from error

@@ -31,11 +31,11 @@ LEVELS = 32
 
 @dataclass(frozen=True)
 class ViewScore:
-    """What one path is worth.
+    """What one path is worth. Of one that leaves the map, area, information, clearance and collision are NaN: unknown.
 
     Attributes:
         coverage: share of its views that the memory knows, 0 to 1, mean over its poses.
-        new_area: square metres never observed that its views are expected to show.
+        new_area: square metres of the map never observed that its views are expected to show.
         information_gain: bits x square metres: the same, weighted by doubt.
         clearance: metres to the next obstacle, seen or imagined; at most half of the map's extent.
         collision: probability of touching something on the way.
@@ -51,7 +51,7 @@ class ViewScore:
 
 
 class Prospects:
-    """One state of a map, looked at from many places."""
+    """One state of a map, looked at from many places. Nothing is known of ways that leave it: they get NaN."""
 
     def __init__(self, grid: OccupancyMap, stands: Tensor | None = None, radius: float = 0.0) -> None:
         """Look at a map.
@@ -97,6 +97,8 @@ class Prospects:
 
     def news(self, camera: Camera) -> tuple[float, float]:
         """What (T,) views together would show of what was never observed: square metres, and bits x square metres."""
+        if not self._inside(self._places(camera.cam2world[:, :3, 3].cpu())).all():
+            return math.nan, math.nan
         views = fit_camera(camera, max(1, round(camera.height * RAYS / camera.width)), RAYS)
         rays = self._grid.rays(views)
         seen = look(self._voxels, rays, torch.full(rays.directions.shape[:2], SIGHT), self._passing, SIGHT).numpy()
@@ -106,27 +108,27 @@ class Prospects:
     def clearance(self, way: Tensor) -> float:
         """Metres from a way (T, 2 or 3) to the next obstacle, at most half of the map's extent."""
         places = self._places(way)
-        inside = self._inside(places)
-        rows, columns = places[inside].T
-        nearest = self._distance[rows, columns].min(initial=np.inf)
-        return float(min(nearest, self._grid.shape.extent / 2))
+        if not self._inside(places).all():
+            return math.nan
+        return float(min(self._distance[tuple(places.T)].min(), self._grid.shape.extent / 2))
 
     def collision(self, way: Tensor, radius: float) -> float:
         """Probability that a disc which follows a way (T, 2 or 3) touches something.
 
-        Cells are independent, and each counts as often as its longest stay under the disc. Of unknown space and what is
-        off the map each metre is a risk of its own, along the middle of the way.
+        Cells are independent, and each counts as often as its longest stay under the disc. Of unknown space
+        each metre is a risk of its own, along the middle of the way.
         """
         cell, at = self._grid.shape.resolution, self._places(way)
         reach = math.ceil(radius / cell)
         if radius != self._radius:
             self._radius, self._touched = radius, self._largest_within(radius / cell)
-        inside = self._inside(at)
-        chosen = tuple(at[inside].T)
-        unknown = len(at) - len(chosen[0]) + int(self._unknown[chosen].sum())
+        if not self._inside(at).all():
+            return math.nan
+        chosen = tuple(at.T)
+        unknown = int(self._unknown[chosen].sum())
         touched = np.log1p(-self._touched[chosen].astype(np.float64).clip(max=1 - 1e-6))
         # However short the stay: never less than the worst place alone.
-        free = min(touched.sum() / (2 * reach + 1), touched.min(initial=0.0))
+        free = min(touched.sum() / (2 * reach + 1), touched.min())
         return float(1 - np.exp(free - STOPPING * cell * unknown))
 
     def _largest_within(self, cells: float) -> NDArray[np.float32]:

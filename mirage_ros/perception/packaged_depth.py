@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from mirage_ros.geometry import Camera, intrinsics_from_ros, intrinsics_to_ros
 from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.models.network_files import hub_options
 from mirage_ros.perception.pipeline import DecodedFrames, DepthEstimate
 from mirage_ros.perception.pretrained import (
     MissingExtraError,
@@ -96,7 +97,7 @@ def load_hub_mixin(kind: Any, source: str | Path, device: torch.device | str) ->
         if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
             # The mixin would go on without settings.
             raise FileNotFoundError(f"there is no config.json in {source}")
-        network = kind.from_pretrained(str(source))
+        network = kind.from_pretrained(str(source), **hub_options(source))
     except (OSError, ValueError, KeyError) as error:
         raise explained(source, error) from error
     except (TypeError, RuntimeError) as error:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mirage_ros.machine import multiplies_bfloat16
-from mirage_ros.models.network_files import MissingWeightsError, not_found
+from mirage_ros.models.network_files import MissingWeightsError, hub_file, hub_options, not_found
 
 
 class PerceptionUnavailableError(RuntimeError):
@@ -43,7 +43,9 @@ def load_network(kind: Any, source: str | Path, device: torch.device | str, *, m
         PerceptionUnavailableError: what is there is another network, weights are missing, or the device has no room.
     """
     try:
-        network, report = kind.from_pretrained(str(source), dtype=inference_dtype(device), output_loading_info=True)
+        network, report = kind.from_pretrained(
+            str(source), dtype=inference_dtype(device), output_loading_info=True, **hub_options(source)
+        )
     except (OSError, ValueError, KeyError) as error:
         raise explained(source, error) from error
     missing = [name for name in report["missing_keys"] if not any(part in name for part in may_lack)]
@@ -55,15 +57,9 @@ def load_network(kind: Any, source: str | Path, device: torch.device | str, *, m
 
 def load_settings(source: str | Path, names: Sequence[str]) -> dict[str, Any]:
     """Settings of the first of these JSON files that a folder or hub repository has; empty if it has none."""
-    from transformers.utils import cached_file
-
     for name in names:
-        try:
-            found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
-        except OSError as error:
-            raise explained(source, error) from error
-        if found is not None:
-            settings: dict[str, Any] = json.loads(Path(found).read_text())
+        if (found := hub_file(source, name)) is not None:
+            settings: dict[str, Any] = json.loads(found.read_text())
             return settings
     return {}
 
@@ -77,7 +73,7 @@ def load_tokenizer(source: str | Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(source))
+        return AutoTokenizer.from_pretrained(str(source), **hub_options(source))
     except (OSError, ValueError) as error:
         raise explained(source, error) from error
 

@@ -154,8 +154,7 @@ class ImagineAction:
     def _request(self, goal: Imagine.Goal, candidates: list[_Candidate]) -> ImagineRequest:
         if goal.remember and len(candidates) > 1:
             raise ValueError(f"remember: expected a single candidate to remember, got {len(candidates)}")
-        if goal.seed < -1:
-            raise ValueError(f"seed: expected -1 or more, got {goal.seed}")
+        seed = draw_seed(goal.seed)
         check_prompt_length(goal.prompt)
         self._session.world.networks.check_prompt(goal.prompt)
         if goal.steps > MAX_STEPS:
@@ -169,7 +168,7 @@ class ImagineAction:
         return ImagineRequest(
             tuple(poses),
             remember=goal.remember,
-            seed=draw_seed(goal.seed),
+            seed=seed,
             steps=goal.steps or defaults.steps,
             unseen=UNSEEN_OF[goal.unseen] if goal.unseen else defaults.unseen,
             samples=defaults.samples,

@@ -65,7 +65,8 @@ class ModelSession:
             dtype=torch.float64
         )
         shape = {name: getattr(parameters.occupancy, name) for name in GridShape.__dataclass_fields__}
-        self.occupancy = Surroundings(GridShape(**shape), self.memory)
+        doubt = parts.doubt.of_samples() if parts.draws(parameters.imagine.unseen) else parts.doubt
+        self.occupancy = Surroundings(GridShape(**shape), self.memory, doubt)
         self.snapshot = Snapshot(max_bytes=self._max_bytes)
         self._refresh()
 

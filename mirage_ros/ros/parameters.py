@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from mirage_ros.ros.parameter_rows import ParameterGroup, row
 
-# Names of models.presets, models.schedule and perception.registry; importing those would cost a launch file seconds.
+# Names and limits of models.presets, models.schedule, world.options and perception.registry; importing those would cost
+# a launch file seconds.
 PRESETS = ("default", "wan2.2-ti2v-5b", "test")
-MAX_STEPS = 50
+MAX_STEPS, MAX_SEED = 50, 2**63 - 65
 ESTIMATORS = ("depth-anything", "map-anything", "unidepth")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 POSES_OF = ("optical", "body", "base")
@@ -131,7 +132,7 @@ class ImagineParameters(ParameterGroup):
         choices=UNSEEN_OF[1:],
         live=True,
     )
-    seed: int = row(0, "Seed of the noise for pose and path; -1 draws one each time.", -1, 2**31 - 1, live=True)
+    seed: int = row(0, "Seed of the noise for pose and path; -1 draws one each time.", -1, MAX_SEED, live=True)
     remember: bool = row(True, "Write what pose and path commands showed to the memory.", live=True)
     pause: float = row(
         0.3,
@@ -140,7 +141,9 @@ class ImagineParameters(ParameterGroup):
         60.0,
         live=True,
     )
-    max_frames: int = row(512, "Frames of one path or goal, all candidates together.", 1, 100000, live=True)
+    max_frames: int = row(
+        512, "Poses of one path, goal or request to score views, all candidates together.", 1, 100000, live=True
+    )
     max_candidates: int = row(64, "Candidate trajectories of one goal.", 1, 1000, live=True)
     max_distance: float = row(
         1000.0, "Metres from the world frame's origin; poses farther off are refused.", 1.0, 1e7, live=True

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from mirage_ros.rgbd import RgbdFrame
+from mirage_ros.ros.parameters import MAX_SEED
 from mirage_ros.world.results import STAGES
 
 # Seconds from now within which a path without stamps ends. tf2's buffers keep 10 s: what comes after a longer one would
@@ -77,7 +78,9 @@ class Snapshot:
 
 
 def draw_seed(seed: int) -> int:
-    """The seed, or a drawn one for -1."""
+    """The seed, or a drawn one for -1; a ValueError for what is neither."""
+    if not -1 <= seed <= MAX_SEED:
+        raise ValueError(f"seed: expected a whole number from -1 to {MAX_SEED}, got {seed}")
     return int(np.random.default_rng().integers(2**31)) if seed < 0 else seed
 
 

@@ -139,6 +139,7 @@ class Services:
     async def _score_views(self, request: Any, response: Any) -> None:
         scoring = ViewScoring(self._context, self._stage.require(), request)
         await self._requests.awaitable(scoring.place())
+        response.message = scoring.note
         response.scores = await self._requests.awaitable(scoring.score())
 
     async def _set_prompt(self, request: Any, response: Any) -> None:

@@ -18,6 +18,7 @@ from mirage_ros.msg import MemoryStatus
 from mirage_ros.ros.parameter_declaration import LiveParameters
 from mirage_ros.ros.requests import Snapshot
 from mirage_ros.ros.stamp_synchroniser import KEPT
+from mirage_ros.ros.topics import INPUTS
 from mirage_ros.world.results import Cancelled
 
 # A refusal or another event is reported for this many seconds after it happened.
@@ -64,7 +65,12 @@ class Health:
         self._stamps[topic] = (stamp, count + 1 if last == stamp else 1)
 
     def refuse(self, topic: str, reason: str) -> None:
-        """A message was not used."""
+        """A message was not used; of a topic that the reason begins with, if it names one, rather than of this one.
+
+        What is wrong with a camera frame shows when the last of its messages comes, which may be another.
+        """
+        topic = next((row.name for row in INPUTS if reason.startswith((f"{row.name}: ", f"{row.name}."))), topic)
+        reason = reason.removeprefix(f"{topic}: ")
         self.refused[topic] = self.refused.get(topic, 0) + 1
         self.event(topic, f"refused: {reason}")
         self._node.get_logger().warning(f"{topic}: {reason}; ignored", throttle_duration_sec=2.0)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mirage_ros.images import centre_window
 from mirage_ros.msg import ViewScore
 from mirage_ros.rgbd import ImaginedFrame
 from mirage_ros.ros.active_state import ActiveState
@@ -19,15 +20,21 @@ from mirage_ros.ros.conversions import image_to_numpy, ns_from_stamp, path_to_po
 from mirage_ros.ros.requests import ImagineRequest, draw_seed
 from mirage_ros.ros.transforms import check_poses
 from mirage_ros.ros.work_queue import Job, Steps
-from mirage_ros.world.results import ImaginedChunk
+from mirage_ros.world.results import Cancelled, ImaginedChunk, Progress
 from mirage_ros.world.view_scores import check_map, score_views
 
 # The largest robot, metres.
 MAX_RADIUS = 5.0
+# Of a goal picture less may not be left, and what is cut of it is not worth a word below the other.
+LEAST_KEPT, NEARLY_ALL = 2 / 3, 0.98
 
 
 class ViewScoring:
-    """One request, whose steps are taken in this order."""
+    """One request, whose steps are taken in this order.
+
+    Attributes:
+        note: what its author should know of how it was taken; empty if there is nothing.
+    """
 
     def __init__(self, context: NodeContext, active: ActiveState, request: Any) -> None:
         """Check what can be checked at once.
@@ -49,11 +56,12 @@ class ViewScoring:
             )
         if not 0 <= request.radius <= MAX_RADIUS:
             raise ValueError(f"radius: expected 0 to {MAX_RADIUS:g} m, got {request.radius}")
-        if request.seed < -1:
-            raise ValueError(f"seed: expected -1 or more, got {request.seed}")
+        self._seed = draw_seed(request.seed)
+        self.note = ""
         self._goal = self._picture()
         self._poses: list[Tensor] = []
         self._chunks: dict[int, list[ImaginedChunk]] = {}
+        self._heard = False
 
     def place(self) -> Future[Any]:
         """Bring the poses into the world frame, which may have to wait for transforms."""
@@ -85,7 +93,7 @@ class ViewScoring:
         session.check(poses)
         request = ImagineRequest(
             poses,
-            seed=draw_seed(self._request.seed),
+            seed=self._seed,
             steps=defaults.steps,
             samples=defaults.samples,
             batch=defaults.batch,
@@ -94,7 +102,22 @@ class ViewScoring:
             self._context.worker,
             request,
             lambda chunk: self._chunks.setdefault(chunk.candidate, []).append(chunk),
+            self._check_heard,
         )
+
+    def _check_heard(self, progress: Progress) -> None:
+        """Stop the work once no client of the service is left; a service does not say whose request it is."""
+        node = self._context.node
+        try:
+            heard = node.count_clients(node.resolve_service_name("score_views")) > 0
+        except Exception:
+            if node.context.ok():
+                raise
+            heard = False
+        # The graph may not know a new client yet.
+        if self._heard and not heard:
+            raise Cancelled("nobody is left to hear the scores")
+        self._heard = heard
 
     def _scores(self) -> Steps:
         session = self._context.session
@@ -138,6 +161,20 @@ class ViewScoring:
         if not goal.height and not goal.width and not len(goal.data):
             return None
         try:
-            return image_to_numpy(goal, "rgb8")
+            picture = image_to_numpy(goal, "rgb8")
         except ValueError as error:
             raise ValueError(f"goal: {error}") from None
+        rows, columns = self._context.session.world.networks.size
+        window = centre_window(picture.shape[:2], (rows, columns))
+        kept = window.height * window.width / (goal.height * goal.width)
+        if kept < LEAST_KEPT:
+            raise ValueError(
+                f"goal: expected about the shape of the model's views, {columns}x{rows}, "
+                f"got {goal.width}x{goal.height}, of which {1 - kept:.0%} would be cut off"
+            )
+        if kept < NEARLY_ALL:
+            self.note = (
+                f"goal: of {goal.width}x{goal.height} the middle {window.width}x{window.height} is compared, "
+                f"the shape of the model's views of {columns}x{rows}"
+            )
+        return picture

@@ -145,6 +145,8 @@ class OpenRequests:
                 waiting.set_result(finished.result())
             else:
                 waiting.set_exception(error)
+                # Once ROS was shut down nobody awaits it any more, and rclpy would print it at the end.
+                waiting.exception()
             if self._node.executor is not None:
                 # The executor looks at waiting coroutines when anything wakes it; nobody else would.
                 self._node.executor.wake()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mirage_ros.models.network_files import hub_file
 from mirage_ros.world.results import ImaginedChunk
 
 # Beside the folders of the networks.
@@ -46,13 +47,14 @@ class DepthDoubt:
 
     @staticmethod
     def load(source: str | Path) -> DepthDoubt:
-        """Of a folder of weights; the defaults where it holds no such file.
+        """Of a folder or hub repository of weights; the defaults where it holds no such file.
 
         Raises:
             ValueError: the file is not such a table.
+            MissingWeightsError: there is no such repository.
         """
-        path = Path(source) / FILE
-        if not path.is_file():
+        path = hub_file(source, FILE)
+        if path is None:
             return DepthDoubt()
         try:
             return DepthDoubt(**json.loads(path.read_text()))

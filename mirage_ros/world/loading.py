@@ -77,8 +77,8 @@ def load_networks(
         distilled_lora: safetensors of a few-step distillation, added to the backbone; see `models.fused_lora`. Give the
             schedule that it was made for as well.
         text_features: prompts that were encoded before, in place of the text encoder; see `models.text_features`.
-        schedule: solver, steps and shift; by default those that the weights were distilled for (schedule.json in their
-            folder), else the preset's. `schedule.FEW_STEPS` goes with `distilled_lora`.
+        schedule: solver, steps and shift; by default those that the weights were distilled for (schedule.json beside
+            them), else the preset's. `schedule.FEW_STEPS` goes with `distilled_lora`.
         quantised: 'int8' keeps the transformer's matrices in one byte a weight, through torchao.
         size: pixels (height, width) of a frame; the preset's by default.
         offload: keep only the network at work on the device; where that is the CPU, the transformer is dropped while

@@ -12,13 +12,14 @@ from mirage_ros.world.history import History
 from mirage_ros.world.networks import Networks
 from mirage_ros.world.results import Cancel, OnProgress
 
-# The most samples of one trajectory.
+# The most samples of one trajectory, each of which has a seed of its own.
 MAX_SAMPLES = 64
+MAX_SEED = 2**63 - 1 - MAX_SAMPLES
 # What is imagined where the memory shows nothing: the mean of what may be there, which errs least and looks like fog,
 # or one of it, if the weights hold exemplars to draw from.
 Unseen = Literal["mean", "sample"]
 _LIMITS = (
-    ("seed", 0, 2**63 - 1 - MAX_SAMPLES),
+    ("seed", 0, MAX_SEED),
     ("steps", 1, MAX_STEPS),
     ("samples", 1, MAX_SAMPLES),
     ("batch", 1, 2**31),

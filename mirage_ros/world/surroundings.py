@@ -7,8 +7,10 @@ import torch
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
+from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION
 from mirage_ros.occupancy.grid import RAYS, GridShape, OccupancyMap
 from mirage_ros.rgbd import ImaginedFrame, RgbdFrame
+from mirage_ros.world.doubt import DepthDoubt
 
 # Newest source frames out of which a map is made anew, and how many are taken together.
 FRAMES, BATCH = 256, 16
@@ -19,15 +21,16 @@ class Surroundings(OccupancyMap):
 
     Frames are added as they are written. When source frames moved or another memory was loaded, and for places to
     which the map goes back, it is made out of what the memory keeps of each: the way from the camera to its elements is
-    free.
+    free. Of imagined frames that is what they invented and the memory took; not the sky, nor what was not remembered.
 
     Attributes:
         stands: (3,) float64 metres, where the newest camera is.
     """
 
-    def __init__(self, shape: GridShape, memory: LatentMemory) -> None:
+    def __init__(self, shape: GridShape, memory: LatentMemory, doubt: DepthDoubt | None = None) -> None:
+        """An empty map; how sure invented depth was the memory does not keep, so that `doubt` tells."""
         super().__init__(shape)
-        self._memory = memory
+        self._memory, self._doubt = memory, doubt or DepthDoubt()
         self.stands = torch.zeros(3, dtype=torch.float64)
 
     def saw(self, frame: RgbdFrame) -> None:
@@ -41,7 +44,9 @@ class Surroundings(OccupancyMap):
             self.observe(depth, camera)
         if moved or frame.depth is None:
             # What older frames show is in the map already, unless that is of another place now.
-            self._fill(FRAMES if moved else 1)
+            self._fill(OBSERVATION, FRAMES if moved else 1)
+        if moved:
+            self._fill(IMAGINATION)
 
     def imagined_frames(self, frames: ImaginedFrame) -> None:
         """Note (T,) imagined frames; every other one, the last among them, as neighbours show much the same."""
@@ -51,22 +56,34 @@ class Surroundings(OccupancyMap):
         self.imagine(depth, uncertainty, visible, frames.camera)
 
     def renew(self) -> None:
-        """Make the map out of the memory as it is now; what was imagined is forgotten."""
+        """Make the map out of the memory as it is now."""
         self.clear()
-        observed = [frame for frame in self._memory.frames() if frame.kind == "observation"]
+        observed = [frame for frame in self._memory.frames() if frame.kind == OBSERVATION]
         if observed:
             self.stands = observed[-1].camera.cam2world[:3, 3]
             self.centre_on(self.stands)
-            self._fill()
+            self._fill(OBSERVATION)
+        self._fill(IMAGINATION)
 
-    def _fill(self, newest: int = FRAMES) -> None:
-        frames = [frame for frame in self._memory.frames() if frame.kind == "observation"][-newest:]
+    def _fill(self, kind: str, newest: int = FRAMES) -> None:
+        frames = [frame for frame in self._memory.frames() if frame.kind == kind][-newest:]
         # Frames of another size, as of an older model's memory, would not fit beside the newest.
         ids = [frame.id for frame in frames if frame.camera.width == frames[-1].camera.width]
-        for begin in range(0, len(ids), BATCH):
-            grids = self._memory.frame_grids(ids[begin : begin + BATCH])
+        batch = BATCH
+        if kind == IMAGINATION:
+            # The first to tell of a place is believed: of what was imagined the newest. Those of a batch are one.
+            ids, batch = ids[::-1], 1
+        for begin in range(0, len(ids), batch):
+            grids = self._memory.frame_grids(ids[begin : begin + batch])
             # Depth is as fine as the memory keeps it; rays are to leave no gap.
             fine = self._memory.patch or 1
             depth, each = grids.fine_depth(fine).cpu(), -(-RAYS // (grids.camera.width * fine))
             views = grids.camera.resized(grids.camera.height * fine * each, grids.camera.width * fine * each).to("cpu")
-            self.fill(depth.repeat_interleave(each, dim=1).repeat_interleave(each, dim=2), views)
+            depth = depth.repeat_interleave(each, dim=1).repeat_interleave(each, dim=2)
+            if kind == OBSERVATION:
+                self.fill(depth, views)
+            else:
+                metres = depth.nan_to_num(0.0).numpy()
+                doubt = torch.from_numpy(self._doubt.uncertainty(metres, np.zeros_like(metres)))
+                # As what is read of the memory: it changes nothing that is on the map.
+                self.imagine(depth, doubt, torch.ones_like(depth), views)

@@ -15,7 +15,13 @@ from mirage_ros.poses import body_to_optical, optical_to_body
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.commanding import Commands, thinned
 from mirage_ros.ros.model_session import ModelSession
-from mirage_ros.ros.parameters import ExtrinsicsParameters, ImagineParameters, MemoryParameters, MirageParameters
+from mirage_ros.ros.parameters import (
+    MAX_SEED,
+    ExtrinsicsParameters,
+    ImagineParameters,
+    MemoryParameters,
+    MirageParameters,
+)
 from mirage_ros.ros.requests import draw_seed, frame_stamps
 from mirage_ros.ros.status import Health
 from mirage_ros.ros.transforms import FrameIds, check_poses, extrinsics
@@ -33,6 +39,10 @@ def test_thinning_keeps_order_and_the_newest(count, most):
 
 def test_seeds():
     assert draw_seed(7) == 7
+    assert draw_seed(MAX_SEED) == MAX_SEED
+    for seed in (-2, MAX_SEED + 1):
+        with pytest.raises(ValueError, match=f"seed: expected a whole number from -1 to {MAX_SEED}, got {seed}"):
+            draw_seed(seed)
     drawn = {draw_seed(-1) for _ in range(8)}
     assert len(drawn) > 1
     assert min(drawn) >= 0

@@ -197,7 +197,7 @@ def test_requests_for_scores_that_make_no_sense_are_refused_by_name(mirage):
         ({"paths": [good], "pose_of": 9}, "pose_of: expected 0"),
         ({"paths": [good], "radius": math.nan}, "radius: expected 0 to 5 m"),
         ({"paths": [good], "radius": -1.0}, "radius: expected 0 to 5 m"),
-        ({"paths": [good], "seed": -7}, "seed: expected -1 or more"),
+        ({"paths": [good], "seed": -7}, "seed: expected a whole number from -1 to"),
         ({"paths": [good], "goal": Image(height=5, width=5, encoding="rgb8")}, "goal: image"),
         ({"paths": [good], "goal": Image(height=2**31, width=2**31, encoding="bgr8")}, "goal: image"),
         ({"paths": [poses_to_path(torch.eye(4)[None], Header(frame_id="nowhere"))]}, "paths[0]"),
@@ -221,3 +221,18 @@ def test_poses_without_a_camera_frame_are_answered_with_a_reason(new_node):
     # A quaternion of zeros but for w, which messages have by default, is a rotation; the preview knows nothing.
     other.spin_until(lambda: other.received["preview/image"])
     assert not other.received["imagined/image"]
+
+
+def test_what_is_wrong_with_a_frame_is_told_of_the_topic_at_fault(new_node):
+    """Not of the one whose message came last."""
+    node = new_node("blame").start()
+    node.listen("/diagnostics")
+    frame = node.camera_frame()
+    node.spin(0.1)
+    node.publish("camera_pose", node.camera_frame()["camera_pose"])
+    node.spin(0.3)
+    for name in ("depth", "image", "camera_info"):
+        node.publish(name, frame[name])
+    node.spin_until(lambda: node.node.health.refused)
+    assert node.node.health.refused == {"camera_pose": 1}
+    node.spin_until(lambda: "camera_pose: refused: expected a pose from before the image" in node.diagnosis("inputs"))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mirage_ros.resources import share_directory
-from mirage_ros.ros.parameters import DTYPES, MAX_STEPS, PARAMETERS, PRESETS, UNSEEN_OF
+from mirage_ros.ros.parameters import DTYPES, MAX_SEED, MAX_STEPS, PARAMETERS, PRESETS, UNSEEN_OF
 from mirage_ros.ros.topics import INPUTS, OUTPUTS, topic
 
 SHARE = share_directory()
@@ -29,12 +29,13 @@ def test_the_presets_are_those_of_the_models():
 
     from mirage_ros.models import schedule
     from mirage_ros.models.presets import PRESETS as MODELS
-    from mirage_ros.world.options import Unseen
+    from mirage_ros.world import options
 
     assert set(PRESETS) == set(MODELS)
     assert DTYPES[0] == "auto"
     assert MAX_STEPS == schedule.MAX_STEPS
-    assert UNSEEN_OF[1:] == get_args(Unseen)
+    assert MAX_SEED == options.MAX_SEED
+    assert UNSEEN_OF[1:] == get_args(options.Unseen)
     assert [getattr(Imagine.Goal, name.upper()) for name in UNSEEN_OF] == [0, 1, 2]
 
 

@@ -151,10 +151,18 @@ def test_a_reset_forgets_and_a_repose_moves_what_was_seen(seen):
     assert value_at(grid, 2.0, 0.0) == -1
 
 
-def test_a_loaded_memory_brings_its_map(seen):
+def test_a_loaded_memory_brings_its_maps(seen):
+    path = torch.stack([looking(0.15 * index) for index in range(9)])
+    seen.publish("path", poses_to_path(path, Header(frame_id="map")))
+    newest(seen, "imagined/occupancy", lambda message: max(message.data) >= 0)
+    # What is saved has all that was imagined.
     assert seen.call("save_memory", path="wall").success
+    guessed = seen.node.configured.context.session.occupancy.guessed()
     assert seen.call("reset").success
-    seen.received["memory/occupancy"].clear()
+    for topic in GRIDS:
+        seen.received[topic].clear()
     assert seen.call("load_memory", path="wall").success
     grid = newest(seen, "memory/occupancy", lambda message: value_at(message, 2.0, 0.0) == 0)
     assert 100 in {value_at(grid, x, 0.3) for x in (2.93, 2.98, 3.02, 3.07)}
+    again = grid_to_cells(newest(seen, "imagined/occupancy", lambda message: max(message.data) >= 0))[0]
+    assert ((guessed >= 0) & (again >= 0)).sum() > 0.25 * (guessed >= 0).sum()

@@ -15,14 +15,16 @@ from mirage_ros.msg import ViewScore
 from mirage_ros.srv import ScoreViews
 from std_msgs.msg import Header
 
+from mirage_ros.client import MirageError
 from mirage_ros.geometry import pinhole
 from mirage_ros.rgbd import RgbdFrame
-from mirage_ros.ros.conversions import poses_to_path
+from mirage_ros.ros.conversions import numpy_to_image, poses_to_path
 from mirage_ros.ros.model_session import ModelSession
 from mirage_ros.ros.parameters import MemoryParameters, MirageParameters
 from mirage_ros.ros.view_scoring import ViewScoring
 from mirage_ros.ros.waiting import Patience
 from mirage_ros.ros.work_queue import Worker
+from mirage_ros.trajectory import dolly
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FIELDS = ("coverage", "new_area", "information_gain", "clearance", "collision")
@@ -63,6 +65,16 @@ def test_views_of_the_known_the_unknown_and_through_the_wall(planner):
     assert math.isnan(seen.similarity)
 
 
+def test_off_the_map_nothing_is_called_clear_and_the_example_goes_elsewhere(planner):
+    value = runpy.run_path(str(EXAMPLES / "next_best_view.py"))["value"]
+    for imagine in (False, True):
+        near, far = planner.score_views([upright(0, 0, math.pi), upright(30, 0, 0)], radius=0.2, imagine=imagine)
+        assert np.isnan([getattr(far, name) for name in FIELDS[1:]]).all()
+        assert far.coverage == 0
+        assert np.isfinite([getattr(near, name) for name in FIELDS]).all()
+        assert value(far) < value(near)
+
+
 def test_many_at_once_are_scored_as_one_by_one(planner):
     views = [upright(0.1 * index, 0.05 * index, 0.3 * index) for index in range(20)]
     together = planner.score_views(views, radius=0.1)
@@ -80,6 +92,21 @@ def test_the_view_that_shows_the_goal_is_most_like_it(planner):
     assert scores[-1].similarity == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize(("size", "told"), [((80, 120), ""), ((90, 120), "of 120x90 the middle 120x80 is compared")])
+def test_a_goal_of_another_shape_is_cut_and_that_is_said(planner, mirage, size, told):
+    picture = cv2.resize(planner.picture, size[::-1])
+    path, goal = poses_to_path(upright(0, 0, 0)[None], Header(frame_id="map"), [1]), numpy_to_image(picture, "rgb8")
+    answer = mirage.call("score_views", paths=[path], goal=goal)
+    assert answer.success
+    assert told in answer.message
+    assert bool(answer.message) == bool(told)
+
+
+def test_a_goal_of_which_most_would_be_lost_is_refused(planner):
+    with pytest.raises(MirageError, match="goal: expected about the shape .* 96x64, got 80x120, of which 56% would be"):
+        planner.score_views([upright(0, 0, 0)], goal=np.zeros((120, 80, 3), np.uint8))
+
+
 def test_imagined_scores_say_something_of_places_never_seen_and_change_nothing(planner, mirage):
     session = mirage.node.configured.context.session
     before, changes = session.snapshot.changes, (session.occupancy.changes, session.occupancy.guesses)
@@ -92,6 +119,37 @@ def test_imagined_scores_say_something_of_places_never_seen_and_change_nothing(p
         assert np.isfinite([getattr(imagined, name) for name in (*FIELDS, "similarity")]).all()
         # What is imagined is less of a surprise.
         assert imagined.information_gain <= known.information_gain + 1e-6
+
+
+def test_scores_that_nobody_is_left_to_hear_are_given_up(new_node, monkeypatch):
+    from mirage_ros.client import Mirage
+
+    node, chunks, errors = new_node("alone").start(), [], []
+    session = node.node.configured.context.session
+    rollout = session.rollout
+
+    def counted(worker, request, on_chunk, *more):
+        return rollout(worker, request, lambda chunk: (chunks.append(chunk), on_chunk(chunk)), *more)
+
+    monkeypatch.setattr(session, "rollout", counted)
+    node.observe()
+    client, paths = Mirage("alone", timeout=240.0), [dolly(upright(0, 0, 0), 0.5, 65)] * 7
+
+    def ask():
+        try:
+            client.score_views(paths, imagine=True)
+        except MirageError as error:
+            errors.append(str(error))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    node.spin_until(lambda: chunks)
+    client.close()
+    asking.join(60)
+    assert errors == ["the client was closed before the answer came"]
+    node.spin_until(lambda: node.node.configured.context.worker.backlog == 0)
+    # Eight frames each.
+    assert len(chunks) < 7 * 8
 
 
 def test_the_costmap_example(planner, tmp_path, capsys):

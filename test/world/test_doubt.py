@@ -40,7 +40,7 @@ def test_a_table_comes_back_from_its_file_and_other_files_are_refused(tmp_path):
     doubt = DepthDoubt(0.02, 0.3)
     doubt.save(tmp_path)
     assert DepthDoubt.load(tmp_path) == doubt
-    assert DepthDoubt.load(tmp_path / "nothing") == DepthDoubt()
+    assert DepthDoubt.load(tmp_path.parent) == DepthDoubt()
     for content in ("[]", "{", json.dumps({"visible": -1.0}), json.dumps({"sight": 1}), json.dumps({"hidden": [0.2]})):
         (tmp_path / FILE).write_text(content)
         with pytest.raises(ValueError, match=str(tmp_path / FILE)):
