@@ -20,7 +20,7 @@ from mirage_ros.trajectory import look_at
 
 
 def scene_of(mjcf, movers=()):
-    return Scene("test", 0, 20.0, 20.0, 5.0, (), tuple(movers), mjcf.xml(0.6), mjcf.assets)
+    return Scene("test", 0, 20.0, 20.0, 5.0, (), (), (), tuple(movers), mjcf.xml(0.6), mjcf.assets)
 
 
 def facing_x(x=0.0, y=0.0, z=1.0):
