@@ -32,12 +32,12 @@ SHIFT, OUTSIDE = 6, 2.0
 # Latent cells from what is known, within which the correction goes over from one to the other.
 BLEND = 2
 # Share of what a view differs from its own estimate in coarse cells that is given up: nearer to the mean, less bold.
-TAMED = 0.1
+TAMED = 0.2
 # Most likely views of which it is asked how they go on from what is known, and the power of their misfit there of which
 # their likelihood is the inverse.
 CANDIDATES, SEAM = 48, 4.0
 # Latent cells of what is known, from its border, that count for that, and rows and columns that a view may be moved by.
-STRIP, ROWS, COLUMNS = 3, 2, 3
+STRIP, ROWS, COLUMNS = 2, 2, 3
 # And within which textures are no difference to be corrected.
 TEXTURE = 2
 # Likelihood of a view over its (squared) distance: the power of which it is the inverse.
@@ -229,15 +229,15 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         best, places = likely.topk(min(CANDIDATES, len(self)))
         moves = F.pad(CELL * shifts[places, None], (1, 0))
-        views = _moved(torch.stack([self.view(place) for place in places.tolist()]), moves)
-        known = F.interpolate(1 - is_open[None, :1].float(), size=views.shape[-2:])
+        grid = (CELL * self.is_open.shape[1], CELL * self.is_open.shape[2])
+        known = F.interpolate(1 - is_open[None, :1].float(), size=grid)
         strip = known * F.max_pool2d(1 - known, 2 * STRIP + 1, 1, STRIP)
         if not strip.any():
             return places[0], moves[0]
+        views = torch.stack([self.view(place) for place in places.tolist()])
         scale = self.deviations[:, None, None]
         here = (_resized(mean[None], views) - _around(_resized(mean[None], views), known)) / scale
-        there = (views - _around(views, torch.ones_like(known))) / scale
-        there = F.pad(there, (COLUMNS, COLUMNS, ROWS, ROWS), mode="replicate")
+        there = _moved((views - _around(views, torch.ones_like(known))) / scale, moves, (ROWS, COLUMNS))
         # Squares multiplied out: a product for each move, those to the lower right first.
         power = F.conv2d(there.square().mean(dim=1, keepdim=True), strip) + (strip * here.square()).mean(dim=1).sum()
         misfit = (power - 2 * F.conv2d(there, strip * here) / here.shape[1])[:, 0] / strip.sum()
@@ -263,14 +263,18 @@ def _around(values: Tensor, known: Tensor) -> Tensor:
     return F.avg_pool2d(values * known, 2 * TEXTURE + 1, 1, TEXTURE) / share
 
 
-def _moved(values: Tensor, moves: Tensor) -> Tensor:
-    """Views (B, C, h, w) moved down and to the right by (B, 2) cells; the last row and column go on."""
-    for axis in (2, 3):
-        cells = torch.arange(values.shape[axis], device=values.device) - moves[:, axis - 2, None]
-        shape = (len(values), 1, -1, 1) if axis == 2 else (len(values), 1, 1, -1)
-        cells = cells.clamp(0, values.shape[axis] - 1).reshape(shape)
-        values = values.gather(axis, cells.expand_as(values))
-    return values
+def _moved(values: Tensor, moves: Tensor, margin: tuple[int, int] = (0, 0)) -> Tensor:
+    """Views (B, C, h, w) moved down and to the right by (B, 2) cells; the last row and column go on.
+
+    With a margin of so many rows and columns more on each side.
+    """
+    height, width = values.shape[-2:]
+    rows, columns = (
+        (torch.arange(-more, size + more, device=values.device) - move[:, None]).clamp(0, size - 1)
+        for more, size, move in zip(margin, (height, width), moves.T, strict=True)
+    )
+    values = values.gather(2, rows[:, None, :, None].expand(-1, values.shape[1], -1, width))
+    return values.gather(3, columns[:, None, None].expand(-1, *values.shape[1:3], -1))
 
 
 def _resized(values: Tensor, like: Tensor) -> Tensor:

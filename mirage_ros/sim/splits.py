@@ -14,6 +14,8 @@ SEEDS: dict[Split, range] = {"train": range(0, 1_000_000), "held-out": range(1_0
 # No seed of these is ever trained on: they show what a model makes of a kind of place that it does not know.
 HELD_OUT_FAMILIES = ("warehouses",)
 TRAINING_FAMILIES = tuple(family for family in FAMILIES if family not in HELD_OUT_FAMILIES)
+# Those that the shipped weights were trained on.
+DEFAULT_FAMILIES = ("rooms", "halls")
 
 
 def check_families(split: Split, families: Sequence[str]) -> None:

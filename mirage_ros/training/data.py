@@ -29,7 +29,7 @@ from mirage_ros.recordings.tum import UNITS, tum_frames
 from mirage_ros.recordings.walk_readers import READERS, realestate10k_frames
 from mirage_ros.sim.scene import FAMILIES
 from mirage_ros.sim.sensors import FAULTS, SENSORS, check_sensor, sensed_clip
-from mirage_ros.sim.splits import SEEDS, TRAINING_FAMILIES, Split, check_families, scene_seeds
+from mirage_ros.sim.splits import DEFAULT_FAMILIES, SEEDS, Split, check_families, scene_seeds
 from mirage_ros.training.render import ClipSettings, render_clip
 from mirage_ros.training.shards import MANIFEST, write_shard
 
@@ -228,7 +228,7 @@ def main() -> None:
     parser.add_argument("--split", choices=tuple(SEEDS), default="train", help="whose seeds to use (%(default)s)")
     parser.add_argument("--scenes", type=int, default=300, help="of each family (%(default)s)")
     parser.add_argument("--first", type=int, default=0, help="skip so many seeds of the split (%(default)s)")
-    parser.add_argument("--family", choices=FAMILIES, action="append", help=f"default: {', '.join(TRAINING_FAMILIES)}")
+    parser.add_argument("--family", choices=FAMILIES, action="append", help=f"default: {', '.join(DEFAULT_FAMILIES)}")
     parser.add_argument("--frames", type=int, default=ClipSettings.frames, help="of a clip (%(default)s)")
     parser.add_argument("--size", type=int, nargs=2, default=(128, 192), metavar=("HEIGHT", "WIDTH"), help="pixels")
     parser.add_argument("--clips-per-shard", type=int, default=16)
@@ -261,7 +261,7 @@ def main() -> None:
         topics = dict(_role(entry) for entry in options.topic)
         manifest = cut(*walk, options.skip, topics, options.prompt, options.camera, options.depth_units)
     else:
-        families = options.family or list(TRAINING_FAMILIES)
+        families = options.family or list(DEFAULT_FAMILIES)
         shards = plan(options.split, options.scenes, options.first, families, options.clips_per_shard)
         facts = {"split": options.split, "first": options.first, "families": families, "mujoco": version("mujoco")}
         strength = 1.0 if options.strength is None else options.strength

@@ -151,6 +151,9 @@ def test_chances_decide_between_near_views_and_never_for_far_ones(exemplars):
     expected = (nearest / nearest.min()) ** -module.SHARPNESS
     shares = torch.bincount(picked, minlength=COUNT) / len(picked)
     assert torch.allclose(shares, expected / expected.sum(), atol=0.12)
+    # And how they go on from what is known does not decide alone.
+    beside, place = right_half(), torch.where(right_half(), place, 0.0)
+    assert len({int(exemplars.draw(place, beside, chance[None], NONE)[1]) for chance in chances[:20]}) > 1
 
 
 def test_what_is_barred_is_taken_only_where_there_is_nothing_else(exemplars):

@@ -4,7 +4,7 @@ import torch
 from mirage_ros.models.presets import preset
 from mirage_ros.models.schedule import make_scheduler
 from mirage_ros.models.transformer import MirageTransformer
-from mirage_ros.world.denoise import Conditions, denoise, draw_noise, smoothed
+from mirage_ros.world.denoise import Conditions, denoise, draw_noise, without_token_steps
 
 
 @pytest.fixture(scope="module")
@@ -103,27 +103,23 @@ def test_noise_depends_on_seed_and_chunk_only():
     assert not torch.equal(first, draw_noise((2, 3), 8, 1, device))
 
 
-def test_no_token_shows_after_smoothing_and_what_is_larger_stays():
-    slope = torch.arange(24.0).expand(1, 2, 3, 24, 24).clone()
-    free = torch.ones(slope.shape, dtype=torch.bool)
-    # A slope that goes on is as it was, but at the edges of the view, where it goes on nowhere.
-    assert smoothed(slope, free)[..., 4:-4].allclose(slope[..., 4:-4])
-    tokens = torch.randn(1, 2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
-    tokens = tokens.repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)
-    for axis in (-1, -2):
-        before, after = (each.diff(dim=axis).abs().movedim(axis, -1) for each in (tokens, smoothed(tokens, free)))
-        # All steps were at the borders, a quarter of the places; now they are about as large everywhere.
-        assert before.mean() * 23 == pytest.approx(float(before[..., 3::4].mean()) * 5)
-        assert after[..., 3::4].mean() < 1.3 * after.mean()
-    # Frames have nothing to do with one another, and what may not be changed is not, but tells what is beside it.
-    free[..., 12:] = False
-    assert torch.equal(smoothed(tokens, free)[..., 12:], tokens[..., 12:])
-    other = tokens.clone()
-    other[:, :, 0, :, 12:] += 1
-    changed = smoothed(other, free) != smoothed(tokens, free)
-    assert changed[:, :, 0, :, 8:12].all()
-    assert not changed[:, :, 1:].any()
-    assert not changed[..., :8].any()
+def test_steps_between_tokens_go_and_what_is_in_them_stays():
+    slope = torch.arange(8.0).expand(1, 12, 8).clone()
+    free = torch.ones(1, 12, 8, dtype=torch.bool)
+    # A slope that goes on across a border is no step.
+    assert torch.equal(without_token_steps(slope, free, 4), slope)
+    tokens = slope.clone()
+    tokens[..., 4:] += 4.0
+    smooth = without_token_steps(tokens, free, 4)
+    assert smooth.diff(dim=-1)[..., 3].allclose(torch.tensor(2.0))
+    assert torch.equal(smooth[..., [0, 1, 6, 7]], tokens[..., [0, 1, 6, 7]])
+    # Mean colours of the two sides move towards each other, and that of all stays.
+    assert smooth.mean() == tokens.mean()
+    # The same along the other axis, and in what may not be changed nothing is.
+    turned = without_token_steps(tokens.transpose(-1, -2), free.transpose(-1, -2), 4)
+    assert torch.equal(turned, smooth.transpose(-1, -2))
+    free[..., 4:] = False
+    assert torch.equal(without_token_steps(tokens, free, 4)[..., 4:], tokens[..., 4:])
 
 
 def test_only_what_the_memory_does_not_show_is_smoothed():
