@@ -32,7 +32,7 @@ SHIFT, OUTSIDE = 6, 2.0
 # Latent cells from what is known, within which the correction goes over from one to the other.
 BLEND = 2
 # Share of what a view differs from its own estimate in coarse cells that is given up: nearer to the mean, less bold.
-TAMED = 0.2
+TAMED = 0.15
 # Most likely views of which it is asked how they go on from what is known, and the power of their misfit there of which
 # their likelihood is the inverse.
 CANDIDATES, SEAM = 48, 4.0
