@@ -32,7 +32,7 @@ from mirage_ros.sim.sensors import FAULTS, SENSORS, check_sensor
 from mirage_ros.world.model import WorldModel
 
 Name = Literal["default", "sim", "closed-loop", "drift", "unfamiliar", "rgbd", "re10k"]
-# Walks of the simulator, which need no recordings; `default` runs them all.
+# Walks in the families that the shipped weights were trained on, which need no recordings; `default` runs them.
 SIMULATED: tuple[Name, ...] = ("sim", "closed-loop", "drift")
 
 

@@ -10,7 +10,7 @@ import pytest
 from mirage_ros.evaluation import hidden_regions
 from mirage_ros.evaluation.methods import METHODS, find_methods
 from mirage_ros.evaluation.protocols.sim import sim_cases
-from mirage_ros.evaluation.report import write_report
+from mirage_ros.evaluation.report import family_markdown, write_report
 from mirage_ros.evaluation.runner import evaluate, is_complete
 from mirage_ros.evaluation.scores import COLUMNS, summary
 
@@ -138,6 +138,17 @@ def test_the_report_has_a_table_pictures_and_one_page(world, walls, tmp_path):
     assert not (tmp_path / "chunks.md").exists()
     assert 'src="http' not in page
     assert json.loads((tmp_path / "summary.json").read_text())["methods"]["truth"]["psnr"][0] == 100.0
+
+
+def test_methods_are_told_family_by_family():
+    rows = [
+        {"method": method, "case": f"{family}-{seed}-dolly", "psnr": psnr + seed, "hidden_distance": 1.0}
+        for method, family, psnr in (("copy", "rooms", 10.0), ("copy", "flats", 20.0), ("truth", "flats", 90.0))
+        for seed in (1, 3)
+    ]
+    head, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in family_markdown(rows).splitlines())
+    assert head == ["method", "PSNR dB"]
+    assert lines == [["copy, rooms", "12.00"], ["copy, flats", "22.00"], ["truth, flats", "92.00"]]
 
 
 def test_sheets_are_of_cases_chosen_by_the_seed(world, walls, tmp_path):
