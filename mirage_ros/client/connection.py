@@ -247,17 +247,18 @@ class Mirage:
         publishers = {name: self._link.publisher(name) for name in messages}
         wait_for(lambda: all(publisher.get_subscription_count() for publisher in publishers.values()), limit)
         answer = self._link.call("observe")
-        while True:
-            for name, message in messages.items():
-                publishers[name].publish(message)
-            try:
-                response = answer.result(min(REPEAT, max(limit - time.monotonic(), 0)))
-            except FutureTimeout:
-                # The frame may have come before the request.
-                if time.monotonic() >= limit:
-                    raise TimeoutError("observe: the node did not take the camera frame") from None
-            else:
-                return str(checked("observe", response).message)
+        try:
+            while True:
+                for name, message in messages.items():
+                    publishers[name].publish(message)
+                try:
+                    return str(checked("observe", answer.result(min(REPEAT, max(limit - time.monotonic(), 0)))).message)
+                except FutureTimeout:
+                    # The frame may have come before the request.
+                    if time.monotonic() >= limit:
+                        raise TimeoutError("observe: the node did not take the camera frame") from None
+        finally:
+            answer.cancel()
 
     def listen(self, topic: str, callback: Callable[[Any], None], at: str = "") -> None:
         """Call back in the client's thread with each message of one of the node's topics; a KeyError for any other.

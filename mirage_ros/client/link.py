@@ -113,11 +113,17 @@ class Link:
             with suppress(InvalidStateError):
                 answer.set_result(response.result())
 
-        self._answers.add(answer)
-        answer.add_done_callback(self._answers.discard)
+        def over(_: Future[Any]) -> None:
+            self._answers.discard(answer)
+            client.remove_pending_request(sent)
+            if answer.cancelled() and service in CHANGING:
+                # The node may have done it, or do it yet.
+                self.forget_status()
+
         sent = client.call_async(request)
+        self._answers.add(answer)
+        answer.add_done_callback(over)
         sent.add_done_callback(done)
-        answer.add_done_callback(lambda _: client.remove_pending_request(sent))
         return answer
 
     def ask(self, service: str, timeout: float, **fields: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -77,10 +78,15 @@ def score_table(shown: Prospect) -> str:
             label,
             how,
             f"{score.coverage:.0%}",
-            f"{score.new_area:.2f} m²",
-            f"{score.information_gain:.2f} bit m²",
-            f"{score.clearance:.2f} m",
-            f"{score.collision:.0%}",
+            *(
+                "off the map" if math.isnan(value) else form.format(value)
+                for value, form in (
+                    (score.new_area, "{:.2f} m²"),
+                    (score.information_gain, "{:.2f} bit m²"),
+                    (score.clearance, "{:.2f} m"),
+                    (score.collision, "{:.0%}"),
+                )
+            ),
         )
         for label, _, *scores in shown.ways
         for how, score in zip(("readout", "imagination"), scores, strict=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +20,10 @@ from torch import Tensor
 Model = TypeVar("Model", bound=ModelMixin)
 # Bytes: saved weights are split into files below this, which every host of repositories takes.
 MAX_FILE = 15 << 20
-# Seconds within which the hub must answer.
-PATIENCE = 5.0
+# Seconds within which the hub must answer, and for which is remembered whether it did: a model has up to six parts.
+PATIENCE, REMEMBERED = 5.0, 60.0
+# Of hubs by their address: whether they answered, and when, by the steady clock.
+_answered: dict[str, tuple[bool, float]] = {}
 
 
 class MissingWeightsError(FileNotFoundError):
@@ -118,15 +122,19 @@ def load_part(
 def hub_options(source: str | Path) -> dict[str, Any]:
     """What `from_pretrained` is told besides: to look into the local cache alone where the hub does not answer.
 
-    Hugging Face's libraries would try again and again, for a minute.
+    Hugging Face's libraries would try again and again, for a minute. A hub is asked once a minute.
     """
     if Path(source).exists() or constants.HF_HUB_OFFLINE:
         return {}
-    try:
-        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
-    except Exception:  # those of an HTTP library, of which huggingface_hub has had several
-        return {"local_files_only": True}
-    return {}
+    answered, since = _answered.get(constants.ENDPOINT, (False, -math.inf))
+    if time.monotonic() - since > REMEMBERED:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+            answered = True
+        except Exception:  # those of an HTTP library, of which huggingface_hub has had several
+            answered = False
+        _answered[constants.ENDPOINT] = answered, time.monotonic()
+    return {} if answered else {"local_files_only": True}
 
 
 def hub_file(source: str | Path, name: str) -> Path | None:

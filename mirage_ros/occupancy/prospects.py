@@ -120,10 +120,10 @@ class Prospects:
         """
         cell, at = self._grid.shape.resolution, self._places(way)
         reach = math.ceil(radius / cell)
-        if radius != self._radius:
-            self._radius, self._touched = radius, self._largest_within(radius / cell)
         if not self._inside(at).all():
             return math.nan
+        if radius != self._radius:
+            self._radius, self._touched = radius, self._largest_within(radius / cell)
         chosen = tuple(at.T)
         unknown = int(self._unknown[chosen].sum())
         touched = np.log1p(-self._touched[chosen].astype(np.float64).clip(max=1 - 1e-6))

@@ -18,13 +18,15 @@ from mirage_ros.msg import MemoryStatus
 from mirage_ros.ros.parameter_declaration import LiveParameters
 from mirage_ros.ros.requests import Snapshot
 from mirage_ros.ros.stamp_synchroniser import KEPT
-from mirage_ros.ros.topics import INPUTS
+from mirage_ros.ros.topics import CAMERA, INPUTS
 from mirage_ros.world.results import Cancelled
 
 # A refusal or another event is reported for this many seconds after it happened.
 FRESH = 10.0
 # Messages in a row with one stamp after which that is reported.
 STUCK = 5
+# Messages that make up a camera frame.
+FRAME_TOPICS = tuple(row.name for row in INPUTS if row.delivery == CAMERA)
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -65,11 +67,13 @@ class Health:
         self._stamps[topic] = (stamp, count + 1 if last == stamp else 1)
 
     def refuse(self, topic: str, reason: str) -> None:
-        """A message was not used; of a topic that the reason begins with, if it names one, rather than of this one.
+        """A message was not used.
 
-        What is wrong with a camera frame shows when the last of its messages comes, which may be another.
+        What is wrong with a camera frame shows when the last of its messages comes, which may be another: of these
+        topics the one that the reason begins with counts, if it names one.
         """
-        topic = next((row.name for row in INPUTS if reason.startswith((f"{row.name}: ", f"{row.name}."))), topic)
+        if topic in FRAME_TOPICS:
+            topic = next((name for name in FRAME_TOPICS if reason.startswith((f"{name}: ", f"{name}."))), topic)
         reason = reason.removeprefix(f"{topic}: ")
         self.refused[topic] = self.refused.get(topic, 0) + 1
         self.event(topic, f"refused: {reason}")

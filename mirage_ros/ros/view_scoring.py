@@ -25,8 +25,9 @@ from mirage_ros.world.view_scores import check_map, score_views
 
 # The largest robot, metres.
 MAX_RADIUS = 5.0
-# Of a goal picture less may not be left, and what is cut of it is not worth a word below the other.
-LEAST_KEPT, NEARLY_ALL = 2 / 3, 0.98
+# Of a goal picture less may not be left, and what is cut of it is not worth a word above the other. The first is a
+# little less than the two thirds of a square that views of 3:2 keep, as windows are whole pixels.
+LEAST_KEPT, NEARLY_ALL = 0.65, 0.98
 
 
 class ViewScoring:
@@ -61,7 +62,8 @@ class ViewScoring:
         self._goal = self._picture()
         self._poses: list[Tensor] = []
         self._chunks: dict[int, list[ImaginedChunk]] = {}
-        self._heard = False
+        # Whoever asks is connected now, as far as the graph knows of it already.
+        self._heard = self._is_heard()
 
     def place(self) -> Future[Any]:
         """Bring the poses into the world frame, which may have to wait for transforms."""
@@ -81,6 +83,8 @@ class ViewScoring:
         imagining = self._imagining() if self._request.imagine else None
 
         def parts(job: Job) -> Steps:
+            # It may have waited for long.
+            self._check_heard()
             if imagining is not None:
                 yield from imagining(job)
             return (yield from self._scores())
@@ -105,19 +109,22 @@ class ViewScoring:
             self._check_heard,
         )
 
-    def _check_heard(self, progress: Progress) -> None:
+    def _check_heard(self, *_: Progress) -> None:
         """Stop the work once no client of the service is left; a service does not say whose request it is."""
-        node = self._context.node
-        try:
-            heard = node.count_clients(node.resolve_service_name("score_views")) > 0
-        except Exception:
-            if node.context.ok():
-                raise
-            heard = False
+        heard = self._is_heard()
         # The graph may not know a new client yet.
         if self._heard and not heard:
             raise Cancelled("nobody is left to hear the scores")
         self._heard = heard
+
+    def _is_heard(self) -> bool:
+        node = self._context.node
+        try:
+            return bool(node.count_clients(node.resolve_service_name("score_views")))
+        except Exception:
+            if node.context.ok():
+                raise
+            return False
 
     def _scores(self) -> Steps:
         session = self._context.session

@@ -14,6 +14,8 @@ from mirage_ros.world.doubt import DepthDoubt
 
 # Newest source frames out of which a map is made anew, and how many are taken together.
 FRAMES, BATCH = 256, 16
+# Of imagined ones fewer: they are taken one by one, while previews wait.
+IMAGINED_FRAMES = 32
 
 
 class Surroundings(OccupancyMap):
@@ -58,15 +60,20 @@ class Surroundings(OccupancyMap):
     def renew(self) -> None:
         """Make the map out of the memory as it is now."""
         self.clear()
-        observed = [frame for frame in self._memory.frames() if frame.kind == OBSERVATION]
-        if observed:
-            self.stands = observed[-1].camera.cam2world[:3, 3]
+        frames = self._memory.frames()
+        seen = [frame for frame in frames if frame.kind == OBSERVATION] or frames
+        if seen:
+            self.stands = seen[-1].camera.cam2world[:3, 3].double().cpu()
             self.centre_on(self.stands)
-            self._fill(OBSERVATION)
+        self._fill(OBSERVATION)
         self._fill(IMAGINATION)
 
     def _fill(self, kind: str, newest: int = FRAMES) -> None:
-        frames = [frame for frame in self._memory.frames() if frame.kind == kind][-newest:]
+        frames = [frame for frame in self._memory.frames() if frame.kind == kind]
+        if kind == IMAGINATION:
+            # Those that stand on the map, so that what was imagined elsewhere since does not take their place.
+            frames, newest = [frame for frame in frames if self._holds(frame.camera)], IMAGINED_FRAMES
+        frames = frames[-newest:]
         # Frames of another size, as of an older model's memory, would not fit beside the newest.
         ids = [frame.id for frame in frames if frame.camera.width == frames[-1].camera.width]
         batch = BATCH
@@ -87,3 +94,7 @@ class Surroundings(OccupancyMap):
                 doubt = torch.from_numpy(self._doubt.uncertainty(metres, np.zeros_like(metres)))
                 # As what is read of the memory: it changes nothing that is on the map.
                 self.imagine(depth, doubt, torch.ones_like(depth), views)
+
+    def _holds(self, camera: Camera) -> bool:
+        place = camera.cam2world[:2, 3].double().cpu() - self.corner
+        return bool(((place >= 0) & (place <= self.shape.extent)).all())

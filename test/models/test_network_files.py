@@ -27,6 +27,7 @@ def hub(monkeypatch):
             connection.close()
 
     threading.Thread(target=hang_up, daemon=True).start()
+    monkeypatch.setattr("mirage_ros.models.network_files._answered", {})
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     yield came
@@ -42,6 +43,16 @@ def test_a_hub_that_does_not_answer_is_not_asked_again_and_again(hub, load):
     with pytest.raises(MissingWeightsError, match=r"nobody/nothing.* the hub could not be reached.*hf download"):
         load("nobody/nothing")
     assert len(hub) <= 2
+
+
+def test_all_parts_of_a_model_wait_for_the_hub_together(hub):
+    with pytest.raises(MissingWeightsError):
+        load_part(AutoencoderKL, "nobody/nothing", "vae")
+    asked = len(hub)
+    for subfolder in ("reader", "vae"):
+        with pytest.raises(MissingWeightsError):
+            load_part(AutoencoderKL, "nobody/nothing", subfolder)
+    assert 0 < len(hub) == asked
 
 
 def test_a_hub_repository_says_what_its_weights_were_distilled_for_and_how_sure_they_are(

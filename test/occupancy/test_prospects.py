@@ -66,9 +66,11 @@ def test_ways_through_the_table_collide_and_ways_beside_it_do_not(grid):
 
 
 @pytest.mark.parametrize("end", [5.1, -5.1, 1e6])
-def test_of_a_way_that_leaves_the_map_nothing_is_known(grid, room, end):
+def test_of_a_way_that_leaves_the_map_nothing_is_known(grid, room, end, monkeypatch):
     """Neither that it is free, nor that there is nothing new; a leap costs no more than ways across the map."""
     prospects, way = Prospects(grid), torch.tensor([[0.0, 0.0], [end, 0.0], [4.0, 0.0]])
+    # What costs most is not computed in vain.
+    monkeypatch.setattr(prospects, "_largest_within", lambda cells: pytest.fail("computed"))
     for some in (way, way[1:2]):
         assert math.isnan(prospects.clearance(some))
         assert math.isnan(prospects.collision(some, 0.3))

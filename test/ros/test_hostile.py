@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Path
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
@@ -236,3 +237,11 @@ def test_what_is_wrong_with_a_frame_is_told_of_the_topic_at_fault(new_node):
     node.spin_until(lambda: node.node.health.refused)
     assert node.node.health.refused == {"camera_pose": 1}
     node.spin_until(lambda: "camera_pose: refused: expected a pose from before the image" in node.diagnosis("inputs"))
+    short = node.camera_frame()
+    short["depth"].data = short["depth"].data[:-4]
+    node.publish("repose/frames", Path(header=Header(frame_id="map")))
+    for name in ("camera_pose", "depth", "camera_info", "image"):
+        node.publish(name, short[name])
+    node.spin_until(lambda: sum(node.node.health.refused.values()) == 3)
+    assert node.node.health.refused == {"camera_pose": 1, "repose/frames": 1, "depth": 1}
+    node.spin_until(lambda: "depth: refused: depth.data: expected 38400 bytes" in node.diagnosis("inputs"))

@@ -4,6 +4,7 @@ import math
 import re
 import runpy
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from mirage_ros.srv import ScoreViews
 from std_msgs.msg import Header
 
 from mirage_ros.client import MirageError
+from mirage_ros.client.link import wait_for
 from mirage_ros.geometry import pinhole
 from mirage_ros.rgbd import RgbdFrame
 from mirage_ros.ros.conversions import numpy_to_image, poses_to_path
@@ -92,7 +94,15 @@ def test_the_view_that_shows_the_goal_is_most_like_it(planner):
     assert scores[-1].similarity == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("size", "told"), [((80, 120), ""), ((90, 120), "of 120x90 the middle 120x80 is compared")])
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ((80, 120), ""),
+        ((90, 120), "of 120x90 the middle 120x80 is compared"),
+        ((128, 128), "of 128x128 the middle 128x85 is compared"),
+        ((256, 256), "of 256x256 the middle 256x171 is compared"),
+    ],
+)
 def test_a_goal_of_another_shape_is_cut_and_that_is_said(planner, mirage, size, told):
     picture = cv2.resize(planner.picture, size[::-1])
     path, goal = poses_to_path(upright(0, 0, 0)[None], Header(frame_id="map"), [1]), numpy_to_image(picture, "rgb8")
@@ -124,32 +134,57 @@ def test_imagined_scores_say_something_of_places_never_seen_and_change_nothing(p
 def test_scores_that_nobody_is_left_to_hear_are_given_up(new_node, monkeypatch):
     from mirage_ros.client import Mirage
 
-    node, chunks, errors = new_node("alone").start(), [], []
-    session = node.node.configured.context.session
-    rollout = session.rollout
+    node, asked, begun, chunks, errors = new_node("alone").start(), [], [], [], []
+    context = node.node.configured.context
+    rollout, worker = context.session.rollout, context.worker
+
+    def wait_until_alone():
+        wait_for(lambda: not node.node.count_clients("/alone/score_views"), time.monotonic() + 120)
 
     def counted(worker, request, on_chunk, *more):
-        return rollout(worker, request, lambda chunk: (chunks.append(chunk), on_chunk(chunk)), *more)
+        def on_counted(chunk):
+            chunks.append(chunk)
+            wait_until_alone()
+            on_chunk(chunk)
 
-    monkeypatch.setattr(session, "rollout", counted)
+        def begin(job):
+            begun.append(job)
+            return work(job)
+
+        work = rollout(worker, request, on_counted, *more)
+        asked.append(request)
+        return begin
+
+    monkeypatch.setattr(context.session, "rollout", counted)
     node.observe()
-    client, paths = Mirage("alone", timeout=240.0), [dolly(upright(0, 0, 0), 0.5, 65)] * 7
+    paths = [dolly(upright(0, 0, 0), 0.5, 65)] * 7
 
-    def ask():
+    def ask(client):
         try:
             client.score_views(paths, imagine=True)
         except MirageError as error:
             errors.append(str(error))
 
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    node.spin_until(lambda: chunks)
-    client.close()
-    asking.join(60)
-    assert errors == ["the client was closed before the answer came"]
-    node.spin_until(lambda: node.node.configured.context.worker.backlog == 0)
-    # Eight frames each.
-    assert len(chunks) < 7 * 8
+    def ask_and_close(client, condition):
+        asking = threading.Thread(target=ask, args=[client], daemon=True)
+        asking.start()
+        node.spin_until(condition)
+        client.close()
+        asking.join(60)
+
+    ask_and_close(Mirage("alone", timeout=240.0), lambda: chunks)
+    node.spin_until(lambda: worker.backlog == 0)
+    # Eight each.
+    assert 0 < len(chunks) < 7 * 8
+    # One that waits for its turn is not begun.
+    client, gate = Mirage("alone", timeout=240.0), threading.Event()
+    worker.call(gate.wait)
+    ask_and_close(client, lambda: len(asked) == 2)
+    wait_until_alone()
+    gate.set()
+    node.spin_until(lambda: worker.backlog == 0)
+    assert len(begun) == 1
+    assert errors == ["the client was closed before the answer came"] * 2
 
 
 def test_the_costmap_example(planner, tmp_path, capsys):
@@ -179,7 +214,9 @@ def test_the_next_best_view_example(planner, capsys):
 def test_scores_let_other_work_pass_and_without_a_map_nothing_is_imagined():
     memory, threads = MemoryParameters(max_bytes=4 << 20), torch.get_num_threads()
     parameters = MirageParameters(preset="test", random_weights=True, device="cpu", memory=memory, threads=1)
-    context = SimpleNamespace(parameters=parameters, session=ModelSession(parameters), worker=Worker(max_jobs=2))
+    node = SimpleNamespace(count_clients=lambda name: 1, resolve_service_name=str)
+    session, worker = ModelSession(parameters), Worker(max_jobs=2)
+    context = SimpleNamespace(node=node, parameters=parameters, session=session, worker=worker)
     frames = SimpleNamespace(optical=lambda poses, *_: poses)
     active = SimpleNamespace(frames=frames, patience=Patience(lambda: 1.0))
     paths = [poses_to_path(upright(0, 0, yaw)[None], Header(frame_id="map"), [1]) for yaw in (0.0, 1.0, 2.0)]

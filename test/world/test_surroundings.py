@@ -12,7 +12,7 @@ from mirage_ros.memory.provenance import SourceFrame
 from mirage_ros.occupancy.grid import GridShape
 from mirage_ros.rgbd import ImaginedFrame, RgbdFrame
 from mirage_ros.world.doubt import DepthDoubt
-from mirage_ros.world.surroundings import Surroundings
+from mirage_ros.world.surroundings import IMAGINED_FRAMES, Surroundings
 
 SHAPE, DOUBT = GridShape(extent=10.0), DepthDoubt(0.01, 0.03)
 HEIGHT, WIDTH = 32, 48
@@ -101,9 +101,26 @@ def test_a_map_that_comes_back_to_a_place_has_what_was_imagined_there(grid, memo
     assert at(grid, grid.guessed(), 0.0, 2.1) > 30
 
 
+def test_a_map_made_anew_takes_the_newest_of_what_was_imagined_on_it(grid, memory):
+    """Each costs time in which previews wait."""
+    for step in range(IMAGINED_FRAMES):
+        imagine(grid, memory, upright(math.pi / 2, 30 + step / 2), 0.3)
+    grid.renew()
+    assert at(grid, grid.guessed(), 0.0, 2.1) > 30
+    for step in range(IMAGINED_FRAMES):
+        imagine(grid, memory, upright(-math.pi / 2, step / 8 - 2), 0.3)
+    assert sum(frame.kind == "imagination" for frame in memory.frames()) == 2 * IMAGINED_FRAMES + 2
+    grid.renew()
+    assert at(grid, grid.guessed(), 0.0, 2.1) < 0
+    assert at(grid, grid.guessed(), 0.0, -0.4) > 30
+
+
 def test_what_was_imagined_alone_is_made_again(memory):
     grid = Surroundings(SHAPE, memory, DOUBT)
     imagine(grid, memory, upright(0.0), 2.0)
-    other = Surroundings(SHAPE, memory, DOUBT)
-    other.renew()
-    assert at(other, other.guessed(), 2.1, 0.0) > 30
+    imagine(grid, memory, upright(0.0, 20.0), 2.0)
+    # One that stood on another map, as before a load.
+    for other in (Surroundings(SHAPE, memory, DOUBT), grid):
+        other.renew()
+        assert other.stands.tolist() == [20.0, 0.0, 1.0]
+        assert at(other, other.guessed(), 22.1, 0.0) > 30

@@ -126,22 +126,22 @@ def _lookup(encoding: str, field: str) -> Encoding:
         raise ValueError(f"{field}: expected one of {', '.join(ENCODINGS)}, got {encoding!r}") from None
 
 
-def _unpack(message: Image) -> NDArray[Any]:
-    """(H, W[, C]) in native byte order; a view where the buffer allows."""
-    kind = _lookup(message.encoding, "image.encoding")
-    check_size(message, "image")
+def _unpack(message: Image, name: str = "image") -> NDArray[Any]:
+    """(H, W[, C]) in native byte order; a view where the buffer allows. Errors begin with the name."""
+    kind = _lookup(message.encoding, f"{name}.encoding")
+    check_size(message, name)
     height, width, step = message.height, message.width, message.step
     if message.is_bigendian not in (0, 1):
-        raise ValueError(f"image.is_bigendian: expected 0 or 1, got {message.is_bigendian}")
+        raise ValueError(f"{name}.is_bigendian: expected 0 or 1, got {message.is_bigendian}")
     row = width * kind.pixel_bytes
     if step < row:
         raise ValueError(
-            f"image.step: expected at least {row} bytes for {width} pixels of {message.encoding}, got {step}"
+            f"{name}.step: expected at least {row} bytes for {width} pixels of {message.encoding}, got {step}"
         )
     # The last row may come without its padding.
     shortest, full = step * (height - 1) + row, step * height
     if not shortest <= len(message.data) <= full:
-        raise ValueError(f"image.data: expected {full} bytes ({height} rows of step {step}), got {len(message.data)}")
+        raise ValueError(f"{name}.data: expected {full} bytes ({height} rows of step {step}), got {len(message.data)}")
     buffer = np.frombuffer(message.data, dtype=np.uint8)
     buffer.flags.writeable = False
     dtype = kind.dtype.newbyteorder(">" if message.is_bigendian else "<")
@@ -171,7 +171,7 @@ def depth_to_metres(message: Image) -> NDArray[np.float32]:
     check_message(message, Image, "depth")
     if message.encoding not in DEPTH_ENCODINGS:
         raise ValueError(f"depth.encoding: expected one of {', '.join(DEPTH_ENCODINGS)}, got {message.encoding!r}")
-    values = image_to_numpy(message)
+    values = _unpack(message, "depth")
     if values.dtype == np.uint16:
         return np.where(values <= MAX_MILLIMETRES, values, 0).astype(np.float32) / np.float32(MILLIMETRES)
     with np.errstate(invalid="ignore"):

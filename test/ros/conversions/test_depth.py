@@ -49,6 +49,10 @@ def test_too_far_stays_infinite_in_metres():
 def test_refusals_name_the_field():
     with pytest.raises(ValueError, match="depth.encoding: expected one of 32FC1"):
         depth_to_metres(numpy_to_image(np.zeros((1, 1, 3), np.uint8), "rgb8"))
+    short = depth_from_metres(METRES, "32FC1")
+    short.data = short.data[:-4]
+    with pytest.raises(ValueError, match="^depth.data: expected"):
+        depth_to_metres(short)
     with pytest.raises(TypeError, match="depth: expected sensor_msgs/Image"):
         depth_to_metres(Image)
     with pytest.raises(ValueError, match="encoding: expected 32FC1 or 16UC1"):
