@@ -192,7 +192,7 @@ def test_new_poses_of_frames_that_are_not_there_are_refused(seen):
     memory = seen.node.configured.context.session.memory
     before = memory.elements().positions.clone()
     seen.publish("repose/frames", Path(header=Header(frame_id="map"), poses=[unknown]))
-    seen.spin_until(lambda: "repose/frames: expected stamps of camera frames" in seen.diagnosis("inputs"))
+    seen.spin_until(lambda: "repose/frames: refused: expected stamps of camera frames" in seen.diagnosis("inputs"))
     assert torch.equal(memory.elements().positions, before)
 
 
