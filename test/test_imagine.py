@@ -133,6 +133,8 @@ def test_intrinsics_of_another_size_are_said(walk, tmp_path, monkeypatch):
             *("--image", walk / "frame-000000.color.png", "--depth", walk / "frame-000000.depth.png"),
             *("--camera", tmp_path / "K.txt", "--trajectory", tmp_path / "path.txt", "--out", tmp_path / "out"),
         )
+    # A warning: what was asked for is done all the same.
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["frames"] == 1
 
 
 def test_wrong_options_are_named(walk, tmp_path, monkeypatch):

@@ -243,8 +243,9 @@ class Exemplars(ModelMixin, ConfigMixin):  # type: ignore[misc]
         misfit = (power - 2 * F.conv2d(there, strip * here) / here.shape[1])[:, 0] / strip.sum()
         fits = best[:, None, None] - SEAM * misfit.clamp(min=1e-6).double().log()
         row = fits.amax(dim=(1, 2)).argmax()
-        down, right = divmod(int(fits[row].argmax()), fits.shape[2])
-        return places[row], moves[row] + moves.new_tensor([ROWS - down, COLUMNS - right])
+        best_move = fits[row].argmax()
+        down, right = best_move // fits.shape[2], best_move % fits.shape[2]
+        return places[row], moves[row] + torch.stack([ROWS - down, COLUMNS - right])
 
     def _pooled(self, values: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(values, (self.means.shape[-2], self.means.shape[-1]))

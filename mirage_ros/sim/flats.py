@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -12,7 +11,7 @@ from numpy.random import Generator
 
 from mirage_ros.sim import furniture, textures
 from mirage_ros.sim import walls_and_windows as shell
-from mirage_ros.sim.furniture import Builder
+from mirage_ros.sim.furniture import Builder, Sized
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.pictures import panorama
 from mirage_ros.sim.placement import Floor, Footprint
@@ -253,8 +252,7 @@ def _desk(mjcf: Mjcf, rng: Generator, place: Footprint) -> None:
     furniture.chair(mjcf, rng, chair)
 
 
-# What stands in each kind of room: maker, (length, width, height) from and to, and whether it leans on a wall.
-Sized = tuple[Callable[[Mjcf, Generator, Footprint], None], Sequence[float], Sequence[float], bool]
+# What stands in each kind of room.
 PIECES: dict[str, tuple[Sized, ...]] = {
     "living": (
         (furniture.shelf, (0.9, 0.3, 1.6), (1.6, 0.36, 2.1), True),
@@ -290,11 +288,11 @@ def _furnish(mjcf: Mjcf, rng: Generator, room: Floor, kind: str, windows: list[F
         size = rng.uniform(0.4, 0.6, 2) * [room.length, room.width]
         rug = mjcf.sheet(textures.rug(rng, pick(rng, furniture.CLOTHS), pick(rng, WALLS)))
         mjcf.box((room.x, room.y, 0.006), (size[0], size[1], 0.012), rug, yaw=float(rng.uniform(-0.1, 0.1)))
-    sized = [(maker, rng.uniform(low, high).tolist(), leans) for maker, low, high, leans in PIECES[kind]]
+    pieces = list(furniture.sized(rng, PIECES[kind]))
     lanes = list(room.lanes)
     room.lanes += windows
-    furniture.furnish(mjcf, rng, room, [piece for piece in sized if piece[1][2] > 1.1])
+    furniture.furnish(mjcf, rng, room, [piece for piece in pieces if piece[1][2] > 1.1])
     room.lanes[:] = lanes
-    furniture.furnish(mjcf, rng, room, [piece for piece in sized if piece[1][2] <= 1.1])
+    furniture.furnish(mjcf, rng, room, [piece for piece in pieces if piece[1][2] <= 1.1])
     if kind in ("living", "kitchen"):
         furniture.dining_corner(mjcf, rng, room)

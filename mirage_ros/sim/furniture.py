@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +15,10 @@ from mirage_ros.sim.placement import Floor, Footprint
 from mirage_ros.sim.textures import Colour, jitter, palette, pick
 
 # What builds it into its place; length, width and height in metres; whether it leans on a wall.
-Piece = tuple[Callable[[Mjcf, Generator, Footprint], None], Sequence[float], bool]
+Maker = Callable[[Mjcf, Generator, Footprint], None]
+Piece = tuple[Maker, Sequence[float], bool]
+# The same with length, width and height from and to.
+Sized = tuple[Maker, Sequence[float], Sequence[float], bool]
 
 WOODS, CLOTHS, OBJECTS = (palette(name) for name in ("woods", "cloths", "objects"))
 METAL: Colour = (0.55, 0.56, 0.58)
@@ -29,6 +32,11 @@ def some_wood(mjcf: Mjcf, rng: Generator) -> str:
 def some_cloth(mjcf: Mjcf, rng: Generator) -> str:
     """Material of upholstery."""
     return mjcf.skin(textures.fabric(rng, pick(rng, CLOTHS)))
+
+
+def sized(rng: Generator, pieces: Iterable[Sized]) -> Iterator[Piece]:
+    """Draw the sizes of pieces, each when it is asked for."""
+    return ((maker, rng.uniform(low, high).tolist(), leans) for maker, low, high, leans in pieces)
 
 
 def furnish(mjcf: Mjcf, rng: Generator, floor: Floor, pieces: Iterable[Piece]) -> None:

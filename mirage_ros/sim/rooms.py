@@ -6,14 +6,13 @@ from numpy.random import Generator
 
 from mirage_ros.sim import furniture, textures
 from mirage_ros.sim import walls_and_windows as shell
-from mirage_ros.sim.furniture import WOODS
+from mirage_ros.sim.furniture import WOODS, Sized
 from mirage_ros.sim.mjcf import Mjcf
 from mirage_ros.sim.placement import Floor, Footprint
 from mirage_ros.sim.textures import jitter, palette, pick
 
 WALLS = palette("room_walls")
-# Maker, (length, width, height) from and to, and whether it leans on a wall.
-PIECES = (
+PIECES: tuple[Sized, ...] = (
     (furniture.shelf, (0.8, 0.3, 1.5), (1.6, 0.36, 2.1), True),
     (furniture.sofa, (1.5, 0.85, 0.75), (2.2, 0.95, 0.85), True),
     (furniture.cabinet, (0.8, 0.42, 0.7), (1.5, 0.5, 1.1), True),
@@ -38,10 +37,7 @@ def build_room(mjcf: Mjcf, rng: Generator) -> tuple[Floor, float]:
     _lay_rug(mjcf, rng, floor)
     furniture.dining_corner(mjcf, rng, floor)
     chosen = rng.permutation(len(PIECES)).tolist() + rng.integers(0, len(PIECES), 3).tolist()
-    sized = (
-        (maker, rng.uniform(low, high).tolist(), leans) for maker, low, high, leans in map(PIECES.__getitem__, chosen)
-    )
-    furniture.furnish(mjcf, rng, floor, sized)
+    furniture.furnish(mjcf, rng, floor, furniture.sized(rng, map(PIECES.__getitem__, chosen)))
     del floor.occupied[0]
     mjcf.cylinder((0, 0, height - 0.05), 0.22, 0.1, mjcf.paint((0.97, 0.95, 0.88), glow=0.7))
     mjcf.lamp((0.3, 0.2, height - 0.15), 0.7, shadow=True)

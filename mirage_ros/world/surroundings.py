@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from mirage_ros.geometry import Camera
 from mirage_ros.memory.latent import LatentMemory
-from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION
+from mirage_ros.memory.provenance import IMAGINATION, OBSERVATION, FrameRecord
 from mirage_ros.occupancy.grid import RAYS, GridShape, OccupancyMap
 from mirage_ros.rgbd import ImaginedFrame, RgbdFrame
 from mirage_ros.world.doubt import DepthDoubt
@@ -46,9 +49,9 @@ class Surroundings(OccupancyMap):
             self.observe(depth, camera)
         if moved or frame.depth is None:
             # What older frames show is in the map already, unless that is of another place now.
-            self._fill(OBSERVATION, FRAMES if moved else 1)
+            self._fill_observed(FRAMES if moved else 1)
         if moved:
-            self._fill(IMAGINATION)
+            self._fill_imagined()
 
     def imagined_frames(self, frames: ImaginedFrame) -> None:
         """Note (T,) imagined frames; every other one, the last among them, as neighbours show much the same."""
@@ -65,35 +68,36 @@ class Surroundings(OccupancyMap):
         if seen:
             self.stands = seen[-1].camera.cam2world[:3, 3].double().cpu()
             self.centre_on(self.stands)
-        self._fill(OBSERVATION)
-        self._fill(IMAGINATION)
+        self._fill_observed()
+        self._fill_imagined()
 
-    def _fill(self, kind: str, newest: int = FRAMES) -> None:
-        frames = [frame for frame in self._memory.frames() if frame.kind == kind]
-        if kind == IMAGINATION:
-            # Those that stand on the map, so that what was imagined elsewhere since does not take their place.
-            frames, newest = [frame for frame in frames if self._holds(frame.camera)], IMAGINED_FRAMES
-        frames = frames[-newest:]
+    def _fill_observed(self, newest: int = FRAMES) -> None:
+        frames = [frame for frame in self._memory.frames() if frame.kind == OBSERVATION][-newest:]
+        for depth, views in self._views(frames, BATCH):
+            self.fill(depth, views)
+
+    def _fill_imagined(self) -> None:
+        """Note imagined frames that stand on the map, so that what was imagined elsewhere since takes no place."""
+        frames = [frame for frame in self._memory.frames() if frame.kind == IMAGINATION and self._holds(frame.camera)]
+        # The first to tell of a place is believed: the newest. Those of a batch would be one.
+        for depth, views in self._views(frames[: -IMAGINED_FRAMES - 1 : -1], 1):
+            metres = depth.nan_to_num(0.0).numpy()
+            doubt = torch.from_numpy(self._doubt.uncertainty(metres, np.zeros_like(metres)))
+            # As what is read of the memory: it changes nothing that is on the map.
+            self.imagine(depth, doubt, torch.ones_like(depth), views)
+
+    def _views(self, frames: Sequence[FrameRecord], batch: int) -> Iterator[tuple[Tensor, Camera]]:
+        """Depth (B, h, w) of what the memory keeps of frames, so many at a time, and their cameras, on the CPU."""
         # Frames of another size, as of an older model's memory, would not fit beside the newest.
-        ids = [frame.id for frame in frames if frame.camera.width == frames[-1].camera.width]
-        batch = BATCH
-        if kind == IMAGINATION:
-            # The first to tell of a place is believed: of what was imagined the newest. Those of a batch are one.
-            ids, batch = ids[::-1], 1
+        newest = max(frames, key=lambda frame: frame.id, default=None)
+        ids = [frame.id for frame in frames if newest is not None and frame.camera.width == newest.camera.width]
         for begin in range(0, len(ids), batch):
             grids = self._memory.frame_grids(ids[begin : begin + batch])
             # Depth is as fine as the memory keeps it; rays are to leave no gap.
             fine = self._memory.patch or 1
             depth, each = grids.fine_depth(fine).cpu(), -(-RAYS // (grids.camera.width * fine))
-            views = grids.camera.resized(grids.camera.height * fine * each, grids.camera.width * fine * each).to("cpu")
-            depth = depth.repeat_interleave(each, dim=1).repeat_interleave(each, dim=2)
-            if kind == OBSERVATION:
-                self.fill(depth, views)
-            else:
-                metres = depth.nan_to_num(0.0).numpy()
-                doubt = torch.from_numpy(self._doubt.uncertainty(metres, np.zeros_like(metres)))
-                # As what is read of the memory: it changes nothing that is on the map.
-                self.imagine(depth, doubt, torch.ones_like(depth), views)
+            views = grids.camera.resized(grids.camera.height * fine * each, grids.camera.width * fine * each)
+            yield depth.repeat_interleave(each, dim=1).repeat_interleave(each, dim=2), views.to("cpu")
 
     def _holds(self, camera: Camera) -> bool:
         place = camera.cam2world[:2, 3].double().cpu() - self.corner
