@@ -17,8 +17,10 @@ import torch
 
 # The minute preset on one thread: waiting for a second one costs more than it brings.
 PARAMETERS = {"preset": "test", "random_weights": True, "threads": 1, "memory.restore": False, "observation.rate": 0.0}
-# Generous: on a busy machine a step takes as long as it takes.
+# Seconds. Generous: on a busy machine a step takes as long as it takes.
 TIMEOUT = 240.0
+# After so many a camera frame is sent again, more than a loaded machine takes for one.
+REPEAT = 40.0
 
 
 class RunningNode:
@@ -147,10 +149,15 @@ class RunningNode:
 
     def observe(self, **frame: object) -> None:
         """Show a camera frame and wait until the memory has it."""
-        before = self.node.configured.context.session.snapshot.changes
-        for name, message in self.camera_frame(**frame).items():
-            self.publish(name, message)
-        self.spin_until(lambda: self.node.configured.context.session.snapshot.changes > before)
+        session = self.node.configured.context.session
+        before, messages, end = session.snapshot.changes, self.camera_frame(**frame), time.monotonic() + TIMEOUT
+        while session.snapshot.changes == before and time.monotonic() < end:
+            for name, message in messages.items():
+                self.publish(name, message)
+            # The node may not know the publisher yet whose subscriber it is: what came then is lost, and is sent again.
+            again = time.monotonic() + REPEAT
+            self.spin_until(lambda again=again: session.snapshot.changes > before or time.monotonic() > again)
+        assert session.snapshot.changes > before, "the node did not take the camera frame"
 
     def call(self, name: str, **fields: object):
         """Call a service of the node."""
